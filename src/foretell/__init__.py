@@ -1,0 +1,25 @@
+"""Foretell: model-based reinforcement learning for continuous control.
+
+`train`, `resume` and `load` are the whole Python interface; the environments are registered with Gymnasium as
+`foretell/...`.
+"""
+
+from typing import Any
+
+import gymnasium
+
+from foretell.errors import UserError
+
+__version__ = "0.1.0"
+__all__ = ["Run", "UserError", "load", "resume", "train"]
+
+gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:CartpoleEnv")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the interface when it is first used: `foretell --help` must not wait for JAX."""
+    if name not in __all__:
+        raise AttributeError(f"module 'foretell' has no attribute '{name}'")
+    from foretell import api
+
+    return getattr(api, name)

@@ -1,0 +1,9 @@
+"""Algorithms: each an arrangement of task, world model, planner and values; one file each."""
+
+from foretell.agents.base import Agent, RunSettings, Schedule
+from foretell.agents.pets import PETS, PETSSettings
+
+AGENTS: dict[str, type[RunSettings]] = {"pets": PETSSettings}
+"""The settings of every agent, by the name a preset gives in `agent`."""
+
+__all__ = ["AGENTS", "PETS", "Agent", "PETSSettings", "RunSettings", "Schedule"]

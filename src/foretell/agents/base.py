@@ -1,0 +1,68 @@
+"""What every agent is: four pure functions and the settings it is built from."""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float, Int, Key
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from foretell.replay import Replay
+from foretell.settings import Settings
+from foretell.tasks import Task, TaskSettings
+
+State = Any
+"""What an agent has learned: a pytree of arrays."""
+Memory = Any
+"""What an agent remembers within an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
+Metrics = dict[str, Array]
+
+
+class Agent(Protocol):
+    """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
+
+    def init(self, key: Key[Array, ""]) -> State:
+        """An untrained agent."""
+
+    def start(self, batch: int) -> Memory:
+        """Memory at the start of `batch` episodes."""
+
+    def act(
+        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], Memory]:
+        """Actions within the bounds, in the environment's units; `explore` asks for the noise used to collect data."""
+
+    def learn(
+        self, state: State, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[State, Metrics]:
+        """Learn from `replay`, whose newest `new` transitions this agent has not seen."""
+
+
+class Schedule(Settings):
+    """How long a run is, and what happens between episodes (section `train` of a preset)."""
+
+    trials: PositiveInt = 10
+    """Episodes acted by the agent; it learns from all data before each of them."""
+    random_episodes: PositiveInt = 1
+    """Episodes of uniformly random actions before the first trial."""
+    random_steps: NonNegativeInt = 0
+    """Go on with random episodes until there are at least this many steps."""
+    eval_episodes: NonNegativeInt = 0
+    """Extra episodes after each trial, with the same agent, that are logged but not learned from."""
+    capacity: PositiveInt = 100_000
+    """Transitions the replay holds; beyond that the oldest are overwritten."""
+    checkpoint_seconds: PositiveFloat = 30.0
+    """Save at the end of every episode, and within one when this long has passed since the last time."""
+    checkpoints: PositiveInt = 3
+    """Newest checkpoints kept."""
+
+
+class RunSettings(Settings):
+    """A whole run, resolved: the sections that all agents share. Each agent adds its own."""
+
+    agent: str
+    description: str
+    task: TaskSettings
+    train: Schedule
+
+    def build(self, task: Task) -> Agent:
+        """The agent for `task`. Raises `UserError` if they do not fit."""
+        raise NotImplementedError

@@ -1,0 +1,168 @@
+"""The command line: parse, call, print."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from statistics import fmean, stdev
+
+from foretell.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(args) or 0
+    except UserError as error:
+        print(f"foretell: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("foretell: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="foretell", description="Model-based reinforcement learning for continuous control.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=function)
+        return sub
+
+    train = command("train", _train, "train a preset")
+    train.add_argument("preset", metavar="PRESET", help="see `foretell presets`")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="one seed, one result (default 0)")
+    train.add_argument("--out", metavar="DIR", help="the run directory (default runs/<preset-with-dashes>/<seed>)")
+    train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    _add_set(train)
+    train.add_argument("--env", metavar="ID", help="a Gymnasium environment: SomeId-v0 or module:SomeId-v0")
+    train.add_argument("--reward", metavar="HOW", help="'learned', or module:function of (obs, action, next_obs)")
+    train.add_argument("--terminated", metavar="HOW", help="'learned', 'none', or module:function")
+    train.add_argument("--video", action="store_true", help="film one episode of the trained agent")
+    train.add_argument("--quiet", action="store_true", help="print nothing")
+
+    resume = command("resume", _resume, "continue a run exactly where its newest checkpoint is")
+    resume.add_argument("run_dir", metavar="RUN_DIR")
+    _add_set(resume)
+    resume.add_argument("--quiet", action="store_true", help="print nothing")
+
+    evaluate = command("eval", _eval, "play fresh episodes with a trained agent")
+    evaluate.add_argument("run_dir", metavar="RUN_DIR")
+    evaluate.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance in acting (default 0)")
+    evaluate.add_argument("--video", action="store_true", help="film every episode")
+    evaluate.add_argument("--json", action="store_true", help="print JSON alone")
+
+    command("presets", _presets, "list the presets")
+    return parser
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE", help="change settings of the preset"
+    )
+
+
+def _train(args: argparse.Namespace) -> int:
+    from foretell import api
+    from foretell.training.config import parse_override
+
+    run = _interruptible(
+        lambda: api.train(
+            args.preset,
+            seed=args.seed,
+            out=args.out,
+            env=args.env,
+            reward=args.reward,
+            terminated=args.terminated,
+            overrides=[parse_override(text) for text in args.set],
+            overwrite=args.overwrite,
+            quiet=args.quiet,
+        )
+    )
+    return _conclude(run, video=args.video, quiet=args.quiet)
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from foretell import api
+    from foretell.training.config import parse_override
+
+    overrides = [parse_override(text) for text in args.set]
+    run = _interruptible(lambda: api.resume(args.run_dir, overrides=overrides, quiet=args.quiet))
+    return _conclude(run, video=False, quiet=args.quiet)
+
+
+def _interruptible(call: Callable):  # type: ignore[no-untyped-def]
+    from foretell.training.loop import Interrupted
+
+    try:
+        return call()
+    except Interrupted as stop:
+        print(f"\n{stop}")
+        return None
+
+
+def _conclude(run, *, video: bool, quiet: bool) -> int:  # type: ignore[no-untyped-def]
+    if run is None:
+        return 130
+    outcome = run.evaluate(1, video=True)[0] if video else None
+    if quiet:
+        return 0
+    last = run.returns[-5:]
+    print(f"best return {max(run.returns):.1f}; mean of the last {len(last)} trials {fmean(last):.1f}")
+    print(f"run         {run.directory}")
+    print(f"curve       {run.figure}")
+    if outcome is not None:
+        print(f"video       {_newest_video(run)} (return {outcome.total:.1f})")
+    return 0
+
+
+def _newest_video(run) -> str:  # type: ignore[no-untyped-def]
+    return str(max(run.videos.rglob("*.mp4"), key=lambda path: path.stat().st_mtime))
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from foretell import api
+
+    run = api.load(args.run_dir, quiet=args.json)
+    outcomes = run.evaluate(args.episodes, seed=args.seed, video=args.video)
+    totals = [outcome.total for outcome in outcomes]
+    mean, deviation = fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
+    videos = run.videos / f"seed-{args.seed}" if args.video else None
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "run": str(run.directory),
+                    "seed": args.seed,
+                    "mean": mean,
+                    "std": deviation,
+                    "returns": totals,
+                    "lengths": [outcome.length for outcome in outcomes],
+                    "videos": str(videos) if videos else None,
+                }
+            )
+        )
+        return 0
+    for i, outcome in enumerate(outcomes):
+        print(f"episode {i:3d}  return {outcome.total:9.2f}  {outcome.length} steps")
+    print(f"mean {mean:.2f}, deviation {deviation:.2f} over {len(totals)} episodes")
+    if videos:
+        print(f"videos in {videos}")
+    return 0
+
+
+def _presets(args: argparse.Namespace) -> int:
+    from foretell.training.config import preset_names, read_preset
+
+    names = preset_names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:{width}}  {read_preset(name)['description']}")
+    return 0

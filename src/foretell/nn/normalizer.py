@@ -1,0 +1,41 @@
+"""Standardisation of network inputs and targets with statistics that are safe for constant dimensions."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Normalizer(NamedTuple):
+    """`z = (x - mean) / std`, per feature."""
+
+    mean: Float[Array, "features"]
+    std: Float[Array, "features"]
+
+    def normalize(self, x: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
+        return (x - self.mean) / self.std
+
+    def denormalize(self, z: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
+        return z * self.std + self.mean
+
+
+def identity_normalizer(features: int) -> Normalizer:
+    return Normalizer(jnp.zeros(features), jnp.ones(features))
+
+
+def fit_normalizer(
+    x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float
+) -> Normalizer:
+    """Mean and population deviation of the valid rows; a deviation below `min_std` becomes 1.
+
+    Computed in float64: in float32 the deviation of a constant comes out near 1e-8 rather than 0, passes a small
+    guard, and the standardised input explodes.
+    """
+    with jax.enable_x64(True):
+        rows, weight = x.astype(jnp.float64), valid.astype(jnp.float64)[:, None]
+        count = jnp.maximum(weight.sum(), 1.0)
+        mean = (rows * weight).sum(0) / count
+        std = jnp.sqrt((jnp.square(rows - mean) * weight).sum(0) / count)
+        std = jnp.where(std < min_std, 1.0, std)
+        return Normalizer(mean.astype(jnp.float32), std.astype(jnp.float32))

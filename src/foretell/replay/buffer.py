@@ -1,0 +1,66 @@
+"""A ring buffer of transitions whose length is traced: growing data never recompile a program."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Transitions(NamedTuple):
+    """Rows of experience. `terminated` marks true ends only; a time limit is not one."""
+
+    obs: Float[Array, "rows obs"]
+    action: Float[Array, "rows action"]
+    reward: Float[Array, "rows"]
+    next_obs: Float[Array, "rows obs"]
+    terminated: Bool[Array, "rows"]
+
+
+class Replay(NamedTuple):
+    """The newest `capacity` transitions; slot `added % capacity` is written next."""
+
+    data: Transitions
+    added: Int[Array, ""]
+    """Transitions ever added."""
+
+    @property
+    def capacity(self) -> int:
+        return self.data.reward.shape[0]
+
+    @property
+    def size(self) -> Int[Array, ""]:
+        return jnp.minimum(self.added, self.capacity)
+
+    @property
+    def valid(self) -> Bool[Array, "capacity"]:
+        return jnp.arange(self.capacity) < self.size
+
+
+def init_replay(capacity: int, obs_size: int, action_size: int) -> Replay:
+    data = Transitions(
+        obs=jnp.zeros((capacity, obs_size)),
+        action=jnp.zeros((capacity, action_size)),
+        reward=jnp.zeros(capacity),
+        next_obs=jnp.zeros((capacity, obs_size)),
+        terminated=jnp.zeros(capacity, bool),
+    )
+    return Replay(data, jnp.zeros((), jnp.int32))
+
+
+def add(replay: Replay, rows: Transitions, count: Int[Array, ""]) -> Replay:
+    """Append the first `count` of `rows`, overwriting the oldest. More rows than the capacity are refused."""
+    incoming = rows.reward.shape[0]
+    if incoming > replay.capacity:
+        raise ValueError(f"{incoming} rows do not fit into a replay of capacity {replay.capacity}")
+    offset = jnp.arange(incoming)
+    # Rows past `count` are sent out of bounds, where a scatter in "drop" mode ignores them.
+    slot = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
+    data = jax.tree.map(lambda store, new: store.at[slot].set(new, mode="drop"), replay.data, rows)
+    return Replay(data, replay.added + count)
+
+
+def newest(replay: Replay, count: int) -> Transitions:
+    """The `count` transitions added last, newest first; those never written are zeros."""
+    slot = (replay.added - 1 - jnp.arange(count)) % replay.capacity
+    return jax.tree.map(lambda store: store[slot], replay.data)

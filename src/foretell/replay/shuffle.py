@@ -1,0 +1,55 @@
+"""Bootstraps and shuffles that are computed element by element.
+
+No array of the buffer's capacity is sorted, so an epoch costs what its batches cost, and a seed gives the same
+batches whatever the capacity.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key, UInt32
+
+_ROUNDS = 4
+
+
+def bootstrap(
+    key: Key[Array, ""], size: Int[Array, ""], *, members: int, capacity: int
+) -> Int[Array, "members capacity"]:
+    """Per member, independent draws with replacement from `0..size-1`.
+
+    A member's draw at a position depends on the key and the position alone.
+    """
+    draw = lambda k: jax.random.randint(k, (capacity,), 0, size)  # noqa: E731
+    return jax.vmap(draw)(jax.random.split(key, members))
+
+
+def shuffle(
+    key: Key[Array, ""], position: Int[Array, "*positions"], length: Int[Array, ""]
+) -> Int[Array, "*positions"]:
+    """The images of `position` (each in `0..length-1`) under a random permutation of `0..length-1`.
+
+    A keyed bijection of the integers below the next power of two is applied until the result is below `length`
+    (cycle walking; Black and Rogaway 2002), which makes it a bijection of `0..length-1`.
+    """
+    bits = 32 - jax.lax.clz(jnp.maximum(length.astype(jnp.uint32) - 1, 1))
+    mask = (jnp.uint32(1) << bits) - 1
+    words = jax.random.bits(key, (_ROUNDS, 2))
+    limit = length.astype(jnp.uint32)
+    start = position.astype(jnp.uint32)
+
+    def outside(x: UInt32[Array, "*positions"]) -> Array:
+        return (x >= limit).any()
+
+    def walk(x: UInt32[Array, "*positions"]) -> UInt32[Array, "*positions"]:
+        return jnp.where(x >= limit, _scramble(x, words, bits, mask), x)
+
+    return jax.lax.while_loop(outside, walk, _scramble(start, words, bits, mask)).astype(jnp.int32)
+
+
+def _scramble(
+    x: UInt32[Array, "*n"], words: UInt32[Array, "rounds 2"], bits: UInt32[Array, ""], mask: UInt32[Array, ""]
+) -> UInt32[Array, "*n"]:
+    """A bijection of the `bits`-bit integers: odd multiplications, additions and xor-shifts all are."""
+    for multiplier, offset in words:
+        x = (x * (multiplier | 1) + offset) & mask
+        x ^= x >> ((bits + 1) // 2)
+    return x

@@ -1,0 +1,1 @@
+"""Results as pictures: learning curves and videos."""

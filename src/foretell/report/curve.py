@@ -1,0 +1,33 @@
+"""The learning curve of one run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+_COLOURS = {"random": "#9aa0a6", "train": "#1f6fb4", "eval": "#d9822b"}
+
+
+def draw_learning_curve(episodes: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
+    """Return of every episode over environment steps, and the best trial so far, as a PNG at `path`."""
+    figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for kind, colour in _COLOURS.items():
+        rows = [row for row in episodes if row["kind"] == kind]
+        if rows:
+            steps, returns = [row["env_steps"] for row in rows], [row["return"] for row in rows]
+            line = "-" if kind == "train" else ""
+            axes.plot(steps, returns, line, marker="o", markersize=4, color=colour, label=f"{kind} episode")
+    trials = [row for row in episodes if row["kind"] == "train"]
+    if trials:
+        best = [max(row["return"] for row in trials[: i + 1]) for i in range(len(trials))]
+        axes.step(
+            [row["env_steps"] for row in trials], best, "--", where="post", color="#5f6b76", lw=1, label="best so far"
+        )
+    axes.set(title=title, xlabel="environment steps", ylabel="return of the episode")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,76 @@
+"""`Task`: what a model and a planner may know of an environment."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# (obs, action, next_obs) -> one number per row; all arguments share their leading axes.
+RewardFn = Callable[[Array, Array, Array], Array]
+TerminatedFn = Callable[[Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """The numbers that describe a task. Bounds are in the environment's own (physical) units."""
+
+    env_id: str
+    obs_names: tuple[str, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    horizon: int
+    """Steps after which an episode is cut off (truncation, never termination)."""
+
+    @property
+    def obs_size(self) -> int:
+        return len(self.obs_names)
+
+    @property
+    def action_size(self) -> int:
+        return len(self.action_low)
+
+
+class Task:
+    """One environment family. Subclasses set `spec` and `make`, and override what they know.
+
+    All functions are pure, run inside compiled programs and accept any leading axes.
+    """
+
+    spec: TaskSpec
+    reward: RewardFn | None = None
+    """Known reward, or None: the agent learns it."""
+    terminated: TerminatedFn | None = None
+    """Known termination (true or false per row), or None: learned if `learns_termination`, else it never happens."""
+    learns_termination: bool = False
+
+    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        """A fresh environment."""
+        raise NotImplementedError
+
+    def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
+        """What the network sees of an observation; the observation itself unless overridden."""
+        return obs
+
+    def target(
+        self, obs: Float[Array, "*rows obs"], next_obs: Float[Array, "*rows obs"]
+    ) -> Float[Array, "*rows target"]:
+        """What the network learns to predict; the change of the observation unless overridden."""
+        return next_obs - obs
+
+    def advance(
+        self, obs: Float[Array, "*rows obs"], output: Float[Array, "*rows target"]
+    ) -> Float[Array, "*rows obs"]:
+        """The next observation that `output` stands for: the inverse of `target`."""
+        return obs + output
+
+    @property
+    def feature_size(self) -> int:
+        return jax.eval_shape(self.features, jnp.zeros(self.spec.obs_size)).shape[-1]
+
+    @property
+    def target_size(self) -> int:
+        obs = jnp.zeros(self.spec.obs_size)
+        return jax.eval_shape(self.target, obs, obs).shape[-1]

@@ -1,0 +1,90 @@
+"""The swing-up cartpole of PETS (Chua et al. 2018): bring the pole's tip above the rail and hold it there.
+
+State: cart position (m), pole angle (rad; 0 hangs down, unbounded), and their velocities. The action is a motor
+command in [-3, 3], worth 100 N a unit. One step is 0.04 s; an episode is 200 steps; nothing terminates it.
+"""
+
+from pathlib import Path
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
+from jaxtyping import Array, Float
+
+from foretell.tasks.base import Task, TaskSpec
+
+POLE_LENGTH = 0.6
+ACTION_COST = 0.01
+RESET_STD = 0.1
+
+SPEC = TaskSpec(
+    env_id="foretell/Cartpole-v0",
+    obs_names=("x", "theta", "x_velocity", "theta_velocity"),
+    action_low=(-3.0,),
+    action_high=(3.0,),
+    horizon=200,
+)
+
+
+class CartpoleEnv(MujocoEnv):
+    """The simulator, as a Gymnasium environment."""
+
+    metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            str(Path(__file__).parent / "assets" / "cartpole.xml"),
+            frame_skip=2,
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (SPEC.obs_size,), np.float64),
+            default_camera_config={"trackbodyid": 0, "distance": 3.6, "elevation": -8.0, "azimuth": 90.0},
+            **kwargs,
+        )
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.do_simulation(action, self.frame_skip)
+        obs = self._observation()
+        x, theta = obs[:2]
+        gap = np.array([x - POLE_LENGTH * np.sin(theta), -POLE_LENGTH * np.cos(theta) - POLE_LENGTH])
+        reward = np.exp(-(gap @ gap) / POLE_LENGTH**2) - ACTION_COST * np.square(action).sum()
+        if self.render_mode == "human":
+            self.render()
+        return obs, float(reward), False, False, {}
+
+    def reset_model(self) -> np.ndarray:
+        noise = self.np_random.normal(0.0, RESET_STD, self.model.nq + self.model.nv)
+        self.set_state(noise[: self.model.nq], noise[self.model.nq :])
+        return self._observation()
+
+    def _observation(self) -> np.ndarray:
+        return np.concatenate([self.data.qpos, self.data.qvel])
+
+
+class Cartpole(Task):
+    """What the model may know: the reward, and that the angle acts through its sine and cosine."""
+
+    spec = SPEC
+
+    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.make(SPEC.env_id, render_mode=render_mode, disable_env_checker=True)
+
+    def reward(  # type: ignore[override]
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Float[Array, "*rows"]:
+        """`exp(-|tip - goal|^2 / 0.36) - 0.01 |action|^2`, at most 1 (Chua et al. 2018)."""
+        tip_x, tip_z = tip(next_obs)
+        gap = jnp.square(tip_x) + jnp.square(tip_z - POLE_LENGTH)
+        return jnp.exp(-gap / POLE_LENGTH**2) - ACTION_COST * jnp.square(action).sum(-1)
+
+    def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
+        """`(sin theta, cos theta, x, x', theta')`."""
+        x, theta, x_velocity, theta_velocity = jnp.moveaxis(obs, -1, 0)
+        return jnp.stack([jnp.sin(theta), jnp.cos(theta), x, x_velocity, theta_velocity], -1)
+
+
+def tip(obs: Float[Array, "*rows obs"]) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+    """Horizontal and vertical position (m) of the pole's tip."""
+    return obs[..., 0] - POLE_LENGTH * jnp.sin(obs[..., 1]), -POLE_LENGTH * jnp.cos(obs[..., 1])

@@ -1,0 +1,98 @@
+"""From a task's settings to the task: a registered one by its short name, or any Gymnasium environment."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from pydantic import PositiveInt
+
+from foretell.errors import UserError, nearest
+from foretell.settings import Settings
+from foretell.tasks.base import Task
+from foretell.tasks.cartpole import Cartpole
+from foretell.tasks.gym import GymTask
+
+TASKS: dict[str, type[Task]] = {"cartpole": Cartpole}
+
+
+class TaskSettings(Settings):
+    """Which environment, and where its reward and termination come from."""
+
+    env: str = "cartpole"
+    """Short name of a task in `TASKS`, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
+    reward: str = "auto"
+    """`auto` (known where the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
+    terminated: str = "auto"
+    """As for `reward`, and `none`: the model never expects an episode to end."""
+    horizon: PositiveInt | None = None
+    """Steps per episode; the environment's own time limit when null."""
+
+
+def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
+    """The task that `settings` describe, with the `reward` and `terminated` in `functions` where callable.
+
+    Raises `UserError`.
+    """
+    known = {name: f for name, f in (functions or {}).items() if callable(f)}
+    if settings.env in TASKS:
+        task = _registered_task(settings)
+    elif ":" in settings.env or "-v" in settings.env:
+        task = GymTask(settings.env, horizon=settings.horizon)
+        task.learns_termination = settings.terminated in ("auto", "learned")
+    else:
+        raise UserError(f"no task '{settings.env}'{nearest(settings.env, TASKS)}")
+    for role, choice, words in (
+        ("reward", settings.reward, ("auto", "learned")),
+        ("terminated", settings.terminated, ("auto", "learned", "none")),
+    ):
+        if role in known or choice not in words:
+            setattr(task, role, _checked(task, role, choice, known.get(role) or load_function(role, choice)))
+    return task
+
+
+def _registered_task(settings: TaskSettings) -> Task:
+    task = TASKS[settings.env]()
+    if settings.horizon is not None:
+        raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")
+    if settings.reward == "learned":
+        task.reward = None
+    if settings.terminated in ("learned", "none"):
+        task.terminated, task.learns_termination = None, settings.terminated == "learned"
+    return task
+
+
+def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
+    """The user's function, if it can run in a compiled program and gives one value per row; else a `UserError`."""
+    obs = jnp.zeros((2, 3, task.spec.obs_size))
+    action = jnp.zeros((2, 3, task.spec.action_size))
+    try:
+        out = jax.eval_shape(function, obs, action, obs)
+    except Exception as error:  # whatever the user's code raises
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{role} '{path}' fails on arrays of shape [..., obs], [..., action]: {reason}") from error
+    if getattr(out, "shape", None) != (2, 3):
+        raise UserError(
+            f"{role} '{path}' must return one value per row, shape (2, 3) for inputs of shape (2, 3, n), "
+            f"not {getattr(out, 'shape', type(out).__name__)}"
+        )
+    return function
+
+
+def load_function(role: str, path: str) -> Callable:
+    """Import `module:function`, the working directory included in the search."""
+    module_name, _, name = path.partition(":")
+    if not (module_name and name):
+        raise UserError(f"{role} must be 'learned' or 'module:function', not '{path}'")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{role} '{path}': cannot import '{module_name}' ({error})") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"{role} '{path}': '{module_name}' has no function '{name}'{nearest(name, dir(module))}")
+    return function

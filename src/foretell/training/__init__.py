@@ -1,0 +1,1 @@
+"""The shell around the pure core: configuration, run directory, checkpoints, the loop, evaluation, progress."""

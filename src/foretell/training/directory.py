@@ -1,0 +1,171 @@
+"""The run directory: where a run keeps everything, in formats other tools can read."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from filelock import FileLock, Timeout
+
+from foretell.agents import RunSettings
+from foretell.errors import UserError
+from foretell.training.config import validate
+
+EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "wall_seconds")
+_VERSIONS = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
+
+
+class RunDirectory:
+    """Paths and files of one run. Nothing here changes a run's course."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.episodes = path / "episodes.csv"
+        self.metrics = path / "metrics.csv"
+        self.data = path / "data"
+        self.checkpoints = path / "checkpoints"
+        self.tensorboard = path / "tensorboard"
+        self.figures = path / "figures"
+        self.videos = path / "videos"
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
+        """A new directory; raises `UserError` where there already is something, unless it is a run to overwrite."""
+        run = cls(path)
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                run._make_room(overwrite)
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to '{path}': {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """An existing run. Raises `UserError` if there is none."""
+        if not path.is_dir():
+            raise UserError(f"no run directory '{path}'")
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"'{path}' is not a run directory: it has no config.yaml")
+        return cls(path)
+
+    def _make_room(self, overwrite: bool) -> None:
+        if not self.config.is_file():
+            raise UserError(f"'{self.path}' is not empty and is not a run directory; choose another --out")
+        if not overwrite:
+            raise UserError(
+                f"'{self.path}' already holds a run; continue it with `foretell resume {self.path}`, "
+                "replace it with --overwrite, or choose another --out"
+            )
+        shutil.rmtree(self.path)
+
+    def write_config(self, settings: RunSettings, preset: str, seed: int) -> None:
+        """The resolved settings, and what one needs to run them again."""
+        tree = {
+            "preset": preset,
+            "seed": seed,
+            **settings.model_dump(mode="json"),
+            "provenance": {
+                "command": " ".join(sys.argv),
+                "git_commit": _git_commit(),
+                "python": sys.version.split()[0],
+                "versions": {name: version(name) for name in _VERSIONS},
+            },
+        }
+        text = yaml.safe_dump(tree, sort_keys=False, width=120)
+        aside = self.config.with_suffix(".tmp")
+        aside.write_text(text)
+        aside.replace(self.config)
+        self.data.mkdir(exist_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for one process; the system lets go when the process ends, however it ends."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"'{self.path}' is being trained by another process") from None
+        except OSError as error:
+            raise UserError(f"cannot write to '{self.path}': {error.strerror}") from error
+        with lock:
+            yield
+
+    def read_config(self) -> tuple[RunSettings, str, int]:
+        """Settings, preset name and seed. Raises `UserError` if the file was damaged."""
+        try:
+            tree = yaml.safe_load(self.config.read_text())
+            tree.pop("provenance", None)
+            preset, seed = tree.pop("preset"), int(tree.pop("seed"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"cannot read '{self.config}': {reason}") from error
+        try:
+            return validate(tree), preset, seed
+        except UserError as error:
+            raise UserError(f"'{self.config}': {error}") from None
+
+    def write_episode(self, row: dict[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """A line in `episodes.csv` and a file in `data/`."""
+        path = self.data / f"episode_{row['episode']:04d}.npz"
+        aside = path.with_suffix(".tmp.npz")
+        np.savez(aside, obs=obs, actions=actions, rewards=rewards, returns=rewards.sum(), kind=row["kind"])
+        aside.replace(path)
+        append_row(self.episodes, row)
+
+    def read_episodes(self) -> list[dict[str, Any]]:
+        """All finished episodes, numbers as numbers."""
+        if not self.episodes.is_file():
+            return []
+        with self.episodes.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        number = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
+        try:
+            return [{k: number.get(k, str)(v) for k, v in row.items()} for row in rows]
+        except (TypeError, ValueError, KeyError) as error:
+            raise UserError(f"'{self.episodes}' is damaged: {error}") from error
+
+    def rewind(self, episodes: int, learned: int) -> None:
+        """Forget what was written after the checkpoint a run continues from; it will be written again."""
+        truncate_rows(self.episodes, episodes)
+        truncate_rows(self.metrics, learned)
+        for path in self.data.glob("episode_*.npz"):
+            if path.name.endswith(".tmp.npz") or int(path.stem.split("_")[1]) >= episodes:
+                path.unlink()
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """One more line of a CSV file, its header first if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def truncate_rows(path: Path, count: int) -> None:
+    """Keep the header and the first `count` rows."""
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    aside = path.with_suffix(".tmp")
+    aside.write_text("".join(lines[: count + 1]))
+    aside.replace(path)
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, marked if it has uncommitted changes; None outside a repository."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

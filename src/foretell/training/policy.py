@@ -1,0 +1,92 @@
+"""A trained agent in use: `act` on one observation or a batch, and episodes to measure it."""
+
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from foretell.agents import Agent
+from foretell.agents.base import State
+from foretell.errors import UserError
+from foretell.tasks import TaskSpec
+from foretell.training.state import Stream, key_for, numpy_generator
+
+
+class Outcome(NamedTuple):
+    """One evaluation episode."""
+
+    total: float
+    length: int
+
+
+class Policy:
+    """Remembers what the agent remembers within an episode; call `reset` between episodes."""
+
+    def __init__(self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0) -> None:
+        self._agent, self._state, self._spec, self._seed = agent, state, spec, seed
+        self._calls, self._batch = 0, 0
+        self._memory = None
+        self._start = jax.jit(agent.start, static_argnums=0)
+        self._act = jax.jit(self._compiled_act)
+
+    def with_seed(self, seed: int) -> "Policy":
+        """The same agent with other luck, at the start of an episode."""
+        return Policy(self._agent, self._state, self._spec, seed=seed)
+
+    def reset(self, where: Bool[np.ndarray, "batch"] | None = None) -> None:
+        """New episodes begin: everywhere, or in the rows of the batch that `where` marks."""
+        if where is None or self._memory is None:
+            self._memory, self._batch = None, 0
+            return
+        mask = np.asarray(where, bool)
+        if mask.shape != (self._batch,):
+            raise UserError(f"`where` must have shape ({self._batch},), one entry per observation, not {mask.shape}")
+        fresh = self._start(self._batch)
+        choose = lambda new, old: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
+        self._memory = jax.tree.map(choose, fresh, self._memory)
+
+    def act(self, obs: Float[np.ndarray, "*batch obs"]) -> Float[np.ndarray, "*batch action"]:
+        """The action for one observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+
+        Raises `UserError` for a wrong shape, a value that is not finite, or a batch that changes size mid-episode.
+        """
+        rows = self._checked(obs)
+        if self._memory is None:
+            self._memory, self._batch = self._start(len(rows)), len(rows)
+        if len(rows) != self._batch:
+            raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() in between")
+        action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._calls))
+        self._calls += 1
+        return np.asarray(action if np.ndim(obs) == 2 else action[0])
+
+    def play(self, env: gymnasium.Env, *, episode: int) -> Outcome:
+        """One whole episode in `env`; the policy's seed and `episode` decide its start and all chance in acting."""
+        self.reset()
+        self._calls = episode * self._spec.horizon
+        obs, _ = env.reset(seed=int(numpy_generator(self._seed, Stream.EVALUATION, episode).integers(2**31)))
+        total, length, over = 0.0, 0, False
+        while not over:
+            obs, reward, terminated, truncated, _ = env.step(self.act(obs))
+            total, length = total + float(reward), length + 1
+            over = terminated or truncated or length == self._spec.horizon
+        return Outcome(total, length)
+
+    def _compiled_act(self, state, memory, obs, call):  # type: ignore[no-untyped-def]
+        key = key_for(self._seed, Stream.EVALUATION, call)
+        return self._agent.act(state, memory, obs, key, explore=False)
+
+    def _checked(self, obs: Float[np.ndarray, "*batch obs"]) -> Float[np.ndarray, "batch obs"]:
+        try:
+            rows = np.asarray(obs, np.float32)
+        except (TypeError, ValueError):
+            raise UserError(f"an observation must be an array of numbers, not {type(obs).__name__}") from None
+        size = self._spec.obs_size
+        if rows.ndim not in (1, 2) or rows.shape[-1] != size or not rows.size:
+            raise UserError(f"an observation must have shape ({size},) or (batch, {size}), not {rows.shape}")
+        if not np.isfinite(rows).all():
+            where = int(np.argwhere(~np.isfinite(rows))[0][-1])
+            raise UserError(f"the observation is not finite in '{self._spec.obs_names[where]}'")
+        return np.atleast_2d(rows)

@@ -1,0 +1,145 @@
+"""Progress of a run: a live line in a terminal, one plain line per episode elsewhere; and TensorBoard events."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from tensorboardX import SummaryWriter
+
+from foretell.training.loop import Loop
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+class Display:
+    """Tells a person how the run is going."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+        self._bar: Progress | None = None
+        self._returns: list[float] = []
+        self._loss = ""
+        self._trial_clock: list[float] = []
+        self._drawn = 0.0
+
+    def started(self, loop: Loop) -> None:
+        counters = loop.state.counters
+        if counters.episode or loop.state.episode.length:
+            self._say(f"continuing at episode {counters.episode}, step {loop.state.episode.length}")
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.start()
+            self._bar.add_task("compiling", total=loop.task.spec.horizon, text="")
+
+    def stepped(self, loop: Loop) -> None:
+        now = time.monotonic()
+        if self._bar is None or now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        episode = loop.state.episode
+        length = int(episode.length)
+        text = f"step {length}  return {episode.rewards[:length].sum():.1f}"
+        self._show(f"{loop.kind} {self._number(loop)}", length, f"{text}  {self._pace(loop)}{self._loss}{self._left(loop)}")
+
+    def learning(self, loop: Loop) -> None:
+        self._show("learning", 0, f"from {loop.state.counters.env_steps} steps{self._left(loop)}")
+
+    def learned(self, loop: Loop, metrics: dict[str, float]) -> None:
+        if "train_loss" in metrics:
+            self._loss = f"  model loss {metrics['train_loss']:.2f}"
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        if row["kind"] == "train":
+            self._trial_clock.append(time.monotonic())
+            self._returns.append(row["return"])
+        name = row["kind"] if row["kind"] != "train" else f"trial {loop.state.counters.trials}/{loop.schedule.trials}"
+        best = f"  best {max(self._returns):7.1f}" if self._returns else ""
+        self._say(
+            f"{name:12} return {row['return']:8.1f}{best}  {row['length']:4d} steps"
+            f"{'  ' + self._pace(loop) if row['kind'] != 'random' else ''}"
+            f"{self._loss if row['kind'] == 'train' else ''}  {row['wall_seconds']:.1f} s{self._left(loop)}"
+        )
+
+    def warned(self, text: str) -> None:
+        self._say(f"warning: {text}")
+
+    def stopped(self, loop: Loop) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if loop.done and len(self._returns) > 1:
+            self._console.print(f"returns      {sparkline(self._returns)}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def _show(self, description: str, completed: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=description, completed=completed, text=text)
+
+    def _number(self, loop: Loop) -> str:
+        return f"{int(loop.state.counters.trials) + 1}/{loop.schedule.trials}" if loop.kind == "train" else ""
+
+    def _pace(self, loop: Loop) -> str:
+        """Seconds per control step since the last learning."""
+        seconds = loop.phase_seconds["plan"] + loop.phase_seconds["step"]
+        return f"{1e3 * seconds / max(loop.steps_since_learning, 1):.1f} ms/step"
+
+    def _left(self, loop: Loop) -> str:
+        """Time left at the pace of the trials so far; the first, which waits for the compiler, is not counted."""
+        clock, trials = self._trial_clock, int(loop.state.counters.trials)
+        if len(clock) < 2 or loop.done:
+            return ""
+        ahead = loop.schedule.trials - trials - (time.monotonic() - clock[-1]) / (pace := _mean_gap(clock))
+        return f"  ~{_duration(max(ahead, 0.0) * pace)} left"
+
+
+class TensorBoard:
+    """Writes returns and metrics as TensorBoard events over environment steps."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer: SummaryWriter | None = None
+
+    def started(self, loop: Loop) -> None:
+        steps = int(loop.state.counters.env_steps)
+        self._writer = SummaryWriter(str(self._directory), purge_step=steps + 1 if steps else None)
+
+    def learned(self, loop: Loop, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self._write(f"learn/{name}", value, metrics["env_steps"])
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        self._write(f"{row['kind']}/return", row["return"], row["env_steps"])
+        self._write(f"{row['kind']}/length", row["length"], row["env_steps"])
+
+    def stopped(self, loop: Loop) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def stepped(self, loop: Loop) -> None: ...
+    def learning(self, loop: Loop) -> None: ...
+    def warned(self, text: str) -> None: ...
+
+    def _write(self, name: str, value: float, step: float) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(name, value, int(step))
+
+
+def sparkline(values: list[float]) -> str:
+    """The values as one row of block characters, lowest to highest."""
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    return "".join(_BLOCKS[1 + round((len(_BLOCKS) - 2) * (v - low) / span)] for v in values)
+
+
+def _mean_gap(clock: list[float]) -> float:
+    return (clock[-1] - clock[0]) / (len(clock) - 1)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

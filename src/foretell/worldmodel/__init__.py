@@ -1,0 +1,7 @@
+"""Learned one-step dynamics with uncertainty: ensembles, their training, and imagination."""
+
+from foretell.worldmodel.dynamics import Imagination, WorldModel
+from foretell.worldmodel.ensemble import Ensemble, EnsembleState, bound_logvar
+from foretell.worldmodel.fit import Fit, fit, mean_square_error
+
+__all__ = ["Ensemble", "EnsembleState", "Fit", "Imagination", "WorldModel", "bound_logvar", "fit", "mean_square_error"]
