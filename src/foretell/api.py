@@ -1,25 +1,30 @@
-"""The Python interface: `train`, `resume`, `load`, and the `Run` they return. The command line calls the same functions."""
+"""The Python interface: `train`, `resume`, `load`, and the `Run` they return. The command line calls the same."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from rich.console import Console
 
-from foretell.agents import RunSettings
-from foretell.errors import UserError
+from foretell.agents import Agent, RunSettings
+from foretell.errors import UserError, nearest
 from foretell.report.curve import draw_learning_curve
 from foretell.report.video import record
 from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
-from foretell.training.config import merge, resolve
-from foretell.training.directory import RunDirectory
+from foretell.training.config import leaf_paths, merge, resolve, setting_paths, validate
+from foretell.training.directory import RunDirectory, writing
 from foretell.training.loop import Loop, Observer
 from foretell.training.policy import Outcome, Policy
 from foretell.training.progress import Display, TensorBoard
 from foretell.training.state import init_run
+
+Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class Run:
@@ -39,22 +44,29 @@ class Run:
         """Return of each trial."""
         return [row["return"] for row in self.episodes if row["kind"] == "train"]
 
-    def act(self, obs: np.ndarray) -> np.ndarray:
-        """Action for an observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units."""
+    def act(self, obs: ArrayLike) -> np.ndarray:
+        """Action for an observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+
+        Raises `UserError` for a wrong shape, a value that is not finite, or a batch that changes size mid-episode.
+        """
         return self._policy.act(obs)
 
-    def reset(self, where: np.ndarray | None = None) -> None:
-        """Forget the episode: call it when an episode begins, in a batch with a mask of the rows where one does."""
+    def reset(self, where: ArrayLike | None = None) -> None:
+        """Forget the episode: call it when an episode begins, in a batch with a mask of the rows where one does.
+
+        Raises `UserError` for a mask of another type or shape.
+        """
         self._policy.reset(where)
 
     def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[Outcome]:
-        """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`."""
+        """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
+        _check_seed(seed)
         if episodes < 1:
             raise UserError(f"episodes must be at least 1, not {episodes}")
         policy = self._policy.with_seed(seed)
         if video:
             return record(policy, self.task, self.videos / f"seed-{seed}", episodes=episodes)
-        with self.task.make() as env:
+        with closing(self.task.make()) as env:
             return [policy.play(env, episode=i) for i in range(episodes)]
 
     @property
@@ -74,7 +86,7 @@ def train(
     env: str | None = None,
     reward: RewardFn | str | None = None,
     terminated: TerminatedFn | str | None = None,
-    overrides: Sequence[Mapping[str, Any]] = (),
+    overrides: Overrides = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -83,22 +95,24 @@ def train(
     `out` is the run directory itself (default `runs/<preset-with-dashes>/<seed>`). `env` is a Gymnasium id.
     `reward` and `terminated` are functions of (obs, action, next_obs) on arrays `[..., n]`, or their
     `module:function`; a function that cannot be imported by that name must be given to `resume` and `load` again.
-    `overrides` are nested mappings on top of the preset, as `{"planner": {"population": 200}}`.
+    `overrides` is a nested mapping on top of the preset, as `{"planner": {"population": 200}}`, or several in order.
     Raises `UserError` for every mistake, before anything is written.
     """
-    if not 0 <= seed < 2**31:
-        raise UserError(f"seed must be from 0 to {2**31 - 1}, not {seed}")
+    _check_seed(seed)
     functions = {"reward": reward, "terminated": terminated}
     named = {name: _name_of(value) for name, value in functions.items() if value is not None}
-    chosen = {"task": ({"env": env} if env is not None else {}) | named}
-    settings = resolve(preset, [*overrides, chosen])
+    chosen = ({"env": env} if env is not None else {}) | named
+    settings = resolve(preset, [{"task": chosen}, *_listed(overrides)])
     path = Path(out) if out is not None else Path("runs") / preset.replace("/", "-") / str(seed)
     use_compilation_cache()
     task = make_task(settings.task, functions)
+    agent = _build(settings, task)
     directory = RunDirectory.create(path, overwrite=overwrite)
-    directory.write_config(settings, preset, seed)
     with directory.lock():
-        return _run_to_end(directory, settings, preset, seed, task, quiet=quiet)
+        directory.clear()
+        directory.write_config(settings, preset, seed)
+        loop = Loop(agent, task, settings.train, seed, directory, _observers(directory, quiet=quiet))
+        return _run_to_end(loop, settings, preset)
 
 
 def resume(
@@ -106,25 +120,30 @@ def resume(
     *,
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
-    overrides: Sequence[Mapping[str, Any]] = (),
+    overrides: Overrides = (),
     quiet: bool = False,
 ) -> Run:
     """Continue a run from its newest checkpoint to the end of its schedule, exactly as if it had never stopped.
 
-    Of its settings only the section `train` may be changed, for instance to add trials. Raises `UserError`.
+    Of its settings only the section `train` may be changed, for instance to add trials; a finished run is left as it
+    is. Raises `UserError`.
     """
     directory = RunDirectory.open(Path(run_dir))
     with directory.lock():
-        settings, preset, seed = directory.read_config()
-        for override in overrides:
-            if set(override) - {"train"} or "capacity" in override.get("train", {}):
-                raise UserError("a resumed run keeps its settings; only those of `train` other than capacity may change")
-            settings = type(settings).model_validate(merge(settings.model_dump(), dict(override)))
+        before, preset, seed = directory.read_config()
+        settings = _continued(before, _listed(overrides))
         use_compilation_cache()
         task = make_task(settings.task, {"reward": reward, "terminated": terminated})
-        if overrides:
+        agent = _build(settings, task)
+        loop = Loop(agent, task, settings.train, seed, directory, _observers(directory, quiet=quiet))
+        loop.restore()
+        if settings != before:
             directory.write_config(settings, preset, seed)
-        return _run_to_end(directory, settings, preset, seed, task, quiet=quiet, restore=True)
+        if not loop.done:
+            return _run_to_end(loop, settings, preset)
+        if not quiet:
+            print(f"finished: all {settings.train.trials} trials are done; more take a larger train.trials")
+        return Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
 
 
 def load(
@@ -135,40 +154,60 @@ def load(
     settings, _, seed = directory.read_config()
     use_compilation_cache()
     task = make_task(settings.task, {"reward": reward, "terminated": terminated})
-    agent = settings.build(task)
+    agent = _build(settings, task)
     if not directory.checkpoints.is_dir():
-        raise UserError(f"'{directory.path}' has no checkpoint yet")
+        raise UserError(f"no checkpoint in '{directory.path}' yet")
     checkpoints = Checkpoints(directory.checkpoints)
     like = init_run(agent, task.spec, settings.train.capacity, seed)
-    state = checkpoints.restore(like, Display().warned if not quiet else lambda _: None)
+    state = checkpoints.restore(like, Display(Console(stderr=True)).warned if not quiet else lambda _: None)
     checkpoints.close()
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
 
 
-def _run_to_end(
-    directory: RunDirectory,
-    settings: RunSettings,
-    preset: str,
-    seed: int,
-    task: Task,
-    *,
-    quiet: bool,
-    restore: bool = False,
-) -> Run:
-    observers: list[Observer] = [TensorBoard(directory.tensorboard)]
-    if not quiet:
-        observers.append(Display())
-    agent = settings.build(task)
-    loop = Loop(agent, task, settings.train, seed, directory, observers)
-    if restore:
-        loop.restore()
-    run = Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
+def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:
+    """Run, and draw what there is however it ends."""
+    directory, seed, task = loop.directory, loop.seed, loop.task
     try:
         loop.run()
     finally:
+        run = Run(directory, settings, seed, task, Policy(settings.build(task), loop.state.agent, task.spec))
         if rows := run.episodes:
-            draw_learning_curve(rows, run.figure, title=f"{preset}, seed {seed}")
-    return Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
+            with writing(run.figure):
+                draw_learning_curve(rows, run.figure, title=f"{preset}, seed {seed}")
+    return run
+
+
+def _observers(directory: RunDirectory, *, quiet: bool) -> list[Observer]:
+    return [TensorBoard(directory.tensorboard)] if quiet else [TensorBoard(directory.tensorboard), Display()]
+
+
+def _build(settings: RunSettings, task: Task) -> Agent:
+    if settings.train.capacity < task.spec.horizon:
+        raise UserError(
+            f"train.capacity ({settings.train.capacity}) must not be below the {task.spec.horizon} steps of an episode"
+        )
+    return settings.build(task)
+
+
+def _continued(settings: RunSettings, overrides: Sequence[Mapping[str, Any]]) -> RunSettings:
+    """The settings of a run with what may still change in it changed. Raises `UserError`."""
+    tree = settings.model_dump()
+    free = [path for path in setting_paths(type(settings)) if path.startswith("train.") and path != "train.capacity"]
+    for override in overrides:
+        for path in leaf_paths(override):
+            if not path.startswith("train.") or path == "train.capacity":
+                raise UserError(f"a resumed run keeps its settings: '{path}' cannot change{nearest(path, free)}")
+        tree = merge(tree, dict(override))
+    return validate(tree)
+
+
+def _listed(overrides: Overrides) -> Sequence[Mapping[str, Any]]:
+    return [overrides] if isinstance(overrides, Mapping) else overrides
+
+
+def _check_seed(seed: int) -> None:
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise UserError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed!r}")
 
 
 def _name_of(function: Any) -> str:
@@ -176,4 +215,4 @@ def _name_of(function: Any) -> str:
         return function
     if not callable(function):
         raise UserError(f"reward and terminated must be functions or 'module:function', not {function!r}")
-    return f"{function.__module__}:{function.__qualname__}"
+    return f"{function.__module__}:{getattr(function, '__qualname__', '<' + type(function).__name__ + '>')}"

@@ -3,18 +3,26 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING, NoReturn
 
-from foretell.errors import UserError
+from foretell.errors import UserError, brief, nearest
+
+if TYPE_CHECKING:
+    import foretell.api
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 2 for a user's mistake, 130 after Ctrl-C."""
-    args = _parser().parse_args(argv)
     try:
-        return args.command(args) or 0
+        args = _parse(sys.argv[1:] if argv is None else argv)
+        if args.command is not _presets:
+            _import_api()
+        return args.command(args)
     except UserError as error:
         print(f"foretell: {error}", file=sys.stderr)
         return 2
@@ -26,16 +34,39 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.endswith(" PRESET"):
+            from foretell.training.config import preset_names
+
+            raise UserError(f"name the preset to train{nearest('', preset_names())}")
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    name = next((word for word in argv if not word.startswith("-")), None)
+    if name not in _COMMANDS and not {"-h", "--help"} & set(argv):
+        said = f"no command '{name}'" if name else "name a command"
+        raise UserError(f"{said}{nearest(name or '', _COMMANDS)}")
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        options = re.findall(r"--[a-z]+", args.parser.format_help())
+        raise UserError(f"{args.parser.prog} does not take '{unknown[0]}'{nearest(unknown[0], options)}")
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="foretell", description="Model-based reinforcement learning for continuous control.")
+    parser = _Parser(prog="foretell", description="Model-based reinforcement learning for continuous control.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, function: Callable, help: str) -> argparse.ArgumentParser:
+    def command(name: str, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
-        sub.set_defaults(command=function)
+        sub.set_defaults(command=_COMMANDS[name], parser=sub)
         return sub
 
-    train = command("train", _train, "train a preset")
+    train = command("train", "train a preset")
     train.add_argument("preset", metavar="PRESET", help="see `foretell presets`")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="one seed, one result (default 0)")
     train.add_argument("--out", metavar="DIR", help="the run directory (default runs/<preset-with-dashes>/<seed>)")
@@ -47,20 +78,30 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--video", action="store_true", help="film one episode of the trained agent")
     train.add_argument("--quiet", action="store_true", help="print nothing")
 
-    resume = command("resume", _resume, "continue a run exactly where its newest checkpoint is")
+    resume = command("resume", "continue a run exactly where its newest checkpoint is")
     resume.add_argument("run_dir", metavar="RUN_DIR")
     _add_set(resume)
     resume.add_argument("--quiet", action="store_true", help="print nothing")
 
-    evaluate = command("eval", _eval, "play fresh episodes with a trained agent")
+    evaluate = command("eval", "play fresh episodes with a trained agent")
     evaluate.add_argument("run_dir", metavar="RUN_DIR")
     evaluate.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
-    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance in acting (default 0)")
+    evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance (default 0)")
     evaluate.add_argument("--video", action="store_true", help="film every episode")
     evaluate.add_argument("--json", action="store_true", help="print JSON alone")
 
-    command("presets", _presets, "list the presets")
+    command("presets", "list the presets")
     return parser
+
+
+def _import_api() -> None:
+    """Import JAX, MuJoCo and all the rest. Raises `UserError` if `MUJOCO_GL` is what prevents it."""
+    try:
+        import_module("foretell.api")
+    except Exception as error:
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        raise UserError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({brief(error)}); unset it") from error
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +139,7 @@ def _resume(args: argparse.Namespace) -> int:
     return _conclude(run, video=False, quiet=args.quiet)
 
 
-def _interruptible(call: Callable):  # type: ignore[no-untyped-def]
+def _interruptible(call: Callable[[], "foretell.api.Run"]) -> "foretell.api.Run | None":
     from foretell.training.loop import Interrupted
 
     try:
@@ -108,29 +149,28 @@ def _interruptible(call: Callable):  # type: ignore[no-untyped-def]
         return None
 
 
-def _conclude(run, *, video: bool, quiet: bool) -> int:  # type: ignore[no-untyped-def]
+def _conclude(run: "foretell.api.Run | None", *, video: bool, quiet: bool) -> int:
     if run is None:
         return 130
-    outcome = run.evaluate(1, video=True)[0] if video else None
-    if quiet:
-        return 0
-    last = run.returns[-5:]
-    print(f"best return {max(run.returns):.1f}; mean of the last {len(last)} trials {fmean(last):.1f}")
-    print(f"run         {run.directory}")
-    print(f"curve       {run.figure}")
-    if outcome is not None:
-        print(f"video       {_newest_video(run)} (return {outcome.total:.1f})")
+    say = (lambda _: None) if quiet else print
+    if last := run.returns[-5:]:
+        say(f"best return {max(run.returns):.1f}; mean of the last {len(last)} trials {fmean(last):.1f}")
+    say(f"run         {run.directory}")
+    say(f"curve       {run.figure}")
+    if video:
+        outcome = run.evaluate(1, video=True)[0]
+        say(f"video       {_newest_video(run)} (return {outcome.total:.1f})")
     return 0
 
 
-def _newest_video(run) -> str:  # type: ignore[no-untyped-def]
+def _newest_video(run: "foretell.api.Run") -> str:
     return str(max(run.videos.rglob("*.mp4"), key=lambda path: path.stat().st_mtime))
 
 
 def _eval(args: argparse.Namespace) -> int:
     from foretell import api
 
-    run = api.load(args.run_dir, quiet=args.json)
+    run = api.load(args.run_dir)
     outcomes = run.evaluate(args.episodes, seed=args.seed, video=args.video)
     totals = [outcome.total for outcome in outcomes]
     mean, deviation = fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
@@ -166,3 +206,6 @@ def _presets(args: argparse.Namespace) -> int:
     for name in names:
         print(f"{name:{width}}  {read_preset(name)['description']}")
     return 0
+
+
+_COMMANDS = {"train": _train, "resume": _resume, "eval": _eval, "presets": _presets}

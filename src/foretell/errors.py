@@ -1,7 +1,9 @@
-"""The one exception a user's mistake raises, and the sentence that helps them mend it."""
+"""The one exception a user's mistake raises, and the words that help them mend it."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_FEW = 16
 
 
 class UserError(ValueError):
@@ -9,9 +11,15 @@ class UserError(ValueError):
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when a choice is close to `value`, else the whole (short) list of choices."""
+    """`"; did you mean 'x'?"` when a choice is close to `value`, else the list of choices, or nothing if it is long."""
     choices = sorted(choices)
     close = get_close_matches(value, choices, n=1)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; choose one of: {', '.join(choices)}" if choices else ""
+    return f"; choose one of: {', '.join(choices)}" if 0 < len(choices) <= _FEW else ""
+
+
+def brief(error: BaseException) -> str:
+    """What somebody else's exception says, on one line that is not too long."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

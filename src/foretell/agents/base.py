@@ -1,6 +1,6 @@
 """What every agent is: four pure functions and the settings it is built from."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -16,6 +16,7 @@ Memory = Any
 Metrics = dict[str, Array]
 
 
+@runtime_checkable
 class Agent(Protocol):
     """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
 
@@ -30,9 +31,7 @@ class Agent(Protocol):
     ) -> tuple[Float[Array, "batch action"], Memory]:
         """Actions within the bounds, in the environment's units; `explore` asks for the noise used to collect data."""
 
-    def learn(
-        self, state: State, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[State, Metrics]:
+    def learn(self, state: State, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]) -> tuple[State, Metrics]:
         """Learn from `replay`, whose newest `new` transitions this agent has not seen."""
 
 
@@ -50,7 +49,7 @@ class Schedule(Settings):
     capacity: PositiveInt = 100_000
     """Transitions the replay holds; beyond that the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
-    """Save at the end of every episode, and within one when this long has passed since the last time."""
+    """Save at the end of every trial, and anywhere else when this long has passed since the last time."""
     checkpoints: PositiveInt = 3
     """Newest checkpoints kept."""
 

@@ -1,6 +1,7 @@
 """Fully connected networks with a leading ensemble axis: one batched matrix multiply serves all members."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import equinox as eqx
@@ -43,7 +44,7 @@ def init_mlp(key: Key[Array, ""], sizes: tuple[int, ...], *, members: int, activ
 
     `sizes` are the widths from input to output; at least two.
     """
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(pairwise(sizes))
     weights = tuple(
         jax.random.truncated_normal(k, -2.0, 2.0, (members, fan_in, fan_out)) / (2.0 * fan_in**0.5)
         for k, (fan_in, fan_out) in zip(jax.random.split(key, len(shapes)), shapes, strict=True)
@@ -56,6 +57,4 @@ def fold_normalizer(network: MLP, normalizer: Normalizer) -> MLP:
     """The network that takes raw inputs: `normalizer` is absorbed into the first layer, so applying it is free."""
     scaled = network.weights[0] / normalizer.std[:, None]
     shift = jnp.einsum("i,bio->bo", normalizer.mean, scaled)[:, None]
-    return MLP(
-        (scaled, *network.weights[1:]), (network.biases[0] - shift, *network.biases[1:]), network.activation
-    )
+    return MLP((scaled, *network.weights[1:]), (network.biases[0] - shift, *network.biases[1:]), network.activation)

@@ -24,9 +24,7 @@ def identity_normalizer(features: int) -> Normalizer:
     return Normalizer(jnp.zeros(features), jnp.ones(features))
 
 
-def fit_normalizer(
-    x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float
-) -> Normalizer:
+def fit_normalizer(x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float) -> Normalizer:
     """Mean and population deviation of the valid rows; a deviation below `min_std` becomes 1.
 
     Computed in float64: in float32 the deviation of a constant comes out near 1e-8 rather than 0, passes a small

@@ -64,7 +64,7 @@ class CEM(Settings):
     execute: Literal["mean", "best"] = "mean"
     """Execute the final mean (PETS) or the best candidate of the last iteration (iCEM)."""
     fill: Literal["midpoint", "zero"] = "midpoint"
-    """What enters at the end of the shifted warm start: the middle of the action range, or 0 (the released PETS code)."""
+    """What enters at the end of the shifted warm start: the middle of the range, or 0 (the released PETS code)."""
 
     @model_validator(mode="after")
     def _check(self) -> "CEM":
@@ -131,9 +131,7 @@ class CEM(Settings):
     ) -> Float[Array, "population horizon action"]:
         """Samples, the first few replaced by the kept elites and the mean."""
         if self.noise == "coloured":
-            samples = clipped_coloured(
-                key, self.population, search.mean, std, low, high, exponent=self.noise_exponent
-            )
+            samples = clipped_coloured(key, self.population, search.mean, std, low, high, exponent=self.noise_exponent)
         else:
             samples = truncated_normal(key, self.population, search.mean, std, low, high)
         kept = self.kept_elites

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium
 
-from foretell.errors import UserError
+from foretell.errors import UserError, brief
 from foretell.tasks import Task
+from foretell.training.directory import writing
 from foretell.training.policy import Outcome, Policy
 
 _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.make_current(); context.free()"
@@ -17,21 +19,19 @@ _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.mak
 def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, episodes: int = 1) -> list[Outcome]:
     """Play episodes as `Policy.play` does, each saved as `<folder>/episode-<n>.mp4`. Raises `UserError`."""
     choose_renderer()
-    try:
+    drawable = _drawable(task)
+    with writing(folder):
         env = gymnasium.wrappers.RecordVideo(
-            task.make(render_mode="rgb_array"), str(folder), episode_trigger=lambda _: True, name_prefix="eval",
-            disable_logger=True,
-        )  # fmt: skip
-        with env:
+            drawable, str(folder), episode_trigger=lambda _: True, name_prefix="eval", disable_logger=True
+        )
+        with closing(env):
             return [policy.play(env, episode=first_episode + i) for i in range(episodes)]
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"cannot make a video: {' '.join(str(error).split())}") from error
 
 
 def choose_renderer() -> None:
-    """Set `MUJOCO_GL` to a backend that works without a screen, unless it is set or there is a screen.
+    """Set `MUJOCO_GL` to a backend that works without a screen, unless it is set, there is a screen or none works.
 
-    Raises `UserError` if neither EGL nor OSMesa works. Tried in a process of their own: one that fails cannot be undone.
+    They are tried in a process of their own: one that fails cannot be undone.
     """
     if "MUJOCO_GL" in os.environ or os.environ.get("DISPLAY") or sys.platform != "linux":
         return
@@ -40,7 +40,17 @@ def choose_renderer() -> None:
         if subprocess.run([sys.executable, "-c", _PROBE], env=env, capture_output=True, check=False).returncode == 0:
             os.environ["MUJOCO_GL"] = backend
             return
-    raise UserError(
-        "cannot render: neither EGL nor OSMesa works here; install one of them (on Debian or Ubuntu: "
-        "`apt-get install libegl1 libgles2` or `libosmesa6`) or run without --video"
-    )
+
+
+def _drawable(task: Task) -> gymnasium.Env:
+    """An environment of which a picture could be made. Raises `UserError`."""
+    env = task.make(render_mode="rgb_array")
+    try:
+        env.reset(seed=0)
+        if env.render() is None:
+            raise NotImplementedError("it renders nothing as 'rgb_array'")
+    except Exception as error:  # whatever a renderer or the user's environment raises
+        mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)
+        advice = "; without a screen MuJoCo needs EGL or OSMesa (`apt-get install libegl1` or `libosmesa6`)"
+        raise UserError(f"cannot film '{task.spec.env_id}' ({brief(error)}){advice if mujoco else ''}") from error
+    return env

@@ -5,6 +5,7 @@ command in [-3, 3], worth 100 N a unit. One step is 0.04 s; an episode is 200 st
 """
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import gymnasium
 import jax.numpy as jnp
@@ -30,9 +31,9 @@ SPEC = TaskSpec(
 class CartpoleEnv(MujocoEnv):
     """The simulator, as a Gymnasium environment."""
 
-    metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
+    metadata: ClassVar = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             str(Path(__file__).parent / "assets" / "cartpole.xml"),
             frame_skip=2,
@@ -41,7 +42,7 @@ class CartpoleEnv(MujocoEnv):
             **kwargs,
         )
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict[str, np.float64]]:
         self.do_simulation(action, self.frame_skip)
         obs = self._observation()
         x, theta = obs[:2]
@@ -49,7 +50,7 @@ class CartpoleEnv(MujocoEnv):
         reward = np.exp(-(gap @ gap) / POLE_LENGTH**2) - ACTION_COST * np.square(action).sum()
         if self.render_mode == "human":
             self.render()
-        return obs, float(reward), False, False, {}
+        return obs, np.float64(reward), False, False, {}
 
     def reset_model(self) -> np.ndarray:
         noise = self.np_random.normal(0.0, RESET_STD, self.model.nq + self.model.nv)
@@ -68,7 +69,7 @@ class Cartpole(Task):
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
         return gymnasium.make(SPEC.env_id, render_mode=render_mode, disable_env_checker=True)
 
-    def reward(  # type: ignore[override]
+    def reward(
         self,
         obs: Float[Array, "*rows obs"],
         action: Float[Array, "*rows action"],

@@ -1,9 +1,13 @@
 """Any Gymnasium environment with box observations and actions as a task whose unknowns are learned."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import gymnasium
 import numpy as np
 
-from foretell.errors import UserError, nearest
+from foretell.errors import UserError, brief, nearest
 from foretell.tasks.base import Task, TaskSpec
 
 
@@ -17,25 +21,73 @@ class GymTask(Task):
             self.spec = _read_spec(env, env_id, horizon)
 
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        """A fresh environment whose failures, like that of making it, are told as `UserError`."""
+        drawing: dict[str, Any] = (
+            {"render_mode": render_mode} if render_mode else {}
+        )  # not all environments know the argument
         try:
-            return gymnasium.make(self._env_id, render_mode=render_mode, disable_env_checker=True)
-        except gymnasium.error.NameNotFound:
-            known = {spec_id for spec_id in gymnasium.registry if "/" not in spec_id}
-            raise UserError(f"no Gymnasium environment '{self._env_id}'{nearest(self._env_id, known)}") from None
-        except (gymnasium.error.Error, ImportError, AttributeError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"cannot make the environment '{self._env_id}': {reason}") from error
+            with _blamed(f"cannot make the environment '{self._env_id}'"):
+                env = gymnasium.make(self._env_id, disable_env_checker=True, **drawing)
+        except gymnasium.error.UnregisteredEnv:
+            raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
+        return _Blamed(env, self._env_id)
+
+
+class _Blamed(gymnasium.Wrapper):
+    """Tells in one sentence what a user's environment did wrong."""
+
+    def __init__(self, env: gymnasium.Env, env_id: str) -> None:
+        super().__init__(env)
+        self._env_id = env_id
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        with _blamed(f"'{self._env_id}' failed in reset()"):
+            obs, info = self.env.reset(**kwargs)
+            return self._flat(obs), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        with _blamed(f"'{self._env_id}' failed in step()"):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            return self._flat(obs), float(reward), bool(terminated), bool(truncated), info
+
+    def _flat(self, obs: Any) -> np.ndarray:
+        vector, shape = np.asarray(obs, np.float64), self.observation_space.shape
+        if vector.shape != shape:
+            raise ValueError(f"the observation is of shape {vector.shape}, but its space of shape {shape}")
+        return vector
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a `UserError`, except that the environment is not registered."""
+    try:
+        yield
+    except (UserError, gymnasium.error.UnregisteredEnv):
+        raise
+    except Exception as error:
+        raise UserError(f"{what}: {brief(error)}") from error
+
+
+def _nearest_id(env_id: str) -> str:
+    module, colon, _ = env_id.rpartition(":")
+    if not colon:
+        return nearest(env_id, gymnasium.registry) or f"; if a package of yours registers it, write 'package:{env_id}'"
+    return nearest(env_id, [f"{module}:{spec.id}" for spec in gymnasium.registry.values() if _is_from(module, spec)])
+
+
+def _is_from(module: str, spec: Any) -> bool:
+    """Whether an environment belongs to the package of `module`."""
+    entry = spec.entry_point
+    home = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return home.replace(":", ".").split(".")[0] == module.split(".")[0]
 
 
 def _read_spec(env: gymnasium.Env, env_id: str, horizon: int | None) -> TaskSpec:
-    obs, action = env.observation_space, env.action_space
-    for role, space in (("observation", obs), ("action", action)):
-        if not isinstance(space, gymnasium.spaces.Box):
-            raise UserError(f"'{env_id}' has {role}s of type {type(space).__name__}, but only Box is supported")
-        if len(space.shape) != 1:
-            raise UserError(f"'{env_id}' has {role}s of shape {space.shape}, but only flat vectors are supported")
+    obs, action = _flat_box("observation", env.observation_space, env_id), _flat_box("action", env.action_space, env_id)
+    if not np.issubdtype(action.dtype, np.floating):
+        raise UserError(f"'{env_id}' has actions of type {action.dtype}, but only real numbers are supported")
     if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
-        raise UserError(f"'{env_id}' has unbounded actions, but planning needs finite bounds; wrap it in RescaleAction")
+        raise UserError(f"'{env_id}' has unbounded actions, but planning needs finite bounds in its action space")
     limit = env.spec.max_episode_steps if env.spec else None
     if horizon is None and limit is None:
         raise UserError(f"'{env_id}' has no time limit; set one with --set task.horizon=STEPS")
@@ -46,3 +98,11 @@ def _read_spec(env: gymnasium.Env, env_id: str, horizon: int | None) -> TaskSpec
         action_high=tuple(map(float, action.high)),
         horizon=min(h for h in (horizon, limit) if h is not None),
     )
+
+
+def _flat_box(role: str, space: gymnasium.Space, env_id: str) -> gymnasium.spaces.Box:
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise UserError(f"'{env_id}' has {role}s of type {type(space).__name__}, but only Box is supported")
+    if len(space.shape) != 1 or not space.shape[0]:
+        raise UserError(f"'{env_id}' has {role}s of shape {space.shape}, but only flat vectors are supported")
+    return space

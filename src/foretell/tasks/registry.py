@@ -4,18 +4,23 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 from pydantic import PositiveInt
 
-from foretell.errors import UserError, nearest
+from foretell.errors import UserError, brief, nearest
 from foretell.settings import Settings
 from foretell.tasks.base import Task
 from foretell.tasks.cartpole import Cartpole
 from foretell.tasks.gym import GymTask
 
 TASKS: dict[str, type[Task]] = {"cartpole": Cartpole}
+
+_WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
+"""What the settings of that name may be, beside the name of a function."""
 
 
 class TaskSettings(Settings):
@@ -24,7 +29,7 @@ class TaskSettings(Settings):
     env: str = "cartpole"
     """Short name of a task in `TASKS`, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
     reward: str = "auto"
-    """`auto` (known where the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
+    """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
     """As for `reward`, and `none`: the model never expects an episode to end."""
     horizon: PositiveInt | None = None
@@ -37,19 +42,24 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     Raises `UserError`.
     """
     known = {name: f for name, f in (functions or {}).items() if callable(f)}
-    if settings.env in TASKS:
-        task = _registered_task(settings)
-    elif ":" in settings.env or "-v" in settings.env:
-        task = GymTask(settings.env, horizon=settings.horizon)
-        task.learns_termination = settings.terminated in ("auto", "learned")
-    else:
-        raise UserError(f"no task '{settings.env}'{nearest(settings.env, TASKS)}")
-    for role, choice, words in (
-        ("reward", settings.reward, ("auto", "learned")),
-        ("terminated", settings.terminated, ("auto", "learned", "none")),
-    ):
-        if role in known or choice not in words:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    task = _registered_task(settings) if settings.env in TASKS else _gym_task(settings)
+    for role, choice in (("reward", settings.reward), ("terminated", settings.terminated)):
+        if role in known or choice not in _WORDS[role]:
             setattr(task, role, _checked(task, role, choice, known.get(role) or load_function(role, choice)))
+    return task
+
+
+def _gym_task(settings: TaskSettings) -> Task:
+    module, colon, _ = settings.env.rpartition(":")
+    if colon:
+        _import("env", settings.env, module)
+    elif "-v" not in settings.env:
+        choices = nearest(settings.env, [*TASKS, *gymnasium.registry]) or f"{nearest('', TASKS)}, Id-v0, module:Id-v0"
+        raise UserError(f"no task '{settings.env}'{choices}")
+    task = GymTask(settings.env, horizon=settings.horizon)
+    task.learns_termination = settings.terminated in ("auto", "learned")
     return task
 
 
@@ -71,8 +81,11 @@ def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
     try:
         out = jax.eval_shape(function, obs, action, obs)
     except Exception as error:  # whatever the user's code raises
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{role} '{path}' fails on arrays of shape [..., obs], [..., action]: {reason}") from error
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            problem = "must use jax.numpy and no `if`, `float` or NumPy on its arguments, to run in a compiled program"
+        else:
+            problem = "fails on arrays of shape [..., obs], [..., action], [..., obs]"
+        raise UserError(f"{role} '{path}' {problem} ({brief(error)})") from error
     if getattr(out, "shape", None) != (2, 3):
         raise UserError(
             f"{role} '{path}' must return one value per row, shape (2, 3) for inputs of shape (2, 3, n), "
@@ -82,17 +95,23 @@ def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
 
 
 def load_function(role: str, path: str) -> Callable:
-    """Import `module:function`, the working directory included in the search."""
+    """Import `module:function`. Raises `UserError`."""
     module_name, _, name = path.partition(":")
     if not (module_name and name):
-        raise UserError(f"{role} must be 'learned' or 'module:function', not '{path}'")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(f"{role} '{path}': cannot import '{module_name}' ({error})") from error
+        words = ", ".join(map(repr, _WORDS[role]))
+        raise UserError(f"{role} must be {words} or 'module:function', not '{path}'")
+    module = _import(role, path, module_name)
     function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(f"{role} '{path}': '{module_name}' has no function '{name}'{nearest(name, dir(module))}")
-    return function
+    if callable(function):
+        return function
+    if "<" in name or module_name == "__main__":
+        raise UserError(f"{role} '{path}' cannot be imported by name; in Python, give {role}= to load or resume too")
+    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    raise UserError(f"{role} '{path}': '{module_name}' has no function '{name}'{nearest(name, functions)}")
+
+
+def _import(role: str, path: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # whatever the user's module raises
+        raise UserError(f"{role} '{path}': cannot import '{module}' ({brief(error)})") from error

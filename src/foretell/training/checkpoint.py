@@ -1,12 +1,20 @@
-"""Checkpoints of a whole run, written aside and renamed by Orbax; a damaged one is set aside and the one before used."""
+"""Checkpoints of a whole run, written aside and renamed by Orbax; a damaged one is set aside, the one before used."""
 
-from collections.abc import Callable
+import logging
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
-from foretell.errors import UserError
+from foretell.errors import UserError, brief
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
+_NO_SUM = np.zeros((), np.int64)
 
 
 class Checkpoints:
@@ -19,35 +27,85 @@ class Checkpoints:
             max_to_keep=keep, cleanup_tmp_directories=self._writes, create=self._writes, read_only=not self._writes
         )
         self._directory = directory.resolve()
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        handler = ocp.StandardCheckpointHandler()  # without it a reader is told nothing of what is stored
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handler)
+
+    @property
+    def exist(self) -> bool:
+        """Whether any was ever finished, damaged ones included."""
+        return bool(self._manager.all_steps()) or any(self._directory.glob("damaged-*"))
 
     def save(self, number: int, tree: Any) -> None:
         """Copy `tree` now, write it in the background. Raises `UserError` if the disk refuses."""
+        stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
         try:
-            self._manager.save(number, args=ocp.args.StandardSave(tree))
+            self._manager.save(number, args=ocp.args.StandardSave(stored))
         except OSError as error:
             raise UserError(f"cannot write the checkpoint {self._directory / str(number)}: {error.strerror}") from error
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Any:
         """The newest checkpoint that can be read, in the structure of `like`; damaged ones are renamed when writing.
 
-        Raises `UserError` if there is none.
+        Raises `UserError` if there is none, or if it was made with other settings than `like`; then none is renamed.
         """
+        damaged: dict[int, str] = {}
         for number in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._manager.restore(number, args=ocp.args.StandardRestore(like))
+                tree = self._read(number, like)
+            except UserError:
+                raise
             except Exception as error:  # Orbax raises many types for damage
-                reason = " ".join(str(error).split())[:120]
-                warn(f"checkpoint {number} is damaged, using the one before ({reason})")
-                if self._writes:
-                    self._set_aside(number)
-        raise UserError(f"no readable checkpoint in {self._directory}")
+                damaged[number] = brief(error)
+            else:
+                for bad, reason in damaged.items():
+                    warn(f"checkpoint {bad} is damaged, using the one before ({reason})")
+                self._set_aside(damaged)
+                return tree
+        if damaged:
+            raise UserError(f"no readable checkpoint in {self._directory} ({next(iter(damaged.values()))})")
+        raise UserError(f"no checkpoint in {self._directory} yet")
 
     def close(self) -> None:
         """Return when everything saved is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
 
-    def _set_aside(self, number: int) -> None:
-        (self._directory / str(number)).rename(self._directory / f"damaged-{number}")
+    def _read(self, number: int, like: Any) -> Any:
+        full, empty = eqx.partition(like, _has_entries)
+        there, wanted = _shapes(self._manager.item_metadata(number).tree["run"]), _shapes(full)
+        for name in sorted(there.keys() | wanted.keys()):
+            if there.get(name) != wanted.get(name):
+                raise UserError(
+                    f"checkpoint {number} in {self._directory} does not fit the run's settings: '{name}' has shape "
+                    f"{there.get(name)}, not {wanted.get(name)}; undo the change to config.yaml"
+                )
+        stored = self._manager.restore(number, args=ocp.args.StandardRestore({"run": full, "checksum": _NO_SUM}))
+        tree = eqx.combine(stored["run"], empty)
+        if stored["checksum"] != checksum(tree):
+            raise ValueError("its checksum does not match")
+        return tree
+
+    def _set_aside(self, damaged: Iterable[int]) -> None:
+        if not self._writes:
+            return
+        for number in damaged:
+            (self._directory / str(number)).rename(self._directory / f"damaged-{number}")
         self._manager.reload()
+
+
+def checksum(tree: Any) -> np.ndarray:
+    """CRC-32 of all leaves: Orbax notices a truncated file but not a changed byte."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.ascontiguousarray(leaf).data, total)
+    return np.array(total, np.int64)
+
+
+def _has_entries(leaf: Any) -> bool:
+    """Whether an array has anything to save; Orbax refuses those that have not."""
+    return np.size(leaf) > 0
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

@@ -1,6 +1,5 @@
 """The persistent compilation cache, and counts of what was compiled."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -21,26 +20,26 @@ class CompileCounter:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, seconds: float, **_: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED:
             self.count += 1
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, unless JAX was told of another place."""
-    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = Path(platformdirs.user_cache_dir("foretell")) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 class BackgroundProgram:
-    """A function compiled in a thread of its own for arguments like the example, so that programs compile side by side."""
+    """A function compiled in a thread of its own, for arguments like the example: programs compile side by side."""
 
     def __init__(self, function: Callable[..., Any], *example: Any) -> None:
         self._compiled: Future = Future()
-        Thread(target=self._compile, args=(function, example), daemon=True).start()
+        Thread(target=self._compile, args=(function, example)).start()
 
     def __call__(self, *args: Any) -> Any:
         """Run it, waiting for the compiler the first time."""

@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from foretell.agents import RunSettings
-from foretell.errors import UserError
+from foretell.errors import UserError, brief, nearest
 from foretell.training.config import validate
 
 EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "wall_seconds")
@@ -38,26 +38,28 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
-        """A new directory; raises `UserError` where there already is something, unless it is a run to overwrite."""
+        """A new directory, or the one of a run to overwrite, as it is until `clear`.
+
+        Raises `UserError` where there is something else already, and if the disk refuses.
+        """
         run = cls(path)
-        try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                run._make_room(overwrite)
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to '{path}': {error.strerror}") from error
+        with writing(path):
+            if path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
+                run._check_replaceable(overwrite)
+            path.mkdir(parents=True, exist_ok=True)
         return run
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """An existing run. Raises `UserError` if there is none."""
+        if (path / "config.yaml").is_file():
+            return cls(path)
+        near = [str(config.parent) for config in (path if path.is_dir() else path.parent).glob("*/config.yaml")]
         if not path.is_dir():
-            raise UserError(f"no run directory '{path}'")
-        if not (path / "config.yaml").is_file():
-            raise UserError(f"'{path}' is not a run directory: it has no config.yaml")
-        return cls(path)
+            raise UserError(f"no run directory '{path}'{nearest(str(path), near)}")
+        raise UserError(f"'{path}' is not a run directory: it has no config.yaml{nearest(str(path), near)}")
 
-    def _make_room(self, overwrite: bool) -> None:
+    def _check_replaceable(self, overwrite: bool) -> None:
         if not self.config.is_file():
             raise UserError(f"'{self.path}' is not empty and is not a run directory; choose another --out")
         if not overwrite:
@@ -65,7 +67,15 @@ class RunDirectory:
                 f"'{self.path}' already holds a run; continue it with `foretell resume {self.path}`, "
                 "replace it with --overwrite, or choose another --out"
             )
-        shutil.rmtree(self.path)
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
+        with writing(self.path):
+            for file in (self.episodes, self.metrics):
+                file.unlink(missing_ok=True)
+            for folder in (self.data, self.checkpoints, self.tensorboard, self.figures, self.videos):
+                if folder.exists():
+                    shutil.rmtree(folder)
 
     def write_config(self, settings: RunSettings, preset: str, seed: int) -> None:
         """The resolved settings, and what one needs to run them again."""
@@ -82,20 +92,20 @@ class RunDirectory:
         }
         text = yaml.safe_dump(tree, sort_keys=False, width=120)
         aside = self.config.with_suffix(".tmp")
-        aside.write_text(text)
-        aside.replace(self.config)
-        self.data.mkdir(exist_ok=True)
+        with writing(self.config):
+            aside.write_text(text)
+            aside.replace(self.config)
+            self.data.mkdir(exist_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for one process; the system lets go when the process ends, however it ends."""
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with writing(self.path):
+                lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"'{self.path}' is being trained by another process") from None
-        except OSError as error:
-            raise UserError(f"cannot write to '{self.path}': {error.strerror}") from error
         with lock:
             yield
 
@@ -103,13 +113,17 @@ class RunDirectory:
         """Settings, preset name and seed. Raises `UserError` if the file was damaged."""
         try:
             tree = yaml.safe_load(self.config.read_text())
-            tree.pop("provenance", None)
-            preset, seed = tree.pop("preset"), int(tree.pop("seed"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"cannot read '{self.config}': {reason}") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read '{self.config}' ({brief(error)})") from error
+        required = ("preset", "seed", "provenance")  # the last one is the end of the file
+        missing = [key for key in required if not isinstance(tree, dict) or key not in tree]
+        if missing:
+            raise UserError(f"'{self.config}' is damaged: '{missing[0]}' is missing")
+        preset, seed, _ = (tree.pop(key) for key in required)
+        if not isinstance(seed, int):
+            raise UserError(f"'{self.config}' is damaged: seed must be a whole number, not {seed!r}")
         try:
-            return validate(tree), preset, seed
+            return validate(tree), str(preset), seed
         except UserError as error:
             raise UserError(f"'{self.config}': {error}") from None
 
@@ -117,21 +131,22 @@ class RunDirectory:
         """A line in `episodes.csv` and a file in `data/`."""
         path = self.data / f"episode_{row['episode']:04d}.npz"
         aside = path.with_suffix(".tmp.npz")
-        np.savez(aside, obs=obs, actions=actions, rewards=rewards, returns=rewards.sum(), kind=row["kind"])
-        aside.replace(path)
+        with writing(path):
+            np.savez(aside, observations=obs, actions=actions, rewards=rewards, returns=rewards.sum(), kind=row["kind"])
+            aside.replace(path)
         append_row(self.episodes, row)
 
     def read_episodes(self) -> list[dict[str, Any]]:
         """All finished episodes, numbers as numbers."""
         if not self.episodes.is_file():
             return []
-        with self.episodes.open(newline="") as file:
-            rows = list(csv.DictReader(file))
         number = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
         try:
+            with self.episodes.open(newline="") as file:
+                rows = list(csv.DictReader(file))
             return [{k: number.get(k, str)(v) for k, v in row.items()} for row in rows]
-        except (TypeError, ValueError, KeyError) as error:
-            raise UserError(f"'{self.episodes}' is damaged: {error}") from error
+        except (TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"'{self.episodes}' is damaged ({brief(error)})") from error
 
     def rewind(self, episodes: int, learned: int) -> None:
         """Forget what was written after the checkpoint a run continues from; it will be written again."""
@@ -143,9 +158,9 @@ class RunDirectory:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """One more line of a CSV file, its header first if the file is new."""
+    """One more line of a CSV file, its header first if the file is new. Raises `UserError` if the disk refuses."""
     new = not path.exists()
-    with path.open("a", newline="") as file:
+    with writing(path), path.open("a", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
         if new:
             writer.writeheader()
@@ -153,13 +168,24 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def truncate_rows(path: Path, count: int) -> None:
-    """Keep the header and the first `count` rows."""
-    if not path.exists():
-        return
-    lines = path.read_text().splitlines(keepends=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text("".join(lines[: count + 1]))
-    aside.replace(path)
+    """Keep the header and the first `count` rows; nothing if that is 0. Raises `UserError` if the disk refuses."""
+    with writing(path):
+        if not count:
+            path.unlink(missing_ok=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        if len(lines) > count + 1:
+            aside = path.with_suffix(".tmp")
+            aside.write_bytes(b"".join(lines[: count + 1]))
+            aside.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a refusal of the disk as a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def _git_commit() -> str | None:

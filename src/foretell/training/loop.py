@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
 import jax
@@ -35,13 +35,14 @@ from foretell.training.state import (
 Kind = Literal["random", "train", "eval"]
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Somebody who watches a run: a progress display, a log. Watching never changes the run."""
 
     def started(self, loop: "Loop") -> None: ...
     def stepped(self, loop: "Loop") -> None: ...
     def learning(self, loop: "Loop") -> None: ...
-    def learned(self, loop: "Loop", metrics: dict[str, float]) -> None: ...
+    def learned(self, loop: "Loop", row: dict[str, Any]) -> None: ...
     def finished_episode(self, loop: "Loop", row: dict[str, Any]) -> None: ...
     def warned(self, text: str) -> None: ...
     def stopped(self, loop: "Loop") -> None: ...
@@ -100,9 +101,13 @@ class Loop:
         return float(self.state.counters.seconds) + time.monotonic() - self._started
 
     def restore(self) -> None:
-        """Continue from the newest readable checkpoint, or from the start if none was written."""
-        if self.directory.checkpoints.is_dir() and any(self.directory.checkpoints.iterdir()):
-            self.state = self._checkpoints.restore(self.state, partial(self._tell, "warned"))
+        """Continue from the newest readable checkpoint, or from the start if none was finished. Raises `UserError`."""
+        if self._checkpoints.exist:
+            try:
+                self.state = self._checkpoints.restore(self.state, partial(self._tell, "warned"))
+            except UserError:
+                self._checkpoints.close()
+                raise
         self.directory.rewind(int(self.state.counters.episode), int(self.state.counters.learned))
         self._started = time.monotonic()
 
@@ -132,16 +137,16 @@ class Loop:
             np.int32(self.seed),
             np.int32(counters.learned),
         )
-        row = {name: float(value) for name, value in metrics.items()}
+        values = {name: float(value) for name, value in metrics.items()}
         self.phase_seconds["fit"] = time.perf_counter() - start
-        if row.get("skipped_steps", 0) > 0.1 * row.get("gradient_steps", np.inf):
+        if values.get("skipped_steps", 0.0) > 0.1 * values.get("gradient_steps", np.inf):
             raise UserError(
-                f"learning diverged: {row['skipped_steps']:.0f} of {row['gradient_steps']:.0f} gradient steps were "
+                f"learning diverged: {values['skipped_steps']:.0f} of {values['gradient_steps']:.0f} gradient steps were "
                 "not finite; lower fit.learning_rate or check the environment's rewards and observations"
             )
         counters = self._counted(learned=1, new_steps=-int(counters.new_steps))
         self.state = self.state._replace(agent=agent, counters=counters)
-        self._log_learning(row)
+        self._log_learning(values)
         self._check_interrupt()
 
     def _log_learning(self, metrics: dict[str, float]) -> None:
@@ -257,7 +262,7 @@ class Loop:
         )
         self.state = self.state._replace(episode=empty_episode(self.task.spec), counters=counters)
         self._tell("finished_episode", self, row)
-        self._check_interrupt(save=True)
+        self._check_interrupt(save=kind == "train" or self.done)
 
     def _counted(self, **increments: int) -> Counters:
         counters = self.state.counters
@@ -311,16 +316,17 @@ def _learn(
 
 
 def _store(replay: Replay, episode: Episode) -> Replay:
+    """Append a finished episode."""
     horizon = episode.rewards.shape[0]
     last = jnp.arange(horizon) == episode.length - 1
     rows = Transitions(
-        obs=episode.obs[:-1],
-        action=episode.actions,
-        reward=episode.rewards,
-        next_obs=episode.obs[1:],
+        obs=jnp.asarray(episode.obs[:-1]),
+        action=jnp.asarray(episode.actions),
+        reward=jnp.asarray(episode.rewards),
+        next_obs=jnp.asarray(episode.obs[1:]),
         terminated=last & (episode.terminated > 0),
     )
-    return add(replay, rows, episode.length)
+    return add(replay, rows, jnp.asarray(episode.length))
 
 
 def _float32(episode: Episode) -> Episode:
@@ -329,12 +335,14 @@ def _float32(episode: Episode) -> Episode:
 
 @contextmanager
 def _interrupt_sets(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler` on Ctrl-C, as far as this thread may decide that."""
+    """Call `handler` on Ctrl-C or a polite request to end, as far as this thread may decide that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: handler())
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: handler()) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, old in zip(signals, before, strict=True):
+            signal.signal(number, old)

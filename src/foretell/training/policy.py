@@ -6,10 +6,11 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from foretell.agents import Agent
-from foretell.agents.base import State
+from foretell.agents.base import Memory, State
 from foretell.errors import UserError
 from foretell.tasks import TaskSpec
 from foretell.training.state import Stream, key_for, numpy_generator
@@ -36,19 +37,22 @@ class Policy:
         """The same agent with other luck, at the start of an episode."""
         return Policy(self._agent, self._state, self._spec, seed=seed)
 
-    def reset(self, where: Bool[np.ndarray, "batch"] | None = None) -> None:
-        """New episodes begin: everywhere, or in the rows of the batch that `where` marks."""
+    def reset(self, where: ArrayLike | None = None) -> None:
+        """New episodes begin: everywhere, or in the rows of the batch that `where` marks. Raises `UserError`."""
         if where is None or self._memory is None:
             self._memory, self._batch = None, 0
             return
-        mask = np.asarray(where, bool)
-        if mask.shape != (self._batch,):
-            raise UserError(f"`where` must have shape ({self._batch},), one entry per observation, not {mask.shape}")
+        mask = np.asarray(where)
+        if mask.dtype != bool or mask.shape != (self._batch,):
+            raise UserError(
+                f"the mask given to reset() must be of type bool and shape ({self._batch},), one entry per row, "
+                f"not of type {mask.dtype} and shape {mask.shape}"
+            )
         fresh = self._start(self._batch)
         choose = lambda new, old: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
         self._memory = jax.tree.map(choose, fresh, self._memory)
 
-    def act(self, obs: Float[np.ndarray, "*batch obs"]) -> Float[np.ndarray, "*batch action"]:
+    def act(self, obs: ArrayLike) -> Float[np.ndarray, "*batch action"]:
         """The action for one observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
 
         Raises `UserError` for a wrong shape, a value that is not finite, or a batch that changes size mid-episode.
@@ -57,7 +61,7 @@ class Policy:
         if self._memory is None:
             self._memory, self._batch = self._start(len(rows)), len(rows)
         if len(rows) != self._batch:
-            raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() in between")
+            raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() first")
         action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._calls))
         self._calls += 1
         return np.asarray(action if np.ndim(obs) == 2 else action[0])
@@ -70,15 +74,19 @@ class Policy:
         total, length, over = 0.0, 0, False
         while not over:
             obs, reward, terminated, truncated, _ = env.step(self.act(obs))
+            if not np.isfinite(float(reward)):
+                raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {length}")
             total, length = total + float(reward), length + 1
             over = terminated or truncated or length == self._spec.horizon
         return Outcome(total, length)
 
-    def _compiled_act(self, state, memory, obs, call):  # type: ignore[no-untyped-def]
+    def _compiled_act(
+        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], call: Int[Array, ""]
+    ) -> tuple[Float[Array, "batch action"], Memory]:
         key = key_for(self._seed, Stream.EVALUATION, call)
         return self._agent.act(state, memory, obs, key, explore=False)
 
-    def _checked(self, obs: Float[np.ndarray, "*batch obs"]) -> Float[np.ndarray, "batch obs"]:
+    def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:
         try:
             rows = np.asarray(obs, np.float32)
         except (TypeError, ValueError):

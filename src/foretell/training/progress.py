@@ -26,6 +26,7 @@ class Display:
 
     def started(self, loop: Loop) -> None:
         counters = loop.state.counters
+        self._returns = [row["return"] for row in loop.directory.read_episodes() if row["kind"] == "train"]
         if counters.episode or loop.state.episode.length:
             self._say(f"continuing at episode {counters.episode}, step {loop.state.episode.length}")
         if self._console.is_terminal:
@@ -42,14 +43,16 @@ class Display:
         episode = loop.state.episode
         length = int(episode.length)
         text = f"step {length}  return {episode.rewards[:length].sum():.1f}"
-        self._show(f"{loop.kind} {self._number(loop)}", length, f"{text}  {self._pace(loop)}{self._loss}{self._left(loop)}")
+        self._show(
+            f"{loop.kind} {self._number(loop)}", length, f"{text}  {self._pace(loop)}{self._loss}{self._left(loop)}"
+        )
 
     def learning(self, loop: Loop) -> None:
         self._show("learning", 0, f"from {loop.state.counters.env_steps} steps{self._left(loop)}")
 
-    def learned(self, loop: Loop, metrics: dict[str, float]) -> None:
-        if "train_loss" in metrics:
-            self._loss = f"  model loss {metrics['train_loss']:.2f}"
+    def learned(self, loop: Loop, row: dict[str, Any]) -> None:
+        if "train_loss" in row:
+            self._loss = f"  model loss {row['train_loss']:.2f}"
 
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         if row["kind"] == "train":
@@ -108,9 +111,9 @@ class TensorBoard:
         steps = int(loop.state.counters.env_steps)
         self._writer = SummaryWriter(str(self._directory), purge_step=steps + 1 if steps else None)
 
-    def learned(self, loop: Loop, metrics: dict[str, float]) -> None:
-        for name, value in metrics.items():
-            self._write(f"learn/{name}", value, metrics["env_steps"])
+    def learned(self, loop: Loop, row: dict[str, Any]) -> None:
+        for name, value in row.items():
+            self._write(f"learn/{name}", value, row["env_steps"])
 
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         self._write(f"{row['kind']}/return", row["return"], row["env_steps"])
@@ -124,7 +127,7 @@ class TensorBoard:
     def learning(self, loop: Loop) -> None: ...
     def warned(self, text: str) -> None: ...
 
-    def _write(self, name: str, value: float, step: float) -> None:
+    def _write(self, name: str, value: float | int, step: float | int) -> None:
         if self._writer is not None:
             self._writer.add_scalar(name, value, int(step))
 

@@ -98,4 +98,5 @@ def init_run(agent: Agent, spec: TaskSpec, capacity: int, seed: int) -> RunState
         return agent.init(key_for(seed, Stream.INIT)), agent.start(1), replay
 
     counters = Counters(**{name: np.zeros((), np.int64) for name in Counters._fields})
-    return RunState(*jax.jit(arrays)(), empty_episode(spec), counters._replace(seconds=np.zeros(())))
+    learned, memory, replay = jax.jit(arrays)()
+    return RunState(learned, memory, replay, empty_episode(spec), counters._replace(seconds=np.zeros(())))

@@ -97,9 +97,7 @@ class WorldModel:
         (_, _, total), _ = jax.lax.scan(body, start, (actions.swapaxes(0, 1), noise))
         return total.mean(0)
 
-    def _inputs(
-        self, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]
-    ) -> Float[Array, "*rows in"]:
+    def _inputs(self, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]) -> Float[Array, "*rows in"]:
         return jnp.concatenate([self.task.features(obs), action], -1)
 
     def _predictor(self, state: EnsembleState) -> Callable[[Array], Prediction]:

@@ -1,0 +1,44 @@
+# Everything a newcomer needs: `make demo` and `make test` set up a virtual environment by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test lint format types study bench clean
+
+demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
+	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
+
+test: $(VENV)/.dev  ## all tests (a few minutes on two cores)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+lint: $(VENV)/.dev  ## style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+study: $(VENV)/.runtime  ## the learning study of docs/results/cartpole.md: 10 seeds
+	$(BIN)/python benchmarks/study.py pets/cartpole --seeds 10
+
+bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/fit.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (once; a minute or so)"
+	$(PYTHON) -c 'import sys; sys.exit("Foretell needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""What this machine can do: the rate of a batched matrix multiply, measured in the process that asks."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def best_seconds(call: Callable[[], object], *, repeats: int, inner: int = 1) -> float:
+    """Shortest of `repeats` timings of `inner` calls, per call; the first call, which compiles, is not timed."""
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(inner):
+            out = call()
+        jax.block_until_ready(out)
+        times.append((time.perf_counter() - start) / inner)
+    return min(times)
+
+
+def matmul_rate(members: int, rows: int, width_in: int, width_out: int) -> float:
+    """FLOP/s of `[members, rows, in] x [members, in, out]` in float32."""
+    a, b = jnp.ones((members, rows, width_in)), jnp.ones((members, width_in, width_out))
+    multiply = jax.jit(jnp.matmul)
+    flop = 2.0 * members * rows * width_in * width_out
+    inner = max(1, round(2e9 / flop))
+    return flop / best_seconds(lambda: multiply(a, b), repeats=7, inner=inner)
+
+
+def network_flop(sizes: tuple[int, ...]) -> float:
+    """Floating-point operations of one forward pass of one row: two per weight."""
+    return 2.0 * sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def describe() -> str:
+    """One line that says where a table was made."""
+    device = jax.devices()[0]
+    return f"jax {jax.__version__} on {device.device_kind} ({device.platform})"

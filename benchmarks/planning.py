@@ -1,0 +1,100 @@
+"""Speed of one control step: `python benchmarks/planning.py [PRESET ...]`.
+
+For each preset: the time of one whole plan, the rate of its network evaluations as a share of this machine's own
+matrix-multiply rate at the same shapes, and the time to compile the plan from nothing and from the persistent cache.
+"""
+
+import argparse
+import tempfile
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from machine import best_seconds, describe, matmul_rate, network_flop
+from rich.console import Console
+from rich.table import Table
+
+from foretell.tasks import make_task
+from foretell.training.config import resolve
+from foretell.training.state import Stream, init_run, key_for
+
+
+def measure(preset: str, repeats: int) -> list[str]:
+    settings = resolve(preset)
+    task = make_task(settings.task)
+    agent = settings.build(task)
+    run = init_run(agent, task.spec, 1000, 0)
+    world, planner, particles = agent.world, agent.planner, settings.imagination.particles
+
+    def act(state, memory, obs, call):
+        return agent.act(state, memory, obs, key_for(0, Stream.ACT, call), explore=True)
+
+    obs = np.zeros((1, task.spec.obs_size), np.float32)
+    arguments = (run.agent, run.memory, obs, np.int32(0))
+    cold = compile_seconds(act, arguments)
+    cached = compile_seconds(act, arguments)
+    program = jax.jit(act).lower(*arguments).compile()
+    seconds = best_seconds(lambda: program(*arguments), repeats=repeats, inner=1 if cold.plan > 0.1 else 100)
+
+    sizes = (task.feature_size + task.spec.action_size, *world.ensemble.hidden, 2 * world.out_size)
+    evaluations = planner.population * planner.iterations * planner.horizon * particles
+    rate = evaluations * network_flop(sizes) / seconds
+    rows = planner.population * particles // world.ensemble.members
+    limit = matmul_rate(world.ensemble.members, rows, sizes[1], sizes[2])
+    return [
+        preset,
+        f"{1e3 * seconds:,.2f}",
+        f"{evaluations:,}",
+        f"{rate / 1e9:.0f}",
+        f"{limit / 1e9:.0f}",
+        f"{100 * rate / limit:.0f} %",
+        f"{cold.compile:.2f}",
+        f"{cached.compile:.2f}",
+    ]
+
+
+class Timing(NamedTuple):
+    """Seconds to trace and compile, and of the first plan."""
+
+    compile: float
+    plan: float
+
+
+def compile_seconds(act, arguments) -> Timing:
+    """Compile as a new process would, from the persistent cache where it is there."""
+    jax.clear_caches()
+    start = time.perf_counter()
+    program = jax.jit(lambda *args: act(*args)).lower(*arguments).compile()
+    compiled = time.perf_counter()
+    jax.block_until_ready(program(*arguments))
+    return Timing(compiled - start, time.perf_counter() - compiled)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", default=["pets/cartpole", "pets/cartpole-paper"])
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        table = Table(title=f"one control step, {describe()}")
+        for column in (
+            "preset",
+            "ms",
+            "evaluations",
+            "GFLOP/s",
+            "matmul GFLOP/s",
+            "share",
+            "compile s",
+            "from cache s",
+        ):
+            table.add_column(column, justify="left" if column == "preset" else "right")
+        for preset in args.presets:
+            table.add_row(*measure(preset, args.repeats))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

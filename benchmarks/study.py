@@ -1,0 +1,94 @@
+"""A learning study: one preset over several seeds, each in a process of its own.
+
+`python benchmarks/study.py pets/cartpole --seeds 10 --goal 165 --out docs/results/cartpole` writes `<out>.csv` (every
+episode of every seed) and `<out>.png` (the curves), and prints a table. Wall times count from the start of the process
+and are honest only with one run at a time (`--jobs 1`).
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import foretell.training.directory as runs
+
+
+def train(preset: str, seed: int, folder: Path, sets: list[str]) -> tuple[list[dict], float]:
+    """The episodes of one run, and the seconds from the start of its process to its end."""
+    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
+    start = time.monotonic()
+    subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - start
+    return runs.RunDirectory.open(folder).read_episodes(), seconds
+
+
+def summarise(trials: np.ndarray, seconds: list[float], goal: float, last: int) -> Table:
+    """`trials` is `[seeds, trials]`, a return each."""
+    table = Table()
+    columns = ("seed", f"first trial >= {goal:g}", f"mean of last {last}", f"worst of last {last}", "best", "seconds")
+    for column in columns:
+        table.add_column(column, justify="right")
+    passed = [next((i + 1 for i, r in enumerate(row) if r >= goal), None) for row in trials]
+    for seed, row in enumerate(trials):
+        numbers = (row[-last:].mean(), row[-last:].min(), row.max(), seconds[seed])
+        table.add_row(str(seed), str(passed[seed] or "never"), *(f"{n:.1f}" for n in numbers))
+    reached = [p for p in passed if p]
+    mean = f"{np.mean(reached):.1f}" if len(reached) == len(passed) else f"{len(reached)}/{len(passed)} reach it"
+    end = trials[:, -last:]
+    table.add_section()
+    table.add_row(
+        "all", mean, f"{end.mean():.1f}", f"{end.min():.1f}", f"{trials.max():.1f}", f"{np.mean(seconds):.1f}"
+    )
+    return table
+
+
+def draw(trials: np.ndarray, path: Path, *, title: str, goal: float) -> None:
+    figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    number = np.arange(1, trials.shape[1] + 1)
+    axes.plot(number, trials.T, color="#1f6fb4", alpha=0.3, lw=1)
+    axes.plot(number, np.median(trials, 0), color="#1f6fb4", lw=2.5, marker="o", ms=4, label="median")
+    axes.plot([], [], color="#1f6fb4", alpha=0.3, label="each seed")
+    axes.axhline(goal, color="#5f6b76", ls="--", lw=1, label=f"{goal:g}")
+    axes.set(title=title, xlabel="trial", ylabel="return of the trial", xticks=number)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to N-1")
+    parser.add_argument("--goal", type=float, default=165.0)
+    parser.add_argument("--last", type=int, default=5, help="trials at the end that are averaged")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="path of the .csv and .png, no ending")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--set", nargs="+", action="extend", default=[])
+    args = parser.parse_args()
+
+    folders = [Path("runs/study") / args.out.name / str(seed) for seed in range(args.seeds)]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        done = list(pool.map(lambda s: train(args.preset, s, folders[s], args.set), range(args.seeds)))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with args.out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["seed", *runs.EPISODE_COLUMNS])
+        writer.writeheader()
+        writer.writerows({"seed": seed, **row} for seed, (rows, _) in enumerate(done) for row in rows)
+    trials = np.array([[row["return"] for row in rows if row["kind"] == "train"] for rows, _ in done])
+    draw(trials, args.out.with_suffix(".png"), title=f"{args.preset}, {args.seeds} seeds", goal=args.goal)
+    Console(width=120).print(summarise(trials, [seconds for _, seconds in done], args.goal, args.last))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Tiny Gymnasium environments for the tests: one that works, and one for each way an environment can be wrong."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+
+STEPS = 5
+
+
+class Line(gymnasium.Env):
+    """A point on a line that the action pushes; nearer to zero is better."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    observation_space: gymnasium.Space = Box(-np.inf, np.inf, (2,), np.float64)
+    action_space: gymnasium.Space = Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.resets = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed)
+        self.resets += 1
+        self.state = self.np_random.normal(size=2)
+        return self.state.copy(), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        self.state = self.state + 0.1 * np.array([self.state[1], float(action[0])])
+        return self.state.copy(), float(-(self.state[0] ** 2)), False, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((32, 32, 3), 128, np.uint8)
+
+
+class Ends(Line):
+    """Terminates after three steps."""
+
+    def step(self, action: np.ndarray) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        return *super().step(action)[:2], self.steps % 3 == 0, False, {}
+
+
+class DiscreteActions(Line):
+    action_space = Discrete(2)
+
+
+class WholeActions(Line):
+    action_space = Box(-1, 1, (1,), np.int8)
+
+
+class Unbounded(Line):
+    action_space = Box(-np.inf, np.inf, (1,), np.float32)
+
+
+class Image(Line):
+    observation_space = Box(0, 255, (8, 8, 3), np.uint8)
+
+
+class Grid(Line):
+    observation_space = Box(-1.0, 1.0, (2, 2), np.float32)
+
+
+class Nothing(Line):
+    observation_space = Box(-1.0, 1.0, (0,), np.float32)
+
+
+class DictObservations(Line):
+    observation_space = Dict({"x": Box(-1.0, 1.0, (2,), np.float32)})
+
+
+class Unrenderable(Line):
+    """Knows no way to be drawn."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class NanObservation(Line):
+    """Breaks in its third episode, as a simulator that blows up."""
+
+    def step(self, action: np.ndarray) -> Any:
+        obs, *rest = super().step(action)
+        return obs * (np.nan if self.resets > 2 else 1.0), *rest
+
+
+class NanReward(Line):
+    def step(self, action: np.ndarray) -> Any:
+        obs, reward, *rest = super().step(action)
+        return obs, reward * (np.nan if self.resets > 2 else 1.0), *rest
+
+
+class NanStart(Line):
+    def reset(self, **kwargs: Any) -> Any:
+        obs, info = super().reset(**kwargs)
+        return obs * np.nan, info
+
+
+class Crashes(Line):
+    def step(self, action: np.ndarray) -> Any:
+        raise RuntimeError("the gripper is jammed")
+
+
+class OldInterface(Line):
+    """Steps as environments did before Gymnasium: four values."""
+
+    def step(self, action: np.ndarray) -> Any:
+        return super().step(action)[:4]
+
+
+class WrongShape(Line):
+    """Says it has two numbers, gives three."""
+
+    def step(self, action: np.ndarray) -> Any:
+        obs, *rest = super().step(action)
+        return np.append(obs, 0.0), *rest
+
+
+class RewardVector(Line):
+    def step(self, action: np.ndarray) -> Any:
+        obs, reward, *rest = super().step(action)
+        return obs, np.array([reward, reward]), *rest
+
+
+class Unmakeable(Line):
+    def __init__(self, **kwargs: Any) -> None:
+        raise ValueError("no robot is connected")
+
+
+for _class in (Line, *Line.__subclasses__()):
+    gymnasium.register(f"tiny/{_class.__name__}-v0", entry_point=_class, max_episode_steps=STEPS)
+gymnasium.register("tiny/Endless-v0", entry_point=Line)

@@ -1,0 +1,27 @@
+"""Small tasks that must be learned within seconds: what unit tests cannot see goes wrong here."""
+
+import numpy as np
+import pytest
+
+import foretell
+
+
+def test_pets_swings_up_the_cartpole_in_five_trials(tmp_path):
+    run = foretell.train(
+        "pets/cartpole", seed=0, out=tmp_path / "run", overrides=[{"train": {"trials": 5}}], quiet=True
+    )
+    assert max(run.returns) > 165
+    assert np.mean([outcome.total for outcome in run.evaluate(2, seed=1)]) > 150
+
+
+def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
+    """Random actions earn about -1,200; a swing-up and balance earns about -150."""
+    small = {"planner": {"horizon": 20, "population": 30, "iterations": 2, "elites": 5}, "train": {"trials": 5}}
+    run = foretell.train("pets/default", env="Pendulum-v1", out=tmp_path / "run", overrides=[small], quiet=True)
+    assert max(run.returns) > -300
+
+
+@pytest.mark.slow
+def test_pets_balances_the_inverted_pendulum_for_a_thousand_steps(tmp_path):
+    run = foretell.train("pets/default", env="InvertedPendulum-v5", out=tmp_path / "run", quiet=True)
+    assert max(run.returns) == 1000

@@ -1,0 +1,87 @@
+"""The ensemble network: initial weights, forward pass, and the folding of a normaliser into it."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretell.nn import MLP, Normalizer, init_mlp
+from foretell.nn.mlp import fold_normalizer
+
+REFERENCE = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+}
+
+
+def random_mlp(seed, sizes, members, activation="silu"):
+    """As after training: no bias is zero."""
+    rng, shapes = np.random.default_rng(seed), list(zip(sizes[:-1], sizes[1:], strict=True))
+    weights = tuple(jnp.float32(rng.normal(0, 0.5, (members, *shape))) for shape in shapes)
+    biases = tuple(jnp.float32(rng.normal(size=(members, 1, out))) for _, out in shapes)
+    return MLP(weights, biases, activation)
+
+
+def forward(network, x):
+    """The outputs of every member, in NumPy, one row at a time."""
+    out = []
+    for member, rows in enumerate(np.asarray(x, np.float64)):
+        out.append([])
+        for h in rows:
+            for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+                h = h @ np.asarray(weight[member], np.float64) + np.asarray(bias[member, 0], np.float64)
+                h = REFERENCE[network.activation](h) if layer < len(network.weights) - 1 else h
+            out[-1].append(h)
+    return np.array(out)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return jax.jit(lambda: init_mlp(jax.random.key(0), (64, 200, 200), members=4, activation="silu"))()
+
+
+def test_weights_are_cut_at_two_deviations_of_half_the_inverse_root_of_fan_in(fresh):
+    for weight, fan_in in zip(fresh.weights, (64, 200), strict=True):
+        scale = 1 / (2 * np.sqrt(fan_in))
+        largest = np.abs(weight).max()
+        assert 1.97 * scale < largest <= 2 * scale * 1.000001
+        assert np.std(weight) == pytest.approx(0.879626 * scale, rel=0.02)
+        assert np.mean(weight) == pytest.approx(0, abs=0.02 * scale)
+
+
+def test_biases_start_at_zero(fresh):
+    assert [b.shape for b in fresh.biases] == [(4, 1, 200), (4, 1, 200)]
+    assert not any(b.any() for b in fresh.biases)
+
+
+def test_members_and_layers_start_different(fresh):
+    blocks = [np.asarray(member)[:64] for weight in fresh.weights for member in weight]
+    for first, second in itertools.combinations(blocks, 2):
+        assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.1
+
+
+@pytest.mark.parametrize("activation", REFERENCE)
+def test_forward_equals_a_loop_over_members_and_rows(activation):
+    network = random_mlp(1, (3, 5, 4, 2), 2, activation)
+    x = jnp.array(np.random.default_rng(0).normal(size=(2, 6, 3)), jnp.float32)
+    np.testing.assert_allclose(network(x), forward(network, x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_member_sees_its_own_rows_only():
+    network = random_mlp(2, (3, 5, 2), 3)
+    x = jnp.ones((3, 4, 3))
+    changed = np.asarray(network(x.at[1].add(1.0)) != network(x))
+    assert changed[1].all()
+    assert not changed[[0, 2]].any()
+
+
+def test_a_folded_normalizer_equals_explicit_normalising():
+    network = random_mlp(3, (3, 5, 2), 2)
+    normalizer = Normalizer(jnp.array([2.0, -30.0, 0.5]), jnp.array([0.1, 20.0, 3.0]))
+    x = jnp.array(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)), jnp.float32)
+    folded = fold_normalizer(network, normalizer)(x)
+    np.testing.assert_allclose(folded, forward(network, (x - normalizer.mean) / normalizer.std), rtol=1e-4, atol=1e-4)

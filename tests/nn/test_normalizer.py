@@ -1,0 +1,69 @@
+"""Standardisation, in particular of columns that never change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from foretell.nn import Normalizer, fit_normalizer, identity_normalizer
+
+fit = jax.jit(fit_normalizer, static_argnames="min_std")
+
+# Multiples of 1/64: their deviation is either 0 or far above any guard.
+ROWS = arrays(np.float32, (12, 3), elements=st.integers(-64_000, 64_000).map(lambda i: i / 64))
+
+
+@settings(deadline=None, max_examples=40)
+@given(ROWS, st.integers(1, 12), st.booleans())
+def test_equals_numpy_in_float64_on_the_valid_rows(x, count, constant):
+    if constant:
+        x[:, 1] = x[0, 1]
+    valid = np.zeros(12, bool)
+    valid[np.random.default_rng(count).permutation(12)[:count]] = True
+    mean, std = x[valid].astype(np.float64).mean(0), x[valid].astype(np.float64).std(0)
+    x[~valid] = 1e6
+    found = fit(x, valid, min_std=1e-12)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found.std, np.where(std < 1e-12, 1, std), rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("offset", [0.0, 0.1, 1e4 + 0.3, -3e7])
+def test_a_constant_column_gets_deviation_one_at_any_offset(offset, compiled):
+    x = jnp.full((200, 1), offset)
+    found = (fit if compiled else fit_normalizer)(x, jnp.arange(200) < 157, min_std=1e-12)
+    assert found.std == 1
+    assert found.mean == x[0]
+    assert not found.normalize(x).any()
+
+
+def test_min_std_is_the_least_deviation_that_counts():
+    x = np.array([[0.9e-3, 1.1e-3], [-0.9e-3, -1.1e-3]], np.float32)
+    found = fit(x, np.ones(2, bool), min_std=1e-3)
+    np.testing.assert_allclose(found.std, [1.0, 1.1e-3], rtol=1e-6)
+
+
+def test_no_valid_rows_give_the_identity():
+    found = fit(np.full((4, 2), 7, np.float32), np.zeros(4, bool), min_std=1e-12)
+    assert not found.mean.any()
+    assert (found.std == 1).all()
+
+
+def test_the_statistics_are_float32():
+    found = fit_normalizer(jnp.ones((4, 2)), jnp.ones(4, bool), min_std=1e-12)
+    assert found.mean.dtype == found.std.dtype == jnp.float32
+
+
+def test_normalize_subtracts_then_divides_and_denormalize_undoes_it():
+    normalizer = Normalizer(jnp.array([1.0, -2.0]), jnp.array([4.0, 0.5]))
+    x = jnp.array([[[3.0, -1.0], [1.0, -2.0]]])
+    np.testing.assert_allclose(normalizer.normalize(x), [[[0.5, 2.0], [0.0, 0.0]]])
+    np.testing.assert_allclose(normalizer.denormalize(normalizer.normalize(x)), x)
+
+
+def test_the_identity_changes_nothing():
+    x = jnp.array([[3.0, -1.0]])
+    assert (identity_normalizer(2).normalize(x) == x).all()

@@ -1,0 +1,55 @@
+"""What the documentation claims about settings must be what the presets say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from foretell.training.config import preset_names, resolve
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def settings(preset):
+    return dict(flat(resolve(preset).model_dump(mode="json")))
+
+
+def documented_departures():
+    rows = re.findall(r"^\| `([\w.]+)` \| ([^|]*) \| ([^|]*) \|", (DOCS / "algorithms" / "pets.md").read_text(), re.M)
+    return {name: (paper.strip(), default.strip()) for name, paper, default in rows}
+
+
+def test_every_departure_of_the_default_cartpole_from_the_paper_is_documented_and_no_other():
+    paper, default = settings("pets/cartpole-paper"), settings("pets/cartpole")
+    departures = {name: (paper[name], default[name]) for name in paper if paper[name] != default[name]}
+    del departures["description"]
+    shown = {name: tuple(show(value) for value in pair) for name, pair in departures.items()}
+    assert documented_departures() == shown
+
+
+def show(value):
+    if isinstance(value, bool) or value is None:
+        return str(value).lower() if value is not None else "null"
+    if isinstance(value, list):
+        return ", ".join(show(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+def test_presets_settings_and_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    for preset in re.findall(r"\b(?:pets)/[a-z-]+\b(?!\.)", text):
+        assert preset in preset_names()
+    known = settings("pets/cartpole").keys()
+    for name in re.findall(r"(?:--set |`)((?:model|fit|planner|imagination|train|task)\.\w+)", text):
+        assert name in known
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("https://") or (page.parent / link).exists(), link

@@ -1,0 +1,30 @@
+import io
+import re
+
+import foretell
+from foretell.training.progress import Display, sparkline
+from rich.console import Console
+from tests.training.test_loop import TINY
+
+
+def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["random", "trial", "trial", "returns"]
+    assert not any("\x1b" in line for line in lines)
+    assert re.search(r"trial 2/2 .*return .* best .* ms/step .*model loss .* s$", lines[2])
+
+
+def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=140)
+    monkeypatch.setattr("foretell.api.Display", lambda: Display(console))
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, {"planner": {"population": 60}}])
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert re.search(r"train \d/2 .* step \d+  return -?[\d.]+  [\d.]+ ms/step", text)
+    assert "trial 2/2" in text
+
+
+def test_a_sparkline_spans_lowest_to_highest():
+    assert sparkline([0.0, 50.0, 100.0]) == "▁▄█" or sparkline([0.0, 50.0, 100.0]) == "▁▅█"
+    assert len(set(sparkline([3.0, 3.0]))) == 1

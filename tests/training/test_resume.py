@@ -1,0 +1,167 @@
+"""A run that is stopped in any way and resumed gives the results of one that was not, to the last bit."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import foretell
+from foretell.training.loop import Interrupted, Loop
+
+TINY = {
+    "model": {"hidden": [16, 16], "weight_decay": [1e-4, 1e-4, 1e-4]},
+    "fit": {"min_steps": 60},
+    "planner": {"horizon": 8, "population": 12, "elites": 3, "kept_elites": 2},
+    "train": {"trials": 3, "capacity": 2000, "eval_episodes": 1},
+}
+
+
+def results(run: Path) -> list[tuple]:
+    """Everything a run has produced except its wall times."""
+    with (run / "episodes.csv").open() as file:
+        episodes = [tuple(v for k, v in row.items() if k != "wall_seconds") for row in csv.DictReader(file)]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    learned = [tuple(v for k, v in row.items() if "seconds" not in k and k != "compile_count") for row in rows]
+    data = [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]
+    return episodes + learned + data
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> list[tuple]:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    foretell.train("pets/cartpole", seed=3, out=out, overrides=[TINY], quiet=True)
+    return results(out)
+
+
+class StopAt:
+    """An observer that presses Ctrl-C at the given moments."""
+
+    def __init__(self, *moments: tuple[str, int]) -> None:
+        self.moments, self.seen = set(moments), {}
+
+    def __getattr__(self, event: str):
+        def listen(loop=None, *_):
+            self.seen[event] = self.seen.get(event, 0) + 1
+            if (event, self.seen[event]) in self.moments:
+                loop._on_interrupt()
+
+        return listen
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [("started", 1), ("stepped", 1), ("stepped", 77), ("stepped", 200), ("learning", 1), ("learned", 2)]
+    + [("stepped", 333), ("stepped", 555), ("finished_episode", 2), ("finished_episode", 6)],
+    ids=str,
+)
+def test_a_run_interrupted_anywhere_continues_exactly(moment, uninterrupted, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    watch = Loop.__init__
+
+    def watched(self, agent, task, schedule, seed, directory, observers=()):
+        watch(self, agent, task, schedule, seed, directory, [*observers, StopAt(moment)])
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
+        patch.setattr(Loop, "__init__", watched)
+        foretell.train("pets/cartpole", seed=3, out=out, overrides=[TINY], quiet=True)
+    foretell.resume(out, quiet=True)
+    assert results(out) == uninterrupted
+
+
+def test_a_run_killed_ten_times_at_random_moments_continues_exactly(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    # Checkpoints many times a second: some kills fall into the writing of one.
+    sets = ["model.hidden=[16,16]", "model.weight_decay=[1.0e-4,1.0e-4,1.0e-4]", "fit.min_steps=60"]
+    sets += ["planner.horizon=8", "planner.population=12", "planner.elites=3", "planner.kept_elites=2"]
+    sets += ["train.trials=3", "train.capacity=2000", "train.eval_episodes=1", "train.checkpoint_seconds=0.02"]
+    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    start = [*command, "train", "pets/cartpole", "--seed", "3", "--out", str(out), "--quiet", "--set", *sets]
+    moments = random.Random(0)
+    kills = 0
+    for attempt in range(60):
+        resuming = (out / "config.yaml").exists()
+        process = subprocess.Popen([*command, "resume", str(out), "--quiet"] if resuming else start)
+        started = wait_for_activity(process, out)
+        if kills < 10:
+            time.sleep(moments.uniform(0.0, 0.35))
+        elif attempt:
+            process.wait(timeout=120)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += started
+        elif kills >= 10 or process.returncode == 0:
+            assert process.returncode == 0
+            break
+    assert kills >= 5, "the run ended before it had been killed often enough to show anything"
+    assert results(out) == uninterrupted
+
+
+def wait_for_activity(process: subprocess.Popen, out: Path) -> bool:
+    """Return once the process has written something new into the run (True) or has ended (False)."""
+    before = newest_change(out)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if newest_change(out) != before:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def newest_change(out: Path) -> float:
+    times = [0.0]
+    for folder, _, files in os.walk(out):
+        for name in files:
+            path = Path(folder) / name
+            if path.name not in (".lock", "config.yaml") and path.exists():
+                times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def test_trials_can_be_added_to_a_finished_run(uninterrupted, tmp_path):
+    out = tmp_path / "run"
+    short = {**TINY, "train": {**TINY["train"], "trials": 1}}
+    foretell.train("pets/cartpole", seed=3, out=out, overrides=[short], quiet=True)
+    foretell.resume(out, overrides=[{"train": {"trials": 3}}], quiet=True)
+    assert results(out) == uninterrupted
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(uninterrupted, tmp_path):
+    again = foretell.train("pets/cartpole", seed=3, out=tmp_path / "again", overrides=[TINY], quiet=True)
+    other = foretell.train("pets/cartpole", seed=4, out=tmp_path / "other", overrides=[TINY], quiet=True)
+    assert results(again.directory) == uninterrupted
+    assert not set(again.returns) & set(other.returns)
+
+
+def test_the_replay_capacity_does_not_change_results(uninterrupted, tmp_path):
+    wide = {**TINY, "train": {**TINY["train"], "capacity": 5000}}
+    run = foretell.train("pets/cartpole", seed=3, out=tmp_path / "wide", overrides=[wide], quiet=True)
+    returns = [float(row[3]) for row in uninterrupted if len(row) == 5 and row[2] == "train"]
+    np.testing.assert_array_equal(run.returns, returns)
+
+
+@pytest.mark.parametrize("harm", ["truncate", "empty", "flip"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(harm, uninterrupted, tmp_path, capsys):
+    out = tmp_path / "run"
+    short = {**TINY, "train": {**TINY["train"], "trials": 2}}
+    foretell.train("pets/cartpole", seed=3, out=out, overrides=[short], quiet=True)
+    newest = max((p for p in (out / "checkpoints").iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = largest.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+    largest.write_bytes({"truncate": content[:middle], "empty": b"", "flip": flipped}[harm])
+
+    foretell.resume(out, overrides=[{"train": {"trials": 3}}])
+
+    assert f"checkpoint {newest.name} is damaged, using the one before" in " ".join(capsys.readouterr().out.split())
+    assert (out / "checkpoints" / f"damaged-{newest.name}").is_dir()
+    assert results(out) == uninterrupted

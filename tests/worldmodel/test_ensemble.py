@@ -1,0 +1,157 @@
+"""The probabilistic ensemble: what it predicts, and its loss, against a plain loop."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretell.nn import MLP
+from foretell.worldmodel import Ensemble, bound_logvar
+from foretell.worldmodel.ensemble import EnsembleParams, predict
+
+ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
+IN, OUT, ROWS = 3, 2, 4
+loss = jax.jit(ENSEMBLE.loss)
+gradient = jax.jit(jax.grad(ENSEMBLE.loss, has_aux=True))
+squash = jax.jit(bound_logvar)
+
+
+def trained_params(flags, seed=0):
+    """As after training: no bias is zero, and the bounds differ between outputs."""
+    rng, sizes = np.random.default_rng(seed), (IN, 5, 4, 2 * OUT + flags)
+    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    weights = tuple(jnp.float32(rng.normal(0, 0.5, (3, *shape))) for shape in shapes)
+    biases = tuple(jnp.float32(rng.normal(0, 0.5, (3, 1, out))) for _, out in shapes)
+    return EnsembleParams(MLP(weights, biases, "silu"), jnp.array([0.5, 1.0]), jnp.array([-3.0, -2.0]))
+
+
+def batch(flags, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(3, ROWS, IN)), rng.normal(size=(3, ROWS, OUT))
+    return jnp.float32(x), jnp.float32(y), jnp.array(rng.random((3, ROWS, flags)) < 0.5)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def by_hand(params, member, row):
+    """Mean, log-variance and logits of one member for one row."""
+    h = np.asarray(row, np.float64)
+    layers = len(params.network.weights)
+    for i in range(layers):
+        h = h @ np.asarray(params.network.weights[i][member], np.float64) + np.asarray(params.network.biases[i][member, 0])
+        h = h / (1 + np.exp(-h)) if i < layers - 1 else h
+    low, high = np.asarray(params.min_logvar, np.float64), np.asarray(params.max_logvar, np.float64)
+    logvar = high - softplus(high - h[OUT : 2 * OUT])
+    return h[:OUT], low + softplus(logvar - low), h[2 * OUT :]
+
+
+def loss_by_hand(params, x, y, flags, rows):
+    """The loss on the first `rows` rows, and its likelihood part per member."""
+    likelihood = 0.0
+    for member in range(3):
+        for row in range(rows):
+            mean, logvar, logits = by_hand(params, member, x[member, row])
+            for j in range(OUT):
+                error = mean[j] - float(y[member, row, j])
+                likelihood += (error**2 * np.exp(-logvar[j]) + logvar[j]) / (rows * OUT)
+            for j, logit in enumerate(logits):
+                probability = 1 / (1 + np.exp(-logit))
+                likelihood -= np.log(probability if flags[member, row, j] else 1 - probability) / rows
+    decay = sum(0.5 * d * np.square(w).sum() for d, w in zip((0.1, 0.2, 0.3), params.network.weights, strict=True))
+    bounds = 0.07 * (np.sum(params.max_logvar) - np.sum(params.min_logvar))
+    return likelihood + decay + bounds, likelihood / 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"), [(-20, -9.999955), (-5, -4.997336), (0, -0.474004), (0.5, -0.193092), (5, 0.488980)]
+)
+def test_bounded_logvar(raw, expected):
+    found = squash(jnp.array([float(raw)]), jnp.array([-10.0]), jnp.array([0.5]))
+    assert float(found[0]) == pytest.approx(expected, abs=2e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-1e6, 1e6, width=32), st.floats(-20, 0, width=32), st.floats(0.5, 20, width=32))
+def test_bounded_logvar_stays_near_its_bounds(raw, low, gap):
+    found = float(squash(jnp.array([raw]), jnp.array([low]), jnp.array([low + gap]))[0])
+    # Two softplus in a row: the upper bound is exceeded by what the lower one pushes up.
+    assert low - 1e-4 <= found <= low + np.log1p(np.exp(gap)) + 1e-4
+
+
+def test_the_default_is_the_papers():
+    ensemble = Ensemble()
+    assert (ensemble.members, ensemble.hidden) == (5, (500, 500, 500))
+    assert ensemble.weight_decay == (1e-4, 2.5e-4, 2.5e-4, 5e-4)
+    assert (ensemble.logvar_init, ensemble.logvar_penalty) == ((-10.0, 0.5), 0.01)
+    assert not ensemble.scale_targets
+
+
+def test_a_fresh_ensemble():
+    state = ENSEMBLE.init(jax.random.key(0), IN, OUT, flags=1)
+    assert [w.shape for w in state.params.network.weights] == [(3, 3, 5), (3, 5, 4), (3, 4, 2 * OUT + 1)]
+    np.testing.assert_array_equal(state.params.max_logvar, [0.5, 0.5])
+    np.testing.assert_array_equal(state.params.min_logvar, [-10, -10])
+    for normalizer, size in ((state.inputs, IN), (state.targets, OUT)):
+        np.testing.assert_array_equal(normalizer.mean, np.zeros(size))
+        np.testing.assert_array_equal(normalizer.std, np.ones(size))
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_predict_equals_a_loop_over_members_and_rows(flags):
+    params, (x, _, _) = trained_params(flags), batch(flags)
+    found = jax.jit(predict)(params, x)
+    for member in range(3):
+        for row in range(ROWS):
+            for a, b in zip(found, by_hand(params, member, x[member, row]), strict=True):
+                np.testing.assert_allclose(a[member, row], b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+def test_loss_equals_a_plain_loop(flags):
+    params, (x, y, f) = trained_params(flags), batch(flags)
+    found = loss(params, x, y, f, jnp.full(ROWS, 1 / ROWS))
+    np.testing.assert_allclose(found, loss_by_hand(params, x, y, f, ROWS), rtol=1e-5)
+
+
+def test_masked_rows_count_for_nothing():
+    params, (x, y, f) = trained_params(1), batch(1)
+    weight = jnp.array([0.5, 0.5, 0.0, 0.0])
+    found = loss(params, x, y, f, weight)
+    np.testing.assert_allclose(found, loss_by_hand(params, x, y, f, rows=2), rtol=1e-5)
+    other = loss(params, x.at[:, 2:].add(3.0), y.at[:, 2:].add(3.0), ~f.at[:, :2].set(~f[:, :2]), weight)
+    np.testing.assert_array_equal(other, found)
+
+
+def test_biases_are_not_decayed():
+    params, (x, y, f) = trained_params(0), batch(0)
+    grads = gradient(params, x, y, f, jnp.zeros(ROWS))[0]  # without rows, decay alone acts on the network
+    assert not any(g.any() for g in grads.network.biases)
+    for g, decay, w in zip(grads.network.weights, (0.1, 0.2, 0.3), params.network.weights, strict=True):
+        np.testing.assert_allclose(g, decay * w, rtol=1e-5)
+
+
+def test_members_learn_independently():
+    params, (x, y, f) = trained_params(0), batch(0)
+    weight = jnp.full(ROWS, 1 / ROWS)
+    before = gradient(params, x, y, f, weight)[0].network.weights
+    after = gradient(params, x, y.at[1].add(1.0), f, weight)[0].network.weights
+    for a, b in zip(before, after, strict=True):
+        assert not np.allclose(a[1], b[1])
+        np.testing.assert_allclose(a[[0, 2],], b[[0, 2],], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": (5, 5, 5)}, "3 hidden layers need 4"),
+        ({"logvar_init": (0.5, -10)}, "low < high"),
+        ({"members": 0}, "members"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**{**ENSEMBLE.model_dump(), **change})
