@@ -18,3 +18,20 @@ def pytest_unconfigure():
     """Remove the cache when the session ends, in the process that made it."""
     if _OWN:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished run of two trials on `tiny/Line-v0`, to be read but never changed."""
+    import foretell
+    from environments import LINE, TINY
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    foretell.train("pets/default", out=out, env=LINE, overrides=TINY, quiet=True)
+    return out
+
+
+@pytest.fixture
+def run_copy(trained, tmp_path):
+    """A copy of that run, to be spoilt."""
+    return shutil.copytree(trained, tmp_path / "run")

@@ -3,10 +3,21 @@
 from typing import Any
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 STEPS = 5
+LINE = "environments:tiny/Line-v0"
+TINY: dict[str, Any] = {
+    "model": {"members": 2, "hidden": [8], "weight_decay": [0.0, 0.0]},
+    "fit": {"min_steps": 1, "epochs": 1},
+    "imagination": {"particles": 2},
+    "planner": {"horizon": 2, "population": 6, "iterations": 1, "elites": 2, "kept_elites": 0},
+    "train": {"trials": 2, "random_steps": 0, "capacity": 50},
+}
+"""Settings with which a run takes about a second, once its programs are compiled."""
+TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
 
 
 class Line(gymnasium.Env):
@@ -133,3 +144,34 @@ class Unmakeable(Line):
 for _class in (Line, *Line.__subclasses__()):
     gymnasium.register(f"tiny/{_class.__name__}-v0", entry_point=_class, max_episode_steps=STEPS)
 gymnasium.register("tiny/Endless-v0", entry_point=Line)
+
+
+def reward(obs, action, next_obs):
+    return -jnp.square(next_obs[..., 0])
+
+
+def never(obs, action, next_obs):
+    return jnp.zeros(obs.shape[:-1], bool)
+
+
+def raises(obs, action, next_obs):
+    return obs["position"]
+
+
+def branches(obs, action, next_obs):
+    return 1.0 if next_obs[0, 0, 0] > 0 else 0.0
+
+
+def uses_numpy(obs, action, next_obs):
+    return np.asarray(next_obs)[..., 0]
+
+
+def one_number(obs, action, next_obs):
+    return next_obs.sum()
+
+
+def constant(obs, action, next_obs):
+    return 0.0
+
+
+not_a_function = 3

@@ -1,16 +1,17 @@
 """The Python interface: `train`, `resume`, `load`, and the `Run` they return. The command line calls the same."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 
 from foretell.agents import Agent, RunSettings
-from foretell.errors import UserError, nearest
+from foretell.errors import UserError, brief, nearest
 from foretell.report.curve import draw_learning_curve
 from foretell.report.video import record
 from foretell.tasks import Task, make_task
@@ -25,6 +26,18 @@ from foretell.training.progress import Display, TensorBoard
 from foretell.training.state import init_run
 
 Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Tell as a `UserError` that the settings ask for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        advice = "lower planner.population, imagination.particles, model.hidden or train.capacity"
+        raise UserError(f"the settings ask for more memory than there is; {advice} ({brief(error)})") from error
 
 
 class Run:
@@ -58,6 +71,7 @@ class Run:
         """
         self._policy.reset(where)
 
+    @_within_memory()
     def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[Outcome]:
         """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
         _check_seed(seed)
@@ -78,6 +92,7 @@ class Run:
         return self._files.figures / "learning_curve.png"
 
 
+@_within_memory()
 def train(
     preset: str,
     *,
@@ -115,6 +130,7 @@ def train(
         return _run_to_end(loop, settings, preset)
 
 
+@_within_memory()
 def resume(
     run_dir: str | Path,
     *,
@@ -146,6 +162,7 @@ def resume(
         return Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
 
 
+@_within_memory()
 def load(
     run_dir: str | Path, *, reward: RewardFn | None = None, terminated: TerminatedFn | None = None, quiet: bool = False
 ) -> Run:
@@ -182,10 +199,9 @@ def _observers(directory: RunDirectory, *, quiet: bool) -> list[Observer]:
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:
-    if settings.train.capacity < task.spec.horizon:
-        raise UserError(
-            f"train.capacity ({settings.train.capacity}) must not be below the {task.spec.horizon} steps of an episode"
-        )
+    capacity, horizon = settings.train.capacity, task.spec.horizon
+    if not horizon <= capacity < 2**31:
+        raise UserError(f"train.capacity must be from {horizon} (an episode's steps) to {2**31 - 1}, not {capacity}")
     return settings.build(task)
 
 

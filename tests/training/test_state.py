@@ -10,7 +10,13 @@ def test_keys_differ_by_seed_stream_and_counter_and_repeat():
     def word(*args):
         return int(jax.random.bits(key_for(*args)))
 
-    uses = [(0, Stream.ACT, 0, 0), (0, Stream.ACT, 0, 1), (0, Stream.ACT, 1, 0), (0, Stream.LEARN, 0), (1, Stream.ACT, 0, 0)]
+    uses = [
+        (0, Stream.ACT, 0, 0),
+        (0, Stream.ACT, 0, 1),
+        (0, Stream.ACT, 1, 0),
+        (0, Stream.LEARN, 0),
+        (1, Stream.ACT, 0, 0),
+    ]
     assert len({word(*use) for use in uses}) == len(uses)
     assert word(*uses[0]) == word(*uses[0])
 
@@ -35,4 +41,6 @@ def test_no_leaf_of_the_state_has_a_weak_type():
     settings = resolve("pets/cartpole")
     task = make_task(TaskSettings())
     state = init_run(settings.build(task), task.spec, 500, seed=0)
-    assert not any(getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves((state.agent, state.memory, state.replay)))
+    assert not any(
+        getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves((state.agent, state.memory, state.replay))
+    )

@@ -83,13 +83,11 @@ def softplus(x):
 
 def predict_by_hand(state, member, row):
     """Mean and deviation of the raw targets, and logits, of one member for one row of raw inputs."""
-    params = state.params
-    h = (row - np.asarray(state.inputs.mean)) / np.asarray(state.inputs.std)
-    h = h @ np.asarray(params.network.weights[0][member]) + np.asarray(params.network.biases[0][member, 0])
-    h = h / (1 + np.exp(-h))
-    h = h @ np.asarray(params.network.weights[1][member]) + np.asarray(params.network.biases[1][member, 0])
-    low, high, scale = np.asarray(params.min_logvar), np.asarray(params.max_logvar), np.asarray(state.targets.std)
-    n = len(low)
+    (w0, w1), (b0, b1) = state.params.network.weights, state.params.network.biases
+    h = (row - state.inputs.mean) / state.inputs.std
+    h = h @ w0[member] + b0[member, 0]
+    h = h / (1 + np.exp(-h)) @ w1[member] + b1[member, 0]
+    low, high, scale, n = state.params.min_logvar, state.params.max_logvar, state.targets.std, len(state.targets.std)
     logvar = low + softplus(high - softplus(high - h[n : 2 * n]) - low)
     return h[:n] * scale, np.sqrt(np.exp(logvar)) * scale, h[2 * n :]
 
@@ -97,15 +95,15 @@ def predict_by_hand(state, member, row):
 def returns_by_hand(world, state, noise, actions):
     """One trajectory at a time; `noise` is `[horizon, particles, candidates, out]`."""
     task, totals = world.task, np.zeros((CANDIDATES, PARTICLES))
+    state, noise, actions = jax.tree.map(np.float64, (state, noise, actions))
     for c in range(CANDIDATES):
         for p in range(PARTICLES):
             obs, alive = np.asarray(OBS, np.float64), 1.0
             for t in range(HORIZON):
-                action = np.asarray(actions[c, t], np.float64)
-                a, b = obs
+                action, (a, b) = actions[c, t], obs
                 row = np.array([np.sin(a), b, a * b, *action])
                 mean, deviation, logits = predict_by_hand(state, p // (PARTICLES // MEMBERS), row)
-                out = mean + deviation * np.asarray(noise[t, p, c])
+                out = mean + deviation * noise[t, p, c]
                 next_obs = np.array([out[0], b + out[1]])
                 if task.reward is None:
                     reward = out[2]

@@ -39,24 +39,23 @@ def softplus(x):
 
 def by_hand(params, member, row):
     """Mean, log-variance and logits of one member for one row."""
-    h = np.asarray(row, np.float64)
-    layers = len(params.network.weights)
-    for i in range(layers):
-        h = h @ np.asarray(params.network.weights[i][member], np.float64) + np.asarray(params.network.biases[i][member, 0])
-        h = h / (1 + np.exp(-h)) if i < layers - 1 else h
-    low, high = np.asarray(params.min_logvar, np.float64), np.asarray(params.max_logvar, np.float64)
+    params, h = jax.tree.map(np.float64, (params, row))
+    for i, (weight, bias) in enumerate(zip(params.network.weights, params.network.biases, strict=True)):
+        h = h @ weight[member] + bias[member, 0]
+        h = h / (1 + np.exp(-h)) if i < 2 else h
+    low, high = params.min_logvar, params.max_logvar
     logvar = high - softplus(high - h[OUT : 2 * OUT])
     return h[:OUT], low + softplus(logvar - low), h[2 * OUT :]
 
 
 def loss_by_hand(params, x, y, flags, rows):
     """The loss on the first `rows` rows, and its likelihood part per member."""
-    likelihood = 0.0
+    (x, y, flags), likelihood = jax.tree.map(np.asarray, (x, y, flags)), 0.0
     for member in range(3):
         for row in range(rows):
             mean, logvar, logits = by_hand(params, member, x[member, row])
             for j in range(OUT):
-                error = mean[j] - float(y[member, row, j])
+                error = mean[j] - y[member, row, j]
                 likelihood += (error**2 * np.exp(-logvar[j]) + logvar[j]) / (rows * OUT)
             for j, logit in enumerate(logits):
                 probability = 1 / (1 + np.exp(-logit))

@@ -12,18 +12,21 @@ import platformdirs
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-class CompileCounter:
-    """Programs compiled (or fetched from the cache) since it was made, and the seconds that took."""
+_totals = [0, 0.0]
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event == _COMPILED:
-            self.count += 1
-            self.seconds += duration_secs
+def _listen(event: str, duration_secs: float, **_: str | int) -> None:
+    if event == _COMPILED:
+        _totals[0] += 1
+        _totals[1] += duration_secs
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def compiled() -> tuple[int, float]:
+    """Programs this process has compiled or fetched from the cache so far, and the seconds that took."""
+    return int(_totals[0]), _totals[1]
 
 
 def use_compilation_cache() -> None:

@@ -20,7 +20,7 @@ from foretell.errors import UserError
 from foretell.replay import Replay, Transitions, add
 from foretell.tasks import Task
 from foretell.training.checkpoint import Checkpoints
-from foretell.training.compilation import BackgroundProgram, CompileCounter
+from foretell.training.compilation import BackgroundProgram, compiled
 from foretell.training.directory import RunDirectory, append_row
 from foretell.training.state import (
     Counters,
@@ -69,13 +69,15 @@ class Loop:
         self._start_memory = self.state.memory
         self.phase_seconds = {"plan": 0.0, "step": 0.0, "fit": 0.0}
         self.steps_since_learning = 0
-        self._agent, self._observers = agent, observers
+        self._observers = observers
         self._checkpoints = Checkpoints(directory.checkpoints, keep=schedule.checkpoints)
-        self._compiles = CompileCounter()
+        self._compiled_before = compiled()
         state, number = self.state, np.int32(0)
         self._learn = BackgroundProgram(partial(_learn, agent), state.agent, state.replay, number, number, number)
         first = np.zeros(task.spec.obs_size, np.float32)
-        self._act = BackgroundProgram(partial(_act, agent), state.agent, state.memory, first, number, number, number)
+        act = partial(_act, agent, explore=True)
+        self._act = BackgroundProgram(act, state.agent, state.memory, first, number, number, number)
+        self._act_greedily = jax.jit(partial(_act, agent, explore=False))
         self._store = jax.jit(_store)
         self._started = self._saved = time.monotonic()
         self._interrupted = False
@@ -141,8 +143,8 @@ class Loop:
         self.phase_seconds["fit"] = time.perf_counter() - start
         if values.get("skipped_steps", 0.0) > 0.1 * values.get("gradient_steps", np.inf):
             raise UserError(
-                f"learning diverged: {values['skipped_steps']:.0f} of {values['gradient_steps']:.0f} gradient steps were "
-                "not finite; lower fit.learning_rate or check the environment's rewards and observations"
+                f"learning diverged: {values['skipped_steps']:.0f} of {values['gradient_steps']:.0f} gradient steps "
+                "were not finite; lower fit.learning_rate or check the environment's rewards and observations"
             )
         counters = self._counted(learned=1, new_steps=-int(counters.new_steps))
         self.state = self.state._replace(agent=agent, counters=counters)
@@ -150,15 +152,15 @@ class Loop:
         self._check_interrupt()
 
     def _log_learning(self, metrics: dict[str, float]) -> None:
-        counters = self.state.counters
+        counters, (programs, seconds) = self.state.counters, compiled()
         row = {
             "learn": int(counters.learned),
             "episode": int(counters.episode),
             "env_steps": int(counters.env_steps),
             **metrics,
-            **{f"{phase}_seconds": seconds for phase, seconds in self.phase_seconds.items()},
-            "compile_count": self._compiles.count,
-            "compile_seconds": self._compiles.seconds,
+            **{f"{phase}_seconds": spent for phase, spent in self.phase_seconds.items()},
+            "compile_count": programs - self._compiled_before[0],
+            "compile_seconds": seconds - self._compiled_before[1],
         }
         append_row(self.directory.metrics, row)
         self._tell("learned", self, row)
@@ -209,7 +211,8 @@ class Loop:
 
     def _plan(self, t: int) -> Float[np.ndarray, "action"]:
         state = self.state
-        action, memory = self._act(
+        act = self._act_greedily if self.kind == "eval" else self._act
+        action, memory = act(
             state.agent,
             state.memory,
             np.float32(state.episode.obs[t]),
@@ -303,9 +306,11 @@ def _act(
     seed: Int[Array, ""],
     episode: Int[Array, ""],
     t: Int[Array, ""],
+    *,
+    explore: bool,
 ) -> tuple[Float[Array, "action"], Memory]:
     key = key_for(seed, Stream.ACT, episode, t)
-    action, memory = agent.act(state, memory, obs[None], key, explore=True)
+    action, memory = agent.act(state, memory, obs[None], key, explore=explore)
     return action[0], memory
 
 

@@ -115,33 +115,6 @@ def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Predi
     return Prediction(out[..., :out_size], logvar, out[..., 2 * out_size :])
 
 
-def renormalize(state: EnsembleState, inputs: Normalizer, targets: Normalizer) -> EnsembleState:
-    """The same predictions with other normalisers: the first and last layers take up the difference.
-
-    The idea of van Hasselt et al. 2016 ("Learning values across many orders of magnitude"), for inputs and targets.
-    """
-    network, out_size = state.params.network, targets.std.shape[0]
-    (first, *_, last), (first_bias, *_, last_bias) = network.weights, network.biases
-    shift = jnp.einsum("i,bio->bo", (inputs.mean - state.inputs.mean) / state.inputs.std, first)[:, None]
-    ratio = state.targets.std / targets.std
-    logvar_shift = 2.0 * jnp.log(ratio)
-    offset = (state.targets.mean - targets.mean) / targets.std
-    flags = last.shape[-1] - 2 * out_size
-    scale = jnp.concatenate([ratio, jnp.ones(out_size + flags)])
-    weights = (first * (inputs.std / state.inputs.std)[:, None], *network.weights[1:-1], last * scale)
-    biases = (
-        first_bias + shift,
-        *network.biases[1:-1],
-        last_bias * scale + jnp.concatenate([offset, logvar_shift, jnp.zeros(flags)]),
-    )
-    params = EnsembleParams(
-        MLP(weights, biases, network.activation),
-        state.params.max_logvar + logvar_shift,
-        state.params.min_logvar + logvar_shift,
-    )
-    return EnsembleState(params, inputs, targets)
-
-
 def bound_logvar(
     raw: Float[Array, "*rows out"], low: Float[Array, "out"], high: Float[Array, "out"]
 ) -> Float[Array, "*rows out"]:

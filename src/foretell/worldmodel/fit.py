@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from foretell.nn import fit_normalizer, identity_normalizer
 from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
-from foretell.worldmodel.ensemble import Ensemble, EnsembleParams, EnsembleState, predict, renormalize
+from foretell.worldmodel.ensemble import Ensemble, EnsembleParams, EnsembleState, predict
 
 
 class Rows(NamedTuple):
@@ -43,9 +43,6 @@ class Fit(Settings):
     """At least this many gradient steps, for when data are few and epochs are short."""
     max_steps: PositiveInt | None = None
     """At most this many gradient steps, for when data are many."""
-    keep_function: bool = False
-    """When the normalisers are refitted, rescale the first and last layer so that predictions stay as they are (True),
-    or let the predictions change with them (False, the paper)."""
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -92,7 +89,7 @@ def fit(
         rows = jax.tree.map(lambda a: a[order], rows)
     kept = size - held
     place = jnp.arange(capacity)
-    state, standard = _standardize(ensemble, settings, state, rows, (place >= held) & (place < size))
+    state, standard = _standardize(ensemble, state, rows, (place >= held) & (place < size))
 
     steps = settings.steps(kept)
     if settings.bootstrap:
@@ -140,7 +137,7 @@ def _members(state: EnsembleState) -> int:
 
 
 def _standardize(
-    ensemble: Ensemble, settings: Fit, state: EnsembleState, rows: Rows, trained: Bool[Array, "rows"]
+    ensemble: Ensemble, state: EnsembleState, rows: Rows, trained: Bool[Array, "rows"]
 ) -> tuple[EnsembleState, Rows]:
     """The state with refitted normalisers, and the rows standardised by them."""
     inputs = fit_normalizer(rows.x, trained, min_std=ensemble.min_std)
@@ -149,13 +146,6 @@ def _standardize(
         scale = fit_normalizer(rows.y, trained, min_std=ensemble.min_std).std
         targets = targets._replace(std=scale)
     standard = Rows(inputs.normalize(rows.x), targets.normalize(rows.y), rows.flags)
-    if settings.keep_function:
-        # Before its first fit an ensemble has identity normalisers, and its initial weights are meant for scaled inputs.
-        fresh = (state.inputs.mean == 0).all() & (state.inputs.std == 1).all()
-        before = jax.tree.map(
-            lambda old, new: jnp.where(fresh, new, old), (state.inputs, state.targets), (inputs, targets)
-        )
-        return renormalize(EnsembleState(state.params, *before), inputs, targets), standard
     return EnsembleState(state.params, inputs, targets), standard
 
 

@@ -1,0 +1,171 @@
+"""PETS: a plan on a learned ensemble, and learning from a replay."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretell.agents import AGENTS, PETSSettings
+from foretell.agents.pets import PETS
+from foretell.planning import CEM
+from foretell.replay import Transitions, add, init_replay
+from foretell.tasks import Task, TaskSpec
+from foretell.worldmodel import Ensemble, Fit, Imagination, WorldModel, mean_square_error
+
+
+class Slide(Task):
+    """A point on a line that moves by its action and wants to be at 0; the second component never changes."""
+
+    spec = TaskSpec("Slide-v0", ("place", "constant"), (-1.0,), (0.5,), horizon=10)
+
+    def reward(self, obs, action, next_obs):
+        return -jnp.square(next_obs[..., 0])
+
+
+TASK = Slide()
+MODEL = Ensemble(members=2, hidden=(8,), weight_decay=(1e-4, 1e-4))
+PLANNER = CEM(horizon=3, population=30, iterations=3, elites=5, epsilon=0.0)
+AGENT = PETS(WorldModel(TASK, MODEL, Imagination(particles=4)), Fit(learning_rate=1e-2, min_steps=300), PLANNER)
+CAPACITY = 24
+BOUNDS = np.float32([-1.0]), np.float32([0.5])
+
+
+def quick_jit(function, **kwargs):
+    """Compile without optimising, which takes longer here than what it saves."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **kwargs)
+
+
+compiled_init = quick_jit(AGENT.init)
+compiled_act = quick_jit(partial(AGENT.act, explore=True))
+compiled_learn = quick_jit(AGENT.learn)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return compiled_init(jax.random.key(0))
+
+
+def experience(count, seed):
+    rng = np.random.default_rng(seed)
+    obs = np.stack([rng.uniform(-1, 1, count), np.full(count, 1e4 + 0.3)], -1)
+    action = rng.uniform(-1, 0.5, (count, 1))
+    next_obs = obs + 0.3 * action * [1, 0]
+    return Transitions(*map(jnp.float32, (obs, action, np.zeros(count), next_obs)), jnp.zeros(count, bool))
+
+
+def replay_of(*batches):
+    replay = init_replay(CAPACITY, 2, 1)
+    for rows in batches:
+        replay = add(replay, rows, jnp.array(len(rows.reward)))
+    return replay
+
+
+@pytest.fixture(scope="module")
+def learned(fresh):
+    return compiled_learn(fresh, replay_of(experience(24, 0)), jnp.array(24), jax.random.key(1))
+
+
+def observations(*places):
+    return jnp.float32([[place, 1e4 + 0.3] for place in places])
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
+
+
+def test_init_makes_an_ensemble_and_its_optimiser(fresh):
+    assert fresh.model.params.network.weights[0].shape == (2, 2 + 1, 8)
+    assert fresh.opt_state[0].count == 0
+    assert_close(fresh.opt_state[0].mu, jax.tree.map(np.zeros_like, fresh.model.params))
+
+
+def test_start_is_the_planners_start_for_every_episode():
+    memory = AGENT.start(3)
+    alone = PLANNER.start(*map(jnp.array, BOUNDS))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.stack([b] * 3)), memory, alone)
+    np.testing.assert_array_equal(memory.mean, np.full((3, 3, 1), -0.25, np.float32))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_actions_are_first_actions_of_plans_on_imagined_returns(learned, batch):
+    """Row by row what the planner finds, with the memory it leaves; so a batch equals one by one."""
+    state, obs, memory = learned[0], observations(0.9, -0.4, 0.1)[:batch], AGENT.start(batch)
+    actions, after = compiled_act(state, memory, obs, jax.random.key(5))
+    assert actions.shape == (batch, 1)
+
+    def one(key, memory, obs):
+        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, *BOUNDS)
+
+    for i, key in enumerate(jax.random.split(jax.random.key(5), batch)):
+        plan = quick_jit(one)(key, *jax.tree.map(lambda a: a[i], (memory, obs)))  # noqa: B023
+        assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], plan.memory))  # noqa: B023
+
+
+def test_actions_stay_in_bounds_from_anywhere(fresh):
+    memory, obs = AGENT.start(3), observations(1e3, -1e3, 0.0)
+    for t in range(5):
+        actions, memory = compiled_act(fresh, memory, obs, jax.random.key(t))
+        assert (actions >= BOUNDS[0]).all() and (actions <= BOUNDS[1]).all()
+
+
+def test_actions_are_finite_when_the_model_is_not(fresh):
+    broken = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), fresh.model)
+    actions, _ = compiled_act(fresh._replace(model=broken), AGENT.start(3), observations(1, 2, 3), jax.random.key(0))
+    assert np.isfinite(actions).all()
+
+
+def test_the_key_decides_the_action(learned):
+    first, again, other = (
+        compiled_act(learned[0], AGENT.start(3), observations(1, 0, 0), jax.random.key(k))[0] for k in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+
+
+def test_it_learns_which_way_to_go(learned):
+    actions, _ = compiled_act(learned[0], AGENT.start(3), observations(0.9, -0.9, 0.9), jax.random.key(0))
+    assert actions[0] < -0.7 and actions[2] < -0.7
+    assert actions[1] > 0.3
+
+
+def test_learn_trains_on_all_data(learned):
+    state, metrics = learned
+    assert state.opt_state[0].count == metrics["gradient_steps"] == 300
+    assert metrics["skipped_steps"] == 0
+    assert metrics["train_mse"] < 1e-3
+    np.testing.assert_allclose(state.model.inputs.mean[0], experience(24, 0).obs[:, 0].mean(), rtol=1e-5)
+    assert state.model.inputs.std[1] == 1
+
+
+def test_learn_continues_from_what_it_has(learned):
+    state, _ = compiled_learn(learned[0], replay_of(experience(24, 0)), jnp.array(0), jax.random.key(2))
+    assert state.opt_state[0].count == 600
+
+
+@pytest.mark.parametrize("new", [1, 3, 10])
+def test_new_mse_is_the_error_on_the_newest_rows_of_the_model_before_training(learned, new):
+    """With rows that wrap around the end of the replay."""
+    rows = experience(new, seed=7)
+    rows = rows._replace(next_obs=rows.next_obs + jnp.linspace(1, 2, new)[:, None])
+    _, metrics = compiled_learn(learned[0], replay_of(experience(20, 0), rows), jnp.array(new), jax.random.key(2))
+    expected = mean_square_error(learned[0].model, AGENT.world.rows(rows), jnp.ones(new))
+    assert 0.5 < expected < 4
+    assert float(metrics["new_mse"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def settings_of(**changes):
+    sections = {"description": "", "task": {}, "train": {}, "model": {}, "fit": {}, "imagination": {}, "planner": {}}
+    return PETSSettings(**{**sections, **changes})
+
+
+def test_settings_build_the_agent():
+    settings = settings_of(model=MODEL, fit=AGENT.fit, imagination={"particles": 4}, planner=PLANNER)
+    assert settings.build(TASK) == AGENT
+    assert AGENTS["pets"] is PETSSettings
+
+
+def test_particles_must_share_the_members_evenly():
+    with pytest.raises(ValueError, match=r"particles \(7\) must be a multiple of model.members \(5\)"):
+        settings_of(imagination={"particles": 7})

@@ -1,0 +1,287 @@
+"""The cross-entropy method: its first and its repeated refinements, its memory, and what it does with bad values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretell.planning import CEM
+from foretell.planning.cem import Memory
+
+LOW, HIGH = np.float32([-1, -3]), np.float32([3, 1])
+MIDDLE = [1.0, -1.0]
+SMALL = CEM(horizon=3, population=40, iterations=2, elites=8, epsilon=0.0, alpha=0.1)
+ICEM = CEM(**{**SMALL.model_dump(), "noise": "coloured", "kept_elites": 3, "mean_candidate": True, "execute": "best"})
+PLANNERS = {"PETS": SMALL, "iCEM": ICEM}
+
+
+def quick_jit(function, *static):
+    """Compile without optimising, which takes longer here than what it saves."""
+    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def quadratic(_, actions):
+    """Highest where every action is (0.5, -2)."""
+    return -jnp.square(actions - jnp.array([0.5, -2.0])).sum((1, 2))
+
+
+def towards_the_upper_bound(_, actions):
+    return actions.sum((1, 2))
+
+
+class Spy:
+    """An objective that remembers what it was asked, and what it answered."""
+
+    def __init__(self, objective=quadratic):
+        self.objective, self.asked = objective, []
+
+    def __call__(self, key, actions):
+        values = self.objective(key, actions)
+        jax.debug.callback(lambda *seen: self.asked.append(tuple(map(np.asarray, seen))), actions, values, ordered=True)
+        return values
+
+    def __iter__(self):
+        jax.effects_barrier()
+        return iter(self.asked)
+
+
+def search(planner, objective=quadratic, memory=None, key=0, low=LOW, high=HIGH):
+    """A plan, and the candidates and values of every iteration."""
+    spy = Spy(objective)
+
+    def run(key, memory, low, high):
+        return planner.plan(key, spy, planner.start(low, high) if memory is None else memory, low, high)
+
+    plan = quick_jit(run)(jax.random.key(key), memory, low, high)
+    return plan, list(spy)
+
+
+def memory_of(mean, planner=SMALL, elites=0.0, planned=False):
+    shape = (planner.horizon, 2)
+    elites = np.broadcast_to(np.float32(elites), (planner.kept_elites, *shape))
+    return Memory(jnp.broadcast_to(jnp.float32(mean), shape), jnp.array(elites), jnp.array(planned))
+
+
+def refitted(planner, mean, variance, candidates, values):
+    """Mean and variance after one iteration, in NumPy."""
+    elites = candidates[np.argsort(-values, kind="stable")[: planner.elites]]
+    keep = planner.alpha
+    new_variance = np.square(elites - elites.mean(0)).sum(0) / planner.elites
+    return keep * mean + (1 - keep) * elites.mean(0), keep * variance + (1 - keep) * new_variance
+
+
+@pytest.fixture(scope="module")
+def large():
+    """One iteration, then one more with many samples, so that they tell the distribution they are from."""
+    planner = CEM(horizon=1, population=20_000, iterations=2, elites=4, epsilon=0.0, alpha=0.3)
+    return planner, *search(planner)
+
+
+def test_the_defaults_are_the_papers():
+    planner = CEM()
+    assert (planner.horizon, planner.population, planner.iterations, planner.elites) == (25, 400, 5, 40)
+    assert (planner.alpha, planner.epsilon, planner.initial_std) == (0.1, 0.001, 0.25)
+    assert (planner.noise, planner.kept_elites, planner.mean_candidate, planner.execute) == (
+        "truncated",
+        0,
+        False,
+        "mean",
+    )
+
+
+def test_the_first_samples_have_a_quarter_of_the_range_as_deviation(large):
+    _, _, ((candidates, _), _) = large
+    np.testing.assert_allclose(candidates.mean(0)[0], MIDDLE, atol=0.02)
+    np.testing.assert_allclose(candidates.std(0)[0], 0.879626 * 0.25 * (HIGH - LOW), rtol=0.02)
+
+
+def test_the_second_samples_have_the_refitted_mean_and_deviation(large):
+    planner, _, (first, (candidates, _)) = large
+    mean, variance = refitted(planner, MIDDLE, np.square(0.25 * (HIGH - LOW)), *first)
+    np.testing.assert_allclose(candidates.mean((0, 1)), mean[0], atol=0.02)
+    np.testing.assert_allclose(candidates.std((0, 1)), 0.879626 * np.sqrt(variance[0]), rtol=0.02)
+
+
+def test_the_plan_is_the_mean_refitted_to_the_last_elites():
+    plan, (first, second) = search(SMALL)
+    mean = np.broadcast_to(MIDDLE, (3, 2))
+    mean, variance = refitted(SMALL, mean, np.square(0.25 * (HIGH - LOW)), *first)
+    mean, _ = refitted(SMALL, mean, variance, *second)
+    np.testing.assert_allclose(plan.actions, mean, rtol=1e-5, atol=1e-6)
+    assert plan.value == second[1].max()
+
+
+def test_the_best_candidate_of_the_last_iteration_may_be_executed():
+    plan, iterations = search(SMALL.model_copy(update={"execute": "best"}))
+    candidates, values = iterations[-1]
+    np.testing.assert_array_equal(plan.actions, candidates[values.argmax()])
+    assert plan.value == values.max()
+
+
+def test_every_iteration_draws_anew():
+    luck = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
+    _, ((first, first_luck), (second, second_luck)) = search(SMALL.model_copy(update={"alpha": 0.99}), luck)
+    assert (first_luck != second_luck).all()
+    standard = [((c - c.mean(0)) / c.std(0)).ravel() for c in (first, second)]
+    assert abs(np.corrcoef(*standard)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
+@pytest.mark.parametrize("objective", [quadratic, towards_the_upper_bound])
+def test_no_candidate_leaves_asymmetric_bounds(planner, objective):
+    first, asked = search(planner, objective)
+    second, more = search(planner, objective, first.memory, key=1)
+    for actions in (first.actions, second.actions, *(c for c, _ in asked + more)):
+        assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
+
+
+def test_near_a_bound_the_deviation_shrinks():
+    _, ((candidates, _), *_) = search(SMALL, memory=memory_of([2.9, -1.0]))
+    assert np.abs(candidates[..., 0] - 2.9).max() < 0.1 + 1e-6
+    assert np.abs(candidates[..., 1] + 1.0).max() > 1.0
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+def test_refinement_stops_once_the_largest_variance_is_at_most_epsilon(share):
+    planner = CEM(horizon=2, population=30, iterations=3, elites=6, epsilon=1e-9, alpha=0.2)
+    _, asked = search(planner)
+    assert len(asked) == 3
+    _, variance = refitted(planner, np.broadcast_to(MIDDLE, (2, 2)), np.square(0.25 * (HIGH - LOW)), *asked[0])
+    _, asked = search(planner.model_copy(update={"epsilon": share * float(variance.max())}))
+    assert len(asked) == (1 if share > 1 else 2)
+
+
+def test_a_large_epsilon_leaves_the_warm_start_as_it_is():
+    plan, asked = search(SMALL.model_copy(update={"epsilon": 100.0}), memory=memory_of([0.2, 0.3]))
+    assert not asked
+    np.testing.assert_allclose(plan.actions, np.broadcast_to([0.2, 0.3], (3, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+def test_finds_the_optimum_of_a_quadratic(epsilon):
+    plan, _ = search(CEM(horizon=4, population=200, iterations=10, elites=20, epsilon=epsilon))
+    np.testing.assert_allclose(plan.actions, np.broadcast_to([0.5, -2.0], (4, 2)), atol=0.02)
+
+
+def test_finds_an_optimum_on_the_bound():
+    plan, _ = search(CEM(horizon=2, population=200, iterations=10, elites=20, epsilon=0.0), towards_the_upper_bound)
+    np.testing.assert_allclose(plan.actions, np.broadcast_to(HIGH, (2, 2)), atol=0.15)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_count_as_worst(bad):
+    """All candidates that turn left have such a value; of the others every one is worth less than -1000."""
+
+    def objective(_, actions):
+        return jnp.where(actions[:, 0, 0] < 1.0, bad, -1000.0 - actions[:, 0, 0])
+
+    plan, ((candidates, values), *_) = search(SMALL.model_copy(update={"iterations": 1, "execute": "best"}), objective)
+    good = np.where(np.isfinite(values), values, -np.inf)
+    assert 8 <= np.isfinite(values).sum() < 40
+    np.testing.assert_array_equal(plan.actions, candidates[good.argmax()])
+    mean, _ = refitted(SMALL, np.broadcast_to(MIDDLE, (3, 2)), 0, candidates, good)
+    np.testing.assert_allclose(plan.memory.mean[:-1], mean[1:], rtol=1e-5)
+    assert plan.value == good.max()
+
+
+@pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_actions_are_finite_even_if_no_value_is(planner, bad):
+    plan, _ = search(planner, lambda _, actions: jnp.full(len(actions), bad))
+    for actions in (plan.actions, plan.memory.mean, plan.memory.elites):
+        assert np.isfinite(actions).all()
+        assert (actions >= LOW).all() and (actions <= HIGH).all()
+
+
+def best_of(candidates, values, count):
+    return candidates[np.argsort(-values, kind="stable")[:count]]
+
+
+def test_kept_elites_and_the_mean_compete_in_the_next_iteration():
+    planner = ICEM.model_copy(update={"execute": "mean"})
+    _, ((first, values), (second, _)) = search(planner)
+    np.testing.assert_array_equal(second[:3], best_of(first, values, 3))
+    mean, _ = refitted(planner, np.broadcast_to(MIDDLE, (3, 2)), 0, first, values)
+    np.testing.assert_allclose(second[3], mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(first[3], np.broadcast_to(MIDDLE, (3, 2)))
+
+
+def test_before_the_first_plan_of_an_episode_there_are_no_elites_to_keep():
+    _, ((first, _), _) = search(ICEM, memory=memory_of(MIDDLE, ICEM, elites=2.0, planned=False))
+    assert (first[:3] != 2.0).all()
+    _, ((first, _), _) = search(ICEM, memory=memory_of(MIDDLE, ICEM, elites=2.0, planned=True))
+    assert (first[:3] == 2.0).all()
+
+
+@pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
+def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last):
+    planner = ICEM.model_copy(update={"fill": fill, "execute": "mean"})
+    plan, (*_, (candidates, values)) = search(planner)
+    np.testing.assert_array_equal(plan.memory.mean, [*plan.actions[1:], last])
+    assert plan.memory.planned
+    kept = best_of(candidates, values, 3)
+    np.testing.assert_array_equal(plan.memory.elites, np.concatenate([kept[:, 1:], np.tile(last, (3, 1, 1))], 1))
+    _, ((first, _), *_) = search(planner, memory=plan.memory, key=1)
+    np.testing.assert_array_equal(first[:3], plan.memory.elites)
+    np.testing.assert_array_equal(first[3], plan.memory.mean)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=4))
+def test_shift_drops_the_first_action_and_appends_the_fill(rows):
+    shift = CEM(horizon=4)._shift
+    found = shift(jnp.float32(rows), jnp.array([-1.0, 0.0]), jnp.array([3.0, 1.0]))
+    np.testing.assert_array_equal(found, [*rows[1:], (1.0, 0.5)])
+
+
+def test_the_deviation_is_reset_at_every_plan():
+    planner = CEM(horizon=1, population=5_000, iterations=1, elites=4, epsilon=0.0)
+    _, ((candidates, _),) = search(planner, memory=memory_of([0.5, -2.0], planner, planned=True))
+    np.testing.assert_allclose(candidates.mean(0)[0], [0.5, -2.0], atol=0.05)
+    np.testing.assert_allclose(candidates.std(0)[0], 0.879626 * np.array([0.75, 0.5]), rtol=0.03)  # shrunk by bounds
+
+
+@pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
+def test_an_episode_starts_at_the_middle_of_the_range(planner):
+    memory = planner.start(jnp.array(LOW), jnp.array(HIGH))
+    np.testing.assert_array_equal(memory.mean, np.broadcast_to(MIDDLE, (3, 2)))
+    assert memory.elites.shape == (planner.kept_elites, 3, 2)
+    assert not memory.planned
+
+
+def test_the_key_decides_the_plan():
+    first, again, other = (search(SMALL, key=k)[0].actions for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+
+
+@pytest.mark.parametrize("planner", [SMALL.model_copy(update={"epsilon": 0.05, "iterations": 6}), ICEM], ids=PLANNERS)
+def test_a_batch_of_plans_equals_one_plan_at_a_time(planner):
+    """Also where one of them stops refining before the others."""
+
+    def one(key, memory, scale):
+        return planner.plan(key, lambda k, a: scale * quadratic(k, a), memory, jnp.array(LOW), jnp.array(HIGH))
+
+    keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.0, -1.0])
+    memory = jax.tree.map(lambda *a: jnp.stack(a), *(memory_of([m, m], planner) for m in (0.0, 0.5, 0.9)))
+    together = quick_jit(jax.vmap(one))(keys, memory, scale)
+    single = quick_jit(one)
+    for i in range(3):
+        alone = single(keys[i], *jax.tree.map(lambda a: a[i], (memory, scale)))  # noqa: B023
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6), together, alone)  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"elites": 41}, "must not exceed population"),
+        ({"kept_elites": 9}, "must not exceed elites"),
+        ({"population": 8, "kept_elites": 8}, "no room for samples"),
+        ({"population": 8, "kept_elites": 7, "mean_candidate": True}, "and the mean"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CEM(**{**SMALL.model_dump(), **change})

@@ -1,0 +1,182 @@
+"""Each command of the command line, working."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from environments import LINE, TINY_SET
+
+from foretell import __version__  # noqa: F401  (the package must import before any command)
+from foretell.cli import main
+from foretell.report import video
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and time of change of every file, but for the lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def foretell(*argv, **env) -> subprocess.CompletedProcess:
+    """A real process, its working directory and environment those of a user."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", "import sys; from foretell.cli import main; sys.exit(main())", *argv]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **env})
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "-h"], ["eval", "-h"], ["presets", "-h"]])
+def test_help_names_what_there_is(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0 and not err and out.startswith("usage: foretell")
+    if argv == ["--help"]:
+        assert all(command in out for command in ("train", "resume", "eval", "presets"))
+
+
+def test_presets_lists_every_preset_with_its_description(capsys):
+    assert main(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["pets/cartpole", "pets/cartpole-paper", "pets/default"]
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_presets_and_help_do_not_wait_for_jax():
+    code = "import sys; from foretell.cli import main; main(['presets']); print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_train_prints_one_plain_line_per_episode_when_not_in_a_terminal(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET]) == 0
+    text, err = capsys.readouterr()
+    lines = text.splitlines()
+    assert err == "" and "\x1b" not in text and "\r" not in text
+    assert [line.split("  ")[0].strip() for line in lines[:3]] == ["random", "trial 1/2", "trial 2/2"]
+    assert [line.split()[0] for line in lines[3:]] == ["returns", "best", "run", "curve"]
+    assert lines[5].split()[1] == str(out) and (out / "figures" / "learning_curve.png").is_file()
+
+
+def test_train_quiet_prints_nothing_and_overwrite_replaces_the_run_alone(run_copy, capsys):
+    (run_copy / "notes.txt").write_text("mine")
+    (run_copy / "data" / "old.npz").touch()
+    arguments = ["train", "pets/default", "--env", LINE, "--out", str(run_copy), *TINY_SET, "train.trials=1"]
+    assert main([*arguments, "--overwrite", "--quiet", "--seed", "7"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (run_copy / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in (run_copy / "data").iterdir()) == ["episode_0000.npz", "episode_0001.npz"]
+    assert "seed: 7" in (run_copy / "config.yaml").read_text()
+
+
+def test_resume_adds_trials(run_copy, capsys):
+    before = (run_copy / "episodes.csv").read_text()
+    assert main(["resume", str(run_copy), "--set", "train.trials=3"]) == 0
+    out = capsys.readouterr().out
+    assert "continuing at episode 3" in out and "trial 3/3" in out
+    after = (run_copy / "episodes.csv").read_text()
+    assert after.startswith(before) and after.count("\n") == before.count("\n") + 1
+    assert "trials: 3" in (run_copy / "config.yaml").read_text()
+
+
+def test_resume_of_a_finished_run_says_so_and_changes_nothing(run_copy, capsys):
+    before = snapshot(run_copy)
+    assert main(["resume", str(run_copy)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "finished: all 2 trials are done; more take a larger train.trials"
+    assert err == "" and snapshot(run_copy) == before
+
+
+def test_eval_prints_each_episode_and_the_mean(trained, capsys):
+    before = snapshot(trained)
+    assert main(["eval", str(trained), "--episodes", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [["episode", "0"], ["episode", "1"], ["episode", "2"]]
+    assert lines[3].startswith("mean ") and lines[3].endswith("over 3 episodes")
+    assert snapshot(trained) == before
+
+
+def test_eval_json_is_json_alone_and_repeats(trained, capsys):
+    answers = []
+    for seed in ("5", "5", "6"):
+        assert main(["eval", str(trained), "--episodes", "2", "--seed", seed, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    first, again, other = answers
+    assert first == again and first["returns"] != other["returns"]
+    assert first["run"] == str(trained) and first["lengths"] == [5, 5] and first["videos"] is None
+    assert first["mean"] == pytest.approx(sum(first["returns"]) / 2)
+
+
+def test_eval_json_stays_json_when_a_checkpoint_is_damaged(run_copy, capsys):
+    newest = max((run_copy / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    before = snapshot(run_copy)
+    assert main(["eval", str(run_copy), "--episodes", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["lengths"] == [5]
+    assert err.startswith(f"warning: checkpoint {newest.name} is damaged, using the one before")
+    assert snapshot(run_copy) == before
+
+
+@pytest.fixture
+def no_probe(monkeypatch):
+    """The tiny environment draws itself; no renderer is needed, nor sought."""
+    monkeypatch.setattr(video, "choose_renderer", lambda: None)
+
+
+def test_train_films_the_trained_agent(tmp_path, no_probe, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.trials=1", "--video"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("video ") and Path(said.split()[1]).stat().st_size > 0
+
+
+def test_eval_films_every_episode(run_copy, no_probe, capsys):
+    assert main(["eval", str(run_copy), "--episodes", "2", "--seed", "4", "--video"]) == 0
+    folder = run_copy / "videos" / "seed-4"
+    assert capsys.readouterr().out.splitlines()[-1] == f"videos in {folder}"
+    assert sorted(path.name for path in folder.iterdir()) == ["eval-episode-0.mp4", "eval-episode-1.mp4"]
+
+
+@pytest.mark.parametrize(("works", "chosen"), [("egl", "egl"), ("osmesa", "osmesa"), (None, None)])
+def test_the_first_renderer_that_works_without_a_screen_is_chosen(works, chosen, monkeypatch):
+    def run(command, env, **_):
+        return subprocess.CompletedProcess(command, int(env["MUJOCO_GL"] != works))
+
+    monkeypatch.setattr(video.subprocess, "run", run)
+    monkeypatch.setattr(video.sys, "platform", "linux")
+    monkeypatch.setattr(video.os, "environ", {})
+    video.choose_renderer()
+    assert video.os.environ.get("MUJOCO_GL") == chosen
+
+
+def test_a_renderer_that_is_set_is_kept(monkeypatch):
+    monkeypatch.setattr(video.os, "environ", {"MUJOCO_GL": "glfw"})
+    monkeypatch.setattr(video.subprocess, "run", lambda *_, **__: pytest.fail("probed"))
+    video.choose_renderer()
+    assert video.os.environ == {"MUJOCO_GL": "glfw"}
+
+
+def test_a_real_process_trains_and_its_output_survives_any_encoding(tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET]
+    done = foretell(*arguments, PYTHONIOENCODING="ascii", COLUMNS="20")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 7
+
+
+def test_a_real_process_ends_with_2_and_one_sentence_after_a_mistake(tmp_path):
+    done = foretell("train", "pets/cartpol", "--out", str(tmp_path / "run"))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "foretell: no preset 'pets/cartpol'; did you mean 'pets/cartpole'?\n"
+
+
+def test_a_renderer_that_does_not_exist_is_told(trained):
+    done = foretell("eval", str(trained), MUJOCO_GL="nonsense")
+    assert done.returncode == 2 and done.stderr.startswith("foretell: MUJOCO_GL=nonsense does not work here (")
+    assert done.stderr.count("\n") == 1
