@@ -24,7 +24,7 @@ def pytest_unconfigure():
 def trained(tmp_path_factory):
     """A finished run of two trials on `tiny/Line-v0`, to be read but never changed."""
     import foretell
-    from environments import LINE, TINY
+    from tiny import LINE, TINY
 
     out = tmp_path_factory.mktemp("trained") / "run"
     foretell.train("pets/default", out=out, env=LINE, overrides=TINY, quiet=True)
@@ -35,3 +35,18 @@ def trained(tmp_path_factory):
 def run_copy(trained, tmp_path):
     """A copy of that run, to be spoilt."""
     return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture
+def told(capsys):
+    """Run a command that must fail; the one sentence it told on stderr."""
+    from foretell.cli import main
+
+    def run(*argv):
+        code = main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert code == 2 and "Traceback" not in out
+        assert err.startswith("foretell: ") and err.endswith("\n") and err.count("\n") == 1, err
+        return err.removeprefix("foretell: ").removesuffix("\n")
+
+    return run

@@ -8,16 +8,6 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 STEPS = 5
-LINE = "environments:tiny/Line-v0"
-TINY: dict[str, Any] = {
-    "model": {"members": 2, "hidden": [8], "weight_decay": [0.0, 0.0]},
-    "fit": {"min_steps": 1, "epochs": 1},
-    "imagination": {"particles": 2},
-    "planner": {"horizon": 2, "population": 6, "iterations": 1, "elites": 2, "kept_elites": 0},
-    "train": {"trials": 2, "random_steps": 0, "capacity": 50},
-}
-"""Settings with which a run takes about a second, once its programs are compiled."""
-TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
 
 
 class Line(gymnasium.Env):
@@ -90,6 +80,18 @@ class Unrenderable(Line):
         super().__init__()
 
 
+class Blank(Line):
+    """Says it can be drawn, and draws nothing."""
+
+    def render(self) -> Any:
+        return None
+
+
+class NoScreen(Line):
+    def render(self) -> Any:
+        raise RuntimeError("no display name and no $DISPLAY environment variable")
+
+
 class NanObservation(Line):
     """Breaks in its third episode, as a simulator that blows up."""
 
@@ -120,6 +122,18 @@ class OldInterface(Line):
 
     def step(self, action: np.ndarray) -> Any:
         return super().step(action)[:4]
+
+
+class OldReset(Line):
+    """Resets as environments did before Gymnasium: no second value."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        return super().reset(**kwargs)[0][:1]
+
+
+class TextObservation(Line):
+    def step(self, action: np.ndarray) -> Any:
+        return "left", *super().step(action)[1:]
 
 
 class WrongShape(Line):
@@ -175,3 +189,11 @@ def constant(obs, action, next_obs):
 
 
 not_a_function = 3
+
+
+def nothing(obs, action, next_obs):
+    return None
+
+
+def too_few(obs):
+    return obs[..., 0]

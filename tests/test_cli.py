@@ -7,17 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from environments import LINE, TINY_SET
 
-from foretell import __version__  # noqa: F401  (the package must import before any command)
 from foretell.cli import main
 from foretell.report import video
-
-
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of change of every file, but for the lock."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+from foretell.training.config import preset_names
+from tiny import LINE, TINY_SET, snapshot
 
 
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
@@ -40,7 +34,8 @@ def test_help_names_what_there_is(argv, capsys):
 def test_presets_lists_every_preset_with_its_description(capsys):
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["pets/cartpole", "pets/cartpole-paper", "pets/default"]
+    assert [line.split()[0] for line in lines] == preset_names()
+    assert {"pets/cartpole", "pets/cartpole-paper", "pets/default"} <= set(preset_names())
     assert all(len(line.split()) > 5 for line in lines)
 
 
@@ -86,7 +81,7 @@ def test_resume_of_a_finished_run_says_so_and_changes_nothing(run_copy, capsys):
     before = snapshot(run_copy)
     assert main(["resume", str(run_copy)]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "finished: all 2 trials are done; more take a larger train.trials"
+    assert out.splitlines()[0] == "already finished: all 2 trials are done; for more, raise train.trials"
     assert err == "" and snapshot(run_copy) == before
 
 
@@ -119,7 +114,9 @@ def test_eval_json_stays_json_when_a_checkpoint_is_damaged(run_copy, capsys):
     assert main(["eval", str(run_copy), "--episodes", "1", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["lengths"] == [5]
-    assert err.startswith(f"warning: checkpoint {newest.name} is damaged, using the one before")
+    assert err.startswith(f"warning: checkpoint {newest.name} is damaged, using the one before (") and err.endswith(
+        ")\n"
+    )
     assert snapshot(run_copy) == before
 
 
@@ -131,7 +128,9 @@ def no_probe(monkeypatch):
 
 def test_train_films_the_trained_agent(tmp_path, no_probe, capsys):
     out = tmp_path / "run"
-    assert main(["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.trials=1", "--video"]) == 0
+    assert (
+        main(["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.trials=1", "--video"]) == 0
+    )
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("video ") and Path(said.split()[1]).stat().st_size > 0
 
@@ -180,3 +179,11 @@ def test_a_renderer_that_does_not_exist_is_told(trained):
     done = foretell("eval", str(trained), MUJOCO_GL="nonsense")
     assert done.returncode == 2 and done.stderr.startswith("foretell: MUJOCO_GL=nonsense does not work here (")
     assert done.stderr.count("\n") == 1
+
+
+def test_square_brackets_of_a_warning_are_printed_as_they_are(capsys):
+    from foretell.api import _plain
+    from foretell.training.progress import Display
+
+    Display(_plain(stderr=True)).warned("damaged [/tmp/x] [source=1] :smile:")
+    assert capsys.readouterr().err == "warning: damaged [/tmp/x] [source=1] :smile:\n"

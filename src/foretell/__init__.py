@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 __all__ = ["Run", "UserError", "load", "resume", "train"]
 
 gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:CartpoleEnv")
+gymnasium.register("foretell/Reacher3D-v0", entry_point="foretell.tasks.reacher:ReacherEnv")
+gymnasium.register("foretell/Pusher-v0", entry_point="foretell.tasks.pusher:PusherEnv")
+gymnasium.register("foretell/HalfCheetah-v0", entry_point="foretell.tasks.halfcheetah:HalfCheetahEnv")
 
 
 def __getattr__(name: str) -> Any:

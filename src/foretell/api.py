@@ -158,7 +158,7 @@ def resume(
         if not loop.done:
             return _run_to_end(loop, settings, preset)
         if not quiet:
-            print(f"finished: all {settings.train.trials} trials are done; more take a larger train.trials")
+            print(f"already finished: all {settings.train.trials} trials are done; for more, raise train.trials")
         return Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
 
 
@@ -172,11 +172,9 @@ def load(
     use_compilation_cache()
     task = make_task(settings.task, {"reward": reward, "terminated": terminated})
     agent = _build(settings, task)
-    if not directory.checkpoints.is_dir():
-        raise UserError(f"no checkpoint in '{directory.path}' yet")
     checkpoints = Checkpoints(directory.checkpoints)
     like = init_run(agent, task.spec, settings.train.capacity, seed)
-    state = checkpoints.restore(like, Display(Console(stderr=True)).warned if not quiet else lambda _: None)
+    state = checkpoints.restore(like, Display(_plain(stderr=True)).warned if not quiet else lambda _: None)
     checkpoints.close()
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
 
@@ -195,7 +193,13 @@ def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:
 
 
 def _observers(directory: RunDirectory, *, quiet: bool) -> list[Observer]:
-    return [TensorBoard(directory.tensorboard)] if quiet else [TensorBoard(directory.tensorboard), Display()]
+    board = TensorBoard(directory.tensorboard)
+    return [board] if quiet else [board, Display(_plain())]
+
+
+def _plain(*, stderr: bool = False) -> Console:
+    """A console that prints what it is given, square brackets and all."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:

@@ -1,6 +1,7 @@
 """The command line: parse, call, print."""
 
 import argparse
+import io
 import json
 import os
 import re
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an output that knows few characters must not end a run
     try:
         args = _parse(sys.argv[1:] if argv is None else argv)
         if args.command is not _presets:
@@ -41,15 +44,15 @@ class _Parser(argparse.ArgumentParser):
         if message.endswith(" PRESET"):
             from foretell.training.config import preset_names
 
-            raise UserError(f"name the preset to train{nearest('', preset_names())}")
+            raise UserError(f"name the preset to train{nearest('', preset_names()) or '; see `foretell presets`'}")
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    name = next((word for word in argv if not word.startswith("-")), None)
-    if name not in _COMMANDS and not {"-h", "--help"} & set(argv):
+    name = argv[0] if argv else ""
+    if name not in (*_COMMANDS, "-h", "--help"):
         said = f"no command '{name}'" if name else "name a command"
-        raise UserError(f"{said}{nearest(name or '', _COMMANDS)}")
+        raise UserError(f"{said}{nearest(name, _COMMANDS)}")
     args, unknown = _parser().parse_known_args(argv)
     if unknown:
         options = re.findall(r"--[a-z]+", args.parser.format_help())

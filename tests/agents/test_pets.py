@@ -32,14 +32,15 @@ CAPACITY = 24
 BOUNDS = np.float32([-1.0]), np.float32([0.5])
 
 
-def quick_jit(function, **kwargs):
+def quick_jit(function):
     """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0}, **kwargs)
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 compiled_init = quick_jit(AGENT.init)
 compiled_act = quick_jit(partial(AGENT.act, explore=True))
 compiled_learn = quick_jit(AGENT.learn)
+compiled_error = quick_jit(mean_square_error)
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +89,26 @@ def test_start_is_the_planners_start_for_every_episode():
     np.testing.assert_array_equal(memory.mean, np.full((3, 3, 1), -0.25, np.float32))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_actions_are_first_actions_of_plans_on_imagined_returns(learned, batch):
+def test_actions_are_first_actions_of_plans_on_imagined_returns(learned):
     """Row by row what the planner finds, with the memory it leaves; so a batch equals one by one."""
-    state, obs, memory = learned[0], observations(0.9, -0.4, 0.1)[:batch], AGENT.start(batch)
+    state, obs, memory = learned[0], observations(0.9, -0.4, 0.1), AGENT.start(3)
     actions, after = compiled_act(state, memory, obs, jax.random.key(5))
-    assert actions.shape == (batch, 1)
 
-    def one(key, memory, obs):
-        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, *BOUNDS)
+    @quick_jit
+    def alone(key, memory, obs):
+        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, *AGENT.bounds)
 
-    for i, key in enumerate(jax.random.split(jax.random.key(5), batch)):
-        plan = quick_jit(one)(key, *jax.tree.map(lambda a: a[i], (memory, obs)))  # noqa: B023
+    for i, key in enumerate(jax.random.split(jax.random.key(5), 3)):
+        plan = alone(key, *jax.tree.map(lambda a: a[i], (memory, obs)))  # noqa: B023
         assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], plan.memory))  # noqa: B023
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_any_number_of_observations_can_be_acted_on(fresh, batch):
+    obs = jnp.zeros((batch, 2))
+    actions, memory = jax.eval_shape(compiled_act, fresh, AGENT.start(batch), obs, jax.random.key(0))
+    assert actions.shape == (batch, 1)
+    assert memory.mean.shape == (batch, 3, 1)
 
 
 def test_actions_stay_in_bounds_from_anywhere(fresh):
@@ -147,11 +155,12 @@ def test_learn_continues_from_what_it_has(learned):
 @pytest.mark.parametrize("new", [1, 3, 10])
 def test_new_mse_is_the_error_on_the_newest_rows_of_the_model_before_training(learned, new):
     """With rows that wrap around the end of the replay."""
-    rows = experience(new, seed=7)
-    rows = rows._replace(next_obs=rows.next_obs + jnp.linspace(1, 2, new)[:, None])
+    rows = experience(10, seed=7)
+    rows = rows._replace(next_obs=rows.next_obs + jnp.linspace(1, 2, 10)[:, None])
     _, metrics = compiled_learn(learned[0], replay_of(experience(20, 0), rows), jnp.array(new), jax.random.key(2))
-    expected = mean_square_error(learned[0].model, AGENT.world.rows(rows), jnp.ones(new))
-    assert 0.5 < expected < 4
+    newest = jnp.arange(10) >= 10 - new
+    expected = compiled_error(learned[0].model, AGENT.world.rows(rows), jnp.float32(newest))
+    assert 0.5 < expected < 5
     assert float(metrics["new_mse"]) == pytest.approx(float(expected), rel=1e-4)
 
 

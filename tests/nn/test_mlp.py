@@ -20,7 +20,7 @@ REFERENCE = {
 
 def random_mlp(seed, sizes, members, activation="silu"):
     """As after training: no bias is zero."""
-    rng, shapes = np.random.default_rng(seed), list(zip(sizes[:-1], sizes[1:], strict=True))
+    rng, shapes = np.random.default_rng(seed), list(itertools.pairwise(sizes))
     weights = tuple(jnp.float32(rng.normal(0, 0.5, (members, *shape))) for shape in shapes)
     biases = tuple(jnp.float32(rng.normal(size=(members, 1, out))) for _, out in shapes)
     return MLP(weights, biases, activation)

@@ -1,6 +1,6 @@
 """A task seen through an ensemble: the regression it poses, and imagined returns against a plain loop."""
 
-from functools import partial
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def trained(world):
     """As after training: no bias is zero, inputs are standardised and targets scaled."""
     rng, n = np.random.default_rng(1), world.out_size
     sizes = (4, 6, 2 * n + world.task.learns_termination)
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(itertools.pairwise(sizes))
     weights = tuple(jnp.float32(rng.normal(0, 0.4, (MEMBERS, *shape))) for shape in shapes)
     biases = tuple(jnp.float32(rng.normal(0, 0.4, (MEMBERS, 1, out))) for _, out in shapes)
     bounds = jnp.float32(np.arange(n) / 4), jnp.float32(np.arange(n) - 4)
@@ -72,9 +72,12 @@ def trained(world):
     return EnsembleState(EnsembleParams(MLP(weights, biases, "silu"), *bounds), inputs, targets)
 
 
-@partial(jax.jit, static_argnums=0)
-def compiled_returns(world, key, state, actions):
+def returns(world, key, state, actions):
     return world.returns(key, state, OBS, actions)
+
+
+# Compiled without optimising, which takes longer here than what it saves.
+compiled_returns = jax.jit(returns, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def softplus(x):
@@ -105,10 +108,7 @@ def returns_by_hand(world, state, noise, actions):
                 mean, deviation, logits = predict_by_hand(state, p // (PARTICLES // MEMBERS), row)
                 out = mean + deviation * noise[t, p, c]
                 next_obs = np.array([out[0], b + out[1]])
-                if task.reward is None:
-                    reward = out[2]
-                else:
-                    reward = 10.0 * a + action[0] + 0.1 * next_obs[1]
+                reward = out[2] if task.reward is None else 10.0 * a + action[0] + 0.1 * next_obs[1]
                 totals[c, p] += alive * reward
                 if task.terminated is not None and (next_obs[0] > 0.1 or b > 3.0 or action[0] > 1.9):
                     alive = 0.0

@@ -1,5 +1,7 @@
 """The probabilistic ensemble: what it predicts, and its loss, against a plain loop."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,17 +13,23 @@ from foretell.nn import MLP
 from foretell.worldmodel import Ensemble, bound_logvar
 from foretell.worldmodel.ensemble import EnsembleParams, predict
 
+
+def quick_jit(function, *static):
+    """Compile without optimising, which takes longer here than what it saves."""
+    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
+
+
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
 IN, OUT, ROWS = 3, 2, 4
-loss = jax.jit(ENSEMBLE.loss)
-gradient = jax.jit(jax.grad(ENSEMBLE.loss, has_aux=True))
-squash = jax.jit(bound_logvar)
+loss = quick_jit(ENSEMBLE.loss)
+gradient = quick_jit(jax.grad(ENSEMBLE.loss, has_aux=True))
+squash = quick_jit(bound_logvar)
 
 
 def trained_params(flags, seed=0):
     """As after training: no bias is zero, and the bounds differ between outputs."""
     rng, sizes = np.random.default_rng(seed), (IN, 5, 4, 2 * OUT + flags)
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(itertools.pairwise(sizes))
     weights = tuple(jnp.float32(rng.normal(0, 0.5, (3, *shape))) for shape in shapes)
     biases = tuple(jnp.float32(rng.normal(0, 0.5, (3, 1, out))) for _, out in shapes)
     return EnsembleParams(MLP(weights, biases, "silu"), jnp.array([0.5, 1.0]), jnp.array([-3.0, -2.0]))
@@ -90,7 +98,7 @@ def test_the_default_is_the_papers():
 
 
 def test_a_fresh_ensemble():
-    state = ENSEMBLE.init(jax.random.key(0), IN, OUT, flags=1)
+    state = quick_jit(lambda: ENSEMBLE.init(jax.random.key(0), IN, OUT, flags=1))()
     assert [w.shape for w in state.params.network.weights] == [(3, 3, 5), (3, 5, 4), (3, 4, 2 * OUT + 1)]
     np.testing.assert_array_equal(state.params.max_logvar, [0.5, 0.5])
     np.testing.assert_array_equal(state.params.min_logvar, [-10, -10])
@@ -102,7 +110,7 @@ def test_a_fresh_ensemble():
 @pytest.mark.parametrize("flags", [0, 1])
 def test_predict_equals_a_loop_over_members_and_rows(flags):
     params, (x, _, _) = trained_params(flags), batch(flags)
-    found = jax.jit(predict)(params, x)
+    found = quick_jit(predict)(params, x)
     for member in range(3):
         for row in range(ROWS):
             for a, b in zip(found, by_hand(params, member, x[member, row]), strict=True):

@@ -74,8 +74,8 @@ def regression(count, seed=0):
 
 def coded(count, capacity=CAPACITY):
     """Inputs are powers of two, so that the mean of a subset tells which rows are in it."""
-    y = np.random.default_rng(0).normal(size=(count, 1))
-    return padded(2.0 ** np.arange(count)[:, None], y, capacity)
+    x = np.stack([2.0 ** np.arange(count), np.ones(count)], -1)
+    return padded(x, np.random.default_rng(0).normal(size=(count, 1)), capacity)
 
 
 def rows_in(fitted, kept):
@@ -239,7 +239,14 @@ def test_steps_on_a_row_that_is_not_finite_are_skipped_and_counted(bad):
     assert (fitted.metrics["gradient_steps"], fitted.metrics["skipped_steps"]) == (12, 3)
     assert adam_steps(fitted) == 9
     assert finite(fitted.state) and finite(fitted.opt_state)
-    assert np.isfinite(fitted.metrics["train_loss"])
+
+
+def test_skipped_steps_do_not_count_in_the_training_loss():
+    rows = padded(np.ones((32, 2)), np.full((32, 1), 3.0))  # every batch has the same loss
+    clean = train(rows, 32, SMALL_BATCHES, ensemble=SOLO).metrics
+    spoilt = train(with_targets(rows, 5, np.nan), 32, SMALL_BATCHES, ensemble=SOLO).metrics
+    assert spoilt["skipped_steps"] == 3
+    assert float(spoilt["train_loss"]) == pytest.approx(float(clean["train_loss"]), rel=0.02)
 
 
 def test_skipped_steps_leave_parameters_and_moments_as_they_were():
@@ -251,7 +258,7 @@ def test_skipped_steps_leave_parameters_and_moments_as_they_were():
 
 
 def gap_between_members(how, key=0):
-    """After a fit of members that start equal and see full batches, so that the order of rows does not matter."""
+    """After a fit of members that start equal."""
     state, opt_state, _ = fresh(PAIR, 2)
     network = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), state.params.network)
     params = EnsembleParams(network, state.params.max_logvar, state.params.min_logvar)
@@ -261,8 +268,20 @@ def gap_between_members(how, key=0):
 
 
 def test_each_member_has_its_own_bootstrap_with_replacement():
+    """In full batches the order of rows does not matter."""
     assert np.abs(gap_between_members(FULL_BATCHES)).max() < 1e-5
     assert np.abs(gap_between_members(BOOTSTRAPPED_BATCHES)).max() > 1e-3
+
+
+def test_each_member_has_its_own_order():
+    assert np.abs(gap_between_members(HOLDOUT)).max() > 1e-3
+
+
+def test_every_call_has_another_order():
+    first, again, other = (train(regression(32), 32, SMALL_BATCHES, ensemble=SOLO, key=k).state for k in (0, 0, 1))
+    assert_close(first, again, rtol=0, atol=0)
+    weights = [state.params.network.weights[0] for state in (first, other)]
+    assert np.abs(weights[0] - weights[1]).max() > 1e-4
 
 
 def test_every_call_draws_another_bootstrap():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, 
     """Play episodes as `Policy.play` does, each saved as `<folder>/episode-<n>.mp4`. Raises `UserError`."""
     choose_renderer()
     drawable = _drawable(task)
-    with writing(folder):
+    with writing(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that videos of the same seed are replaced
         env = gymnasium.wrappers.RecordVideo(
             drawable, str(folder), episode_trigger=lambda _: True, name_prefix="eval", disable_logger=True
         )

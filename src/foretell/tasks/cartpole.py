@@ -5,15 +5,14 @@ command in [-3, 3], worth 100 N a unit. One step is 0.04 s; an episode is 200 st
 """
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import gymnasium
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.envs.mujoco import MujocoEnv
 from jaxtyping import Array, Float
 
-from foretell.tasks.base import Task, TaskSpec
+from foretell.tasks.base import TaskSpec
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
 
 POLE_LENGTH = 0.6
 ACTION_COST = 0.01
@@ -28,28 +27,22 @@ SPEC = TaskSpec(
 )
 
 
-class CartpoleEnv(MujocoEnv):
+class CartpoleEnv(EditedMujocoEnv):
     """The simulator, as a Gymnasium environment."""
 
-    metadata: ClassVar = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 25}
+    metadata = drawing(25)
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            str(Path(__file__).parent / "assets" / "cartpole.xml"),
-            frame_skip=2,
-            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (SPEC.obs_size,), np.float64),
-            default_camera_config={"trackbodyid": 0, "distance": 3.6, "elevation": -8.0, "azimuth": 90.0},
-            **kwargs,
-        )
+        model = Path(__file__).parent / "assets" / "cartpole.xml"
+        camera = {"trackbodyid": 0, "distance": 3.6, "elevation": -8.0, "azimuth": 90.0}
+        super().__init__(model, SPEC, frame_skip=2, camera=camera, **kwargs)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict[str, np.float64]]:
-        self.do_simulation(action, self.frame_skip)
+    def step(self, action: np.ndarray) -> Step:
+        self.simulate(action)
         obs = self._observation()
         x, theta = obs[:2]
         gap = np.array([x - POLE_LENGTH * np.sin(theta), -POLE_LENGTH * np.cos(theta) - POLE_LENGTH])
         reward = np.exp(-(gap @ gap) / POLE_LENGTH**2) - ACTION_COST * np.square(action).sum()
-        if self.render_mode == "human":
-            self.render()
         return obs, np.float64(reward), False, False, {}
 
     def reset_model(self) -> np.ndarray:
@@ -61,13 +54,10 @@ class CartpoleEnv(MujocoEnv):
         return np.concatenate([self.data.qpos, self.data.qvel])
 
 
-class Cartpole(Task):
+class Cartpole(MujocoTask):
     """What the model may know: the reward, and that the angle acts through its sine and cosine."""
 
     spec = SPEC
-
-    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        return gymnasium.make(SPEC.env_id, render_mode=render_mode, disable_env_checker=True)
 
     def reward(
         self,

@@ -1,5 +1,6 @@
 """Any Gymnasium environment with box observations and actions as a task whose unknowns are learned."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,11 +23,11 @@ class GymTask(Task):
 
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
         """A fresh environment whose failures, like that of making it, are told as `UserError`."""
-        drawing: dict[str, Any] = (
-            {"render_mode": render_mode} if render_mode else {}
-        )  # not all environments know the argument
+        # Not every environment knows the argument.
+        drawing: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
         try:
-            with _blamed(f"cannot make the environment '{self._env_id}'"):
+            with _blamed(f"cannot make the environment '{self._env_id}'"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that there is a newer version, or no drawing: noise, or told below
                 env = gymnasium.make(self._env_id, disable_env_checker=True, **drawing)
         except gymnasium.error.UnregisteredEnv:
             raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None

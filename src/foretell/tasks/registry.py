@@ -16,8 +16,16 @@ from foretell.settings import Settings
 from foretell.tasks.base import Task
 from foretell.tasks.cartpole import Cartpole
 from foretell.tasks.gym import GymTask
+from foretell.tasks.halfcheetah import HalfCheetah
+from foretell.tasks.pusher import Pusher
+from foretell.tasks.reacher import Reacher
 
-TASKS: dict[str, type[Task]] = {"cartpole": Cartpole}
+TASKS: dict[str, type[Task]] = {
+    "cartpole": Cartpole,
+    "reacher": Reacher,
+    "pusher": Pusher,
+    "halfcheetah": HalfCheetah,
+}
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
 """What the settings of that name may be, beside the name of a function."""

@@ -30,7 +30,7 @@ def preset_names() -> list[str]:
 def read_preset(name: str) -> dict[str, Any]:
     """A preset merged over the preset it names as its `base`, if any. Raises `UserError`."""
     if name not in preset_names():
-        raise UserError(f"no preset '{name}'{nearest(name, preset_names())}")
+        raise UserError(f"no preset '{name}'{nearest(name, preset_names()) or '; see `foretell presets`'}")
     tree = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
     base = tree.pop("base", None)
     return merge(read_preset(base), tree) if base else tree
@@ -103,11 +103,12 @@ def _sentence(error: ValidationError, settings: type[BaseModel]) -> str:
 
 
 def _nearest_setting(path: str, settings: type[BaseModel]) -> str:
-    """The settings whose name is most similar, sought in the section and then everywhere; else those in the section."""
+    """The settings of that name, else of the most similar in the section, else anywhere; else all in the section."""
     section, _, key = path.rpartition(".")
     names = {p: p.rpartition(".")[2] for p in [*settings.model_fields, *setting_paths(settings)]}
     inside = {p: name for p, name in names.items() if p.rpartition(".")[0] == section}
-    for scope in (inside, names):
+    namesakes = {p: name for p, name in names.items() if name == key}
+    for scope in (namesakes, inside, names):
         close = get_close_matches(key, sorted(scope.values()), n=1)
         if close:
             return f"; did you mean {' or '.join(repr(p) for p, name in scope.items() if name == close[0])}?"

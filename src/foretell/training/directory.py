@@ -101,11 +101,11 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Hold the run for one process; the system lets go when the process ends, however it ends."""
         lock = FileLock(self.path / ".lock")
-        try:
-            with writing(self.path):
+        with writing(self.path):
+            try:
                 lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"'{self.path}' is being trained by another process") from None
+            except Timeout:
+                raise UserError(f"'{self.path}' is being trained by another process") from None
         with lock:
             yield
 

@@ -62,7 +62,7 @@ class Policy:
             self._memory, self._batch = self._start(len(rows)), len(rows)
         if len(rows) != self._batch:
             raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() first")
-        action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._calls))
+        action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._seed), np.int32(self._calls))
         self._calls += 1
         return np.asarray(action if np.ndim(obs) == 2 else action[0])
 
@@ -81,9 +81,9 @@ class Policy:
         return Outcome(total, length)
 
     def _compiled_act(
-        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], call: Int[Array, ""]
+        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], seed: Int[Array, ""], call: Int[Array, ""]
     ) -> tuple[Float[Array, "batch action"], Memory]:
-        key = key_for(self._seed, Stream.EVALUATION, call)
+        key = key_for(seed, Stream.EVALUATION, call)
         return self._agent.act(state, memory, obs, key, explore=False)
 
     def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:

@@ -120,7 +120,7 @@ def fit(
     }
     if settings.holdout:
         out = jax.tree.map(lambda a: a[:log_rows], rows)
-        metrics["holdout_mse"] = mean_square_error(state, out, jnp.arange(log_rows) < held)
+        metrics["holdout_mse"] = mean_square_error(state, out, 1.0 * (jnp.arange(log_rows) < held))
     return Fitted(state, opt_state, metrics)
 
 

@@ -1,0 +1,85 @@
+"""What the MuJoCo tasks share: environments whose model is a file edited in memory, and the tasks that make them."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
+
+from foretell.tasks.base import Task, TaskSpec
+
+Step = tuple[np.ndarray, np.float64, bool, bool, dict[str, np.float64]]
+"""What `step` returns: observation, reward, terminated, truncated, information."""
+
+FOLLOWING = "follow"
+"""Name of the camera that follows a body."""
+
+
+class EditedMujocoEnv(MujocoEnv):
+    """A MuJoCo environment whose model is a file, changed by `edit` before it is compiled."""
+
+    def __init__(
+        self, model: str | Path, task: TaskSpec, *, frame_skip: int, camera: dict[str, Any], **kwargs: Any
+    ) -> None:
+        """`model`: a path, or the name of a file among Gymnasium's own models. One step is `frame_skip` of MuJoCo's.
+
+        `camera` is Gymnasium's `default_camera_config`, but a positive `trackbodyid` is obeyed, in windows and videos.
+        """
+        space = gymnasium.spaces.Box(-np.inf, np.inf, (task.obs_size,), np.float64)
+        self._camera = camera
+        if camera["trackbodyid"] > 0:
+            camera = {"type": mujoco.mjtCamera.mjCAMERA_TRACKING, **camera}
+            kwargs = {"camera_name": None if "camera_id" in kwargs else FOLLOWING, **kwargs}
+        super().__init__(str(model), frame_skip, observation_space=space, default_camera_config=camera, **kwargs)
+
+    def edit(self, model: mujoco.MjSpec) -> None:
+        """Change the parsed model in place; nothing unless overridden. Runs before the constructor returns.
+
+        Defaults are resolved when the file is parsed: what is to hold for all elements must be set on each.
+        """
+
+    def simulate(self, action: np.ndarray) -> None:
+        """Advance the physics by one step, and show it where somebody watches."""
+        self.do_simulation(action, self.frame_skip)
+        if self.render_mode == "human":
+            self.render()
+
+    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        parsed = mujoco.MjSpec.from_file(self.fullpath)
+        self.edit(parsed)
+        if self._camera["trackbodyid"] > 0:
+            _add_camera(parsed.bodies[self._camera["trackbodyid"]], self._camera)
+        model = parsed.compile()
+        screen = model.vis.global_
+        screen.offwidth, screen.offheight = max(screen.offwidth, self.width), max(screen.offheight, self.height)
+        return model, mujoco.MjData(model)
+
+
+class MujocoTask(Task):
+    """A task whose environment this package registers with Gymnasium."""
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """What the environment is made with, beside how it is drawn."""
+        return {}
+
+    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        return gymnasium.make(self.spec.env_id, render_mode=render_mode, disable_env_checker=True, **self.env_options)
+
+
+def drawing(fps: int) -> dict[str, Any]:
+    """Gymnasium's metadata of an environment that takes `fps` steps a second."""
+    return {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": fps}
+
+
+def _add_camera(body: mujoco.MjsBody, view: dict[str, Any]) -> None:
+    """A camera that moves with a body, but does not turn with it, and looks at where its frame is."""
+    elevation, azimuth = np.radians([view["elevation"], view["azimuth"]])
+    heading = np.array([np.cos(azimuth), np.sin(azimuth), 0])
+    forward = np.cos(elevation) * heading + [0, 0, np.sin(elevation)]
+    right = np.cross(heading, [0, 0, 1])
+    axes = [*right, *np.cross(right, forward)]
+    mode = mujoco.mjtCamLight.mjCAMLIGHT_TRACK
+    body.add_camera(name=FOLLOWING, mode=mode, pos=-view["distance"] * forward, xyaxes=axes)

@@ -1,0 +1,126 @@
+"""The 7-DOF pusher of PETS (Chua et al. 2018): push a cylinder on a table to a fixed place with a PR2's arm.
+
+State: seven joint angles (rad), seven joint velocities, the positions (m) of the arm's tip and of the object. Actions
+are torques (N m) in [-2, 2]. One step is 0.04 s; an episode is 150 steps; nothing terminates it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jaxtyping import Array, Float
+
+from foretell.tasks.base import TaskSpec
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex", "wrist_roll")
+"""Of the PR2's right arm, from the shoulder on."""
+TIP, OBJECT = slice(14, 17), slice(17, 20)
+"""Where the positions stand in an observation."""
+GOAL = (0.45, -0.05, -0.323)
+"""Where the object's centre should be (m). It cannot: it moves in a plane 0.048 m above."""
+NEAR_COST, GOAL_COST, ACTION_COST = 0.5, 1.25, 0.1
+OBJECT_MEAN, OBJECT_STD = (-0.25, 0.15), 0.025
+"""Of the object's position at reset (m), along y and along x, from the goal."""
+VELOCITY_RANGE = 0.005
+"""Of the arm's joint velocities at reset (rad/s), on either side of zero."""
+OBJECT_MASS = 0.04
+"""In kg; what an armature of 0.04 on both of the object's joints amounts to."""
+
+SPEC = TaskSpec(
+    env_id="foretell/Pusher-v0",
+    obs_names=(
+        *JOINTS,
+        *(f"{name}_velocity" for name in JOINTS),
+        *(f"{body}_{axis}" for body in ("tip", "object") for axis in "xyz"),
+    ),
+    action_low=(-2.0,) * 7,
+    action_high=(2.0,) * 7,
+    horizon=150,
+)
+
+
+class PusherEnv(EditedMujocoEnv):
+    """The simulator, as a Gymnasium environment.
+
+    As published, a step is rewarded for the state it starts from, and positions of bodies are those of the start of
+    the last of the simulator's four steps, 0.01 s older than the joints' angles.
+    """
+
+    metadata = drawing(25)
+
+    def __init__(self, *, wrist_tip: bool = False, original_object: bool = False, **kwargs: Any) -> None:
+        """The published task, unless one of the options is set.
+
+        `wrist_tip`: the arm's tip is the wrist, as in ports to later versions of Gym, where the published task has the
+        middle between the fork's tips. `original_object`: the object weighs nothing and its joints have an armature
+        instead; MuJoCo gives such an object no contact forces since version 3, and the arm passes through it.
+        """
+        self._wrist_tip, self._original_object = wrist_tip, original_object
+        camera = {"trackbodyid": -1, "distance": 4.0}
+        super().__init__("pusher.xml", SPEC, frame_skip=4, camera=camera, **kwargs)
+
+    def edit(self, model: mujoco.MjSpec) -> None:
+        """The published limit of the shoulder, and an object of the same inertia that can be pushed."""
+        model.joint("r_shoulder_pan_joint").range[1] = 2.0
+        if self._original_object:
+            return
+        for joint in model.body("object").joints:
+            joint.armature = 0
+        for geom in model.body("object").geoms:
+            geom.mass = OBJECT_MASS if geom.type == mujoco.mjtGeom.mjGEOM_CYLINDER else 0
+
+    def step(self, action: np.ndarray) -> Step:
+        reward = self._reward(action)
+        self.simulate(action)
+        return self._observation(), reward, False, False, {}
+
+    def reset_model(self) -> np.ndarray:
+        qpos, qvel = self.init_qpos.copy(), self.init_qvel.copy()
+        qpos[7:9] = self.np_random.normal(OBJECT_MEAN, OBJECT_STD)
+        qvel[:7] = self.np_random.uniform(-VELOCITY_RANGE, VELOCITY_RANGE, 7)
+        self.set_state(qpos, qvel)
+        return self._observation()
+
+    def _reward(self, action: np.ndarray) -> np.float64:
+        thing = self._position("object")
+        near, far = np.abs(thing - self._tip()).sum(), np.abs(thing - self._position("goal")).sum()
+        return np.float64(-NEAR_COST * near - GOAL_COST * far - ACTION_COST * np.square(action).sum())
+
+    def _observation(self) -> np.ndarray:
+        return np.concatenate([self.data.qpos[:7], self.data.qvel[:7], self._tip(), self._position("object")])
+
+    def _tip(self) -> np.ndarray:
+        return self.data.body("tips_arm").xpos if self._wrist_tip else self._position("tips_arm")
+
+    def _position(self, body: str) -> np.ndarray:
+        """Centre of mass (m) of a body and those it carries: what Gym called a body's position when PETS was made."""
+        return self.data.body(body).subtree_com
+
+
+@dataclass(eq=False, kw_only=True)
+class Pusher(MujocoTask):
+    """What the model may know: the reward, of the state that a step leads to rather than of that it starts from."""
+
+    wrist_tip: bool = False
+    original_object: bool = False
+    """Both as for `PusherEnv`."""
+
+    spec = SPEC
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        return {"wrist_tip": self.wrist_tip, "original_object": self.original_object}
+
+    def reward(
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Float[Array, "*rows"]:
+        """`-0.5 |tip - object|_1 - 1.25 |goal - object|_1 - 0.1 |action|^2` (Chua et al. 2018)."""
+        tip, thing = next_obs[..., TIP], next_obs[..., OBJECT]
+        near, far = jnp.abs(tip - thing).sum(-1), jnp.abs(jnp.array(GOAL) - thing).sum(-1)
+        return -NEAR_COST * near - GOAL_COST * far - ACTION_COST * jnp.square(action).sum(-1)

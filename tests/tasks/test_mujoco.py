@@ -1,0 +1,56 @@
+"""What the MuJoCo environments share: how they are compiled and looked at."""
+
+import mujoco
+import numpy as np
+import pytest
+from simulators import names
+
+from foretell.tasks.cartpole import Cartpole, CartpoleEnv
+from foretell.tasks.halfcheetah import HalfCheetah, HalfCheetahEnv
+from foretell.tasks.mujoco import FOLLOWING
+from foretell.tasks.pusher import Pusher, PusherEnv
+from foretell.tasks.reacher import Reacher, ReacherEnv
+
+RATES = {CartpoleEnv: 25, ReacherEnv: 50, PusherEnv: 25, HalfCheetahEnv: 20}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_the_frame_rate_is_that_of_steps(kind):
+    env = kind()
+    assert env.metadata["render_fps"] == RATES[kind] == pytest.approx(1 / env.dt)
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_pictures_may_be_larger_or_smaller_than_the_model_says(kind):
+    for width, height in ((1280, 960), (64, 48)):
+        screen = kind(width=width, height=height).model.vis.global_
+        assert screen.offwidth == max(width, 640) and screen.offheight == max(height, 480)
+
+
+@pytest.mark.parametrize("task", [Cartpole(), Reacher(), Pusher(), HalfCheetah()])
+def test_the_registered_environment_is_the_tasks(task):
+    with task.make() as env:
+        assert env.spec.id == task.spec.env_id
+        assert env.unwrapped.model.nu == task.spec.action_size
+
+
+@pytest.mark.parametrize(("kind", "distance", "elevation"), [(ReacherEnv, 2.5, -30), (HalfCheetahEnv, 3.0, -55)])
+def test_the_camera_follows(kind, distance, elevation):
+    env = kind()
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step(env.action_space.high)
+    camera, body = env.data.cam(FOLLOWING), env.data.body(1)
+    gaze = body.xpos - camera.xpos
+    assert np.linalg.norm(gaze) == pytest.approx(distance)
+    assert np.degrees(np.arcsin(gaze[2] / distance)) == pytest.approx(elevation)
+    np.testing.assert_allclose(-camera.xmat.reshape(3, 3)[:, 2], gaze / distance, atol=1e-6)
+    assert abs(camera.xmat[6]) < 1e-9  # the horizon is level
+
+
+def test_the_camera_can_be_chosen():
+    assert HalfCheetahEnv().mujoco_renderer.camera_id == names(HalfCheetahEnv().model, "cam").index(FOLLOWING)
+    assert HalfCheetahEnv(camera_name="track").mujoco_renderer.camera_id == 0
+    assert HalfCheetahEnv(camera_id=0).mujoco_renderer.camera_id == 0
+    assert FOLLOWING not in names(PusherEnv().model, "cam")
+    assert mujoco.mj_name2id(PusherEnv().model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING) == -1

@@ -1,0 +1,159 @@
+"""The Python interface as a user's own program calls it."""
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretell
+from environments import STEPS, reward
+from foretell.errors import UserError
+from foretell.tasks import make_task
+from foretell.training.config import resolve
+from tiny import LINE, TINY, snapshot
+
+ENV = "tiny/Line-v0"
+
+
+@pytest.fixture(scope="module")
+def agent(trained):
+    return foretell.load(trained)
+
+
+def play(env, agent, seed):
+    """The usual Gymnasium loop; what it earned, and the actions it took."""
+    obs, _ = env.reset(seed=seed)
+    agent.reset()
+    rewards, actions, over = [], [], False
+    while not over:
+        actions.append(agent.act(obs))
+        obs, reward, terminated, truncated, _ = env.step(actions[-1])
+        rewards.append(reward)
+        over = terminated or truncated
+    return rewards, np.array(actions)
+
+
+def test_a_run_tells_of_itself(agent, trained):
+    assert agent.directory == trained and agent.seed == 0
+    assert [row["kind"] for row in agent.episodes] == ["random", "train", "train"]
+    assert agent.returns == [row["return"] for row in agent.episodes[1:]]
+    assert agent.figure.is_file() and agent.videos.parent == trained
+    assert agent.settings.planner.population == TINY["planner"]["population"]
+
+
+def test_a_plain_gymnasium_loop(agent):
+    with gymnasium.make(ENV) as env:
+        rewards, actions = play(env, agent, seed=0)
+    assert len(rewards) == STEPS and actions.shape == (STEPS, 1) and actions.dtype == np.float32
+    assert (np.abs(actions) <= 1).all() and len(np.unique(actions)) == STEPS
+
+
+def test_two_loads_of_a_run_act_alike(trained):
+    with gymnasium.make(ENV) as env:
+        first, second = (play(env, foretell.load(trained), seed=1) for _ in range(2))
+    assert first[0] == second[0] and np.array_equal(first[1], second[1])
+
+
+def test_a_trained_run_acts_as_it_does_when_loaded(tmp_path):
+    run = foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, quiet=True)
+    with gymnasium.make(ENV) as env:
+        assert play(env, run, seed=1)[0] == play(env, foretell.load(tmp_path / "run"), seed=1)[0]
+
+
+def test_a_batch_and_its_reset_masks(agent):
+    env = gymnasium.make_vec(ENV, num_envs=2, vectorization_mode="sync")
+    obs, _ = env.reset(seed=0)
+    agent.reset()
+    ends = np.zeros(2, bool)
+    for _ in range(2 * STEPS):
+        agent.reset(ends)
+        actions = agent.act(obs)
+        assert actions.shape == (2, 1) and (np.abs(actions) <= 1).all()
+        obs, _, terminated, truncated, _ = env.step(actions)
+        ends = terminated | truncated
+    env.close()
+
+
+def test_a_mask_resets_its_rows_alone(agent):
+    agent.reset()
+    agent.act(np.ones((2, 2)))
+    before = agent._policy._memory
+    agent.reset([True, False])
+    after, fresh = agent._policy._memory, agent._policy._start(2)
+    assert bool(before.planned.all()) and after.planned.tolist() == [False, True]
+    assert np.array_equal(after.mean[0], fresh.mean[0]) and np.array_equal(after.mean[1], before.mean[1])
+
+
+def test_observations_of_any_numeric_kind_are_taken(agent):
+    for obs in ([0, 1], np.array([0, 1], np.int8), np.array([0, 1], np.float64), jnp.array([0.0, 1.0])):
+        agent.reset()
+        assert agent.act(obs).shape == (1,)
+
+
+def test_a_mask_before_the_first_observation_begins_everything_anew(agent):
+    agent.reset()
+    agent.reset([True, False])
+    assert agent.act(np.zeros((2, 2))).shape == (2, 1)
+
+
+def test_evaluation_repeats_and_changes_nothing(agent, trained):
+    before = snapshot(trained)
+    first, again, other = (agent.evaluate(2, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other
+    assert [outcome.length for outcome in first] == [STEPS, STEPS]
+    assert agent.evaluate(1, seed=3) == first[:1], "episodes do not depend on how many there are"
+    assert snapshot(trained) == before
+
+
+def test_a_known_reward_is_taken_as_a_function_or_by_name(tmp_path):
+    def mine(obs, action, next_obs):
+        return -jnp.square(next_obs[..., 0])
+
+    by_name, local = tmp_path / "by_name", tmp_path / "local"
+    options = {"env": LINE, "terminated": "none", "overrides": [TINY, {"train": {"trials": 1}}], "quiet": True}
+    returns = foretell.train("pets/default", out=by_name, reward=reward, **options).returns
+    assert "reward: environments:reward" in (by_name / "config.yaml").read_text()
+    assert foretell.load(by_name).returns == returns
+    assert foretell.train("pets/default", out=local, reward=mine, **options).returns == returns
+    with pytest.raises(UserError, match="in Python, give reward= to load or resume too"):
+        foretell.load(local)
+    assert foretell.load(local, reward=mine).evaluate(1) == foretell.load(by_name).evaluate(1)
+    assert len(foretell.resume(local, reward=mine, overrides={"train": {"trials": 2}}, quiet=True).returns) == 2
+
+
+@pytest.mark.parametrize("option", ["reward", "terminated"])
+def test_what_is_no_function_is_refused(option, tmp_path, monkeypatch):
+    from foretell.api import _name_of
+
+    with pytest.raises(UserError, match="must be functions or 'module:function', not 3"):
+        _name_of(3)
+    with pytest.raises(UserError, match=f"{option} must be"):
+        foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, **{option: "x"})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_callable_without_a_name_can_be_a_reward(tmp_path):
+    import functools
+
+    from foretell.api import _name_of
+
+    assert _name_of(functools.partial(reward)) == "functools:<partial>"
+
+
+def test_the_default_directory_is_named_after_preset_and_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = foretell.train("pets/default", seed=3, env=LINE, overrides=[TINY, {"train": {"trials": 1}}], quiet=True)
+    assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "3"
+
+
+def test_a_preset_for_one_task_can_be_used_for_another():
+    settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
+    agent = settings.build(make_task(settings.task))
+    assert agent.bounds[0].shape == (1,) and agent.world.learns_reward
+
+
+def test_the_interface_is_what_all_says():
+    assert set(foretell.__all__) == {"Run", "UserError", "load", "resume", "train"}
+    assert all(getattr(foretell, name) for name in foretell.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        foretell.trian  # noqa: B018

@@ -1,0 +1,272 @@
+"""Every mistake is told in one sentence on stderr, ends with 2 and leaves everything as it was."""
+
+import numpy as np
+import pytest
+
+import foretell
+from foretell.errors import UserError
+from foretell.tasks import TASKS
+from foretell.training.config import preset_names
+from foretell.training.directory import RunDirectory
+from tiny import LINE, TINY_SET, snapshot
+
+ENV = "environments:tiny/"
+
+
+COMMANDS = [
+    ([], "name a command; choose one of: eval, presets, resume, train"),
+    (["--quiet", "train"], "no command '--quiet'; choose one of: eval, presets, resume, train"),
+    (["trian"], "no command 'trian'; did you mean 'train'?"),
+    (["dance"], "no command 'dance'; choose one of: eval, presets, resume, train"),
+    (["train"], f"name the preset to train; choose one of: {', '.join(preset_names())}"),
+    (["train", "pets/default", "again"], "foretell train does not take 'again'"),
+    (["train", "pets/default", "--sede", "3"], "foretell train does not take '--sede'; did you mean '--seed'?"),
+    (["presets", "--json"], "foretell presets does not take '--json'"),
+    (["train", "pets/default", "--seed"], "argument --seed: expected one argument"),
+    (["resume"], "required: RUN_DIR; see `foretell resume --help`"),
+    (["eval"], "required: RUN_DIR; see `foretell eval --help`"),
+]
+
+
+@pytest.mark.parametrize(("argv", "sentence"), COMMANDS, ids=lambda value: " ".join(value) if value else "-")
+def test_commands(argv, sentence, told):
+    assert sentence in told(*argv)
+
+
+PRESETS = [
+    (["pets/cartpol"], "no preset 'pets/cartpol'; did you mean 'pets/cartpole'?"),
+    (["pets/cartpole.yaml"], "no preset 'pets/cartpole.yaml'; did you mean 'pets/cartpole'?"),
+    (["dreamer"], f"no preset 'dreamer'; choose one of: {', '.join(preset_names())}"),
+    (["../cartpole"], "no preset '../cartpole'"),
+    (["pets/default", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
+    (["pets/default", "--seed", "1.5"], "argument --seed: invalid int value: '1.5'"),
+    (["pets/default", "--seed", "-1"], "seed must be a whole number from 0 to 2147483647, not -1"),
+    (["pets/default", "--seed", str(2**31)], "seed must be a whole number from 0 to 2147483647, not 2147483648"),
+    (["pets/default", "--seed", "9" * 30], "seed must be a whole number from 0 to 2147483647, not 999"),
+]
+
+SETTINGS = [
+    ("foo", "--set takes key.path=value, not 'foo'"),
+    ("=3", "--set takes key.path=value, not '=3'"),
+    ("planner..horizon=3", "--set takes key.path=value, not 'planner..horizon=3'"),
+    ("planner.=3", "--set takes key.path=value, not 'planner.=3'"),
+    ("train.trials=[", "--set train.trials: '[' is not valid YAML"),
+    ("description=2020-13-45", "--set description: '2020-13-45' is not valid YAML"),
+    ("plannr.horizon=3", "no setting 'plannr'; did you mean 'planner'?"),
+    (
+        "zzz.horizon=3",
+        "no setting 'zzz'; choose one of: agent, description, fit, imagination, model, planner, task, train",
+    ),
+    ("planner.popluation=3", "no setting 'planner.popluation'; did you mean 'planner.population'?"),
+    ("population=3", "no setting 'population'; did you mean 'planner.population'?"),
+    ("horizon=3", "no setting 'horizon'; did you mean 'task.horizon' or 'planner.horizon'?"),
+    ("fit.members=3", "no setting 'fit.members'; did you mean 'model.members'?"),
+    ("planner.zzz=3", "no setting 'planner.zzz'; choose one of: alpha, elites,"),
+    ("planner=3", "'planner' is a section and cannot be 3; set one of planner.KEY=VALUE"),
+    ("task=3", "'task' is a section and cannot be 3; set one of task.KEY=VALUE"),
+    ("train=null", "'train' is a section and cannot be None; set one of train.KEY=VALUE"),
+    ("planner.population.size=3", "planner.population={'size': 3}: input should be a valid integer"),
+    ("planner.population=many", "planner.population='many': input should be a valid integer"),
+    ("planner.population=1.5", "planner.population=1.5: input should be a valid integer"),
+    ("planner.population=[6]", "planner.population=[6]: input should be a valid integer"),
+    ("planner.population=0", "planner.population=0: input should be greater than 0"),
+    ("planner.alpha=1", "planner.alpha=1: input should be less than 1"),
+    ("planner.noise=white", "planner.noise='white': input should be 'truncated' or 'coloured'"),
+    ("planner.population=1", "planner: elites (2) must not exceed population (1)"),
+    ("planner.kept_elites=3", "planner: kept_elites (3) must not exceed elites (2)"),
+    ("imagination.particles=3", "imagination.particles (3) must be a multiple of model.members (2)"),
+    ("model.weight_decay=[0]", "model: weight_decay has 1 values, but 1 hidden layers need 2"),
+    ("model.hidden=[]", "model"),
+    ("model.hidden=[-8]", "model.hidden.0=-8: input should be greater than 0"),
+    ("model.hidden=8", "model.hidden=8: input should be a valid list"),
+    ("model.activation=sillu", "model.activation='sillu': input should be 'silu', 'relu', 'tanh' or 'gelu'"),
+    ("model.scale_targets=3", "model.scale_targets=3: input should be a valid boolean"),
+    ("fit={min_steps: 9, max_steps: 3}", "fit: max_steps (3) is below min_steps (9)"),
+    ("fit.learning_rate=.nan", "fit.learning_rate=nan: input should be a finite number"),
+    ("fit.learning_rate=.inf", "fit.learning_rate=inf: input should be a finite number"),
+    ("fit.learning_rate=[1]", "fit.learning_rate=[1]: input should be a valid number"),
+    ("agent=foo", "no agent 'foo'; choose one of: pets"),
+    ("agent=[pets]", "no agent '['pets']'; did you mean 'pets'?"),
+    ("train.capacity=3", "train.capacity must be from 5 (an episode's steps) to 2147483647, not 3"),
+    ("train.capacity=9999999999", "train.capacity must be from 5 (an episode's steps) to 2147483647, not 9999999999"),
+    ("task.horizon=0", "task.horizon=0: input should be greater than 0"),
+]
+
+ENVIRONMENTS = [
+    ("Pendulum", "no task 'Pendulum'; did you mean 'Pendulum-v1'?"),
+    ("cartpol", "no task 'cartpol'; did you mean 'cartpole'?"),
+    ("zzz", f"no task 'zzz'; choose one of: {', '.join(sorted(TASKS))}, Id-v0, module:Id-v0"),
+    ("pendulum-v1", "no Gymnasium environment 'pendulum-v1'; did you mean 'Pendulum-v1'?"),
+    ("Pendulum-v9", "no Gymnasium environment 'Pendulum-v9'; did you mean 'Pendulum-v1'?"),
+    ("Zzz-v0", "no Gymnasium environment 'Zzz-v0'; if a package of yours registers it, write 'package:Zzz-v0'"),
+    (f"{ENV}Lin-v0", f"no Gymnasium environment '{ENV}Lin-v0'; did you mean '{LINE}'?"),
+    ("no_such_module:X-v0", "env 'no_such_module:X-v0': cannot import 'no_such_module' (ModuleNotFoundError"),
+    (f"{ENV}Unmakeable-v0", f"cannot make the environment '{ENV}Unmakeable-v0': ValueError: no robot is connected"),
+    ("CartPole-v1", "'CartPole-v1' has actions of type Discrete, but only Box is supported"),
+    (f"{ENV}WholeActions-v0", f"'{ENV}WholeActions-v0' has actions of type int8, but only real numbers are supported"),
+    (f"{ENV}Unbounded-v0", f"'{ENV}Unbounded-v0' has unbounded actions, but planning needs finite bounds"),
+    (f"{ENV}Image-v0", f"'{ENV}Image-v0' has observations of shape (8, 8, 3), but only flat vectors are supported"),
+    (f"{ENV}Grid-v0", f"'{ENV}Grid-v0' has observations of shape (2, 2), but only flat vectors are supported"),
+    (f"{ENV}Nothing-v0", f"'{ENV}Nothing-v0' has observations of shape (0,), but only flat vectors are supported"),
+    (
+        f"{ENV}DictObservations-v0",
+        f"'{ENV}DictObservations-v0' has observations of type Dict, but only Box is supported",
+    ),
+    (f"{ENV}Endless-v0", f"'{ENV}Endless-v0' has no time limit; set one with --set task.horizon=STEPS"),
+]
+
+FUNCTIONS = [
+    (["--reward", "known"], "reward must be 'auto', 'learned' or 'module:function', not 'known'"),
+    (["--reward", ":f"], "reward must be 'auto', 'learned' or 'module:function', not ':f'"),
+    (["--reward", "none"], "reward must be 'auto', 'learned' or 'module:function', not 'none'"),
+    (["--terminated", "maybe"], "terminated must be 'auto', 'learned', 'none' or 'module:function', not 'maybe'"),
+    (
+        ["--reward", "no_such_module:f"],
+        "reward 'no_such_module:f': cannot import 'no_such_module' (ModuleNotFoundError",
+    ),
+    (["--reward", "environments:rewrad"], "'environments' has no function 'rewrad'; did you mean 'reward'?"),
+    (["--reward", "environments:not_a_function"], "'environments' has no function 'not_a_function'"),
+    (["--terminated", "environments:nevr"], "'environments' has no function 'nevr'; did you mean 'never'?"),
+    (["--reward", "environments:raises"], "reward 'environments:raises' fails on arrays of shape [..., obs]"),
+    (["--reward", "environments:branches"], "reward 'environments:branches' must use jax.numpy and no `if`"),
+    (["--reward", "environments:uses_numpy"], "reward 'environments:uses_numpy' must use jax.numpy and no `if`"),
+    (
+        ["--reward", "environments:one_number"],
+        "must return one value per row, shape (2, 3) for inputs of shape (2, 3, n)",
+    ),
+    (
+        ["--reward", "environments:constant"],
+        "must return one value per row, shape (2, 3) for inputs of shape (2, 3, n)",
+    ),
+    (
+        ["--env", "cartpole", "--set", "task.horizon=5"],
+        "task.horizon is fixed at 200 for 'cartpole'; remove task.horizon",
+    ),
+]
+
+BEFORE_A_RUN = [
+    *((["train", *argv], sentence) for argv, sentence in PRESETS),
+    *((["train", "pets/default", "--env", LINE, *TINY_SET, word], sentence) for word, sentence in SETTINGS),
+    *((["train", "pets/default", "--env", env, *TINY_SET], sentence) for env, sentence in ENVIRONMENTS),
+    *((["train", "pets/default", "--env", LINE, *TINY_SET, *argv], sentence) for argv, sentence in FUNCTIONS),
+]
+
+
+@pytest.mark.parametrize(("argv", "sentence"), BEFORE_A_RUN, ids=lambda value: value if isinstance(value, str) else "")
+def test_nothing_is_written_before_a_mistake_in_the_arguments_is_told(argv, sentence, told, tmp_path):
+    assert sentence in told(*argv, "--out", tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_module_that_cannot_be_imported_is_named(told, tmp_path, monkeypatch):
+    (tmp_path / "halfwritten.py").write_text("def reward(obs, action, next_obs)\n")
+    monkeypatch.chdir(tmp_path)
+    sentence = told("train", "pets/default", "--env", LINE, "--reward", "halfwritten:reward", *TINY_SET)
+    assert sentence.startswith("reward 'halfwritten:reward': cannot import 'halfwritten' (SyntaxError: expected ':'")
+
+
+# Where a run is to be.
+
+
+def train_into(out, *more):
+    return ["train", "pets/default", "--env", LINE, "--out", out, *TINY_SET, *more]
+
+
+def test_a_run_is_not_replaced_unasked(run_copy, told):
+    before = snapshot(run_copy)
+    sentence = told(*train_into(run_copy))
+    assert sentence == (
+        f"'{run_copy}' already holds a run; continue it with `foretell resume {run_copy}`, "
+        "replace it with --overwrite, or choose another --out"
+    )
+    assert snapshot(run_copy) == before
+
+
+def test_a_run_is_not_replaced_by_one_that_cannot_begin(run_copy, told):
+    before = snapshot(run_copy)
+    told(*train_into(run_copy, "train.capacity=3", "--overwrite"))
+    told(*train_into(run_copy, "--reward", "environments:raises", "--overwrite"))
+    assert snapshot(run_copy) == before
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_what_is_not_a_run_is_never_replaced(overwrite, told, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    for out in (tmp_path, tmp_path / "thesis.tex"):
+        assert told(*train_into(out, *overwrite)) == (
+            f"'{out}' is not empty and is not a run directory; choose another --out"
+        )
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["file/run", "/proc/x", "a" * 300])
+def test_a_place_that_cannot_be_written(place, told, tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / place
+    assert told(*train_into(out)).startswith(f"cannot write '{out}': ")
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_run_in_training_is_left_alone(overwrite, run_copy, told):
+    before = snapshot(run_copy)
+    command = train_into(run_copy, "--overwrite") if overwrite else ["resume", run_copy]
+    with RunDirectory(run_copy).lock():
+        assert told(*command) == f"'{run_copy}' is being trained by another process"
+    assert snapshot(run_copy) == before
+
+
+# The Python interface.
+
+
+@pytest.fixture(scope="module")
+def agent(trained):
+    return foretell.load(trained, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("obs", "sentence"),
+    [
+        (np.zeros(3), "an observation must have shape (2,) or (batch, 2), not (3,)"),
+        (np.zeros((4, 3)), "an observation must have shape (2,) or (batch, 2), not (4, 3)"),
+        (np.zeros((2, 2, 2)), "an observation must have shape (2,) or (batch, 2), not (2, 2, 2)"),
+        (np.zeros((0, 2)), "an observation must have shape (2,) or (batch, 2), not (0, 2)"),
+        (np.float64(0), "an observation must have shape (2,) or (batch, 2), not ()"),
+        ("left", "an observation must be an array of numbers, not str"),
+        ([[1.0, 2.0], [3.0]], "an observation must be an array of numbers, not list"),
+        ([np.nan, 0.0], "the observation is not finite in 'obs[0]'"),
+        ([[0.0, 0.0], [0.0, np.inf]], "the observation is not finite in 'obs[1]'"),
+    ],
+)
+def test_an_observation_that_is_none(obs, sentence, agent):
+    agent.reset()
+    with pytest.raises(UserError) as mistake:
+        agent.act(obs)
+    assert str(mistake.value) == sentence
+
+
+def test_a_batch_that_changes_size(agent):
+    agent.reset()
+    agent.act(np.zeros((2, 2)))
+    with pytest.raises(UserError, match="a batch of 3 observations follows one of 2; call reset"):
+        agent.act(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("mask", [[True], [True, False, True], [1, 0], [[True, False]], np.True_, "no"])
+def test_a_mask_that_is_none(mask, agent):
+    agent.reset()
+    agent.act(np.zeros((2, 2)))
+    with pytest.raises(UserError, match=r"must be of type bool and shape \(2,\), one entry per row, not of type"):
+        agent.reset(mask)
+
+
+@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (-1, 0), (1, -1), (1, 2**31)])
+def test_evaluation_from_python(episodes, seed, agent):
+    with pytest.raises(UserError, match="must be"):
+        agent.evaluate(episodes, seed=seed)
+
+
+def test_a_function_without_a_name_must_be_given_again(run_copy):
+    config = run_copy / "config.yaml"
+    config.write_text(config.read_text().replace("reward: auto", "reward: environments:<lambda>"))
+    with pytest.raises(UserError, match=r"reward 'environments:<lambda>' cannot be imported by name; in Python, give"):
+        foretell.load(run_copy)
