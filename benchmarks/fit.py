@@ -9,7 +9,6 @@ import argparse
 
 import jax
 import numpy as np
-from machine import best_seconds, describe, matmul_rate, network_flop
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from foretell.replay import Transitions, add
 from foretell.tasks import make_task
 from foretell.training.config import resolve
 from foretell.training.state import Stream, init_run, key_for
+from machine import best_seconds, describe, matmul_rate, network_flop
 
 
 def measure(preset: str, rows: int, repeats: int) -> list[str]:

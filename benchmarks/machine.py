@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def matmul_rate(members: int, rows: int, width_in: int, width_out: int) -> float
 
 def network_flop(sizes: tuple[int, ...]) -> float:
     """Floating-point operations of one forward pass of one row: two per weight."""
-    return 2.0 * sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    return 2.0 * sum(a * b for a, b in pairwise(sizes))
 
 
 def describe() -> str:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from machine import best_seconds, describe, matmul_rate, network_flop
 from rich.console import Console
 from rich.table import Table
 
 from foretell.tasks import make_task
 from foretell.training.config import resolve
 from foretell.training.state import Stream, init_run, key_for
+from machine import best_seconds, describe, matmul_rate, network_flop
 
 
 def measure(preset: str, repeats: int) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
 
 from foretell.agents import Agent, RunSettings
 from foretell.errors import UserError, brief, nearest
@@ -22,7 +21,7 @@ from foretell.training.config import leaf_paths, merge, resolve, setting_paths, 
 from foretell.training.directory import RunDirectory, writing
 from foretell.training.loop import Loop, Observer
 from foretell.training.policy import Outcome, Policy
-from foretell.training.progress import Display, TensorBoard
+from foretell.training.progress import Display, TensorBoard, plain_console
 from foretell.training.state import init_run
 
 Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -174,7 +173,7 @@ def load(
     agent = _build(settings, task)
     checkpoints = Checkpoints(directory.checkpoints)
     like = init_run(agent, task.spec, settings.train.capacity, seed)
-    state = checkpoints.restore(like, Display(_plain(stderr=True)).warned if not quiet else lambda _: None)
+    state = checkpoints.restore(like, Display(plain_console(stderr=True)).warned if not quiet else lambda _: None)
     checkpoints.close()
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
 
@@ -194,12 +193,7 @@ def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:
 
 def _observers(directory: RunDirectory, *, quiet: bool) -> list[Observer]:
     board = TensorBoard(directory.tensorboard)
-    return [board] if quiet else [board, Display(_plain())]
-
-
-def _plain(*, stderr: bool = False) -> Console:
-    """A console that prints what it is given, square brackets and all."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return [board] if quiet else [board, Display()]
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:

@@ -38,18 +38,22 @@ def use_compilation_cache() -> None:
 
 
 class BackgroundProgram:
-    """A function compiled in a thread of its own, for arguments like the example: programs compile side by side."""
+    """A function compiled in a thread of its own, so that programs compile side by side and beside other work."""
 
-    def __init__(self, function: Callable[..., Any], *example: Any) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
         self._compiled: Future = Future()
-        Thread(target=self._compile, args=(function, example)).start()
+
+    def compile(self, *example: Any) -> None:
+        """Begin to compile for arguments like the example."""
+        Thread(target=self._work, args=example).start()
 
     def __call__(self, *args: Any) -> Any:
         """Run it, waiting for the compiler the first time."""
         return self._compiled.result()(*args)
 
-    def _compile(self, function: Callable[..., Any], example: tuple[Any, ...]) -> None:
+    def _work(self, *example: Any) -> None:
         try:
-            self._compiled.set_result(jax.jit(function).lower(*example).compile())
+            self._compiled.set_result(jax.jit(self._function).lower(*example).compile())
         except BaseException as error:  # handed to the caller, who may be told what is wrong
             self._compiled.set_exception(error)

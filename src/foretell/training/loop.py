@@ -72,11 +72,8 @@ class Loop:
         self._observers = observers
         self._checkpoints = Checkpoints(directory.checkpoints, keep=schedule.checkpoints)
         self._compiled_before = compiled()
-        state, number = self.state, np.int32(0)
-        self._learn = BackgroundProgram(partial(_learn, agent), state.agent, state.replay, number, number, number)
-        first = np.zeros(task.spec.obs_size, np.float32)
-        act = partial(_act, agent, explore=True)
-        self._act = BackgroundProgram(act, state.agent, state.memory, first, number, number, number)
+        self._learn = BackgroundProgram(partial(_learn, agent))
+        self._act = BackgroundProgram(partial(_act, agent, explore=True))
         self._act_greedily = jax.jit(partial(_act, agent, explore=False))
         self._store = jax.jit(_store)
         self._started = self._saved = time.monotonic()
@@ -116,6 +113,7 @@ class Loop:
     def run(self) -> None:
         """Run to the end of the schedule. Raises `Interrupted` after Ctrl-C, `UserError` if the run cannot go on."""
         env = self.task.make()
+        self._compile()
         try:
             with _interrupt_sets(self._on_interrupt):
                 self._tell("started", self)
@@ -128,6 +126,12 @@ class Loop:
             self._tell("stopped", self)
             self._checkpoints.close()
             env.close()
+
+    def _compile(self) -> None:
+        state, number = self.state, np.int32(0)
+        obs = np.zeros(self.task.spec.obs_size, np.float32)
+        self._learn.compile(state.agent, state.replay, number, number, number)
+        self._act.compile(state.agent, state.memory, obs, number, number, number)
 
     def _learn_now(self) -> None:
         self._tell("learning", self)

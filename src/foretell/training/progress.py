@@ -17,7 +17,7 @@ class Display:
     """Tells a person how the run is going."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or plain_console()
         self._bar: Progress | None = None
         self._returns: list[float] = []
         self._loss = ""
@@ -130,6 +130,11 @@ class TensorBoard:
     def _write(self, name: str, value: float | int, step: float | int) -> None:
         if self._writer is not None:
             self._writer.add_scalar(name, value, int(step))
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """A console that prints what it is given, square brackets and all."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def sparkline(values: list[float]) -> str:
