@@ -157,6 +157,14 @@ def test_nothing_is_earned_after_a_certain_end():
     np.testing.assert_allclose(found, 10 * OBS[0] + actions[:, 0, 0], atol=1)  # and a tenth of the next observation
 
 
+def test_what_diverges_after_a_certain_end_does_not_count():
+    always = lambda obs, action, next_obs: jnp.ones(obs.shape[:-1], bool)  # noqa: E731
+    first_is_one_then_infinite = lambda obs, action, next_obs: jnp.where(action[..., 0] > 50, jnp.inf, 1.0)  # noqa: E731
+    world = world_of(toy(reward=first_is_one_then_infinite, terminated=always))
+    actions = actions_of().at[:, 1:].set(100.0)
+    np.testing.assert_allclose(compiled_returns(world, jax.random.key(0), trained(world), actions), 1.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "out_size", "network_out"),
     [("known reward", 2, 4), ("learned reward", 3, 6), ("learned end", 3, 7), ("known end", 2, 4)],

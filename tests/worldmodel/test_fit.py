@@ -102,7 +102,7 @@ def adam_steps(fitted):
     return int(fitted.opt_state[0].count)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     st.integers(1, 10_000), st.integers(1, 64), st.integers(1, 7), st.integers(0, 500), st.none() | st.integers(0, 900)
 )
@@ -131,7 +131,7 @@ def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
     return np.concatenate(visited, 1), weights
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 2**31), st.sampled_from([1, 8]))
 def test_an_epoch_visits_each_position_of_a_members_sample_exactly_once(size, epoch, seed, batch_size):
     visited, weights = epoch_of(epoch, size, batch_size, seed)
@@ -232,7 +232,7 @@ def test_the_error_is_in_the_targets_units_and_averaged_by_weight():
     assert compiled_error(state, rows, 0 * weight) == 0
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30, 1e22])
 def test_steps_on_a_row_that_is_not_finite_are_skipped_and_counted(bad):
     rows = with_targets(regression(32), 5, bad)
     fitted = train(rows, 32, SMALL_BATCHES, ensemble=SOLO)

@@ -25,13 +25,14 @@ def identity_normalizer(features: int) -> Normalizer:
 
 
 def fit_normalizer(x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float) -> Normalizer:
-    """Mean and population deviation of the valid rows; a deviation below `min_std` becomes 1.
+    """Mean and population deviation of the valid rows that are finite; a deviation below `min_std` becomes 1.
 
     Computed in float64: in float32 the deviation of a constant comes out near 1e-8 rather than 0, passes a small
     guard, and the standardised input explodes.
     """
     with jax.enable_x64(True):
-        rows, weight = x.astype(jnp.float64), valid.astype(jnp.float64)[:, None]
+        use = (valid & jnp.isfinite(x).all(-1))[:, None]
+        rows, weight = jnp.where(use, x, 0).astype(jnp.float64), use.astype(jnp.float64)
         count = jnp.maximum(weight.sum(), 1.0)
         mean = (rows * weight).sum(0) / count
         std = jnp.sqrt((jnp.square(rows - mean) * weight).sum(0) / count)

@@ -50,7 +50,7 @@ class CEM(Settings):
     alpha: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the old mean and variance kept at each refinement."""
     epsilon: NonNegativeFloat = 0.001
-    """Stop refining once the largest variance is at most this; 0 never stops early."""
+    """Stop refining once the largest variance is at most this, in squared action units; 0 never stops early."""
     initial_std: PositiveFloat = 0.25
     """Deviation at the start of every plan, as a share of the action range."""
     noise: Literal["truncated", "coloured"] = "truncated"
@@ -142,7 +142,7 @@ class CEM(Settings):
         self, actions: Float[Array, "*n horizon action"], low: Float[Array, "action"], high: Float[Array, "action"]
     ) -> Float[Array, "*n horizon action"]:
         """The sequence one time step later."""
-        fill = 0.5 * (low + high) if self.fill == "midpoint" else jnp.zeros_like(low)
+        fill = 0.5 * (low + high) if self.fill == "midpoint" else jnp.clip(0.0, low, high)
         last = jnp.broadcast_to(fill, (*actions.shape[:-2], 1, fill.shape[0]))
         return jnp.concatenate([actions[..., 1:, :], last], -2)
 

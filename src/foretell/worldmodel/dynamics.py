@@ -87,7 +87,8 @@ class WorldModel:
         def body(carry: tuple, xs: tuple) -> tuple:
             obs, alive, total = carry
             step = self._step(predictor, obs, *xs)
-            return (step.next_obs, alive * step.survival, total + alive * step.reward), None
+            earned = jnp.where(alive > 0, alive * step.reward, 0.0)  # what is imagined after the end may be infinite
+            return (step.next_obs, alive * step.survival, total + earned), None
 
         start = (
             jnp.broadcast_to(obs, (particles, candidates, obs.shape[-1])),

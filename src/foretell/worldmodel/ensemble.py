@@ -55,6 +55,9 @@ class Ensemble(Settings):
     """Initial lower and upper bound of the predicted log-variance; both are trained."""
     logvar_penalty: NonNegativeFloat = 0.01
     """Weight that pulls the two bounds together."""
+    nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may give up
+    on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12
@@ -95,6 +98,8 @@ class Ensemble(Settings):
         prediction = predict(params, x)
         square = jnp.square(prediction.mean - y)
         nll = square * jnp.exp(-prediction.logvar) + prediction.logvar
+        if self.nll_beta:
+            nll *= jax.lax.stop_gradient(jnp.exp(self.nll_beta * prediction.logvar))
         likelihood = jnp.einsum("br,r->", nll.mean(-1), weight)
         if flags.shape[-1]:
             cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits

@@ -129,7 +129,7 @@ def mean_square_error(state: EnsembleState, rows: Rows, weight: Float[Array, "ro
     x = state.inputs.normalize(rows.x)
     mean = state.targets.denormalize(predict(state.params, jnp.broadcast_to(x, (_members(state), *x.shape))).mean)
     square = jnp.square(mean - rows.y).mean((0, 2))
-    return (square * weight).sum() / jnp.maximum(weight.sum(), 1)
+    return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
 
 
 def _members(state: EnsembleState) -> int:
@@ -177,7 +177,7 @@ def _update(
 ) -> tuple[EnsembleParams, optax.OptState, Float[Array, ""], Bool[Array, ""]]:
     """One Adam step, or none when the loss or a gradient is not finite. Returns the loss (0 if skipped) and success."""
     (total, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
-    ok = jnp.isfinite(total + sum(g.sum() for g in jax.tree.leaves(grads)))
+    ok = jnp.isfinite(total + sum(jnp.square(g).sum() for g in jax.tree.leaves(grads)))  # Adam squares them
     updates, new_opt_state = optimizer.update(grads, opt_state, params)
     new = (optax.apply_updates(params, updates), new_opt_state)
     params, opt_state = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, opt_state))
