@@ -7,6 +7,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from foretell.nn.normalizer import Normalizer
@@ -45,9 +46,12 @@ def init_mlp(key: Key[Array, ""], sizes: tuple[int, ...], *, members: int, activ
     `sizes` are the widths from input to output; at least two.
     """
     shapes = list(pairwise(sizes))
+    counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
+    # One draw for all layers: several would be compiled one by one.
+    draws = jnp.split(jax.random.truncated_normal(key, -2.0, 2.0, (sum(counts),)), np.cumsum(counts)[:-1])
     weights = tuple(
-        jax.random.truncated_normal(k, -2.0, 2.0, (members, fan_in, fan_out)) / (2.0 * fan_in**0.5)
-        for k, (fan_in, fan_out) in zip(jax.random.split(key, len(shapes)), shapes, strict=True)
+        draw.reshape(members, fan_in, fan_out) / (2.0 * fan_in**0.5)
+        for draw, (fan_in, fan_out) in zip(draws, shapes, strict=True)
     )
     biases = tuple(jnp.zeros((members, 1, fan_out)) for _, fan_out in shapes)
     return MLP(weights, biases, activation)

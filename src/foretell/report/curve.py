@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 _COLOURS = {"random": "#9aa0a6", "train": "#1f6fb4", "eval": "#d9822b"}
 
 
 def draw_learning_curve(episodes: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
     """Return of every episode over environment steps, and the best trial so far, as a PNG at `path`."""
+    from matplotlib.figure import Figure  # slow to import, and needed at the end alone
+
     figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
     axes = figure.subplots()
     for kind, colour in _COLOURS.items():

@@ -56,8 +56,8 @@ class Ensemble(Settings):
     logvar_penalty: NonNegativeFloat = 0.01
     """Weight that pulls the two bounds together."""
     nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may give up
-    on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
+    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may give
+    up on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12

@@ -80,7 +80,7 @@ def fit(
     Every member has its own bootstrap sample, drawn anew at each call, and its own order of rows in each epoch. A
     gradient step that is not finite is skipped and counted in the metric `skipped_steps`.
     """
-    hold_key, boot_key, order_key, log_key = jax.random.split(key, 4)
+    hold_key, boot_key, order_key = jax.random.split(key, 4)[:3]
     capacity = rows.x.shape[0]
     held = jnp.zeros((), jnp.int32)
     if settings.holdout:  # the first `held` rows of a random order stay out of training
@@ -111,7 +111,7 @@ def fit(
     )
     state = EnsembleState(params, state.inputs, state.targets)
     log_rows = min(settings.log_rows, capacity)
-    logged = jax.random.randint(log_key, (log_rows,), held, size)
+    logged = held + (jnp.arange(log_rows) * (kept / log_rows)).astype(jnp.int32)  # evenly spaced
     metrics = {
         "gradient_steps": steps,
         "skipped_steps": skipped,
