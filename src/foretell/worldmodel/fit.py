@@ -178,7 +178,10 @@ def _update(
     """One Adam step, or none when the loss or a gradient is not finite. Returns the loss (0 if skipped) and success."""
     (total, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
     ok = jnp.isfinite(total + sum(jnp.square(g).sum() for g in jax.tree.leaves(grads)))  # Adam squares them
-    updates, new_opt_state = optimizer.update(grads, opt_state, params)
-    new = (optax.apply_updates(params, updates), new_opt_state)
-    params, opt_state = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, opt_state))
+
+    def apply(params: EnsembleParams, opt_state: optax.OptState) -> tuple[EnsembleParams, optax.OptState]:
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    params, opt_state = jax.lax.cond(ok, apply, lambda *unchanged: unchanged, params, opt_state)
     return params, opt_state, jnp.where(ok, likelihood, 0.0), ok
