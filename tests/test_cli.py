@@ -182,8 +182,7 @@ def test_a_renderer_that_does_not_exist_is_told(trained):
 
 
 def test_square_brackets_of_a_warning_are_printed_as_they_are(capsys):
-    from foretell.api import _plain
-    from foretell.training.progress import Display
+    from foretell.training.progress import Display, plain_console
 
-    Display(_plain(stderr=True)).warned("damaged [/tmp/x] [source=1] :smile:")
+    Display(plain_console(stderr=True)).warned("damaged [/tmp/x] [source=1] :smile:")
     assert capsys.readouterr().err == "warning: damaged [/tmp/x] [source=1] :smile:\n"

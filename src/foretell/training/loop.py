@@ -1,10 +1,7 @@
 """The one training loop: episodes, learning between them, and a checkpoint after each."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,6 +19,7 @@ from foretell.tasks import Task
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import BackgroundProgram, compiled
 from foretell.training.directory import RunDirectory, append_row
+from foretell.training.interrupt import interrupt_calls
 from foretell.training.state import (
     Counters,
     Episode,
@@ -115,7 +113,7 @@ class Loop:
         env = self.task.make()
         self._compile()
         try:
-            with _interrupt_sets(self._on_interrupt):
+            with interrupt_calls(self._on_interrupt):
                 self._tell("started", self)
                 while not self.done:
                     if self.kind == "train" and self.state.counters.new_steps and not self.state.episode.length:
@@ -340,18 +338,3 @@ def _store(replay: Replay, episode: Episode) -> Replay:
 
 def _float32(episode: Episode) -> Episode:
     return jax.tree.map(lambda a: a.astype(np.float32 if a.dtype == np.float64 else np.int32), episode)
-
-
-@contextmanager
-def _interrupt_sets(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler` on Ctrl-C or a polite request to end, as far as this thread may decide that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: handler()) for number in signals]
-    try:
-        yield
-    finally:
-        for number, old in zip(signals, before, strict=True):
-            signal.signal(number, old)
