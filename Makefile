@@ -11,7 +11,7 @@ demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a c
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
 
 test: $(VENV)/.dev  ## all tests (a few minutes on two cores)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_loses_nothing(file, run_copy, told, monkeypatch):
         elif file == "config.yaml":
             patch.setattr(Path, "write_text", refuse)
         else:
-            patch.setattr("foretell.report.curve.Figure.savefig", refuse)
+            patch.setattr("matplotlib.figure.Figure.savefig", refuse)
         sentence = told("resume", run_copy, "--quiet", "--set", "train.trials=3")
     assert sentence.startswith("cannot write '") and sentence.endswith(f"{file}': No space left on device")
     assert (run_copy / "episodes.csv").read_text().startswith(before)

@@ -45,10 +45,9 @@ def test_learning_precedes_each_trial_and_sees_all_steps_so_far(run):
     assert all(np.isfinite(float(value)) for row in learned for value in row.values())
 
 
-def test_every_phase_is_timed_and_nothing_compiles_twice(run):
-    first, second = rows(run.directory / "metrics.csv")
+def test_every_phase_is_timed(run):
+    _, second = rows(run.directory / "metrics.csv")
     assert float(second["plan_seconds"]) > 0 and float(second["step_seconds"]) > 0 and float(second["fit_seconds"]) > 0
-    assert first["compile_count"] == second["compile_count"]
 
 
 def test_the_data_of_every_episode_are_on_disk(run):
@@ -79,10 +78,11 @@ def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
     assert [row["kind"] for row in run.episodes] == ["random"] * 3 + ["train"]
 
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
+def test_growing_data_recompile_nothing_and_only_the_newest_checkpoints_are_kept(tmp_path):
     schedule = {**TINY, "train": {"trials": 4, "checkpoints": 2, "capacity": 2000}}
     run = foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[schedule], quiet=True)
     assert sorted(path.name for path in (run.directory / "checkpoints").iterdir()) == ["3", "4"]
+    assert len({row["compile_count"] for row in rows(run.directory / "metrics.csv")}) == 1
 
 
 def test_the_run_directory_is_complete(run):
