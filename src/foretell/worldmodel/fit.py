@@ -80,7 +80,7 @@ def fit(
     Every member has its own bootstrap sample, drawn anew at each call, and its own order of rows in each epoch. A
     gradient step that is not finite is skipped and counted in the metric `skipped_steps`.
     """
-    hold_key, boot_key, order_key = jax.random.split(key, 4)[:3]
+    hold_key, boot_key, order_key = jax.random.split(key, 3)
     capacity = rows.x.shape[0]
     held = jnp.zeros((), jnp.int32)
     if settings.holdout:  # the first `held` rows of a random order stay out of training
