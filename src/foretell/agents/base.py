@@ -44,6 +44,13 @@ class Schedule(Settings):
     """Episodes of uniformly random actions before the first trial."""
     random_steps: NonNegativeInt = 0
     """Go on with random episodes until there are at least this many steps."""
+    random_horizon: PositiveInt | None = None
+    """Cut random episodes after this many steps, so that they stay near the states in which episodes begin."""
+    warmup_episodes: NonNegativeInt = 0
+    """Short episodes acted by the agent before the first trial; it learns before each of them. They show it what its
+    first mistakes lead to from where episodes begin, at a fraction of a trial's cost."""
+    warmup_horizon: PositiveInt = 100
+    """Steps after which they are cut."""
     eval_episodes: NonNegativeInt = 0
     """Extra episodes after each trial, with the same agent, that are logged but not learned from."""
     capacity: PositiveInt = 100_000
@@ -52,6 +59,10 @@ class Schedule(Settings):
     """Save at the end of every trial, and anywhere else when this long has passed since the last time."""
     checkpoints: PositiveInt = 3
     """Newest checkpoints kept."""
+
+    def limit(self, kind: str) -> int | None:
+        """Steps after which an episode of this kind is cut, beside the task's own limit."""
+        return {"random": self.random_horizon, "warmup": self.warmup_horizon}.get(kind)
 
 
 class RunSettings(Settings):

@@ -7,17 +7,16 @@ Models", NeurIPS 2018.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 from pydantic import model_validator
 
 from foretell.agents.base import Metrics, RunSettings
-from foretell.planning import CEM, Memory
+from foretell.planning import AnyPlanner, Bounds, Planner, mpc
 from foretell.replay import Replay, newest
 from foretell.tasks import Task
-from foretell.worldmodel import Ensemble, EnsembleState, Fit, Imagination, WorldModel, fit, mean_square_error
+from foretell.worldmodel import Ensemble, EnsembleState, Fit, Imagination, WorldModel, mean_square_error
 
 
 class PETSSettings(RunSettings):
@@ -27,15 +26,11 @@ class PETSSettings(RunSettings):
     model: Ensemble
     fit: Fit
     imagination: Imagination
-    planner: CEM
+    planner: AnyPlanner
 
     @model_validator(mode="after")
     def _check(self) -> "PETSSettings":
-        if self.imagination.particles % self.model.members:
-            raise ValueError(
-                f"imagination.particles ({self.imagination.particles}) must be a multiple of model.members "
-                f"({self.model.members}) with TSinf"
-            )
+        self.imagination.check(self.model)
         return self
 
     def build(self, task: Task) -> "PETS":
@@ -55,34 +50,33 @@ class PETS:
 
     world: WorldModel
     fit: Fit
-    planner: CEM
+    planner: Planner
 
     @property
-    def bounds(self) -> tuple[Float[Array, "action"], Float[Array, "action"]]:
+    def bounds(self) -> Bounds:
         spec = self.world.task.spec
-        return jnp.array(spec.action_low), jnp.array(spec.action_high)
+        return Bounds(jnp.array(spec.action_low), jnp.array(spec.action_high))
 
     def init(self, key: Key[Array, ""]) -> PETSState:
         model = self.world.init(key)
-        return PETSState(model, self.fit.optimizer.init(model.params))
+        return PETSState(model, self.fit.start(model))
 
-    def start(self, batch: int) -> Memory:
-        memory = self.planner.start(*self.bounds)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), memory)
+    def start(self, batch: int) -> mpc.Control:
+        return mpc.start(self.planner, self.bounds, batch)
 
     def act(
-        self, state: PETSState, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
-    ) -> tuple[Float[Array, "batch action"], Memory]:
+        self,
+        state: PETSState,
+        memory: mpc.Control,
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
+    ) -> tuple[Float[Array, "batch action"], mpc.Control]:
         """Plan from each observation and return the first actions. PETS explores by its model's optimism alone."""
         del explore
-
-        def plan(key: Key[Array, ""], memory: Memory, obs: Float[Array, "obs"]) -> tuple[Array, Memory]:
-            found = self.planner.plan(
-                key, lambda k, actions: self.world.returns(k, state.model, obs, actions), memory, *self.bounds
-            )
-            return found.actions[0], found.memory
-
-        return jax.vmap(plan)(jax.random.split(key, len(obs)), memory, obs)
+        objective_from = lambda obs: lambda key, actions: self.world.returns(key, state.model, obs, actions)  # noqa: E731
+        return mpc.act(self.planner, key, objective_from, memory, obs, self.bounds)
 
     def learn(
         self, state: PETSState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
@@ -90,9 +84,11 @@ class PETS:
         """Train on all data; `new_mse` is the one-step error on the new data of the model that has not seen them."""
         count = min(self.world.task.spec.horizon, replay.capacity)
         new_mse = mean_square_error(
-            state.model, self.world.rows(newest(replay, count)), 1.0 * (jnp.arange(count) < new)
+            self.world.model.predictor(state.model),
+            self.world.model.members,
+            self.world.rows(newest(replay, count)),
+            1.0 * (jnp.arange(count) < new),
         )
-        fitted = fit(
-            key, self.world.ensemble, self.fit, state.model, state.opt_state, self.world.rows(replay.data), replay.size
-        )
+        rows = self.world.rows(replay.data)
+        fitted = self.fit.fit(key, self.world.model, state.model, state.opt_state, rows, replay.size)
         return PETSState(fitted.state, fitted.opt_state), {"new_mse": new_mse, **fitted.metrics}

@@ -1,5 +1,20 @@
 """Search for action sequences."""
 
-from foretell.planning.cem import CEM, Memory, Objective, Plan
+from typing import Annotated
 
-__all__ = ["CEM", "Memory", "Objective", "Plan"]
+from pydantic import Discriminator, Tag
+
+from foretell.planning import mpc
+from foretell.planning.base import Bounds, Memory, Objective, Plan, Planner
+from foretell.planning.cem import CEM
+from foretell.planning.mppi import MPPI
+from foretell.planning.shooting import RandomShooting
+from foretell.settings import kind_of
+
+AnyPlanner = Annotated[
+    Annotated[CEM, Tag("cem")] | Annotated[RandomShooting, Tag("random")] | Annotated[MPPI, Tag("mppi")],
+    Discriminator(kind_of("cem")),
+]
+"""The section `planner` of a preset; its `kind` selects."""
+
+__all__ = ["CEM", "MPPI", "AnyPlanner", "Bounds", "Memory", "Objective", "Plan", "Planner", "RandomShooting", "mpc"]

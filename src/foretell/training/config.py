@@ -9,11 +9,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from foretell.errors import UserError, nearest
+from foretell.settings import kinds
 
 if TYPE_CHECKING:  # it imports JAX, for which `foretell presets` must not wait
     import foretell.agents
 
 PRESETS = resources.files("foretell") / "presets"
+PARTS = PRESETS / "parts"
 
 
 def preset_names() -> list[str]:
@@ -21,28 +23,72 @@ def preset_names() -> list[str]:
     return sorted(
         f"{family.name}/{file.name.removesuffix('.yaml')}"
         for family in PRESETS.iterdir()
-        if family.is_dir()
+        if family.is_dir() and family.name != PARTS.name
         for file in family.iterdir()
         if file.name.endswith(".yaml")
     )
 
 
+def part_names() -> list[str]:
+    """What may follow a preset's name after a `+`."""
+    return sorted(file.name.removesuffix(".yaml") for file in PARTS.iterdir() if file.name.endswith(".yaml"))
+
+
+def describe(name: str) -> str:
+    """A preset's or part's line in a list."""
+    file = PARTS / f"{name}.yaml" if "/" not in name else PRESETS / f"{name}.yaml"
+    return yaml.safe_load(file.read_text())["description"]
+
+
 def read_preset(name: str) -> dict[str, Any]:
-    """A preset merged over the preset it names as its `base`, if any. Raises `UserError`."""
+    """A preset with the parts that follow it merged over it in order, as in `pets/cartpole+de+ts1`. Raises `UserError`.
+
+    A preset may name another as its `base`, over which it is merged.
+    """
+    name, *parts = name.split("+")
     if name not in preset_names():
         raise UserError(f"no preset '{name}'{nearest(name, preset_names()) or '; see `foretell presets`'}")
     tree = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
     base = tree.pop("base", None)
-    return merge(read_preset(base), tree) if base else tree
+    tree = merge(read_preset(base), tree) if base else tree
+    for part in parts:
+        if part not in part_names():
+            raise UserError(f"no part '{part}' for a preset{nearest(part, part_names())}")
+        over = yaml.safe_load((PARTS / f"{part}.yaml").read_text())
+        tree = merge(tree, {**over, "description": f"{tree['description']}; {over['description']}"})
+    return tree
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; neither is changed."""
+    """`over` on top of `base`, section by section; neither is changed.
+
+    Where it changes what kind a section is of, the settings that the new kind does not have are left out.
+    """
     merged = dict(base)
+    if over.get("agent", base.get("agent")) != base.get("agent"):
+        merged = {name: value for name, value in merged.items() if name in _fields(str(over["agent"]))}
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            if value.get("kind", below.get("kind")) != below.get("kind"):
+                below = _known(str({**base, **over}.get("agent")), key, value["kind"], below)
+            value = merge(below, value)
+        merged[key] = value
     return merged
+
+
+def _fields(agent: str) -> Mapping[str, Any]:
+    """The sections of an agent's settings; none if there is no such agent."""
+    from foretell.agents import AGENTS
+
+    return AGENTS[agent].model_fields if agent in AGENTS else {}
+
+
+def _known(agent: str, section: str, kind: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a section's settings it also has as another kind."""
+    field = _fields(agent).get(section)
+    cls = kinds(field.annotation).get(str(kind)) if field else None
+    return {key: value for key, value in tree.items() if cls is None or key in cls.model_fields}
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -90,11 +136,19 @@ def validate(tree: dict[str, Any]) -> "foretell.agents.RunSettings":
 
 def _sentence(error: ValidationError, settings: type[BaseModel]) -> str:
     fault = error.errors(include_url=False)[0]
-    path = ".".join(map(str, fault["loc"]))
+    loc = list(map(str, fault["loc"]))
+    options = kinds(settings.model_fields[loc[0]].annotation) if loc and loc[0] in settings.model_fields else {}
+    kind = loc.pop(1) if len(options) > 1 and len(loc) > 1 else None  # it is in the tree, not in the path
+    path = ".".join(loc)
     if fault["type"] == "extra_forbidden":
-        return f"no setting '{path}'{_nearest_setting(path, settings)}"
-    if fault["type"] == "model_type":
+        among = f" with {loc[0]}.kind={kind}" if kind else ""
+        return f"no setting '{path}'{among}{_nearest_setting(path, kind, settings)}"
+    if fault["type"] in ("model_type", "model_attributes_type"):
         return f"'{path}' is a section and cannot be {fault['input']!r}; set one of {path}.KEY=VALUE"
+    if fault["type"] == "union_tag_invalid":
+        if not isinstance(fault["input"], Mapping):
+            return f"'{path}' is a section and cannot be {fault['input']!r}; set one of {path}.KEY=VALUE"
+        return f"no {path}.kind '{fault['ctx']['tag']}'{nearest(fault['ctx']['tag'], options)}"
     if fault["type"] == "value_error":
         return f"{path}: {fault['ctx']['error']}" if path else str(fault["ctx"]["error"])
     if fault["type"] == "missing":
@@ -102,10 +156,11 @@ def _sentence(error: ValidationError, settings: type[BaseModel]) -> str:
     return f"{path}={fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:].replace('tuple', 'list')}"
 
 
-def _nearest_setting(path: str, settings: type[BaseModel]) -> str:
+def _nearest_setting(path: str, kind: str | None, settings: type[BaseModel]) -> str:
     """The settings of that name, else of the most similar in the section, else anywhere; else all in the section."""
     section, _, key = path.rpartition(".")
-    names = {p: p.rpartition(".")[2] for p in [*settings.model_fields, *setting_paths(settings)]}
+    paths = setting_paths(settings, {section: kind} if kind else {})
+    names = {p: p.rpartition(".")[2] for p in [*settings.model_fields, *paths]}
     inside = {p: name for p, name in names.items() if p.rpartition(".")[0] == section}
     namesakes = {p: name for p, name in names.items() if name == key}
     for scope in (namesakes, inside, names):
@@ -115,12 +170,12 @@ def _nearest_setting(path: str, settings: type[BaseModel]) -> str:
     return nearest(key, inside.values())
 
 
-def setting_paths(settings: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every setting as `section.key`."""
-    paths = []
+def setting_paths(settings: type[BaseModel], chosen: Mapping[str, str] | None = None) -> list[str]:
+    """Every setting as `section.key`; of a section that may be of several kinds those of the chosen one, or of all."""
+    paths: list[str] = []
     for name, field in settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            paths += setting_paths(field.annotation, f"{prefix}{name}.")
-        else:
-            paths.append(f"{prefix}{name}")
+        options = kinds(field.annotation)
+        wanted = (chosen or {}).get(name)
+        inside = [cls for kind, cls in options.items() if wanted in (None, kind)]
+        paths += dict.fromkeys(f"{name}.{key}" for cls in inside for key in setting_paths(cls)) if options else [name]
     return paths

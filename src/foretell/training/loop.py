@@ -30,7 +30,7 @@ from foretell.training.state import (
     numpy_generator,
 )
 
-Kind = Literal["random", "train", "eval"]
+Kind = Literal["random", "warmup", "train", "eval"]
 
 
 @runtime_checkable
@@ -81,10 +81,12 @@ class Loop:
     def kind(self) -> Kind:
         """What the current episode is for; a function of the counters alone."""
         schedule, counters = self.schedule, self.state.counters
-        if counters.trials == 0 and (
+        if not (counters.trials or counters.warmups) and (
             counters.episode < schedule.random_episodes or counters.env_steps < schedule.random_steps
         ):
             return "random"
+        if counters.warmups < schedule.warmup_episodes:
+            return "warmup"
         return "eval" if counters.trials and counters.evals < schedule.eval_episodes else "train"
 
     @property
@@ -116,7 +118,11 @@ class Loop:
             with interrupt_calls(self._on_interrupt):
                 self._tell("started", self)
                 while not self.done:
-                    if self.kind == "train" and self.state.counters.new_steps and not self.state.episode.length:
+                    if (
+                        self.kind in ("warmup", "train")
+                        and self.state.counters.new_steps
+                        and not self.state.episode.length
+                    ):
                         self._learn_now()
                     self._play(env)
                     self._close_episode()
@@ -173,6 +179,7 @@ class Loop:
         """Play the current episode from where it is to its end."""
         self._enter(env)
         random_actions = self._random_actions() if self.kind == "random" else None
+        limit = min(self.task.spec.horizon, self.schedule.limit(self.kind) or self.task.spec.horizon)
         over = False
         while not over:
             t = int(self.state.episode.length)
@@ -185,7 +192,7 @@ class Loop:
             self.steps_since_learning += 1
             self._record(obs, action, float(reward), terminated)
             self._tell("stepped", self)
-            over = terminated or truncated or t + 1 == self.task.spec.horizon
+            over = terminated or truncated or t + 1 == limit
             if not over:
                 self._check_interrupt()
 
@@ -260,6 +267,7 @@ class Loop:
             self.state = self.state._replace(replay=self._store(self.state.replay, _float32(episode)))
         counters = self._counted(
             episode=1,
+            warmups=int(kind == "warmup"),
             trials=int(kind == "train"),
             evals=1 if kind == "eval" else -int(counters.evals) * (kind == "train"),
             env_steps=learnable,

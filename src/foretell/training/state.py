@@ -46,12 +46,14 @@ class Counters(NamedTuple):
 
     episode: np.ndarray
     """Episodes finished."""
+    warmups: np.ndarray
+    """Of these, episodes of kind "warmup"."""
     trials: np.ndarray
     """Of these, episodes of kind "train"."""
     evals: np.ndarray
     """Evaluation episodes since the last trial."""
     env_steps: np.ndarray
-    """Steps in finished episodes of kinds "random" and "train": those that can be learned from."""
+    """Steps in finished episodes of kinds "random", "warmup" and "train": those that can be learned from."""
     new_steps: np.ndarray
     """Of these, steps not learned from yet."""
     learned: np.ndarray

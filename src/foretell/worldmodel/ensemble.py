@@ -1,9 +1,10 @@
-"""The probabilistic ensemble (PE): networks that predict a mean and a variance, and disagree where data are few.
+"""Ensembles of networks, which disagree where data are few, and may predict a variance beside the mean.
 
-Chua et al. 2018, section 4; the bounded log-variance is their appendix A.1.
+Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and deterministic networks, P and D single ones.
+The bounded log-variance is their appendix A.1.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -12,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
-from foretell.nn.mlp import Activation
+from foretell.nn.mlp import Activation, fold_normalizer
 from foretell.settings import Settings
+from foretell.worldmodel.prediction import Prediction, Predictor
 
 
 class EnsembleParams(eqx.Module):
@@ -22,6 +24,7 @@ class EnsembleParams(eqx.Module):
     network: MLP
     max_logvar: Float[Array, "out"]
     min_logvar: Float[Array, "out"]
+    probabilistic: bool = eqx.field(static=True)
 
 
 class EnsembleState(eqx.Module):
@@ -32,19 +35,14 @@ class EnsembleState(eqx.Module):
     targets: Normalizer
 
 
-class Prediction(NamedTuple):
-    """A diagonal Gaussian per member and row, in standardised target units, and the logits of yes/no outputs."""
-
-    mean: Float[Array, "members rows out"]
-    logvar: Float[Array, "members rows out"]
-    logits: Float[Array, "members rows flags"]
-
-
 class Ensemble(Settings):
-    """A probabilistic ensemble of multilayer perceptrons (PE). The defaults are the paper's, for the cartpole."""
+    """An ensemble of multilayer perceptrons. The defaults are the paper's PE, for the cartpole."""
 
+    kind: Literal["ensemble"] = "ensemble"
     members: PositiveInt = 5
-    """Networks in the ensemble; each trains on its own bootstrap sample."""
+    """Networks in the ensemble (PE, DE), or 1 (P, D); each trains on its own bootstrap sample."""
+    probabilistic: bool = True
+    """Predict a variance for each output, trained by likelihood (PE, P), or the mean alone by squared error (DE, D)."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
     """Widths of the hidden layers."""
     activation: Activation = "silu"
@@ -74,12 +72,17 @@ class Ensemble(Settings):
             raise ValueError(f"logvar_init must be (low, high) with low < high, not {self.logvar_init}")
         return self
 
+    @property
+    def name(self) -> str:
+        """The paper's name of this type of model."""
+        return ("P" if self.probabilistic else "D") + ("E" if self.members > 1 else "")
+
     def init(self, key: Key[Array, ""], in_size: int, out_size: int, flags: int) -> EnsembleState:
-        """A fresh ensemble of `in_size` inputs, `out_size` Gaussian outputs and `flags` yes/no outputs."""
+        """A fresh ensemble of `in_size` inputs, `out_size` real outputs and `flags` yes/no outputs."""
         low, high = self.logvar_init
-        sizes = (in_size, *self.hidden, 2 * out_size + flags)
+        sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
         network = init_mlp(key, sizes, members=self.members, activation=self.activation)
-        params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size))
+        params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
         return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size))
 
     def loss(
@@ -90,17 +93,15 @@ class Ensemble(Settings):
         flags: Bool[Array, "members rows flags"],
         weight: Float[Array, "rows"],
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Summed over members: negative log-likelihood (no factor 1/2, no constant), decay, bound penalty.
+        """Summed over members: the error, decay, and for probabilistic networks the bound penalty.
 
-        `x` and `y` are standardised. `weight` sums to 1 and masks rows. Returns the loss and its likelihood part
-        averaged over members.
+        The error is the negative log-likelihood without its factor 1/2 and constant, or half the squared error.
+        `x` and `y` are standardised. `weight` sums to 1 and masks rows. Returns the loss and its error part averaged
+        over members.
         """
         prediction = predict(params, x)
-        square = jnp.square(prediction.mean - y)
-        nll = square * jnp.exp(-prediction.logvar) + prediction.logvar
-        if self.nll_beta:
-            nll *= jax.lax.stop_gradient(jnp.exp(self.nll_beta * prediction.logvar))
-        likelihood = jnp.einsum("br,r->", nll.mean(-1), weight)
+        error = self._error(prediction, y)
+        likelihood = jnp.einsum("br,r->", error.mean(-1), weight)
         if flags.shape[-1]:
             cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
             likelihood += jnp.einsum("brf,r->", cross_entropy, weight)
@@ -108,14 +109,37 @@ class Ensemble(Settings):
             0.5 * decay * jnp.square(w).sum()
             for decay, w in zip(self.weight_decay, params.network.weights, strict=True)
         )
-        bounds = self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
-        return likelihood + decay + bounds, likelihood / self.members
+        total = likelihood + decay
+        if self.probabilistic:
+            total += self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
+        return total, likelihood / self.members
+
+    def predictor(self, state: EnsembleState) -> Predictor:
+        """From raw inputs to predictions of raw targets; the input normaliser is folded into the network."""
+        network = fold_normalizer(state.params.network, state.inputs)
+        params = eqx.tree_at(lambda p: p.network, state.params, network)
+
+        def raw(x: Float[Array, "members rows in"]) -> Prediction:
+            mean, logvar, logits = predict(params, x)
+            return Prediction(state.targets.denormalize(mean), logvar + 2.0 * jnp.log(state.targets.std), logits)
+
+        return raw
+
+    def _error(self, prediction: Prediction, y: Float[Array, "members rows out"]) -> Float[Array, "members rows out"]:
+        square = jnp.square(prediction.mean - y)
+        if not self.probabilistic:
+            return 0.5 * square
+        nll = square * jnp.exp(-prediction.logvar) + prediction.logvar
+        return nll * jax.lax.stop_gradient(jnp.exp(self.nll_beta * prediction.logvar)) if self.nll_beta else nll
 
 
 def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Prediction:
     """Every member on its own rows."""
     out_size = params.max_logvar.shape[0]
     out = params.network(x)
+    if not params.probabilistic:
+        mean = out[..., :out_size]
+        return Prediction(mean, jnp.full_like(mean, -jnp.inf), out[..., out_size:])
     logvar = bound_logvar(out[..., out_size : 2 * out_size], params.min_logvar, params.max_logvar)
     return Prediction(out[..., :out_size], logvar, out[..., 2 * out_size :])
 

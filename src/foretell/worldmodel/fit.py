@@ -1,6 +1,7 @@
 """Training an ensemble on all data so far, as one compiled program whose length is decided by the data."""
 
-from typing import Annotated, NamedTuple
+from functools import partial
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from foretell.nn import fit_normalizer, identity_normalizer
 from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
-from foretell.worldmodel.ensemble import Ensemble, EnsembleParams, EnsembleState, predict
-
-
-class Rows(NamedTuple):
-    """A regression data set of fixed capacity; how many rows are valid is told apart."""
-
-    x: Float[Array, "*rows in"]
-    y: Float[Array, "*rows out"]
-    flags: Bool[Array, "*rows flags"]
+from foretell.worldmodel.ensemble import Ensemble, EnsembleParams, EnsembleState
+from foretell.worldmodel.prediction import Predictor, Rows
 
 
 class Fitted(NamedTuple):
@@ -33,8 +27,11 @@ class Fitted(NamedTuple):
 class Fit(Settings):
     """How an ensemble is trained at each call. The defaults are the paper's, for the cartpole."""
 
+    kind: Literal["adam"] = "adam"
     learning_rate: PositiveFloat = 1e-3
     """Adam's step size; its moments persist from call to call."""
+    anneal: bool = False
+    """Let the step size fall to zero along a cosine within each call, rather than stay."""
     batch_size: PositiveInt = 32
     """Rows per member and gradient step."""
     epochs: PositiveInt = 5
@@ -59,6 +56,22 @@ class Fit(Settings):
     @property
     def optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
+
+    def start(self, state: EnsembleState) -> optax.OptState:
+        """What training carries from call to call: Adam's moments."""
+        return self.optimizer.init(state.params)
+
+    def fit(
+        self,
+        key: Key[Array, ""],
+        model: Ensemble,
+        state: EnsembleState,
+        opt_state: optax.OptState,
+        rows: Rows,
+        size: Int[Array, ""],
+    ) -> Fitted:
+        """Continue training on the first `size` rows; see `fit`."""
+        return fit(key, model, self, state, opt_state, rows, size)
 
     def steps(self, size: Int[Array, ""]) -> Int[Array, ""]:
         """Gradient steps of one call on `size` rows."""
@@ -102,7 +115,8 @@ def fit(
         params, opt_state, loss_sum, skipped = carry
         index, weight = _minibatch(i, epoch_keys, sample, kept, settings.batch_size)
         batch = jax.tree.map(lambda a: a[index], standard)
-        params, opt_state, loss, ok = _update(ensemble, settings.optimizer, params, opt_state, batch, weight)
+        pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
+        params, opt_state, loss, ok = _update(ensemble, settings.optimizer, params, opt_state, batch, weight, pace)
         return params, opt_state, loss_sum + loss, skipped + ~ok
 
     zero = jnp.zeros(())
@@ -112,28 +126,24 @@ def fit(
     state = EnsembleState(params, state.inputs, state.targets)
     log_rows = min(settings.log_rows, capacity)
     logged = held + (jnp.arange(log_rows) * (kept / log_rows)).astype(jnp.int32)  # evenly spaced
+    error = partial(mean_square_error, ensemble.predictor(state), ensemble.members)
     metrics = {
         "gradient_steps": steps,
         "skipped_steps": skipped,
         "train_loss": loss_sum / jnp.maximum(steps - skipped, 1),
-        "train_mse": mean_square_error(state, jax.tree.map(lambda a: a[logged], rows), jnp.ones(log_rows)),
+        "train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(log_rows)),
     }
     if settings.holdout:
         out = jax.tree.map(lambda a: a[:log_rows], rows)
-        metrics["holdout_mse"] = mean_square_error(state, out, 1.0 * (jnp.arange(log_rows) < held))
+        metrics["holdout_mse"] = error(out, 1.0 * (jnp.arange(log_rows) < held))
     return Fitted(state, opt_state, metrics)
 
 
-def mean_square_error(state: EnsembleState, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
     """One-step squared error of the members' mean predictions in the targets' own units, averaged over outputs."""
-    x = state.inputs.normalize(rows.x)
-    mean = state.targets.denormalize(predict(state.params, jnp.broadcast_to(x, (_members(state), *x.shape))).mean)
+    mean = predictor(jnp.broadcast_to(rows.x, (members, *rows.x.shape))).mean
     square = jnp.square(mean - rows.y).mean((0, 2))
     return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
-
-
-def _members(state: EnsembleState) -> int:
-    return state.params.network.weights[0].shape[0]
 
 
 def _standardize(
@@ -174,13 +184,18 @@ def _update(
     opt_state: optax.OptState,
     batch: Rows,
     weight: Float[Array, "batch"],
+    pace: Float[Array, ""] | float,
 ) -> tuple[EnsembleParams, optax.OptState, Float[Array, ""], Bool[Array, ""]]:
-    """One Adam step, or none when the loss or a gradient is not finite. Returns the loss (0 if skipped) and success."""
+    """One Adam step, `pace` times as long, or none when the loss or a gradient is not finite.
+
+    Returns the loss (0 if skipped) and success.
+    """
     (total, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
     ok = jnp.isfinite(total + sum(jnp.square(g).sum() for g in jax.tree.leaves(grads)))  # Adam squares them
 
     def apply(params: EnsembleParams, opt_state: optax.OptState) -> tuple[EnsembleParams, optax.OptState]:
         updates, opt_state = optimizer.update(grads, opt_state, params)
+        updates = optax.tree.scale(pace, updates)
         return optax.apply_updates(params, updates), opt_state
 
     params, opt_state = jax.lax.cond(ok, apply, lambda *unchanged: unchanged, params, opt_state)

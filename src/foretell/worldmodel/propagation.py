@@ -1,31 +1,144 @@
-"""Ways to carry particles through an ensemble (Chua et al. 2018, section 4.2).
+"""Ways to carry particles through an uncertain model (Chua et al. 2018, section 4.2).
 
-A propagation is a function of the predictor, the inputs of all particles and unit noise; it returns a sample of every
-particle's outputs and the logits of the yes/no outputs. Particles lead, so that a member's particles are adjacent and
-become rows of one matrix multiply without a copy.
+A propagation draws the chance of a whole rollout at once, and samples every particle's outputs at each step from it.
+Particles lead, so that a member's particles are adjacent and become rows of one matrix multiply without a copy.
+
+| name | a particle's output |
+|---|---|
+| `E` | the mean over members of their means; one particle |
+| `DS` | a draw from the Gaussian with the mean and variance of the whole ensemble |
+| `TS1` | a draw from one member's Gaussian; at every step each member serves equally many particles, in random order |
+| `TS1-independent` | the same, but every particle draws its member by itself |
+| `TSinf` | a draw from one member's Gaussian; particle `p` of `P` stays with member `floor(p / (P / members))` |
+| `MM` | as `DS`, then drawn anew from the Gaussian that fits the particles of each candidate |
 """
 
 from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
-from foretell.worldmodel.ensemble import Prediction
+from foretell.worldmodel.prediction import Prediction, Predictor
 
-Propagation = Callable[[Callable[[Array], Prediction], int, Array, Array], tuple[Array, Array]]
+PropagationName = Literal["E", "DS", "TS1", "TS1-independent", "TSinf", "MM"]
+Noise = Any
+"""The chance of one step, or with a leading axis that of every step of a rollout: a pytree."""
+Sample = tuple[Float[Array, "particles candidates out"], Float[Array, "particles candidates flags"]]
+"""Outputs, and the logits of yes/no outputs."""
 
 
-def ts_inf(
-    predictor: Callable[[Array], Prediction],
-    members: int,
-    inputs: Float[Array, "particles candidates in"],
-    noise: Float[Array, "particles _candidates out"],
-) -> tuple[Float[Array, "particles candidates out"], Float[Array, "particles candidates flags"]]:
-    """TSinf: particle `p` of `P` is served by member `floor(p / (P / members))` at every step."""
-    particles, candidates, _ = inputs.shape
-    mean, logvar, logits = predictor(inputs.reshape(members, -1, inputs.shape[-1]))
-    mean, std, logits = (a.reshape(particles, candidates, -1) for a in (mean, jnp.exp(0.5 * logvar), logits))
+class Shape(NamedTuple):
+    """What chance is drawn for. `draws` is the number of candidates, or 1 where they share their luck."""
+
+    steps: int
+    particles: int
+    draws: int
+    out: int
+
+
+class Propagation(NamedTuple):
+    """One way to use the members."""
+
+    draw: Callable[[Key[Array, ""], Shape, int], Noise]
+    """(key, shape, members) -> the chance of a rollout."""
+    sample: Callable[[Predictor, int, Float[Array, "particles candidates in"], Noise], Sample]
+    """(predictor, members, inputs, chance of this step) -> outputs and logits of every particle."""
+
+
+def normals(key: Key[Array, ""], shape: Shape, members: int = 1) -> Float[Array, "steps particles draws out"]:
+    """A standard normal for every output of every particle at every step."""
+    return jax.random.normal(key, shape)
+
+
+def rematch(
+    values: Float[Array, "particles candidates n"], noise: Float[Array, "particles _draws n"]
+) -> Float[Array, "particles candidates n"]:
+    """Draw anew from the diagonal Gaussian with the mean and (population) variance of each candidate's particles."""
+    return values.mean(0) + values.std(0) * noise
+
+
+def _expectation(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    del noise
+    mean, _, logits = _moments(predictor, members, inputs)
+    return mean, logits
+
+
+def _distribution_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    mean, std, logits = _moments(predictor, members, inputs)
     return mean + std * noise, logits
 
 
-PROPAGATIONS: dict[str, Propagation] = {"TSinf": ts_inf}
+def _moment_matching(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    first, again = noise
+    out, logits = _distribution_sampling(predictor, members, inputs, first)
+    return rematch(out, again), logits
+
+
+def _trajectory_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    mean, std, logits = _served_in_order(predictor, members, inputs)
+    return mean + std * noise, logits
+
+
+def _balanced_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    normal, order = noise
+    pick = lambda a, places: jnp.take_along_axis(a, places[..., None], axis=0)  # noqa: E731
+    served = _served_in_order(predictor, members, pick(inputs, order))
+    mean, std, logits = (pick(a, jnp.argsort(order, axis=0)) for a in served)
+    return mean + std * normal, logits
+
+
+def _independent_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+    normal, member = noise
+    mean, logvar, logits = (
+        jnp.take_along_axis(a, member[None, ..., None], axis=0)[0] for a in _everyone(predictor, members, inputs)
+    )
+    return mean + jnp.exp(0.5 * logvar) * normal, logits
+
+
+def _served_in_order(predictor: Predictor, members: int, inputs: Array) -> tuple[Array, Array, Array]:
+    """Mean, deviation and logits of the member that serves each particle: the first few by the first, and so on."""
+    particles, candidates, _ = inputs.shape
+    mean, logvar, logits = predictor(inputs.reshape(members, -1, inputs.shape[-1]))
+    mean, std, logits = (a.reshape(particles, candidates, -1) for a in (mean, jnp.exp(0.5 * logvar), logits))
+    return mean, std, logits
+
+
+def _everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
+    """Predictions `[members, particles, candidates, ...]` of every member for every particle."""
+    rows = jnp.broadcast_to(inputs.reshape(-1, inputs.shape[-1]), (members, inputs[..., 0].size, inputs.shape[-1]))
+    return Prediction(*(a.reshape(members, *inputs.shape[:2], -1) for a in predictor(rows)))
+
+
+def _moments(predictor: Predictor, members: int, inputs: Array) -> tuple[Array, Array, Array]:
+    """Mean and deviation of the ensemble taken as one Gaussian, and its mean logits."""
+    mean, logvar, logits = _everyone(predictor, members, inputs)
+    variance = jnp.exp(logvar).mean(0) + mean.var(0)
+    return mean.mean(0), jnp.sqrt(variance), logits.mean(0)
+
+
+def _twice(key: Key[Array, ""], shape: Shape, members: int) -> Noise:
+    first, again = jax.random.split(key)
+    return normals(first, shape), normals(again, shape)
+
+
+def _with_order(key: Key[Array, ""], shape: Shape, members: int) -> Noise:
+    normal_key, order_key = jax.random.split(key)
+    order: Int[Array, "steps particles draws"] = jnp.argsort(jax.random.uniform(order_key, shape[:3]), axis=1)
+    return normals(normal_key, shape), order
+
+
+def _with_member(key: Key[Array, ""], shape: Shape, members: int) -> Noise:
+    normal_key, member_key = jax.random.split(key)
+    return normals(normal_key, shape), jax.random.randint(member_key, shape[:3], 0, members)
+
+
+PROPAGATIONS: dict[str, Propagation] = {
+    "E": Propagation(lambda key, shape, members: None, _expectation),
+    "DS": Propagation(normals, _distribution_sampling),
+    "TS1": Propagation(_with_order, _balanced_sampling),
+    "TS1-independent": Propagation(_with_member, _independent_sampling),
+    "TSinf": Propagation(normals, _trajectory_sampling),
+    "MM": Propagation(_twice, _moment_matching),
+}

@@ -1,0 +1,113 @@
+"""What every planner is: a search for the action sequence of highest return, and a warm start for the next search."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from foretell.planning.sampling import clipped_coloured, truncated_normal
+from foretell.settings import Settings
+
+Objective = Callable[[Key[Array, ""], Float[Array, "candidates horizon action"]], Float[Array, "candidates"]]
+"""Estimated return of each action sequence; higher is better, and what is not finite counts as worst."""
+Memory = Any
+"""What a plan hands to the next one, some time steps later: a pytree."""
+
+
+class Bounds(NamedTuple):
+    """The least and the greatest action."""
+
+    low: Float[Array, "action"]
+    high: Float[Array, "action"]
+
+    @property
+    def middle(self) -> Float[Array, "action"]:
+        return 0.5 * (self.low + self.high)
+
+
+class Plan(NamedTuple):
+    """The outcome of a search."""
+
+    actions: Float[Array, "horizon action"]
+    memory: Memory
+    value: Float[Array, ""]
+    """Estimated return of the best candidate of the last iteration."""
+
+
+class Planner(Settings):
+    """Receding-horizon planning. Subclasses define how they search."""
+
+    kind: str
+    horizon: PositiveInt = 25
+    """Steps planned ahead."""
+    replan_every: PositiveInt = 1
+    """Steps of a plan that are executed before the next one is made."""
+    population: PositiveInt = 400
+    """Candidate sequences per iteration."""
+    iterations: PositiveInt = 5
+    """Rounds of candidates per plan."""
+
+    def start(self, bounds: Bounds) -> Memory:
+        """Memory at the start of an episode."""
+        raise NotImplementedError
+
+    def plan(self, key: Key[Array, ""], objective: Objective, memory: Memory, bounds: Bounds) -> Plan:
+        """Search for the action sequence of highest return."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raises `ValueError` if more steps are to be executed than are planned."""
+        if self.replan_every > self.horizon:
+            raise ValueError(f"replan_every ({self.replan_every}) must not exceed horizon ({self.horizon})")
+
+
+class Refiner(Planner):
+    """A planner that moves a Gaussian over action sequences towards the good ones, round by round."""
+
+    initial_std: PositiveFloat = 0.25
+    """Deviation at the start of every plan, as a share of the action range."""
+    noise: Literal["truncated", "coloured"] = "truncated"
+    """Truncated white normals (PETS), or clipped noise correlated in time (iCEM)."""
+    noise_exponent: NonNegativeFloat = 2.0
+    """Colour of `coloured` noise: its power falls with frequency as `1 / f^exponent`."""
+    mean_candidate: bool = False
+    """Let the mean itself compete, in place of one sample (iCEM)."""
+    fill: Literal["midpoint", "zero"] = "midpoint"
+    """What enters at the end of the shifted warm start: the middle of the range, or 0 (the released PETS code)."""
+
+    def first_mean(self, bounds: Bounds) -> Float[Array, "horizon action"]:
+        """The middle of the action range."""
+        return jnp.broadcast_to(bounds.middle, (self.horizon, len(bounds.low)))
+
+    def first_variance(self, bounds: Bounds) -> Float[Array, "horizon action"]:
+        variance = jnp.square(self.initial_std * (bounds.high - bounds.low))
+        return jnp.broadcast_to(variance, (self.horizon, len(bounds.low)))
+
+    def samples(
+        self,
+        key: Key[Array, ""],
+        count: int,
+        mean: Float[Array, "horizon action"],
+        variance: Float[Array, "horizon action"],
+        bounds: Bounds,
+    ) -> Float[Array, "count horizon action"]:
+        """Action sequences from the Gaussian, within the bounds."""
+        std = jnp.sqrt(variance)
+        if self.noise == "coloured":
+            return clipped_coloured(key, count, mean, std, *bounds, exponent=self.noise_exponent)
+        return truncated_normal(key, count, mean, std, *bounds)
+
+    def shift(self, actions: Float[Array, "*n horizon action"], bounds: Bounds) -> Float[Array, "*n horizon action"]:
+        """The sequence as it stands when the next plan is made."""
+        fill = bounds.middle if self.fill == "midpoint" else jnp.clip(0.0, *bounds)
+        last = jnp.broadcast_to(fill, (*actions.shape[:-2], self.replan_every, fill.shape[0]))
+        return jnp.concatenate([actions[..., self.replan_every :, :], last], -2)
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+def worst_if_not_finite(values: Float[Array, "candidates"]) -> Float[Array, "candidates"]:
+    return jnp.where(jnp.isfinite(values), values, -jnp.inf)

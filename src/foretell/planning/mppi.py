@@ -1,0 +1,68 @@
+"""Model predictive path integral control: the mean moves to the average of the samples, weighted by their returns.
+
+Williams et al. 2017, "Information theoretic MPC for model-based reinforcement learning".
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+from pydantic import PositiveFloat, model_validator
+
+from foretell.planning.base import Bounds, Objective, Plan, Refiner, worst_if_not_finite
+
+
+class MPPIMemory(NamedTuple):
+    """What a plan hands to the next one."""
+
+    mean: Float[Array, "horizon action"]
+
+
+class MPPI(Refiner):
+    """Receding-horizon planning by path integrals. The deviation of the samples stays `initial_std`."""
+
+    kind: Literal["mppi"] = "mppi"
+    temperature: PositiveFloat = 0.1
+    """How much a worse sample still counts, as a share of the returns' deviation among the candidates: a candidate is
+    weighted by `exp((return - best) / (temperature * deviation))`. Towards 0 only the best counts."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "MPPI":
+        self.check()
+        if self.mean_candidate and self.population < 2:
+            raise ValueError(f"population ({self.population}) leaves no room for samples beside the mean")
+        return self
+
+    def start(self, bounds: Bounds) -> MPPIMemory:
+        """The mean is the middle of the action range."""
+        return MPPIMemory(self.first_mean(bounds))
+
+    def plan(self, key: Key[Array, ""], objective: Objective, memory: MPPIMemory, bounds: Bounds) -> Plan:
+        """Search for the action sequence of highest return, from the warm start in `memory`."""
+        variance = self.first_variance(bounds)
+
+        def refine(
+            i: Int[Array, ""], search: tuple[Float[Array, "horizon action"], Float[Array, ""]]
+        ) -> tuple[Float[Array, "horizon action"], Float[Array, ""]]:
+            mean, _ = search
+            sample_key, objective_key = jax.random.split(jax.random.fold_in(key, i))
+            candidates = self.samples(sample_key, self.population, mean, variance, bounds)
+            if self.mean_candidate:
+                candidates = candidates.at[0].set(mean)
+            values = worst_if_not_finite(objective(objective_key, candidates))
+            weights = path_weights(values, self.temperature)
+            return jnp.where(weights.sum() > 0, jnp.einsum("c,cha->ha", weights, candidates), mean), values.max()
+
+        mean, value = jax.lax.fori_loop(0, self.iterations, refine, (memory.mean, jnp.array(-jnp.inf)))
+        return Plan(mean, MPPIMemory(self.shift(mean, bounds)), value)
+
+
+def path_weights(values: Float[Array, "candidates"], temperature: float) -> Float[Array, "candidates"]:
+    """Weights that sum to 1, or all 0 when no value is finite."""
+    finite = jnp.isfinite(values)
+    deviation = jnp.std(values, where=finite)
+    gaps = jnp.where(finite, values - jnp.max(values, where=finite, initial=-jnp.inf), -jnp.inf)
+    scale = jnp.where(deviation > 0, temperature * deviation, 1.0)
+    weights = jnp.where(finite, jnp.exp(gaps / scale), 0.0)
+    return weights / jnp.maximum(weights.sum(), 1.0)

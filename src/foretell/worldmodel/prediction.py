@@ -1,0 +1,27 @@
+"""What every model of one step predicts, and what a propagation and a planner need of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float
+
+
+class Prediction(NamedTuple):
+    """A diagonal Gaussian per member and row, and the logits of yes/no outputs."""
+
+    mean: Float[Array, "members rows out"]
+    logvar: Float[Array, "members rows out"]
+    """Log-variance; minus infinity where a model predicts no variance."""
+    logits: Float[Array, "members rows flags"]
+
+
+Predictor = Callable[[Float[Array, "members rows in"]], Prediction]
+"""Every member on its own rows, in the units of the data."""
+
+
+class Rows(NamedTuple):
+    """A regression data set of fixed capacity; how many rows are valid is told apart."""
+
+    x: Float[Array, "*rows in"]
+    y: Float[Array, "*rows out"]
+    flags: Bool[Array, "*rows flags"]
