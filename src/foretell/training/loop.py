@@ -90,6 +90,11 @@ class Loop:
         return "eval" if counters.trials and counters.evals < schedule.eval_episodes else "train"
 
     @property
+    def _may_learn(self) -> bool:
+        """Whether there are new data, and no episode has begun."""
+        return bool(self.state.counters.new_steps) and not self.state.episode.length
+
+    @property
     def done(self) -> bool:
         counters, schedule = self.state.counters, self.schedule
         return bool(counters.trials >= schedule.trials and counters.evals >= schedule.eval_episodes)
@@ -118,11 +123,7 @@ class Loop:
             with interrupt_calls(self._on_interrupt):
                 self._tell("started", self)
                 while not self.done:
-                    if (
-                        self.kind in ("warmup", "train")
-                        and self.state.counters.new_steps
-                        and not self.state.episode.length
-                    ):
+                    if self.kind in ("warmup", "train") and self._may_learn:
                         self._learn_now()
                     self._play(env)
                     self._close_episode()

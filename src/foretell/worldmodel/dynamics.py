@@ -56,9 +56,7 @@ class Imagination(Settings):
                 f"choose one of: {'E' if model.name == 'D' else 'E, DS, MM'}"
             )
         if model.name == "D" and name != "E":
-            raise ValueError(
-                f"imagination.propagation={name} needs a model that is uncertain, which D is not; choose E"
-            )
+            raise ValueError(f"imagination.propagation={name} needs an uncertain model, which D is not; choose E")
         if name == "E" and self.particles not in (1, None):
             raise ValueError(
                 f"imagination.propagation=E has one particle, not {self.particles}; set imagination.particles=1"
@@ -162,8 +160,8 @@ class WorldModel:
             jnp.ones((particles, candidates)),
             jnp.zeros((particles, candidates)),
         )
-        (_, _, total), kept = jax.lax.scan(body, start, (actions.swapaxes(0, 1), self._chance(key, shape)))
-        return total.mean(0), kept
+        end, kept = jax.lax.scan(body, start, (actions.swapaxes(0, 1), self._chance(key, shape)))
+        return end[2].mean(0), kept
 
     @property
     def _propagation(self) -> Propagation:
