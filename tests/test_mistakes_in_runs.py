@@ -42,7 +42,10 @@ CONFIGS = [
     (spoil("seed: 0", "seed: zero"), "is damaged: seed must be a whole number, not 'zero'"),
     (spoil("agent: pets", "agent: pest"), "config.yaml': no agent 'pest'; did you mean 'pets'?"),
     (spoil("planner:", "plannr:"), "config.yaml': "),
-    (spoil("population: 6", "popluation: 6"), "no setting 'planner.popluation'; did you mean 'planner.population'?"),
+    (
+        spoil("population: 6", "popluation: 6"),
+        "no setting 'planner.popluation' with planner.kind=cem; did you mean 'planner.population'?",
+    ),
     (
         spoil("population: 6", "population: six"),
         "config.yaml': planner.population='six': input should be a valid integer",

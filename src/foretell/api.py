@@ -9,16 +9,18 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretell.agents import Agent, RunSettings
+from foretell.agents import Agent, RunSettings, Schedule
+from foretell.agents.base import State
 from foretell.errors import UserError, brief, nearest
 from foretell.report.curve import draw_learning_curve
-from foretell.report.video import record
+from foretell.report.video import Films, record
 from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
 from foretell.training.config import leaf_paths, merge, resolve, setting_paths, validate
 from foretell.training.directory import RunDirectory, writing
+from foretell.training.logs import Models, Predictions, load_model, model_path
 from foretell.training.loop import Loop, Observer
 from foretell.training.policy import Outcome, Policy
 from foretell.training.progress import Display, TensorBoard, plain_console
@@ -121,11 +123,15 @@ def train(
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
+    start = _pretrained(settings, agent, task)
     directory = RunDirectory.create(path, overwrite=overwrite)
+    watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
     with directory.lock():
         directory.clear()
         directory.write_config(settings, preset, seed)
-        loop = Loop(agent, task, settings.train, seed, directory, _observers(directory, quiet=quiet))
+        loop = Loop(agent, task, settings.train, seed, directory, watchers)
+        if start is not None:
+            loop.state = loop.state._replace(agent=start)
         return _run_to_end(loop, settings, preset)
 
 
@@ -150,7 +156,11 @@ def resume(
         use_compilation_cache()
         task = make_task(settings.task, {"reward": reward, "terminated": terminated})
         agent = _build(settings, task)
-        loop = Loop(agent, task, settings.train, seed, directory, _observers(directory, quiet=quiet))
+        watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
+        loop = Loop(agent, task, settings.train, seed, directory, watchers)
+        start = None if loop.has_checkpoint else _pretrained(settings, agent, task)
+        if start is not None:
+            loop.state = loop.state._replace(agent=start)
         loop.restore()
         if settings != before:
             directory.write_config(settings, preset, seed)
@@ -163,9 +173,17 @@ def resume(
 
 @_within_memory()
 def load(
-    run_dir: str | Path, *, reward: RewardFn | None = None, terminated: TerminatedFn | None = None, quiet: bool = False
+    run_dir: str | Path,
+    *,
+    trial: int | None = None,
+    reward: RewardFn | None = None,
+    terminated: TerminatedFn | None = None,
+    quiet: bool = False,
 ) -> Run:
-    """The agent of a run's newest checkpoint, ready to act. Raises `UserError`."""
+    """The agent of a run's newest checkpoint, or that which acted in a trial if all models were saved, ready to act.
+
+    Raises `UserError`.
+    """
     directory = RunDirectory.open(Path(run_dir))
     settings, _, seed = directory.read_config()
     use_compilation_cache()
@@ -173,6 +191,9 @@ def load(
     agent = _build(settings, task)
     checkpoints = Checkpoints(directory.checkpoints)
     like = init_run(agent, task.spec, settings.train.capacity, seed)
+    if trial is not None:
+        learned = load_model(model_path(directory.models, trial), like.agent)
+        return Run(directory, settings, seed, task, Policy(agent, learned, task.spec))
     state = checkpoints.restore(like, Display(plain_console(stderr=True)).warned if not quiet else lambda _: None)
     checkpoints.close()
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
@@ -191,9 +212,40 @@ def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:
     return run
 
 
-def _observers(directory: RunDirectory, *, quiet: bool) -> list[Observer]:
-    board = TensorBoard(directory.tensorboard)
-    return [board] if quiet else [board, Display()]
+def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: Task, *, quiet: bool) -> list[Observer]:
+    observers: list[Observer] = [TensorBoard(directory.tensorboard)]
+    if not quiet:
+        observers.append(Display())
+    if schedule.save_all_models:
+        observers.append(Models())
+    if schedule.log_predictions != "none":
+        observers.append(Predictions(agent, schedule.log_predictions))
+    if schedule.record:
+        observers.append(Films(task))
+    return observers
+
+
+def _pretrained(settings: RunSettings, agent: Agent, task: Task) -> State | None:
+    """The agent to start with, from another run's newest checkpoint. Raises `UserError` if it does not fit."""
+    if settings.train.pretrained is None:
+        return None
+    directory = RunDirectory.open(Path(settings.train.pretrained))
+    other, _, seed = directory.read_config()
+    _check_same_agent(settings, other)
+    like = init_run(agent, task.spec, other.train.capacity, seed)
+    with closing(Checkpoints(directory.checkpoints)) as checkpoints:
+        return checkpoints.restore(like, lambda _: None).agent
+
+
+def _check_same_agent(settings: RunSettings, other: RunSettings) -> None:
+    """Raises `UserError` unless an agent of the `other` settings can go on under `settings`."""
+    for section in ("agent", "model", "outcome"):
+        ours, theirs = getattr(settings, section, None), getattr(other, section, None)
+        if ours != theirs:
+            raise UserError(
+                f"the run in train.pretrained='{settings.train.pretrained}' has other settings in '{section}'; "
+                "start with the preset and the settings it was trained with"
+            )
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:

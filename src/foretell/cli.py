@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NoReturn
 
@@ -89,11 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("eval", "play fresh episodes with a trained agent")
     evaluate.add_argument("run_dir", metavar="RUN_DIR")
     evaluate.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
+    evaluate.add_argument("--trial", type=int, metavar="N", help="the agent of trial N (with train.save_all_models)")
     evaluate.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance (default 0)")
     evaluate.add_argument("--video", action="store_true", help="film every episode")
     evaluate.add_argument("--json", action="store_true", help="print JSON alone")
 
-    command("presets", "list the presets")
+    export = command("export-mat", "write a run's episodes as the released PETS code did")
+    export.add_argument("run_dir", metavar="RUN_DIR")
+    export.add_argument("--out", metavar="FILE", help="default RUN_DIR/logs.mat")
+
+    command("presets", "list the presets, and the parts they can be combined with")
     return parser
 
 
@@ -173,7 +179,7 @@ def _newest_video(run: "foretell.api.Run") -> str:
 def _eval(args: argparse.Namespace) -> int:
     from foretell import api
 
-    run = api.load(args.run_dir)
+    run = api.load(args.run_dir, trial=args.trial)
     outcomes = run.evaluate(args.episodes, seed=args.seed, video=args.video)
     totals = [outcome.total for outcome in outcomes]
     mean, deviation = fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
@@ -201,14 +207,28 @@ def _eval(args: argparse.Namespace) -> int:
     return 0
 
 
-def _presets(args: argparse.Namespace) -> int:
-    from foretell.training.config import preset_names, read_preset
+def _export_mat(args: argparse.Namespace) -> int:
+    from foretell.report.mat import export_mat
+    from foretell.training.directory import RunDirectory
 
-    names = preset_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:{width}}  {read_preset(name)['description']}")
+    directory = RunDirectory.open(Path(args.run_dir))
+    path = Path(args.out) if args.out else directory.path / "logs.mat"
+    for name, shape in export_mat(directory, path).items():
+        print(f"{name:12}  {' x '.join(map(str, shape))}")
+    print(f"written to {path}")
     return 0
 
 
-_COMMANDS = {"train": _train, "resume": _resume, "eval": _eval, "presets": _presets}
+def _presets(args: argparse.Namespace) -> int:
+    from foretell.training.config import describe, part_names, preset_names
+
+    width = max(map(len, preset_names()))
+    for name in preset_names():
+        print(f"{name:{width}}  {describe(name)}")
+    print("\nparts, to be added to a preset with + (as in pets/cartpole+de+ts1+random)")
+    for name in part_names():
+        print(f"{name:{width}}  {describe(name)}")
+    return 0
+
+
+_COMMANDS = {"train": _train, "resume": _resume, "eval": _eval, "export-mat": _export_mat, "presets": _presets}

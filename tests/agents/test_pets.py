@@ -9,7 +9,7 @@ import pytest
 
 from foretell.agents import AGENTS, PETSSettings
 from foretell.agents.pets import PETS
-from foretell.planning import CEM
+from foretell.planning import CEM, mpc
 from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import Ensemble, Fit, Imagination, WorldModel, mean_square_error
@@ -40,7 +40,7 @@ def quick_jit(function):
 compiled_init = quick_jit(AGENT.init)
 compiled_act = quick_jit(partial(AGENT.act, explore=True))
 compiled_learn = quick_jit(AGENT.learn)
-compiled_error = quick_jit(mean_square_error)
+compiled_error = quick_jit(lambda state, *data: mean_square_error(MODEL.predictor(state), MODEL.members, *data))
 
 
 @pytest.fixture(scope="module")
@@ -83,32 +83,33 @@ def test_init_makes_an_ensemble_and_its_optimiser(fresh):
 
 
 def test_start_is_the_planners_start_for_every_episode():
-    memory = AGENT.start(3)
-    alone = PLANNER.start(*map(jnp.array, BOUNDS))
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.stack([b] * 3)), memory, alone)
-    np.testing.assert_array_equal(memory.mean, np.full((3, 3, 1), -0.25, np.float32))
+    control = AGENT.start(3)
+    alone = PLANNER.start(AGENT.bounds)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.stack([b] * 3)), control.memory, alone)
+    np.testing.assert_array_equal(control.memory.mean, np.full((3, 3, 1), -0.25, np.float32))
 
 
 def test_actions_are_first_actions_of_plans_on_imagined_returns(learned):
     """Row by row what the planner finds, with the memory it leaves; so a batch equals one by one."""
-    state, obs, memory = learned[0], observations(0.9, -0.4, 0.1), AGENT.start(3)
-    actions, after = compiled_act(state, memory, obs, jax.random.key(5))
+    state, obs, control = learned[0], observations(0.9, -0.4, 0.1), AGENT.start(3)
+    actions, after = compiled_act(state, control, obs, jax.random.key(5))
 
     @quick_jit
     def alone(key, memory, obs):
-        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, *AGENT.bounds)
+        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, AGENT.bounds)
 
     for i, key in enumerate(jax.random.split(jax.random.key(5), 3)):
-        plan = alone(key, *jax.tree.map(lambda a: a[i], (memory, obs)))  # noqa: B023
-        assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], plan.memory))  # noqa: B023
+        plan = alone(key, *jax.tree.map(lambda a: a[i], (control.memory, obs)))  # noqa: B023
+        expected = mpc.Control(plan.memory, plan.actions, 1)
+        assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], expected))  # noqa: B023
 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_any_number_of_observations_can_be_acted_on(fresh, batch):
     obs = jnp.zeros((batch, 2))
-    actions, memory = jax.eval_shape(compiled_act, fresh, AGENT.start(batch), obs, jax.random.key(0))
+    actions, control = jax.eval_shape(compiled_act, fresh, AGENT.start(batch), obs, jax.random.key(0))
     assert actions.shape == (batch, 1)
-    assert memory.mean.shape == (batch, 3, 1)
+    assert control.memory.mean.shape == control.actions.shape == (batch, 3, 1)
 
 
 def test_actions_stay_in_bounds_from_anywhere(fresh):

@@ -1,72 +1,33 @@
 """The cross-entropy method: its first and its repeated refinements, its memory, and what it does with bad values."""
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, quick_jit, search, towards_the_upper_bound
 
-from foretell.planning import CEM
-from foretell.planning.cem import Memory
+from foretell.planning import CEM, Bounds
+from foretell.planning.cem import CEMMemory
 
-LOW, HIGH = np.float32([-1, -3]), np.float32([3, 1])
-MIDDLE = np.float32([1, -1])
 SMALL = CEM(horizon=3, population=40, iterations=2, elites=8, epsilon=0.0, alpha=0.1)
 ICEM = CEM(**{**SMALL.model_dump(), "noise": "coloured", "kept_elites": 3, "mean_candidate": True, "execute": "best"})
 PLANNERS = {"PETS": SMALL, "iCEM": ICEM}
 
 
-def quick_jit(function, *static):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def quadratic(_, actions):
-    """Highest where every action is (0.5, -2)."""
-    return -jnp.square(actions - jnp.array([0.5, -2.0])).sum((1, 2))
-
-
-def towards_the_upper_bound(_, actions):
-    return actions.sum((1, 2))
-
-
-@cache
-def compiled(planner, objective):
-    """The search, and the list in which it leaves the candidates and values of every iteration."""
-    seen = []
-
-    def watched(key, actions):
-        values = objective(key, actions)
-        jax.debug.callback(lambda *arrays: seen.append(tuple(map(np.asarray, arrays))), actions, values, ordered=True)
-        return values
-
-    return quick_jit(lambda key, memory: planner.plan(key, watched, memory, jnp.array(LOW), jnp.array(HIGH))), seen
-
-
-def search(planner, objective=quadratic, memory=None, key=0):
-    """A plan, and the candidates and values of every iteration."""
-    run, seen = compiled(planner, objective)
-    seen.clear()
-    plan = run(jax.random.key(key), memory_of(MIDDLE, planner) if memory is None else memory)
-    jax.effects_barrier()
-    return plan, list(seen)
-
-
 def memory_of(mean, planner=SMALL, elites=0.0, planned=False):
     shape = (planner.horizon, 2)
     elites = np.full((planner.kept_elites, *shape), elites, np.float32)
-    return Memory(np.broadcast_to(np.float32(mean), shape), elites, np.array(planned))
+    return CEMMemory(np.broadcast_to(np.float32(mean), shape), elites, np.array(planned))
 
 
 def refitted(planner, mean, variance, candidates, values):
     """Mean and variance after one iteration, in NumPy."""
     elites = candidates[np.argsort(-values, kind="stable")[: planner.elites]]
-    keep = planner.alpha
+    keep, kept = planner.alpha, planner.alpha if planner.smooth_variance else 0
     new_variance = np.square(elites - elites.mean(0)).sum(0) / planner.elites
-    return keep * mean + (1 - keep) * elites.mean(0), keep * variance + (1 - keep) * new_variance
+    return keep * mean + (1 - keep) * elites.mean(0), kept * variance + (1 - kept) * new_variance
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +56,49 @@ def test_the_second_samples_have_the_refitted_mean_and_deviation(large):
     mean, variance = refitted(planner, MIDDLE, np.square(0.25 * (HIGH - LOW)), *first)
     np.testing.assert_allclose(candidates.mean((0, 1)), mean[0], atol=0.02)
     np.testing.assert_allclose(candidates.std((0, 1)), 0.879626 * np.sqrt(variance[0]), rtol=0.02)
+
+
+def test_without_smoothing_the_variance_is_the_elites_and_the_mean_is_smoothed_still():
+    planner = CEM(horizon=1, population=20_000, iterations=2, elites=4, epsilon=0.0, alpha=0.3, smooth_variance=False)
+    _, (first, (candidates, _)) = search(planner)
+    mean, variance = refitted(planner, MIDDLE, 0, *first)
+    elites = first[0][np.argsort(-first[1], kind="stable")[:4]]
+    np.testing.assert_allclose(variance, elites.var(0), rtol=1e-5)
+    np.testing.assert_allclose(candidates.mean(0), mean, atol=0.01)
+    np.testing.assert_allclose(candidates.std(0), 0.879626 * elites.std(0), rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("change", "sizes"),
+    [
+        ({"population_decay": 1.25}, [40, 32, 25, 20, 16, 16]),  # never below two candidates an elite
+        ({"population_decay": 3.0, "elites": 30, "kept_elites": 0}, [40] * 6),
+        ({"population_decay": 1.0}, [40] * 6),
+    ],
+)
+def test_the_population_shrinks_from_round_to_round(change, sizes):
+    planner = ICEM.model_copy(update={"iterations": 6, **change})
+    plan, asked = search(planner)
+    assert [len(candidates) for candidates, _ in asked] == sizes
+    candidates, values = asked[-1]
+    np.testing.assert_array_equal(plan.actions, candidates[values.argmax()])
+
+
+def test_a_shrinking_population_refines_as_any_other():
+    planner = SMALL.model_copy(update={"population_decay": 1.5})
+    plan, (first, second) = search(planner)
+    mean, variance = refitted(planner, np.broadcast_to(MIDDLE, (3, 2)), np.square(0.25 * (HIGH - LOW)), *first)
+    np.testing.assert_allclose(plan.actions, refitted(planner, mean, variance, *second)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_the_next_plan_starts_as_many_steps_later_as_are_executed(every):
+    planner = ICEM.model_copy(update={"replan_every": every, "execute": "mean"})
+    plan, (*_, (candidates, values)) = search(planner)
+    fill = np.broadcast_to(MIDDLE, (every, 2))
+    np.testing.assert_array_equal(plan.memory.mean, np.concatenate([plan.actions[every:], fill]))
+    for kept, best in zip(plan.memory.elites, best_of(candidates, values, 3), strict=True):
+        np.testing.assert_array_equal(kept, np.concatenate([best[every:], fill]))
 
 
 def test_the_plan_is_the_mean_refitted_to_the_last_elites():
@@ -224,8 +228,7 @@ def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=4))
 def test_shift_drops_the_first_action_and_appends_the_fill(rows):
-    shift = CEM(horizon=4)._shift
-    found = shift(jnp.float32(rows), jnp.array([-1.0, 0.0]), jnp.array([3.0, 1.0]))
+    found = CEM(horizon=4).shift(jnp.float32(rows), Bounds(jnp.array([-1.0, 0.0]), jnp.array([3.0, 1.0])))
     np.testing.assert_array_equal(found, [*rows[1:], (1.0, 0.5)])
 
 
@@ -238,7 +241,7 @@ def test_the_deviation_is_reset_at_every_plan():
 
 @pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
 def test_an_episode_starts_at_the_middle_of_the_range(planner):
-    memory = planner.start(jnp.array(LOW), jnp.array(HIGH))
+    memory = planner.start(BOUNDS)
     np.testing.assert_array_equal(memory.mean, np.broadcast_to(MIDDLE, (3, 2)))
     assert memory.elites.shape == (planner.kept_elites, 3, 2)
     assert not memory.planned
@@ -255,7 +258,7 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time(planner):
     """Also where one of them stops refining before the others."""
 
     def one(key, memory, scale):
-        return planner.plan(key, lambda k, a: scale * quadratic(k, a), memory, jnp.array(LOW), jnp.array(HIGH))
+        return planner.plan(key, lambda k, a: scale * quadratic(k, a), memory, BOUNDS)
 
     keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.0, -1.0])
     memory = jax.tree.map(lambda *a: np.stack(a), *(memory_of([m, m], planner) for m in (0.0, 0.5, 0.9)))
@@ -273,6 +276,9 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time(planner):
         ({"kept_elites": 9}, "must not exceed elites"),
         ({"population": 8, "kept_elites": 8}, "no room for samples"),
         ({"population": 8, "kept_elites": 7, "mean_candidate": True}, "and the mean"),
+        ({"population_decay": 1.25, "epsilon": 0.001}, "population_decay needs epsilon=0"),
+        ({"population_decay": 0.9}, "population_decay"),
+        ({"replan_every": 4}, r"replan_every \(4\) must not exceed horizon \(3\)"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):
@@ -281,5 +287,5 @@ def test_impossible_settings_are_refused(change, message):
 
 
 def test_a_zero_fill_stays_within_bounds_that_exclude_zero():
-    shifted = CEM(horizon=4, fill="zero")._shift(jnp.ones((4, 1)), jnp.array([1.0]), jnp.array([3.0]))
+    shifted = CEM(horizon=4, fill="zero").shift(jnp.ones((4, 1)), Bounds(jnp.array([1.0]), jnp.array([3.0])))
     np.testing.assert_array_equal(shifted, jnp.ones((4, 1)))

@@ -5,6 +5,7 @@ import pytest
 
 import foretell
 from foretell.training.directory import EPISODE_COLUMNS
+from foretell.training.state import Stream, numpy_generator
 
 TINY = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -76,6 +77,42 @@ def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
     schedule = {**TINY, "train": {"trials": 1, "random_steps": 450, "capacity": 2000}}
     run = foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[schedule], quiet=True)
     assert [row["kind"] for row in run.episodes] == ["random"] * 3 + ["train"]
+
+
+@pytest.fixture(scope="module")
+def warmed(tmp_path_factory):
+    """A run with short random episodes and two warm-ups."""
+    schedule = {"trials": 2, "random_steps": 70, "random_horizon": 30, "warmup_episodes": 2, "warmup_horizon": 20}
+    out = tmp_path_factory.mktemp("warmed") / "run"
+    overrides = [{**TINY, "train": {**schedule, "capacity": 2000, "eval_episodes": 1}}]
+    return foretell.train("pets/cartpole", seed=1, out=out, overrides=overrides, quiet=True)
+
+
+def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
+    kinds = ["random"] * 3 + ["warmup"] * 2 + ["train", "eval"] * 2
+    assert [row["kind"] for row in warmed.episodes] == kinds
+    assert [row["length"] for row in warmed.episodes] == [30] * 3 + [20] * 2 + [200] * 4
+    kinds_on_disk = [np.load(path)["kind"] for path in sorted((warmed.directory / "data").iterdir())]
+    assert [str(kind) for kind in kinds_on_disk] == kinds
+
+
+def test_learning_precedes_each_warm_up_and_sees_those_before(warmed):
+    learned = rows(warmed.directory / "metrics.csv")
+    assert [int(row["episode"]) for row in learned] == [3, 4, 5, 7]
+    assert [int(row["env_steps"]) for row in learned] == [90, 110, 130, 330]
+
+
+def test_warm_ups_are_not_trials(warmed):
+    assert len(warmed.returns) == 2
+    assert list(warmed.returns) == [row["return"] for row in warmed.episodes if row["kind"] == "train"]
+
+
+def test_warm_ups_are_acted_by_the_agent(warmed):
+    for episode, row in enumerate(warmed.episodes):
+        actions = np.load(warmed.directory / "data" / f"episode_{episode:04d}.npz")["actions"]
+        random = numpy_generator(1, Stream.RANDOM, episode).uniform(-3, 3, (200, 1))[: len(actions)]
+        assert np.isclose(actions, random).all() == (row["kind"] == "random")
+        assert np.isclose(actions, random).mean() in (0, 1)
 
 
 def test_growing_data_recompile_nothing_and_only_the_newest_checkpoints_are_kept(tmp_path):

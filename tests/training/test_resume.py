@@ -56,6 +56,18 @@ class StopAt:
         return listen
 
 
+def stopped_at(moment, out, overrides, monkeypatch):
+    """Train until that moment, then interrupt."""
+    watch = Loop.__init__
+
+    def watched(self, agent, task, schedule, seed, directory, observers=()):
+        watch(self, agent, task, schedule, seed, directory, [*observers, StopAt(moment)])
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
+        patch.setattr(Loop, "__init__", watched)
+        foretell.train("pets/cartpole", seed=3, out=out, overrides=overrides, quiet=True)
+
+
 @pytest.mark.parametrize(
     "moment",
     [("started", 1), ("stepped", 1), ("stepped", 77), ("stepped", 200), ("learning", 1), ("learned", 2)]
@@ -64,16 +76,35 @@ class StopAt:
 )
 def test_a_run_interrupted_anywhere_continues_exactly(moment, uninterrupted, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    watch = Loop.__init__
-
-    def watched(self, agent, task, schedule, seed, directory, observers=()):
-        watch(self, agent, task, schedule, seed, directory, [*observers, StopAt(moment)])
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
-        patch.setattr(Loop, "__init__", watched)
-        foretell.train("pets/cartpole", seed=3, out=out, overrides=[TINY], quiet=True)
+    stopped_at(moment, out, [TINY], monkeypatch)
     foretell.resume(out, quiet=True)
     assert results(out) == uninterrupted
+
+
+WARMED = {
+    **TINY,
+    "planner": {**TINY["planner"], "replan_every": 3},
+    "train": {"trials": 1, "capacity": 2000, "random_horizon": 30, "warmup_episodes": 2, "warmup_horizon": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def warmed(tmp_path_factory) -> list[tuple]:
+    out = tmp_path_factory.mktemp("warmed") / "run"
+    foretell.train("pets/cartpole", seed=3, out=out, overrides=[WARMED], quiet=True)
+    return results(out)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [("stepped", 11), ("stepped", 37), ("finished_episode", 2), ("learned", 2), ("stepped", 65), ("stepped", 74)],
+    ids=str,
+)
+def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(moment, warmed, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    stopped_at(moment, out, [WARMED], monkeypatch)
+    foretell.resume(out, quiet=True)
+    assert results(out) == warmed
 
 
 def test_a_run_killed_ten_times_at_random_moments_continues_exactly(uninterrupted, tmp_path):

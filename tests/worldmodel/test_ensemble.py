@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.nn import MLP
-from foretell.worldmodel import Ensemble, bound_logvar
+from foretell.nn import MLP, Normalizer
+from foretell.worldmodel import Ensemble, EnsembleState, bound_logvar
 from foretell.worldmodel.ensemble import EnsembleParams, predict
 
 
@@ -26,13 +26,13 @@ gradient = quick_jit(jax.grad(ENSEMBLE.loss, has_aux=True))
 squash = quick_jit(bound_logvar)
 
 
-def trained_params(flags, seed=0):
+def trained_params(flags, seed=0, *, probabilistic=True):
     """As after training: no bias is zero, and the bounds differ between outputs."""
-    rng, sizes = np.random.default_rng(seed), (IN, 5, 4, 2 * OUT + flags)
+    rng, sizes = np.random.default_rng(seed), (IN, 5, 4, (1 + probabilistic) * OUT + flags)
     shapes = list(itertools.pairwise(sizes))
     weights = tuple(jnp.float32(rng.normal(0, 0.5, (3, *shape))) for shape in shapes)
     biases = tuple(jnp.float32(rng.normal(0, 0.5, (3, 1, out))) for _, out in shapes)
-    return EnsembleParams(MLP(weights, biases, "silu"), jnp.array([0.5, 1.0]), jnp.array([-3.0, -2.0]))
+    return EnsembleParams(MLP(weights, biases, "silu"), jnp.array([0.5, 1.0]), jnp.array([-3.0, -2.0]), probabilistic)
 
 
 def batch(flags, seed=0):
@@ -159,6 +159,70 @@ def test_members_learn_independently():
     for a, b in zip(before, after, strict=True):
         assert not np.allclose(a[1], b[1])
         np.testing.assert_allclose(a[[0, 2],], b[[0, 2],], rtol=1e-5, atol=1e-6)
+
+
+DETERMINISTIC = ENSEMBLE.model_copy(update={"probabilistic": False})
+
+
+def deterministic_by_hand(params, member, row):
+    """Mean and logits of one member for one row."""
+    params, h = jax.tree.map(np.float64, (params, row))
+    for i, (weight, bias) in enumerate(zip(params.network.weights, params.network.biases, strict=True)):
+        h = h @ weight[member] + bias[member, 0]
+        h = h / (1 + np.exp(-h)) if i < 2 else h
+    return h[:OUT], h[OUT:]
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_deterministic_networks_predict_means_and_logits_without_variance(flags):
+    params, (x, _, _) = trained_params(flags, probabilistic=False), batch(flags)
+    found = quick_jit(predict)(params, x)
+    np.testing.assert_array_equal(found.logvar, np.full((3, ROWS, OUT), -np.inf))
+    for member in range(3):
+        for row in range(ROWS):
+            mean, logits = deterministic_by_hand(params, member, x[member, row])
+            np.testing.assert_allclose(found.mean[member, row], mean, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.logits[member, row], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_scaled_targets_give_deterministic_networks_no_variance():
+    params = trained_params(0, probabilistic=False)
+    targets = Normalizer(jnp.zeros(OUT), jnp.array([2.0, 3.0]))
+    state = EnsembleState(params, Normalizer(jnp.zeros(IN), jnp.ones(IN)), targets)
+    x = batch(0)[0]
+    found = quick_jit(lambda: DETERMINISTIC.predictor(state)(x))()
+    np.testing.assert_allclose(found.mean, predict(params, x).mean * targets.std, rtol=1e-5)
+    assert (found.logvar == -np.inf).all()
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_deterministic_networks_minimise_half_the_squared_error_and_decay_alone(flags):
+    params, (x, y, f) = trained_params(flags, probabilistic=False), batch(flags)
+    error = 0.0
+    for member in range(3):
+        for row in range(ROWS):
+            mean, logits = deterministic_by_hand(params, member, x[member, row])
+            error += 0.5 * np.square(mean - y[member, row]).sum() / (ROWS * OUT)
+            for logit, flag in zip(logits, f[member, row], strict=True):
+                error += np.log1p(np.exp(-logit if flag else logit)) / ROWS
+    decay = sum(0.5 * d * np.square(w).sum() for d, w in zip((0.1, 0.2, 0.3), params.network.weights, strict=True))
+    found = quick_jit(DETERMINISTIC.loss)(params, x, y, f, jnp.full(ROWS, 1 / ROWS))
+    np.testing.assert_allclose(found, (error + decay, error / 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+@pytest.mark.parametrize(("ensemble", "columns"), [(ENSEMBLE, 2 * OUT), (DETERMINISTIC, OUT)], ids=["PE", "DE"])
+def test_only_probabilistic_networks_have_outputs_for_a_variance(ensemble, columns, flags):
+    state = jax.eval_shape(lambda: ensemble.init(jax.random.key(0), IN, OUT, flags))
+    assert state.params.network.weights[-1].shape == (3, 4, columns + flags)
+    assert state.params.probabilistic == ensemble.probabilistic
+
+
+@pytest.mark.parametrize(
+    ("members", "probabilistic", "name"), [(1, False, "D"), (1, True, "P"), (2, False, "DE"), (5, True, "PE")]
+)
+def test_the_types_of_model_have_the_papers_names(members, probabilistic, name):
+    assert Ensemble(members=members, probabilistic=probabilistic).name == name
 
 
 @pytest.mark.parametrize(

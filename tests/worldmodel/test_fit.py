@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.nn import Normalizer
-from foretell.worldmodel import Ensemble, Fit, fit, mean_square_error
+from foretell.worldmodel import Ensemble, Fit, Rows, fit, mean_square_error
 from foretell.worldmodel.ensemble import EnsembleParams, EnsembleState, predict
-from foretell.worldmodel.fit import Rows, _minibatch
+from foretell.worldmodel.fit import _minibatch
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})
@@ -42,7 +42,7 @@ def quick_jit(function, *static):
 
 compiled_fit = quick_jit(traced_fit, 1, 2)
 compiled_minibatch = quick_jit(_minibatch, 4)
-compiled_error = quick_jit(mean_square_error)
+compiled_error = quick_jit(lambda state, *data: mean_square_error(PAIR.predictor(state), PAIR.members, *data))
 
 
 @cache
@@ -148,9 +148,8 @@ def test_epochs_and_members_have_their_own_order():
         assert (a == b).mean() < 0.3
 
 
-@pytest.fixture(scope="module")
-def by_hand():
-    """Adam on 20 rows, standardised in NumPy: parameters, moments and likelihood after each of 8 steps."""
+def adam_by_hand(paces):
+    """Adam on 20 rows, standardised in NumPy: parameters, moments and likelihood after each step of these lengths."""
     rows = regression(20)
     x = np.float64(rows.x[:20])
     x, y = np.float32((x - x.mean(0)) / x.std(0)), rows.y[:20]
@@ -159,12 +158,17 @@ def by_hand():
     adam = optax.adam(1e-3, b1=0.9, b2=0.999, eps=1e-8)
     params = fresh(PAIR, 2)[0].params
     moments, steps = adam.init(params), []
-    for _ in range(8):
+    for pace in paces:
         grads, likelihood = gradient(params, *batch, np.full(20, 0.05, np.float32))
         updates, moments = adam.update(grads, moments)
-        params = optax.apply_updates(params, updates)
+        params = optax.apply_updates(params, optax.tree.scale(pace, updates))
         steps.append((params, moments, float(likelihood)))
     return steps
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    return adam_by_hand(np.ones(8))
 
 
 def test_full_batches_equal_plain_adam_on_standardised_data(by_hand):
@@ -176,6 +180,20 @@ def test_a_second_fit_continues_the_parameters_and_the_moments(by_hand):
     first = train(regression(20), 20, FULL_BATCHES)
     second = train(regression(20), 20, FULL_BATCHES, after=first, key=1)
     assert_close((second.state.params, second.opt_state), by_hand[7][:2])
+
+
+def test_annealed_steps_shrink_along_a_cosine_within_each_call():
+    how = FULL_BATCHES.model_copy(update={"anneal": True})
+    paces = [1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]  # the cosine at 0, 45, 90 and 135 degrees
+    expected = adam_by_hand(paces + paces)
+    first = train(regression(20), 20, how)
+    assert_close((first.state.params, first.opt_state), expected[3][:2])
+    second = train(regression(20), 20, how, after=first, key=1)
+    assert_close((second.state.params, second.opt_state), expected[7][:2])
+
+
+def test_steps_are_not_annealed_unless_asked():
+    assert not Fit().anneal
 
 
 def test_the_training_loss_is_the_mean_likelihood_of_the_steps(by_hand):
@@ -261,7 +279,7 @@ def gap_between_members(how, key=0):
     """After a fit of members that start equal."""
     state, opt_state, _ = fresh(PAIR, 2)
     network = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), state.params.network)
-    params = EnsembleParams(network, state.params.max_logvar, state.params.min_logvar)
+    params = EnsembleParams(network, state.params.max_logvar, state.params.min_logvar, True)
     start = (EnsembleState(params, state.inputs, state.targets), opt_state, {})
     weight = train(regression(20), 20, how, after=start, key=key).state.params.network.weights[0]
     return np.asarray(weight[0] - weight[1])
@@ -271,6 +289,31 @@ def test_each_member_has_its_own_bootstrap_with_replacement():
     """In full batches the order of rows does not matter."""
     assert np.abs(gap_between_members(FULL_BATCHES)).max() < 1e-5
     assert np.abs(gap_between_members(BOOTSTRAPPED_BATCHES)).max() > 1e-3
+
+
+@pytest.mark.parametrize("probabilistic", [True, False], ids=["P", "D"])
+def test_a_single_network_trains_on_a_bootstrap_too(probabilistic):
+    """It misses about a third of 20 rows; a bad one of those does no harm."""
+    ensemble = SOLO.model_copy(update={"probabilistic": probabilistic})
+
+    def harmful(how):
+        bad = (with_targets(regression(20), row, np.nan) for row in range(20))
+        return sum(train(rows, 20, how, ensemble=ensemble).metrics["skipped_steps"] > 0 for rows in bad)
+
+    assert harmful(FULL_BATCHES) == 20
+    assert 8 <= harmful(BOOTSTRAPPED_BATCHES) <= 17
+
+
+def test_deterministic_networks_learn_the_mean_and_no_variance():
+    rows = regression(CAPACITY)
+    ensemble = PAIR.model_copy(update={"probabilistic": False})
+    fitted = train(rows, CAPACITY, Fit(learning_rate=1e-2, min_steps=400), ensemble=ensemble)
+    assert fitted.metrics["train_mse"] < 0.1 * np.var(rows.y)
+    start = fresh(ensemble, 2)[0].params
+    for name in ("min_logvar", "max_logvar"):
+        np.testing.assert_array_equal(getattr(fitted.state.params, name), getattr(start, name))
+    prediction = ensemble.predictor(fitted.state)(jnp.stack([rows.x, rows.x]))
+    np.testing.assert_array_equal(prediction.logvar, np.full((2, CAPACITY, 1), -np.inf))
 
 
 def test_each_member_has_its_own_order():

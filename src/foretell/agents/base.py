@@ -1,10 +1,14 @@
 """What every agent is: four pure functions and the settings it is built from."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import gymnasium
 from jaxtyping import Array, Float, Int, Key
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from foretell.planning import Planner
 from foretell.replay import Replay
 from foretell.settings import Settings
 from foretell.tasks import Task, TaskSettings
@@ -35,13 +39,57 @@ class Agent(Protocol):
         """Learn from `replay`, whose newest `new` transitions this agent has not seen."""
 
 
+@runtime_checkable
+class Imagines(Protocol):
+    """An agent that can show what it expects of its latest plan."""
+
+    @property
+    def planner(self) -> Planner:
+        """What made the plan."""
+
+    def imagine(
+        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""]
+    ) -> Float[Array, "batch times particles obs"]:
+        """The trajectories it imagines of the plan in `memory`, made at `obs`; `obs` itself comes first."""
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """An agent that must see the environment itself, not only what it observes."""
+
+    def watch(self, env: gymnasium.Env | None) -> None:
+        """Act in `env` from now on; None: in none."""
+
+    def check(self) -> None:
+        """Raises the `UserError` that the last `act` met, if any; a compiled program cannot raise it."""
+
+
+def watcher(agent: Agent) -> Watcher | None:
+    """The agent, if it must see the environment."""
+    return agent if isinstance(agent, Watcher) else None
+
+
+@contextmanager
+def watching(watcher: Watcher | None, env: gymnasium.Env) -> Iterator[None]:
+    """Let an agent see `env` as long as it acts there."""
+    if watcher is None:
+        yield
+        return
+    watcher.watch(env)
+    try:
+        yield
+    finally:
+        watcher.watch(None)
+
+
 class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
     """Episodes acted by the agent; it learns from all data before each of them."""
-    random_episodes: PositiveInt = 1
-    """Episodes of uniformly random actions before the first trial."""
+    random_episodes: NonNegativeInt = 1
+    """Episodes of uniformly random actions before the first trial. None only if `random_steps` asks for some, or for an
+    agent that has nothing to learn."""
     random_steps: NonNegativeInt = 0
     """Go on with random episodes until there are at least this many steps."""
     random_horizon: PositiveInt | None = None
@@ -53,6 +101,16 @@ class Schedule(Settings):
     """Steps after which they are cut."""
     eval_episodes: NonNegativeInt = 0
     """Extra episodes after each trial, with the same agent, that are logged but not learned from."""
+    episodes_per_learning: PositiveInt = 1
+    """Trials between two calls of `learn`."""
+    record: NonNegativeInt = 0
+    """Film this many of the trials and evaluation episodes after each call of `learn`."""
+    save_all_models: bool = False
+    """Keep the agent of every trial in `models/`."""
+    log_predictions: Literal["none", "moments", "particles"] = "none"
+    """Keep what was expected of every plan in `predictions/`: mean and variance over particles, or every particle."""
+    pretrained: str | None = None
+    """A run directory whose agent this run starts with; it then needs no random episodes."""
     capacity: PositiveInt = 100_000
     """Transitions the replay holds; beyond that the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
@@ -68,10 +126,19 @@ class Schedule(Settings):
 class RunSettings(Settings):
     """A whole run, resolved: the sections that all agents share. Each agent adds its own."""
 
+    learns: ClassVar[bool] = True
+    """Whether the agent knows nothing before it has learned from data."""
     agent: str
     description: str
     task: TaskSettings
     train: Schedule
+
+    @model_validator(mode="after")
+    def _check_experience(self) -> "RunSettings":
+        knows = not self.learns or self.train.pretrained is not None
+        if not (knows or self.train.random_episodes or self.train.random_steps):
+            raise ValueError(f"train.random_episodes must be at least 1: '{self.agent}' has to learn before it can act")
+        return self
 
     def build(self, task: Task) -> Agent:
         """The agent for `task`. Raises `UserError` if they do not fit."""

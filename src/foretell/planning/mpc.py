@@ -23,7 +23,7 @@ class Control(NamedTuple):
 def start(planner: Planner, bounds: Bounds, batch: int) -> Control:
     """At the start of `batch` episodes."""
     actions = jnp.zeros((planner.horizon, len(bounds.low)))
-    control = Control(planner.start(bounds), actions, jnp.array(planner.replan_every))
+    control = Control(planner.start(bounds), actions, jnp.array(planner.replan_every, jnp.int32))
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), control)
 
 

@@ -6,13 +6,18 @@ import sys
 import warnings
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import gymnasium
+import numpy as np
 
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
-from foretell.training.directory import writing
+from foretell.training.directory import RunDirectory, writing
+from foretell.training.logs import Silent
+from foretell.training.loop import Loop
 from foretell.training.policy import Outcome, Policy
+from foretell.training.state import environment_seed
 
 _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.make_current(); context.free()"
 
@@ -28,6 +33,46 @@ def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, 
         )
         with closing(env):
             return [policy.play(env, episode=first_episode + i) for i in range(episodes)]
+
+
+class Films(Silent):
+    """Films trials and evaluation episodes of a run, the first few after each call of `learn`.
+
+    An episode is repeated from its seed and its actions when it is over, so that training itself draws nothing.
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Raises `UserError` if the task cannot be filmed here."""
+        choose_renderer()
+        self._task = task
+        _drawable(task).close()
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
+        counters, every = loop.state.counters, loop.schedule.episodes_per_learning
+        since_learning = {"train": (counters.trials - 1) % every, "eval": every + counters.evals - 1}
+        if since_learning.get(row["kind"], loop.schedule.record) < loop.schedule.record:
+            number = int(row["episode"])
+            film(self._task, loop.directory, number, environment_seed(loop.seed, number))
+
+
+def film(task: Task, directory: RunDirectory, number: int, seed: int) -> None:
+    """Repeat a finished episode, which began with `seed`, before a camera. Raises `UserError`."""
+    actions = directory.read_episode(number)["actions"].astype(np.float32)
+    with writing(directory.videos), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = gymnasium.wrappers.RecordVideo(
+            _drawable(task),
+            str(directory.videos),
+            episode_trigger=lambda _: True,
+            name_prefix="run",
+            disable_logger=True,
+        )
+        env.episode_id = number - 1  # the number in its file's name
+        with closing(env):
+            env.reset(seed=seed)
+            for action in actions:
+                env.step(action)
 
 
 def choose_renderer() -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import gymnasium
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 # (obs, action, next_obs) -> one number per row; all arguments share their leading axes.
@@ -33,8 +35,25 @@ class TaskSpec:
         return len(self.action_low)
 
 
+class NoisyActions(gymnasium.Wrapper):
+    """Executes each action with normal noise added, clipped to the bounds; the agent knows only what it intended."""
+
+    def __init__(self, env: gymnasium.Env, std: float) -> None:
+        """`std`: in the units of the actions."""
+        super().__init__(env)
+        self._std = std
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        noisy = np.asarray(action) + self.np_random.normal(0.0, self._std, np.shape(action))
+        space = cast(gymnasium.spaces.Box, self.action_space)
+        obs, reward, terminated, truncated, info = self.env.step(
+            np.clip(noisy, space.low, space.high).astype(space.dtype)
+        )
+        return obs, float(reward), terminated, truncated, info
+
+
 class Task:
-    """One environment family. Subclasses set `spec` and `make`, and override what they know.
+    """One environment family. Subclasses set `spec` and `simulator`, and override what they know.
 
     All functions are pure, run inside compiled programs and accept any leading axes.
     """
@@ -46,9 +65,17 @@ class Task:
     """Known termination (true or false per row), or None: learned if `learns_termination`, else it never happens."""
     learns_termination: bool = False
 
+    action_noise: float = 0.0
+    """Deviation of the noise on every executed action, in the units of the actions."""
+
+    def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        """A fresh environment that executes what it is told."""
+        raise NotImplementedError
+
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
         """A fresh environment."""
-        raise NotImplementedError
+        env = self.simulator(render_mode=render_mode)
+        return NoisyActions(env, self.action_noise) if self.action_noise else env
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
         """What the network sees of an observation; the observation itself unless overridden."""

@@ -18,10 +18,10 @@ class GymTask(Task):
     def __init__(self, env_id: str, *, horizon: int | None = None) -> None:
         """Make the environment once to read its spaces. Raises `UserError` if they do not fit."""
         self._env_id = env_id
-        with self.make() as env:
+        with self.simulator() as env:
             self.spec = _read_spec(env, env_id, horizon)
 
-    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+    def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
         """A fresh environment whose failures, like that of making it, are told as `UserError`."""
         # Not every environment knows the argument.
         drawing: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}

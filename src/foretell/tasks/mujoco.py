@@ -65,7 +65,7 @@ class MujocoTask(Task):
         """What the environment is made with, beside how it is drawn."""
         return {}
 
-    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
+    def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
         return gymnasium.make(self.spec.env_id, render_mode=render_mode, disable_env_checker=True, **self.env_options)
 
 

@@ -3,13 +3,14 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
 import gymnasium
 import jax
 import jax.numpy as jnp
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from foretell.errors import UserError, brief, nearest
 from foretell.settings import Settings
@@ -35,13 +36,19 @@ class TaskSettings(Settings):
     """Which environment, and where its reward and termination come from."""
 
     env: str = "cartpole"
-    """Short name of a task in `TASKS`, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
+    """Short name of a task in `TASKS`, `module:Class` of a task, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
     """As for `reward`, and `none`: the model never expects an episode to end."""
     horizon: PositiveInt | None = None
     """Steps per episode; the environment's own time limit when null."""
+    options: dict[str, bool] = Field(default_factory=dict)
+    """Fidelity switches of a registered task, the arguments of its class: `original_kinematics` and `predicts_goal` of
+    the reacher, `wrist_tip` and `original_object` of the pusher."""
+    action_noise: NonNegativeFloat = 0.0
+    """Deviation of normal noise on every executed action, in the actions' units. Data and models keep the intended
+    action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
 
 
 def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
@@ -52,11 +59,26 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     known = {name: f for name, f in (functions or {}).items() if callable(f)}
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    task = _registered_task(settings) if settings.env in TASKS else _gym_task(settings)
+    known_task = _task_class(settings.env)
+    task = _known_task(known_task, settings) if known_task else _gym_task(settings)
+    task.action_noise = settings.action_noise
     for role, choice in (("reward", settings.reward), ("terminated", settings.terminated)):
         if role in known or choice not in _WORDS[role]:
             setattr(task, role, _checked(task, role, choice, known.get(role) or load_function(role, choice)))
     return task
+
+
+def _task_class(env: str) -> type[Task] | None:
+    """The class that a registered name, or `module:Class`, stands for; None if `env` is a Gymnasium id."""
+    module_name, _, name = env.rpartition(":")
+    if not module_name or "-v" in name:
+        return TASKS.get(env)
+    module = _import("env", env, module_name)
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Task):
+        return found
+    classes = [key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, Task)]
+    raise UserError(f"env '{env}': '{module_name}' has no Task '{name}'{nearest(name, {*classes} - {'Task'})}")
 
 
 def _gym_task(settings: TaskSettings) -> Task:
@@ -66,13 +88,20 @@ def _gym_task(settings: TaskSettings) -> Task:
     elif "-v" not in settings.env:
         choices = nearest(settings.env, [*TASKS, *gymnasium.registry]) or f"{nearest('', TASKS)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{settings.env}'{choices}")
+    if settings.options:
+        raise UserError(f"task.options are for registered tasks ({', '.join(TASKS)}), not for '{settings.env}'")
     task = GymTask(settings.env, horizon=settings.horizon)
     task.learns_termination = settings.terminated in ("auto", "learned")
     return task
 
 
-def _registered_task(settings: TaskSettings) -> Task:
-    task = TASKS[settings.env]()
+def _known_task(task_class: type[Task], settings: TaskSettings) -> Task:
+    known = signature(task_class).parameters
+    for name in settings.options:
+        if name not in known:
+            has = nearest(name, known) or "; it has none"
+            raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
+    task = task_class(**settings.options)
     if settings.horizon is not None:
         raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")
     if settings.reward == "learned":

@@ -142,6 +142,9 @@ def _sentence(error: ValidationError, settings: type[BaseModel]) -> str:
     path = ".".join(loc)
     if fault["type"] == "extra_forbidden":
         among = f" with {loc[0]}.kind={kind}" if kind else ""
+        owners = [name for name, cls in options.items() if kind and loc[-1] in cls.model_fields]
+        if owners:
+            return f"no setting '{path}'{among}, only {' or '.join(owners)}"
         return f"no setting '{path}'{among}{_nearest_setting(path, kind, settings)}"
     if fault["type"] in ("model_type", "model_attributes_type"):
         return f"'{path}' is a section and cannot be {fault['input']!r}; set one of {path}.KEY=VALUE"
@@ -167,7 +170,7 @@ def _nearest_setting(path: str, kind: str | None, settings: type[BaseModel]) -> 
         close = get_close_matches(key, sorted(scope.values()), n=1)
         if close:
             return f"; did you mean {' or '.join(repr(p) for p, name in scope.items() if name == close[0])}?"
-    return nearest(key, inside.values())
+    return nearest(key, (name for name in inside.values() if not (kind and name == "kind")))
 
 
 def setting_paths(settings: type[BaseModel], chosen: Mapping[str, str] | None = None) -> list[str]:

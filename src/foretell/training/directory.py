@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import yaml
@@ -35,6 +36,8 @@ class RunDirectory:
         self.tensorboard = path / "tensorboard"
         self.figures = path / "figures"
         self.videos = path / "videos"
+        self.models = path / "models"
+        self.predictions = path / "predictions"
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
@@ -73,7 +76,8 @@ class RunDirectory:
         with writing(self.path):
             for file in (self.episodes, self.metrics):
                 file.unlink(missing_ok=True)
-            for folder in (self.data, self.checkpoints, self.tensorboard, self.figures, self.videos):
+            made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
+            for folder in (self.data, *made):
                 if folder.exists():
                     shutil.rmtree(folder)
 
@@ -147,6 +151,15 @@ class RunDirectory:
             return [{k: number.get(k, str)(v) for k, v in row.items()} for row in rows]
         except (TypeError, ValueError, csv.Error) as error:
             raise UserError(f"'{self.episodes}' is damaged ({brief(error)})") from error
+
+    def read_episode(self, number: int) -> dict[str, np.ndarray]:
+        """The `observations` `[T + 1, obs]`, `actions` and `rewards` of a finished episode. Raises `UserError`."""
+        path = self.data / f"episode_{number:04d}.npz"
+        try:
+            with np.load(path) as file:
+                return dict(file)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise UserError(f"cannot read '{path}' ({brief(error)})") from error
 
     def rewind(self, episodes: int, learned: int) -> None:
         """Forget what was written after the checkpoint a run continues from; it will be written again."""

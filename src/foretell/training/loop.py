@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from foretell.agents import Agent, Schedule
+from foretell.agents import Agent, Schedule, watcher, watching
 from foretell.agents.base import Memory, Metrics, State
 from foretell.errors import UserError
 from foretell.replay import Replay, Transitions, add
@@ -25,6 +25,7 @@ from foretell.training.state import (
     Episode,
     Stream,
     empty_episode,
+    environment_seed,
     init_run,
     key_for,
     numpy_generator,
@@ -64,6 +65,7 @@ class Loop:
     ) -> None:
         self.task, self.schedule, self.seed, self.directory = task, schedule, seed, directory
         self.state = init_run(agent, task.spec, schedule.capacity, seed)
+        self._watcher = watcher(agent)
         self._start_memory = self.state.memory
         self.phase_seconds = {"plan": 0.0, "step": 0.0, "fit": 0.0}
         self.steps_since_learning = 0
@@ -91,8 +93,9 @@ class Loop:
 
     @property
     def _may_learn(self) -> bool:
-        """Whether there are new data, and no episode has begun."""
-        return bool(self.state.counters.new_steps) and not self.state.episode.length
+        """Whether there are enough new data, and no episode has begun."""
+        counters, every = self.state.counters, self.schedule.episodes_per_learning
+        return bool(counters.new_steps and counters.trials % every == 0) and not self.state.episode.length
 
     @property
     def done(self) -> bool:
@@ -103,6 +106,11 @@ class Loop:
     def seconds(self) -> float:
         """Wall time of the run, time before a resume included."""
         return float(self.state.counters.seconds) + time.monotonic() - self._started
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run directory holds any, damaged ones included."""
+        return self._checkpoints.exist
 
     def restore(self) -> None:
         """Continue from the newest readable checkpoint, or from the start if none was finished. Raises `UserError`."""
@@ -120,7 +128,7 @@ class Loop:
         env = self.task.make()
         self._compile()
         try:
-            with interrupt_calls(self._on_interrupt):
+            with interrupt_calls(self._on_interrupt), watching(self._watcher, env):
                 self._tell("started", self)
                 while not self.done:
                     if self.kind in ("warmup", "train") and self._may_learn:
@@ -201,8 +209,8 @@ class Loop:
         """Reset for the current episode, and repeat the actions already taken in it if the run was resumed there."""
         number, episode = int(self.state.counters.episode), self.state.episode
         length = int(episode.length)
-        obs, _ = env.reset(seed=int(numpy_generator(self.seed, Stream.ENVIRONMENT, number).integers(2**31)))
-        for action in episode.actions[:length]:
+        obs, _ = env.reset(seed=environment_seed(self.seed, number))
+        for action in episode.actions[:length].astype(np.float32):  # the type they were given in
             obs = env.step(action)[0]
         if not length:
             episode.obs[0] = self._checked(obs)
@@ -222,16 +230,13 @@ class Loop:
     def _plan(self, t: int) -> Float[np.ndarray, "action"]:
         state = self.state
         act = self._act_greedily if self.kind == "eval" else self._act
-        action, memory = act(
-            state.agent,
-            state.memory,
-            np.float32(state.episode.obs[t]),
-            np.int32(self.seed),
-            np.int32(state.counters.episode),
-            np.int32(t),
-        )
+        numbers = (np.int32(number) for number in (self.seed, state.counters.episode, t))
+        action, memory = act(state.agent, state.memory, np.float32(state.episode.obs[t]), *numbers)
         self.state = state._replace(memory=memory)
-        return np.asarray(action)
+        action = np.asarray(action)
+        if self._watcher:
+            self._watcher.check()
+        return action
 
     def _record(self, obs: np.ndarray, action: np.ndarray, reward: float, terminated: bool) -> None:
         episode = self.state.episode

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
-from foretell.agents import Agent
+from foretell.agents import Agent, watcher, watching
 from foretell.agents.base import Memory, State
 from foretell.errors import UserError
 from foretell.tasks import TaskSpec
@@ -29,6 +29,7 @@ class Policy:
     def __init__(self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0) -> None:
         self._agent, self._state, self._spec, self._seed = agent, state, spec, seed
         self._calls, self._batch = 0, 0
+        self._watcher = watcher(agent)
         self._memory = None
         self._start = jax.jit(agent.start, static_argnums=0)
         self._act = jax.jit(self._compiled_act)
@@ -64,7 +65,10 @@ class Policy:
             raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() first")
         action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._seed), np.int32(self._calls))
         self._calls += 1
-        return np.asarray(action if np.ndim(obs) == 2 else action[0])
+        action = np.asarray(action)
+        if self._watcher:
+            self._watcher.check()
+        return action if np.ndim(obs) == 2 else action[0]
 
     def play(self, env: gymnasium.Env, *, episode: int) -> Outcome:
         """One whole episode in `env`; the policy's seed and `episode` decide its start and all chance in acting."""
@@ -72,12 +76,13 @@ class Policy:
         self._calls = episode * self._spec.horizon
         obs, _ = env.reset(seed=int(numpy_generator(self._seed, Stream.EVALUATION, episode).integers(2**31)))
         total, length, over = 0.0, 0, False
-        while not over:
-            obs, reward, terminated, truncated, _ = env.step(self.act(obs))
-            if not np.isfinite(float(reward)):
-                raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {length}")
-            total, length = total + float(reward), length + 1
-            over = terminated or truncated or length == self._spec.horizon
+        with watching(self._watcher, env):
+            while not over:
+                obs, reward, terminated, truncated, _ = env.step(self.act(obs))
+                if not np.isfinite(float(reward)):
+                    raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {length}")
+                total, length = total + float(reward), length + 1
+                over = terminated or truncated or length == self._spec.horizon
         return Outcome(total, length)
 
     def _compiled_act(

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     RANDOM = 3
     ENVIRONMENT = 4
     EVALUATION = 5
+    IMAGINE = 6
 
 
 def key_for(seed: int | Array, stream: Stream, *counters: int | Array) -> Key[Array, ""]:
@@ -39,6 +40,11 @@ def key_for(seed: int | Array, stream: Stream, *counters: int | Array) -> Key[Ar
 def numpy_generator(seed: int, stream: Stream, *counters: int) -> np.random.Generator:
     """As `key_for`, for the host's own draws."""
     return np.random.default_rng([seed, stream, *counters])
+
+
+def environment_seed(seed: int, episode: int) -> int:
+    """What the environment is reset with for an episode of a run."""
+    return int(numpy_generator(seed, Stream.ENVIRONMENT, episode).integers(2**31))
 
 
 class Counters(NamedTuple):

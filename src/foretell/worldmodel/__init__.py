@@ -1,18 +1,41 @@
-"""Learned one-step dynamics with uncertainty: ensembles, their training, and imagination."""
+"""Learned one-step dynamics with uncertainty: ensembles and Gaussian processes, their training, and imagination."""
 
-from foretell.worldmodel.dynamics import Imagination, WorldModel
+from typing import Annotated
+
+from pydantic import Discriminator, Tag
+
+from foretell.settings import kind_of
+from foretell.worldmodel.dynamics import Imagination, WorldModel, WorldState
 from foretell.worldmodel.ensemble import Ensemble, EnsembleState, bound_logvar
 from foretell.worldmodel.fit import Fit, fit, mean_square_error
+from foretell.worldmodel.gp import GP, GPFit, GPState
 from foretell.worldmodel.prediction import Prediction, Rows
 
+AnyModel = Annotated[
+    Annotated[Ensemble, Tag("ensemble")] | Annotated[GP, Tag("gp")],
+    Discriminator(kind_of("ensemble")),
+]
+"""The section `model` of a preset; its `kind` selects."""
+AnyFit = Annotated[
+    Annotated[Fit, Tag("adam")] | Annotated[GPFit, Tag("lbfgs")],
+    Discriminator(kind_of("adam")),
+]
+"""The section `fit` of a preset; its `kind` selects, and must go with the model's."""
+
 __all__ = [
+    "GP",
+    "AnyFit",
+    "AnyModel",
     "Ensemble",
     "EnsembleState",
     "Fit",
+    "GPFit",
+    "GPState",
     "Imagination",
     "Prediction",
     "Rows",
     "WorldModel",
+    "WorldState",
     "bound_logvar",
     "fit",
     "mean_square_error",

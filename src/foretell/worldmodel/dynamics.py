@@ -12,7 +12,8 @@ from pydantic import PositiveInt
 from foretell.replay import Transitions
 from foretell.settings import Settings
 from foretell.tasks.base import Task
-from foretell.worldmodel.ensemble import Ensemble
+from foretell.worldmodel.ensemble import Ensemble, EnsembleState
+from foretell.worldmodel.gp import GP
 from foretell.worldmodel.prediction import Prediction, Predictor, Rows
 from foretell.worldmodel.propagation import (
     PROPAGATIONS,
@@ -20,6 +21,7 @@ from foretell.worldmodel.propagation import (
     Propagation,
     PropagationName,
     Shape,
+    everyone,
     normals,
     rematch,
 )
@@ -27,7 +29,7 @@ from foretell.worldmodel.propagation import (
 _PARTICLES = 20
 """The paper's number of particles."""
 
-Model = Ensemble
+Model = Ensemble | GP
 
 
 class Imagination(Settings):
@@ -84,40 +86,57 @@ class Step(NamedTuple):
     """Probability that the episode goes on."""
 
 
+class WorldState(NamedTuple):
+    """What was learned of a task."""
+
+    dynamics: Any
+    """State of the model of one step."""
+    outcome: EnsembleState | None
+    """State of the model of reward and termination; None where the task knows both."""
+
+
 @dataclass(frozen=True)
 class WorldModel:
-    """Learned dynamics of a task. Rewards and terminations that the task does not know are learned with them."""
+    """Learned dynamics of a task, and a second, small model of the reward and termination that the task does not know.
+
+    What a step earns and whether it ends the episode are predicted from the observations on both of its sides: mostly
+    they are simple functions of where the step has led, which need not be learned together with how it led there.
+    """
 
     task: Task
     model: Model
     imagination: Imagination
+    outcome: Ensemble
 
     @property
-    def learns_reward(self) -> bool:
-        return self.task.reward is None
+    def learns_outcome(self) -> bool:
+        return self.task.reward is None or self.task.learns_termination
 
-    @property
-    def out_size(self) -> int:
-        """Gaussian outputs: the task's targets, and the reward if it is learned."""
-        return self.task.target_size + self.learns_reward
-
-    def init(self, key: Key[Array, ""]) -> Any:
-        """The state of a fresh model of the right sizes."""
-        in_size = self.task.feature_size + self.task.spec.action_size
-        return self.model.init(key, in_size, self.out_size, int(self.task.learns_termination))
+    def init(self, key: Key[Array, ""]) -> WorldState:
+        """The state of fresh models of the right sizes."""
+        task = self.task
+        in_size = task.feature_size + task.spec.action_size
+        dynamics = self.model.init(key, in_size, task.target_size, 0)
+        if not self.learns_outcome:
+            return WorldState(dynamics, None)
+        sizes = (in_size + task.feature_size, int(task.reward is None), int(task.learns_termination))
+        return WorldState(dynamics, self.outcome.init(jax.random.fold_in(key, 1), *sizes))
 
     def rows(self, data: Transitions) -> Rows:
-        """The regression problem that transitions pose."""
+        """The regression problem that the dynamics of transitions pose."""
         y = self.task.target(data.obs, data.next_obs)
-        if self.learns_reward:
-            y = jnp.concatenate([y, data.reward[:, None]], -1)
-        flags = data.terminated[:, None] if self.task.learns_termination else jnp.zeros((len(y), 0), bool)
-        return Rows(self._inputs(data.obs, data.action), y, flags)
+        return Rows(self._inputs(data.obs, data.action), y, jnp.zeros((len(y), 0), bool))
+
+    def outcome_rows(self, data: Transitions) -> Rows:
+        """The regression problem that unknown rewards and terminations pose."""
+        x = jnp.concatenate([self._inputs(data.obs, data.action), self.task.features(data.next_obs)], -1)
+        y = data.reward[:, None] if self.task.reward is None else jnp.zeros((len(x), 0))
+        return Rows(x, y, data.terminated[:, None] if self.task.learns_termination else jnp.zeros((len(x), 0), bool))
 
     def returns(
         self,
         key: Key[Array, ""],
-        state: Any,
+        state: WorldState,
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
     ) -> Float[Array, "candidates"]:
@@ -128,7 +147,7 @@ class WorldModel:
         return self._imagine(key, state, obs, actions, lambda step: None)[0]
 
     def trajectories(
-        self, key: Key[Array, ""], state: Any, obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
+        self, key: Key[Array, ""], state: WorldState, obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
     ) -> Float[Array, "times particles obs"]:
         """The imagined observations of every particle under one action sequence, `obs` first."""
         later = self._imagine(key, state, obs, actions[None], lambda step: step.next_obs)[1][:, :, 0]
@@ -137,21 +156,22 @@ class WorldModel:
     def _imagine(
         self,
         key: Key[Array, ""],
-        state: Any,
+        state: WorldState,
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
         keep: Callable[[Step], Any],
     ) -> tuple[Float[Array, "candidates"], Any]:
         """Returns, and what `keep` takes of every step."""
         particles, (candidates, horizon, _) = self.imagination.count(self.model), actions.shape
-        shape = Shape(horizon, particles, 1 if self.imagination.shared_noise else candidates, self.out_size)
-        predictor = self.model.predictor(state)
+        shape = Shape(horizon, particles, 1 if self.imagination.shared_noise else candidates, self.task.target_size)
+        predictor = self.model.predictor(state.dynamics)
         if self.imagination.ignore_variance:
             predictor = _certain(predictor)
+        outcome = None if state.outcome is None else self.outcome.predictor(state.outcome)
 
         def body(carry: tuple, xs: tuple) -> tuple:
             obs, alive, total = carry
-            step = self._step(predictor, obs, *xs)
+            step = self._step(predictor, outcome, obs, *xs)
             earned = jnp.where(alive > 0, alive * step.reward, 0.0)  # what is imagined after the end may be infinite
             return (step.next_obs, alive * step.survival, total + earned), keep(step)
 
@@ -160,6 +180,7 @@ class WorldModel:
             jnp.ones((particles, candidates)),
             jnp.zeros((particles, candidates)),
         )
+        kept: Any
         end, kept = jax.lax.scan(body, start, (actions.swapaxes(0, 1), self._chance(key, shape)))
         return end[2].mean(0), kept
 
@@ -187,22 +208,33 @@ class WorldModel:
     def _step(
         self,
         predictor: Predictor,
+        outcome: Predictor | None,
         obs: Float[Array, "particles candidates obs"],
         action: Float[Array, "candidates action"],
         chance: tuple[Noise, Noise],
     ) -> Step:
         """Advance all particles; those of one candidate share its action."""
         action = jnp.broadcast_to(action, (obs.shape[0], *action.shape))
-        out, logits = self._propagation.sample(predictor, self.model.members, self._inputs(obs, action), chance[0])
-        next_obs = self.task.advance(obs, out[..., : self.task.target_size])
+        inputs = self._inputs(obs, action)
+        out, _ = self._propagation.sample(predictor, self.model.members, inputs, chance[0])
+        next_obs = self.task.advance(obs, out)
         if self._matches_state:
             next_obs = rematch(next_obs, chance[1])
-        reward = out[..., -1] if self.task.reward is None else self.task.reward(obs, action, next_obs)
-        if self.task.terminated is None:
-            survival = jax.nn.sigmoid(-logits).prod(-1)
-        else:
-            survival = 1.0 - self.task.terminated(obs, action, next_obs)
-        return Step(next_obs, reward, survival)
+        step = Step(next_obs, jnp.zeros(obs.shape[:2]), jnp.ones(obs.shape[:2]))
+        if outcome is not None:
+            x = jnp.concatenate([inputs, self.task.features(next_obs)], -1)
+            step = self._learned_outcome(outcome, x, step)
+        if self.task.reward is not None:
+            step = step._replace(reward=self.task.reward(obs, action, next_obs))
+        if self.task.terminated is not None:
+            step = step._replace(survival=1.0 - self.task.terminated(obs, action, next_obs))
+        return step
+
+    def _learned_outcome(self, outcome: Predictor, x: Float[Array, "particles candidates in"], step: Step) -> Step:
+        """The step with the mean reward and probability of going on that its networks expect."""
+        mean, _, logits = everyone(outcome, self.outcome.members, x)
+        reward = mean[..., 0].mean(0) if self.task.reward is None else step.reward
+        return step._replace(reward=reward, survival=jax.nn.sigmoid(-logits).prod(-1).mean(0))
 
 
 def _certain(predictor: Predictor) -> Predictor:

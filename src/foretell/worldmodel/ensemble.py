@@ -101,7 +101,8 @@ class Ensemble(Settings):
         """
         prediction = predict(params, x)
         error = self._error(prediction, y)
-        likelihood = jnp.einsum("br,r->", error.mean(-1), weight)
+        outputs = max(y.shape[-1], 1)
+        likelihood = jnp.einsum("br,r->", error.sum(-1) / outputs, weight)
         if flags.shape[-1]:
             cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
             likelihood += jnp.einsum("brf,r->", cross_entropy, weight)

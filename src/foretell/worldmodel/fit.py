@@ -1,7 +1,7 @@
 """Training an ensemble on all data so far, as one compiled program whose length is decided by the data."""
 
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from foretell.worldmodel.prediction import Predictor, Rows
 class Fitted(NamedTuple):
     """What training returns; the metrics are means over the call."""
 
-    state: EnsembleState
+    state: Any
+    """The model's."""
     opt_state: optax.OptState
     metrics: dict[str, Float[Array, ""]]
 
@@ -142,7 +143,7 @@ def fit(
 def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
     """One-step squared error of the members' mean predictions in the targets' own units, averaged over outputs."""
     mean = predictor(jnp.broadcast_to(rows.x, (members, *rows.x.shape))).mean
-    square = jnp.square(mean - rows.y).mean((0, 2))
+    square = jnp.square(mean - rows.y).mean(0).sum(-1) / max(rows.y.shape[-1], 1)  # there may be no outputs
     return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
 
 

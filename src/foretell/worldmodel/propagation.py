@@ -92,7 +92,7 @@ def _balanced_sampling(predictor: Predictor, members: int, inputs: Array, noise:
 def _independent_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
     normal, member = noise
     mean, logvar, logits = (
-        jnp.take_along_axis(a, member[None, ..., None], axis=0)[0] for a in _everyone(predictor, members, inputs)
+        jnp.take_along_axis(a, member[None, ..., None], axis=0)[0] for a in everyone(predictor, members, inputs)
     )
     return mean + jnp.exp(0.5 * logvar) * normal, logits
 
@@ -105,7 +105,7 @@ def _served_in_order(predictor: Predictor, members: int, inputs: Array) -> tuple
     return mean, std, logits
 
 
-def _everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
+def everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
     """Predictions `[members, particles, candidates, ...]` of every member for every particle."""
     rows = jnp.broadcast_to(inputs.reshape(-1, inputs.shape[-1]), (members, inputs[..., 0].size, inputs.shape[-1]))
     return Prediction(*(a.reshape(members, *inputs.shape[:2], -1) for a in predictor(rows)))
@@ -113,7 +113,7 @@ def _everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
 
 def _moments(predictor: Predictor, members: int, inputs: Array) -> tuple[Array, Array, Array]:
     """Mean and deviation of the ensemble taken as one Gaussian, and its mean logits."""
-    mean, logvar, logits = _everyone(predictor, members, inputs)
+    mean, logvar, logits = everyone(predictor, members, inputs)
     variance = jnp.exp(logvar).mean(0) + mean.var(0)
     return mean.mean(0), jnp.sqrt(variance), logits.mean(0)
 

@@ -1,0 +1,120 @@
+"""Observers that keep more of a run than its returns: every model, and what the planner expected."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from foretell.agents import Agent
+from foretell.agents.base import Imagines, Memory, State
+from foretell.errors import UserError, brief
+from foretell.training.directory import writing
+from foretell.training.loop import Loop
+from foretell.training.state import Stream, key_for
+
+
+class Silent:
+    """An observer that does nothing; base of those that do little."""
+
+    def started(self, loop: Loop) -> None: ...
+    def stepped(self, loop: Loop) -> None: ...
+    def learning(self, loop: Loop) -> None: ...
+    def learned(self, loop: Loop, row: dict[str, Any]) -> None: ...
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None: ...
+    def warned(self, text: str) -> None: ...
+    def stopped(self, loop: Loop) -> None: ...
+
+
+class Models(Silent):
+    """Saves the agent that acted in each trial, as `models/trial_0001.eqx` and so on."""
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        if row["kind"] == "train":
+            path = model_path(loop.directory.models, int(loop.state.counters.trials))
+            with writing(path):
+                path.parent.mkdir(exist_ok=True)
+                eqx.tree_serialise_leaves(path, loop.state.agent)
+
+
+def model_path(folder: Path, trial: int) -> Path:
+    return folder / f"trial_{trial:04d}.eqx"
+
+
+def load_model(path: Path, like: State) -> State:
+    """The agent saved at `path`, in the structure of `like`. Raises `UserError`."""
+    try:
+        return eqx.tree_deserialise_leaves(path, like)
+    except FileNotFoundError:
+        there = sorted(file.stem for file in path.parent.glob("trial_*.eqx"))
+        said = f"there are {there[0]} to {there[-1]}" if there else "none were saved (train.save_all_models)"
+        raise UserError(f"no model '{path}'; {said}") from None
+    except (OSError, ValueError, RuntimeError, EOFError) as error:
+        raise UserError(f"cannot read the model '{path}' ({brief(error)})") from error
+
+
+class Predictions(Silent):
+    """Saves the trajectories that were expected of every plan, one file of `predictions/` per episode.
+
+    A file holds `predictions` `[plans, horizon + 1, particles, obs]`, or `means` and `vars` over particles
+    `[plans, horizon + 1, obs]`. Plans of an unfinished episode are kept aside, and survive a resume.
+    """
+
+    def __init__(self, agent: Agent, which: Literal["moments", "particles"]) -> None:
+        """Raises `UserError` if the agent does not imagine."""
+        if not isinstance(agent, Imagines):
+            raise UserError("train.log_predictions needs an agent that plans with a learned model; set it to none")
+        self._which, self._stride = which, agent.planner.replan_every
+        self._imagine = jax.jit(partial(_imagine, agent))
+
+    def started(self, loop: Loop) -> None:
+        folder = self._folder(loop)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            kept = -(-int(loop.state.episode.length) // self._stride)
+            for file in folder.glob("plan_*.npy"):
+                if int(file.stem.split("_")[1]) >= kept:
+                    file.unlink()
+
+    def stepped(self, loop: Loop) -> None:
+        t = int(loop.state.episode.length) - 1
+        if loop.kind == "random" or t % self._stride:
+            return
+        counters, obs = loop.state.counters, np.float32(loop.state.episode.obs[t])
+        numbers = (np.int32(number) for number in (loop.seed, counters.episode, t))
+        expected = self._imagine(loop.state.agent, loop.state.memory, obs, *numbers)
+        path = self._folder(loop) / f"plan_{t // self._stride:05d}.npy"
+        with writing(path):
+            np.save(path, np.asarray(expected))
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        plans = sorted(self._folder(loop).glob("plan_*.npy"))
+        if not plans:
+            return
+        particles = np.stack([np.load(file) for file in plans])
+        path = self._folder(loop) / f"episode_{row['episode']:04d}.npz"
+        with writing(path):
+            if self._which == "particles":
+                np.savez(path, predictions=particles)
+            else:
+                np.savez(path, means=particles.mean(2), vars=particles.var(2))
+            for file in plans:
+                file.unlink()
+
+    def _folder(self, loop: Loop) -> Path:
+        return loop.directory.predictions
+
+
+def _imagine(
+    agent: Imagines,
+    state: State,
+    memory: Memory,
+    obs: Float[Array, "obs"],
+    seed: Int[Array, ""],
+    episode: Int[Array, ""],
+    t: Int[Array, ""],
+) -> Float[Array, "times particles obs"]:
+    return agent.imagine(state, memory, obs[None], key_for(seed, Stream.IMAGINE, episode, t))[0]

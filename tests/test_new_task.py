@@ -1,0 +1,50 @@
+"""The task that the documentation walks through is added, checked and trained as it says."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import foretell
+
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "new-task.md"
+SMALL = {
+    "model": {"hidden": [16], "weight_decay": [0.0, 0.0]},
+    "fit": {"min_steps": 20},
+    "planner": {"horizon": 5, "population": 10, "iterations": 1, "elites": 4},
+    "train": {"trials": 1},
+}
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The page's file, in the working directory."""
+    code = re.search(r"```python\n# my_pendulum.py\n(.*?)```", PAGE.read_text(), re.S)
+    (tmp_path / "my_pendulum.py").write_text(code.group(1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_page_s_task_agrees_with_its_simulator(written):
+    task = import_module("my_pendulum").Pendulum()
+    env = task.make()
+    obs, _ = env.reset(seed=3)
+    for action in np.random.default_rng(0).uniform(-2, 2, (30, 1)).astype(np.float32):
+        next_obs, reward, *_ = env.step(action)
+        assert np.isclose(task.reward(obs, action, next_obs), reward, atol=1e-4)
+        assert np.allclose(task.advance(obs, task.target(obs, next_obs)), next_obs, atol=1e-5)
+        obs = next_obs
+
+
+def test_the_page_s_command_trains_it(written):
+    run = foretell.train("pets/default", env="my_pendulum:Pendulum", out="run", overrides=[SMALL], quiet=True)
+    assert len(run.returns) == 1
+    assert foretell.load("run").act(np.array([1.0, 0.0, 0.0])).shape == (1,)
+
+
+def test_a_class_that_is_not_there_is_told_with_the_nearest(written):
+    with pytest.raises(foretell.UserError, match=r"has no Task 'Pendulun'; did you mean 'Pendulum'\?"):
+        foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)
