@@ -16,7 +16,7 @@ from foretell.replay import Transitions, add
 from foretell.tasks import make_task
 from foretell.training.config import resolve
 from foretell.training.state import Stream, init_run, key_for
-from machine import best_seconds, describe, matmul_rate, network_flop
+from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
 
 
 def measure(preset: str, rows: int, repeats: int) -> list[str]:
@@ -36,8 +36,8 @@ def measure(preset: str, rows: int, repeats: int) -> list[str]:
     program = jax.jit(learn)
     seconds = best_seconds(lambda: program(run.agent, replay, np.int32(0)), repeats=repeats) / 200
     world = agent.world
-    sizes = (task.feature_size + task.spec.action_size, *world.ensemble.hidden, 2 * world.out_size)
-    batch, members = settings.fit.batch_size, world.ensemble.members
+    sizes = network_sizes(world)
+    batch, members = settings.fit.batch_size, world.model.members
     rate = 3.0 * members * batch * network_flop(sizes) / seconds
     limit = matmul_rate(members, batch, sizes[1], sizes[2])
     return [

@@ -7,6 +7,8 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
+from foretell.worldmodel import WorldModel
+
 
 def best_seconds(call: Callable[[], object], *, repeats: int, inner: int = 1) -> float:
     """Shortest of `repeats` timings of `inner` calls, per call; the first call, which compiles, is not timed."""
@@ -33,6 +35,13 @@ def matmul_rate(members: int, rows: int, width_in: int, width_out: int) -> float
 def network_flop(sizes: tuple[int, ...]) -> float:
     """Floating-point operations of one forward pass of one row: two per weight."""
     return 2.0 * sum(a * b for a, b in pairwise(sizes))
+
+
+def network_sizes(world: WorldModel) -> tuple[int, ...]:
+    """Widths of the dynamics networks, input and output included."""
+    task, model = world.task, world.model
+    heads = 1 + model.probabilistic
+    return (task.feature_size + task.spec.action_size, *model.hidden, heads * task.target_size)
 
 
 def describe() -> str:

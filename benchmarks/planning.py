@@ -17,7 +17,7 @@ from rich.table import Table
 from foretell.tasks import make_task
 from foretell.training.config import resolve
 from foretell.training.state import Stream, init_run, key_for
-from machine import best_seconds, describe, matmul_rate, network_flop
+from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
 
 
 def measure(preset: str, repeats: int) -> list[str]:
@@ -25,7 +25,7 @@ def measure(preset: str, repeats: int) -> list[str]:
     task = make_task(settings.task)
     agent = settings.build(task)
     run = init_run(agent, task.spec, 1000, 0)
-    world, planner, particles = agent.world, agent.planner, settings.imagination.particles
+    world, planner, particles = agent.world, agent.planner, settings.imagination.count(settings.model)
 
     def act(state, memory, obs, call):
         return agent.act(state, memory, obs, key_for(0, Stream.ACT, call), explore=True)
@@ -37,11 +37,11 @@ def measure(preset: str, repeats: int) -> list[str]:
     program = jax.jit(act).lower(*arguments).compile()
     seconds = best_seconds(lambda: program(*arguments), repeats=repeats, inner=1 if cold.plan > 0.1 else 100)
 
-    sizes = (task.feature_size + task.spec.action_size, *world.ensemble.hidden, 2 * world.out_size)
+    sizes = network_sizes(world)
     evaluations = planner.population * planner.iterations * planner.horizon * particles
     rate = evaluations * network_flop(sizes) / seconds
-    rows = planner.population * particles // world.ensemble.members
-    limit = matmul_rate(world.ensemble.members, rows, sizes[1], sizes[2])
+    rows = planner.population * particles // world.model.members
+    limit = matmul_rate(world.model.members, rows, sizes[1], sizes[2])
     return [
         preset,
         f"{1e3 * seconds:,.2f}",

@@ -56,10 +56,13 @@ def draw(trials: np.ndarray, path: Path, *, title: str, goal: float) -> None:
     axes = figure.subplots()
     number = np.arange(1, trials.shape[1] + 1)
     axes.plot(number, trials.T, color="#1f6fb4", alpha=0.3, lw=1)
-    axes.plot(number, np.median(trials, 0), color="#1f6fb4", lw=2.5, marker="o", ms=4, label="median")
+    axes.plot(
+        number, np.median(trials, 0), color="#1f6fb4", lw=2.5, marker="o", ms=60 / max(len(number), 15), label="median"
+    )
     axes.plot([], [], color="#1f6fb4", alpha=0.3, label="each seed")
     axes.axhline(goal, color="#5f6b76", ls="--", lw=1, label=f"{goal:g}")
-    axes.set(title=title, xlabel="trial", ylabel="return of the trial", xticks=number)
+    axes.set(title=title, xlabel="trial", ylabel="return of the trial")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
@@ -72,6 +75,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to N-1")
     parser.add_argument("--goal", type=float, default=165.0)
     parser.add_argument("--last", type=int, default=5, help="trials at the end that are averaged")
+    parser.add_argument("--by", type=int, nargs="+", default=[], help="also tell the best return by these trials")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="path of the .csv and .png, no ending")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", nargs="+", action="extend", default=[])
@@ -88,6 +92,11 @@ def main() -> None:
     trials = np.array([[row["return"] for row in rows if row["kind"] == "train"] for rows, _ in done])
     draw(trials, args.out.with_suffix(".png"), title=f"{args.preset}, {args.seeds} seeds", goal=args.goal)
     Console(width=120).print(summarise(trials, [seconds for _, seconds in done], args.goal, args.last))
+    for trial in args.by:
+        best = trials[:, :trial].max(1)
+        print(
+            f"best return by trial {trial}: mean {best.mean():.1f}, of each seed {', '.join(f'{b:.1f}' for b in best)}"
+        )
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def test_a_mask_resets_its_rows_alone(agent):
     before = agent._policy._memory
     agent.reset([True, False])
     after, fresh = agent._policy._memory, agent._policy._start(2)
-    assert bool(before.planned.all()) and after.planned.tolist() == [False, True]
-    assert np.array_equal(after.mean[0], fresh.mean[0]) and np.array_equal(after.mean[1], before.mean[1])
+    assert bool(before.memory.planned.all()) and after.memory.planned.tolist() == [False, True]
+    assert np.array_equal(after.actions[0], fresh.actions[0]) and np.array_equal(after.actions[1], before.actions[1])
 
 
 def test_observations_of_any_numeric_kind_are_taken(agent):
@@ -149,7 +149,7 @@ def test_the_default_directory_is_named_after_preset_and_seed(tmp_path, monkeypa
 def test_a_preset_for_one_task_can_be_used_for_another():
     settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
     agent = settings.build(make_task(settings.task))
-    assert agent.bounds[0].shape == (1,) and agent.world.learns_reward
+    assert agent.bounds[0].shape == (1,) and agent.world.learns_outcome
 
 
 def test_the_interface_is_what_all_says():

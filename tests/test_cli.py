@@ -10,7 +10,7 @@ import pytest
 
 from foretell.cli import main
 from foretell.report import video
-from foretell.training.config import preset_names
+from foretell.training.config import part_names, preset_names
 from tiny import LINE, TINY_SET, snapshot
 
 
@@ -21,22 +21,27 @@ def foretell(*argv, **env) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **env})
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["resume", "-h"], ["eval", "-h"], ["presets", "-h"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["train", "--help"], ["resume", "-h"], ["eval", "-h"], ["export-mat", "-h"], ["presets", "-h"]]
+)
 def test_help_names_what_there_is(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         main(argv)
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and not err and out.startswith("usage: foretell")
     if argv == ["--help"]:
-        assert all(command in out for command in ("train", "resume", "eval", "presets"))
+        assert all(command in out for command in ("train", "resume", "eval", "export-mat", "presets"))
 
 
-def test_presets_lists_every_preset_with_its_description(capsys):
+def test_presets_lists_every_preset_and_part_with_its_description(capsys):
     assert main(["presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == preset_names()
+    middle = lines.index("")
+    assert [line.split()[0] for line in lines[:middle]] == preset_names()
+    assert "preset with +" in lines[middle + 1]
+    assert [line.split()[0] for line in lines[middle + 2 :]] == part_names()
     assert {"pets/cartpole", "pets/cartpole-paper", "pets/default"} <= set(preset_names())
-    assert all(len(line.split()) > 5 for line in lines)
+    assert all(len(line.split()) > 3 for line in lines if line)
 
 
 def test_presets_and_help_do_not_wait_for_jax():

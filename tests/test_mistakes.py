@@ -14,10 +14,10 @@ ENV = "environments:tiny/"
 
 
 COMMANDS = [
-    ([], "name a command; choose one of: eval, presets, resume, train"),
-    (["--quiet", "train"], "no command '--quiet'; choose one of: eval, presets, resume, train"),
+    ([], "name a command; choose one of: eval, export-mat, presets, resume, train"),
+    (["--quiet", "train"], "no command '--quiet'; choose one of: eval, export-mat, presets, resume, train"),
     (["trian"], "no command 'trian'; did you mean 'train'?"),
-    (["dance"], "no command 'dance'; choose one of: eval, presets, resume, train"),
+    (["dance"], "no command 'dance'; choose one of: eval, export-mat, presets, resume, train"),
     (["train"], f"name the preset to train; choose one of: {', '.join(preset_names())}"),
     (["train", "pets/default", "again"], "foretell train does not take 'again'"),
     (["train", "pets/default", "--sede", "3"], "foretell train does not take '--sede'; did you mean '--seed'?"),
@@ -55,7 +55,8 @@ SETTINGS = [
     ("plannr.horizon=3", "no setting 'plannr'; did you mean 'planner'?"),
     (
         "zzz.horizon=3",
-        "no setting 'zzz'; choose one of: agent, description, fit, imagination, model, planner, task, train",
+        "no setting 'zzz'; choose one of: agent, description, fit, imagination, model, outcome, outcome_fit, planner, "
+        "task, train",
     ),
     (
         "planner.popluation=3",

@@ -27,7 +27,14 @@ class Slide(Task):
 TASK = Slide()
 MODEL = Ensemble(members=2, hidden=(8,), weight_decay=(1e-4, 1e-4))
 PLANNER = CEM(horizon=3, population=30, iterations=3, elites=5, epsilon=0.0)
-AGENT = PETS(WorldModel(TASK, MODEL, Imagination(particles=4)), Fit(learning_rate=1e-2, min_steps=300), PLANNER)
+OUTCOME = Ensemble(members=3, hidden=(8,), weight_decay=(0.0, 0.0), probabilistic=False)
+OUTCOME_FIT = Fit(learning_rate=1e-2, min_steps=400, anneal=True)
+AGENT = PETS(
+    WorldModel(TASK, MODEL, Imagination(particles=4), OUTCOME),
+    Fit(learning_rate=1e-2, min_steps=300),
+    OUTCOME_FIT,
+    PLANNER,
+)
 CAPACITY = 24
 BOUNDS = np.float32([-1.0]), np.float32([0.5])
 
@@ -77,9 +84,10 @@ def assert_close(a, b):
 
 
 def test_init_makes_an_ensemble_and_its_optimiser(fresh):
-    assert fresh.model.params.network.weights[0].shape == (2, 2 + 1, 8)
-    assert fresh.opt_state[0].count == 0
-    assert_close(fresh.opt_state[0].mu, jax.tree.map(np.zeros_like, fresh.model.params))
+    assert fresh.world.dynamics.params.network.weights[0].shape == (2, 2 + 1, 8)
+    assert fresh.dynamics_fit[0].count == 0
+    assert_close(fresh.dynamics_fit[0].mu, jax.tree.map(np.zeros_like, fresh.world.dynamics.params))
+    assert fresh.world.outcome is None and fresh.outcome_fit is None
 
 
 def test_start_is_the_planners_start_for_every_episode():
@@ -96,7 +104,7 @@ def test_actions_are_first_actions_of_plans_on_imagined_returns(learned):
 
     @quick_jit
     def alone(key, memory, obs):
-        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.model, obs, a), memory, AGENT.bounds)
+        return PLANNER.plan(key, lambda k, a: AGENT.world.returns(k, state.world, obs, a), memory, AGENT.bounds)
 
     for i, key in enumerate(jax.random.split(jax.random.key(5), 3)):
         plan = alone(key, *jax.tree.map(lambda a: a[i], (control.memory, obs)))  # noqa: B023
@@ -120,8 +128,8 @@ def test_actions_stay_in_bounds_from_anywhere(fresh):
 
 
 def test_actions_are_finite_when_the_model_is_not(fresh):
-    broken = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), fresh.model)
-    actions, _ = compiled_act(fresh._replace(model=broken), AGENT.start(3), observations(1, 2, 3), jax.random.key(0))
+    broken = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), fresh.world)
+    actions, _ = compiled_act(fresh._replace(world=broken), AGENT.start(3), observations(1, 2, 3), jax.random.key(0))
     assert np.isfinite(actions).all()
 
 
@@ -141,16 +149,16 @@ def test_it_learns_which_way_to_go(learned):
 
 def test_learn_trains_on_all_data(learned):
     state, metrics = learned
-    assert state.opt_state[0].count == metrics["gradient_steps"] == 300
+    assert state.dynamics_fit[0].count == metrics["gradient_steps"] == 300
     assert metrics["skipped_steps"] == 0
     assert metrics["train_mse"] < 1e-3
-    np.testing.assert_allclose(state.model.inputs.mean[0], experience(24, 0).obs[:, 0].mean(), rtol=1e-5)
-    assert state.model.inputs.std[1] == 1
+    np.testing.assert_allclose(state.world.dynamics.inputs.mean[0], experience(24, 0).obs[:, 0].mean(), rtol=1e-5)
+    assert state.world.dynamics.inputs.std[1] == 1
 
 
 def test_learn_continues_from_what_it_has(learned):
     state, _ = compiled_learn(learned[0], replay_of(experience(24, 0)), jnp.array(0), jax.random.key(2))
-    assert state.opt_state[0].count == 600
+    assert state.dynamics_fit[0].count == 600
 
 
 @pytest.mark.parametrize("new", [1, 3, 10])
@@ -160,9 +168,79 @@ def test_new_mse_is_the_error_on_the_newest_rows_of_the_model_before_training(le
     rows = rows._replace(next_obs=rows.next_obs + jnp.linspace(1, 2, 10)[:, None])
     _, metrics = compiled_learn(learned[0], replay_of(experience(20, 0), rows), jnp.array(new), jax.random.key(2))
     newest = jnp.arange(10) >= 10 - new
-    expected = compiled_error(learned[0].model, AGENT.world.rows(rows), jnp.float32(newest))
+    expected = compiled_error(learned[0].world.dynamics, AGENT.world.rows(rows), jnp.float32(newest))
     assert 0.5 < expected < 5
     assert float(metrics["new_mse"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+class Cliff(Slide):
+    """As `Slide`, but what a place is worth and where the line ends are for the agent to find out."""
+
+    reward = None
+    learns_termination = True
+
+
+JUDGE = PETS(WorldModel(Cliff(), MODEL, Imagination(particles=4), OUTCOME), AGENT.fit, OUTCOME_FIT, PLANNER)
+init_judge, learn_judge = quick_jit(JUDGE.init), quick_jit(JUDGE.learn)
+
+
+def falls(count, seed):
+    """Experience in which the reward is the place itself, and being above 0.2 is the end."""
+    rows = experience(count, seed)
+    place = rows.next_obs[:, 0]
+    return rows._replace(reward=place, terminated=place > 0.2)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return learn_judge(init_judge(jax.random.key(0)), replay_of(falls(24, 0)), jnp.array(24), jax.random.key(1))
+
+
+def test_what_the_task_does_not_know_is_learned_by_a_second_ensemble(judged):
+    state, metrics = judged
+    assert state.outcome_fit[0].count == metrics["outcome_gradient_steps"] == 400
+    assert state.dynamics_fit[0].count == metrics["gradient_steps"] == 300
+    assert metrics["outcome_skipped_steps"] == 0
+    assert metrics["outcome_train_mse"] < 1e-2
+    found = OUTCOME.predictor(state.world.outcome)(jnp.stack([JUDGE.world.outcome_rows(falls(24, 3)).x] * 3))
+    np.testing.assert_allclose(found.mean.mean(0)[:, 0], falls(24, 3).reward, atol=0.2)
+    assert ((found.logits.mean(0)[:, 0] > 0) == falls(24, 3).terminated).mean() > 0.8
+
+
+def test_metrics_of_the_second_ensemble_are_those_of_the_first_with_a_prefix(judged, learned):
+    names = set(learned[1])
+    assert not any(name.startswith("outcome_") for name in names)
+    assert set(judged[1]) == names | {f"outcome_{name}" for name in names - {"new_mse"}}
+
+
+def test_the_dynamics_are_learned_alike_whatever_else_is_learned(judged, learned):
+    assert_close(judged[0].world.dynamics, learned[0].world.dynamics)
+
+
+def test_learning_what_a_step_earns_continues_from_what_there_is(judged):
+    state, metrics = learn_judge(judged[0], replay_of(falls(24, 0)), jnp.array(0), jax.random.key(2))
+    assert state.outcome_fit[0].count == 800
+    assert metrics["outcome_train_mse"] < judged[1]["outcome_train_mse"]
+
+
+def test_it_goes_where_it_has_learned_to_earn(judged):
+    """Rewards grow with the place, and the end is far."""
+    act = quick_jit(partial(JUDGE.act, explore=True))
+    actions, _ = act(judged[0], JUDGE.start(2), observations(-0.9, -0.5), jax.random.key(0))
+    assert (actions > 0.2).all()
+
+
+def test_what_is_imagined_of_the_latest_plan(learned):
+    """One trajectory per particle, the observation first, and a row for each row of the batch."""
+    state, obs = learned[0], observations(0.9, -0.4)
+    _, memory = compiled_act(state, AGENT.start(2), obs, jax.random.key(0))
+    imagine, keys = quick_jit(AGENT.imagine), jax.random.split(jax.random.key(5), 2)
+    found = imagine(state, memory, obs, jax.random.key(5))
+    assert found.shape == (2, PLANNER.horizon + 1, 4, 2)
+    trajectories = quick_jit(AGENT.world.trajectories)
+    for row, key, start, actions in zip(found, keys, obs, memory.actions, strict=True):
+        np.testing.assert_array_equal(row[0], np.broadcast_to(start, (4, 2)))
+        np.testing.assert_allclose(row, trajectories(key, state.world, start, actions), rtol=1e-5, atol=1e-5)
 
 
 def settings_of(**changes):
@@ -171,7 +249,14 @@ def settings_of(**changes):
 
 
 def test_settings_build_the_agent():
-    settings = settings_of(model=MODEL, fit=AGENT.fit, imagination={"particles": 4}, planner=PLANNER)
+    settings = settings_of(
+        model=MODEL,
+        fit=AGENT.fit,
+        imagination={"particles": 4},
+        outcome=OUTCOME,
+        outcome_fit=OUTCOME_FIT,
+        planner=PLANNER,
+    )
     assert settings.build(TASK) == AGENT
     assert AGENTS["pets"] is PETSSettings
 

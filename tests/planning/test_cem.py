@@ -73,6 +73,7 @@ def test_without_smoothing_the_variance_is_the_elites_and_the_mean_is_smoothed_s
     [
         ({"population_decay": 1.25}, [40, 32, 25, 20, 16, 16]),  # never below two candidates an elite
         ({"population_decay": 3.0, "elites": 30, "kept_elites": 0}, [40] * 6),
+        ({"population_decay": 3.0, "elites": 1, "kept_elites": 1}, [40, 13, 4, 3, 3, 3]),  # elite, mean and a sample
         ({"population_decay": 1.0}, [40] * 6),
     ],
 )
@@ -82,6 +83,16 @@ def test_the_population_shrinks_from_round_to_round(change, sizes):
     assert [len(candidates) for candidates, _ in asked] == sizes
     candidates, values = asked[-1]
     np.testing.assert_array_equal(plan.actions, candidates[values.argmax()])
+
+
+@pytest.mark.parametrize("mean_candidate", [False, True])
+def test_the_least_population_has_a_new_sample_beside_the_kept_elites_and_the_mean(mean_candidate):
+    change = {"iterations": 6, "population_decay": 9.0, "elites": 1, "kept_elites": 1, "mean_candidate": mean_candidate}
+    _, asked = search(ICEM.model_copy(update=change))
+    (before, values), (last, _) = asked[-2:]
+    np.testing.assert_array_equal(last[0], before[values.argmax()])
+    others = [candidate for candidates, _ in asked[:-1] for candidate in candidates]
+    assert all((last[-1] != other).any() for other in [*others, *last[:-1]])
 
 
 def test_a_shrinking_population_refines_as_any_other():

@@ -20,13 +20,17 @@ def memory_of(mean):
     return MPPIMemory(jnp.broadcast_to(jnp.float32(mean), (3, 2)))
 
 
+def gap_of(values):
+    return np.max(values) - np.median(values)
+
+
 def weights_by_hand(values, temperature):
     values = np.float64(values)
     weights = np.zeros(len(values))
     good = np.isfinite(values)
     if good.any():
-        gaps, deviation = values[good] - values[good].max(), values[good].std()
-        weights[good] = np.exp(gaps / (temperature * deviation)) if deviation > 0 else 1.0
+        gaps, gap = values[good] - values[good].max(), values[good].max() - np.median(values[good])
+        weights[good] = np.exp(gaps / (temperature * gap)) if gap > 0 else gaps == 0
         weights /= weights.sum()
     return weights
 
@@ -34,11 +38,11 @@ def weights_by_hand(values, temperature):
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     st.lists(number | st.sampled_from([np.nan, np.inf, -np.inf]), min_size=8, max_size=8).filter(
-        lambda values: not 0 < np.std([v for v in values if np.isfinite(v)] or [0]) < 0.1  # beyond single precision
+        lambda values: not 0 < gap_of([v for v in values if np.isfinite(v)] or [0]) < 0.1  # beyond single precision
     ),
     st.sampled_from([0.05, 0.3, 1.0, 10.0]),
 )
-def test_a_candidate_weighs_by_its_gap_to_the_best_in_deviations(values, temperature):
+def test_a_candidate_weighs_by_its_gap_to_the_best_in_that_of_the_median(values, temperature):
     found = compiled_weights(jnp.float32(values), temperature)
     np.testing.assert_allclose(found, weights_by_hand(values, temperature), rtol=0.02, atol=1e-4)
 
@@ -48,6 +52,22 @@ def test_weights_are_equal_among_finite_candidates_of_equal_value(values):
     finite = np.isfinite(values)
     expected = finite / max(finite.sum(), 1)
     np.testing.assert_allclose(compiled_weights(jnp.float32(values), 0.1), expected, rtol=1e-6)
+
+
+def test_most_candidates_may_be_the_best():
+    np.testing.assert_array_equal(
+        compiled_weights(jnp.float32([3.0, 3.0, 3.0, 2.9]), 10.0), np.float32([1, 1, 1, 0]) / 3
+    )
+
+
+@pytest.mark.parametrize("bad", [-1e4, -1e20, -1e38])
+def test_one_very_bad_candidate_does_not_make_the_others_alike(bad):
+    """As where an imagined trajectory diverges."""
+    values = np.float32([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    found = np.asarray(compiled_weights(jnp.float32([*values, bad]), 0.3))
+    assert found[-1] == 0
+    expected = np.exp((values - 7.0) / (0.3 * 3.5))  # the median is now 3.5
+    np.testing.assert_allclose(found[:-1], expected / expected.sum(), rtol=1e-4)
 
 
 def test_returns_may_be_shifted_and_scaled():

@@ -1,7 +1,8 @@
-"""A task seen through an ensemble: the regression it poses, and imagined returns against a plain loop."""
+"""A task seen through ensembles: the regressions it poses, and imagined returns against a plain loop."""
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 from foretell.nn import MLP, Normalizer
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from foretell.worldmodel import Ensemble, EnsembleState, Imagination, WorldModel
+from foretell.worldmodel import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
 from foretell.worldmodel.ensemble import EnsembleParams
 from foretell.worldmodel.propagation import PROPAGATIONS, Shape
 
-PARTICLES, CANDIDATES, HORIZON, MEMBERS = 4, 3, 5, 2
+PARTICLES, CANDIDATES, HORIZON, MEMBERS, JUDGES = 4, 3, 5, 2, 3
 OBS = jnp.array([0.4, -0.8])
 
 
@@ -49,28 +50,43 @@ def toy(*, reward=None, terminated=None, learns_termination=False):
 
 KINDS = {
     "known reward": toy(reward=known_reward),
-    "learned reward": toy(),
-    "learned end": toy(learns_termination=True),
     "known end": toy(reward=known_reward, terminated=known_end),
+    "learned reward": toy(),
+    "learned reward, known end": toy(terminated=known_end),
+    "learned end": toy(reward=known_reward, learns_termination=True),
+    "learned reward and end": toy(learns_termination=True),
 }
+LEARNED = [kind for kind in KINDS if "learned" in kind]
 
 
-def world_of(task, **imagination):
-    ensemble = Ensemble(members=MEMBERS, hidden=(6,), weight_decay=(0.0, 0.0), logvar_init=(-4.0, 0.0))
-    return WorldModel(task, ensemble, Imagination(**{"particles": PARTICLES, **imagination}))
+def world_of(task, judges_are_probabilistic=False, **imagination):
+    ensemble = Ensemble(members=MEMBERS, hidden=(6,), weight_decay=(0.0, 0.0))
+    outcome = Ensemble(
+        members=JUDGES, hidden=(5,), weight_decay=(0.0, 0.0), probabilistic=judges_are_probabilistic, activation="tanh"
+    )
+    return WorldModel(task, ensemble, Imagination(**{"particles": PARTICLES, **imagination}), outcome)
+
+
+def trained_ensemble(ensemble, seed, sizes, n):
+    """As after training: no bias is zero, inputs are standardised and targets scaled."""
+    rng = np.random.default_rng(seed)
+    shapes = list(itertools.pairwise(sizes))
+    weights = tuple(jnp.float32(rng.normal(0, 0.4, (ensemble.members, *shape))) for shape in shapes)
+    biases = tuple(jnp.float32(rng.normal(0, 0.4, (ensemble.members, 1, out))) for _, out in shapes)
+    bounds = jnp.float32(np.arange(n) / 4), jnp.float32(np.arange(n) - 4)
+    inputs = Normalizer(jnp.float32(rng.normal(0, 0.3, sizes[0])), jnp.float32(rng.uniform(0.5, 2.0, sizes[0])))
+    targets = Normalizer(jnp.zeros(n), jnp.float32(0.7 + np.arange(n)))
+    params = EnsembleParams(MLP(weights, biases, ensemble.activation), *bounds, ensemble.probabilistic)
+    return EnsembleState(params, inputs, targets)
 
 
 def trained(world):
-    """As after training: no bias is zero, inputs are standardised and targets scaled."""
-    rng, n = np.random.default_rng(1), world.out_size
-    sizes = (4, 6, 2 * n + world.task.learns_termination)
-    shapes = list(itertools.pairwise(sizes))
-    weights = tuple(jnp.float32(rng.normal(0, 0.4, (MEMBERS, *shape))) for shape in shapes)
-    biases = tuple(jnp.float32(rng.normal(0, 0.4, (MEMBERS, 1, out))) for _, out in shapes)
-    bounds = jnp.float32(np.arange(n) / 4), jnp.float32(np.arange(n) - 4)
-    inputs = Normalizer(jnp.array([0.1, -0.5, 0.3, 0.2]), jnp.array([0.5, 2.0, 0.7, 1.5]))
-    targets = Normalizer(jnp.zeros(n), jnp.float32(0.7 + np.arange(n)))
-    return EnsembleState(EnsembleParams(MLP(weights, biases, "silu"), *bounds, True), inputs, targets)
+    dynamics = trained_ensemble(world.model, 1, (4, 6, 4), 2)
+    if not world.learns_outcome:
+        return WorldState(dynamics, None)
+    n, flags = int(world.task.reward is None), int(world.task.learns_termination)
+    outputs = (1 + world.outcome.probabilistic) * n + flags
+    return WorldState(dynamics, trained_ensemble(world.outcome, 2, (7, 5, outputs), n))
 
 
 def returns(world, key, state, actions):
@@ -87,13 +103,28 @@ def softplus(x):
 
 def predict_by_hand(state, member, row):
     """Mean and deviation of the raw targets, and logits, of one member for one row of raw inputs."""
-    (w0, w1), (b0, b1) = state.params.network.weights, state.params.network.biases
+    params, n = state.params, len(state.targets.std)
+    (w0, w1), (b0, b1) = params.network.weights, params.network.biases
     h = (row - state.inputs.mean) / state.inputs.std
     h = h @ w0[member] + b0[member, 0]
-    h = h / (1 + np.exp(-h)) @ w1[member] + b1[member, 0]
-    low, high, scale, n = state.params.min_logvar, state.params.max_logvar, state.targets.std, len(state.targets.std)
-    logvar = low + softplus(high - softplus(high - h[n : 2 * n]) - low)
-    return h[:n] * scale, np.sqrt(np.exp(logvar)) * scale, h[2 * n :]
+    h = h / (1 + np.exp(-h)) if params.network.activation == "silu" else np.tanh(h)
+    h = h @ w1[member] + b1[member, 0]
+    if not params.probabilistic:
+        return h[:n] * state.targets.std, np.zeros(n), h[n:]
+    logvar = params.min_logvar + softplus(
+        params.max_logvar - softplus(params.max_logvar - h[n : 2 * n]) - params.min_logvar
+    )
+    return h[:n] * state.targets.std, np.sqrt(np.exp(logvar)) * state.targets.std, h[2 * n :]
+
+
+def judged_by_hand(outcome, row):
+    """Of one step, the mean over members of the reward (None if there is none) and of the probability to go on."""
+    rewards, survivals = [], []
+    for member in range(JUDGES):
+        mean, _, logits = predict_by_hand(outcome, member, row)
+        rewards += list(mean)
+        survivals.append(1 - 1 / (1 + np.exp(-logits[0])) if len(logits) else 1.0)
+    return sum(rewards) / JUDGES if rewards else None, sum(survivals) / JUDGES
 
 
 def returns_by_hand(world, state, noise, actions):
@@ -106,16 +137,18 @@ def returns_by_hand(world, state, noise, actions):
             for t in range(HORIZON):
                 action, (a, b) = actions[c, t], obs
                 row = np.array([np.sin(a), b, a * b, *action])
-                mean, deviation, logits = predict_by_hand(state, p // (PARTICLES // MEMBERS), row)
+                mean, deviation, _ = predict_by_hand(state.dynamics, p // (PARTICLES // MEMBERS), row)
                 out = mean + deviation * noise[t, p, c]
-                next_obs = np.array([out[0], b + out[1]])
-                reward = out[2] if task.reward is None else 10.0 * a + action[0] + 0.1 * next_obs[1]
+                x, y = out[0], b + out[1]
+                reward, survival = None, 1.0
+                if state.outcome is not None:
+                    reward, survival = judged_by_hand(state.outcome, np.array([*row, np.sin(x), y, x * y]))
+                if reward is None:
+                    reward = 10.0 * a + action[0] + 0.1 * y
+                if task.terminated is not None:
+                    survival = 0.0 if x > 0.1 or b > 3.0 or action[0] > 1.9 else 1.0
                 totals[c, p] += alive * reward
-                if task.terminated is not None and (next_obs[0] > 0.1 or b > 3.0 or action[0] > 1.9):
-                    alive = 0.0
-                for logit in logits:
-                    alive *= 1 - 1 / (1 + np.exp(-logit))
-                obs = next_obs
+                obs, alive = np.array([x, y]), alive * survival
     return totals.mean(1)
 
 
@@ -128,8 +161,8 @@ def actions_of(seed=0):
 def test_returns_equal_a_plain_loop(kind, shared_noise):
     world = world_of(KINDS[kind], shared_noise=shared_noise)
     state, key, actions = trained(world), jax.random.key(4), actions_of()
-    noise = jax.random.normal(key, (HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, world.out_size))
-    noise = jnp.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, world.out_size))
+    noise = jax.random.normal(key, (HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2))
+    noise = jnp.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, 2))
     found = compiled_returns(world, key, state, actions)
     np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions), rtol=1e-4, atol=1e-4)
 
@@ -166,44 +199,91 @@ def test_what_diverges_after_a_certain_end_does_not_count():
     np.testing.assert_allclose(compiled_returns(world, jax.random.key(0), trained(world), actions), 1.0)
 
 
+@pytest.mark.parametrize("probabilistic", [False, True])
+@pytest.mark.parametrize("kind", LEARNED)
+def test_returns_take_the_mean_over_those_who_judge_and_never_their_variance(kind, probabilistic):
+    world = world_of(KINDS[kind], judges_are_probabilistic=probabilistic)
+    state, key = trained(world), jax.random.key(4)
+    noise = jax.random.normal(key, (HORIZON, PARTICLES, CANDIDATES, 2))
+    found = compiled_returns(world, key, state, actions_of())
+    np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions_of()), rtol=1e-4, atol=1e-5)
+
+
+def with_logit(state, logit):
+    """As if all judges gave an end that logit, whatever they see."""
+    last = lambda outcome: (outcome.params.network.weights[-1], outcome.params.network.biases[-1])  # noqa: E731
+    weight, bias = last(state.outcome)
+    changed = eqx.tree_at(last, state.outcome, (weight.at[..., -1].set(0.0), bias.at[..., -1].set(logit)))
+    return state._replace(outcome=changed)
+
+
+@pytest.mark.parametrize("kind", ["learned end", "learned reward and end"])
+def test_nothing_is_earned_after_an_imagined_end(kind):
+    world, key, actions = world_of(KINDS[kind]), jax.random.key(0), actions_of()
+    state = trained(world)
+    changed = actions.at[:, 1:].add(1.0)
+    for logit, same in ((1e4, True), (-1e4, False)):
+        values = [compiled_returns(world, key, with_logit(state, logit), a) for a in (actions, changed)]
+        assert np.equal(*values).all() == same
+
+
 @pytest.mark.parametrize(
-    ("kind", "out_size", "network_out"),
-    [("known reward", 2, 4), ("learned reward", 3, 6), ("learned end", 3, 7), ("known end", 2, 4)],
+    ("kind", "outputs"),
+    [("known reward", None), ("known end", None), ("learned reward", (1, 1)), ("learned reward, known end", (1, 1))]
+    + [("learned end", (0, 1)), ("learned reward and end", (1, 2))],
 )
-def test_the_network_has_an_output_for_all_that_is_learned(kind, out_size, network_out):
+def test_there_is_a_second_ensemble_for_what_the_task_does_not_know(kind, outputs):
+    """It sees both sides of a step; its outputs are the reward and a logit."""
     world = world_of(KINDS[kind])
     state = jax.eval_shape(world.init, jax.random.key(0))
-    assert world.out_size == out_size == state.targets.std.size
-    assert [w.shape for w in state.params.network.weights] == [(MEMBERS, 3 + 1, 6), (MEMBERS, 6, network_out)]
+    assert [w.shape for w in state.dynamics.params.network.weights] == [(MEMBERS, 3 + 1, 6), (MEMBERS, 6, 2 * 2)]
+    assert state.dynamics.targets.std.size == 2
+    assert world.learns_outcome == (state.outcome is not None) == (outputs is not None)
+    if outputs is not None:
+        real, columns = outputs
+        assert [w.shape for w in state.outcome.params.network.weights] == [(JUDGES, 7, 5), (JUDGES, 5, columns)]
+        assert state.outcome.targets.std.size == real
+
+
+def test_the_dynamics_start_alike_whatever_else_is_learned():
+    first, second = (
+        world_of(KINDS[kind]).init(jax.random.key(0)).dynamics.params for kind in ("known reward", "learned reward")
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_hold_inputs_targets_and_flags(kind):
+def test_rows_hold_what_dynamics_and_outcome_are_learned_from(kind):
     rng = np.random.default_rng(0)
     obs, next_obs, action = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.normal(size=(6, 1))
     reward, terminated = rng.normal(size=6), rng.random(6) < 0.5
     data = Transitions(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(terminated))
-    found = world_of(KINDS[kind]).rows(data)
-    a, b = obs.T
-    np.testing.assert_allclose(found.x, np.stack([np.sin(a), b, a * b, action[:, 0]], -1), rtol=1e-5)
-    y = [next_obs[:, 0], next_obs[:, 1] - b] + ([] if "known" in kind else [reward])
-    np.testing.assert_allclose(found.y, np.stack(y, -1), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(found.flags, terminated[:, None] if kind == "learned end" else np.zeros((6, 0)))
+    world = world_of(KINDS[kind])
+    rows, judged = world.rows(data), world.outcome_rows(data)
+    (a, b), (c, d) = obs.T, next_obs.T
+    before = np.stack([np.sin(a), b, a * b, action[:, 0]], -1)
+    np.testing.assert_allclose(rows.x, before, rtol=1e-5)
+    np.testing.assert_allclose(rows.y, np.stack([c, d - b], -1), rtol=1e-5, atol=1e-6)
+    assert rows.flags.shape == (6, 0)
+    np.testing.assert_allclose(judged.x, np.concatenate([before, np.stack([np.sin(c), d, c * d], -1)], -1), rtol=1e-5)
+    np.testing.assert_allclose(judged.y, reward[:, None] if "learned reward" in kind else np.zeros((6, 0)), rtol=1e-6)
+    learns_end = kind in ("learned end", "learned reward and end")
+    np.testing.assert_array_equal(judged.flags, terminated[:, None] if learns_end else np.zeros((6, 0)))
 
 
 def rolled_by_hand(world, state, actions, key, *, name, certain=False, again=None):
     """All particles step by step in NumPy, but for the outputs; `again` redraws the states of each candidate."""
     draws = 1 if world.imagination.shared_noise else CANDIDATES
-    chance = PROPAGATIONS[name].draw(key, Shape(HORIZON, PARTICLES, draws, world.out_size), MEMBERS)
-    predictor = world.model.predictor(state)
-    known = lambda x: predictor(x)._replace(logvar=jnp.full((*x.shape[:2], world.out_size), -jnp.inf))  # noqa: E731
+    chance = PROPAGATIONS[name].draw(key, Shape(HORIZON, PARTICLES, draws, 2), MEMBERS)
+    predictor = world.model.predictor(state.dynamics)
+    known = lambda x: predictor(x)._replace(logvar=jnp.full((*x.shape[:2], 2), -jnp.inf))  # noqa: E731
     obs, total = np.broadcast_to(OBS, (PARTICLES, CANDIDATES, 2)), np.zeros((PARTICLES, CANDIDATES))
     for t in range(HORIZON):
         a, b = np.moveaxis(obs, -1, 0)
         action = np.broadcast_to(actions[:, t, 0], a.shape)
         inputs = jnp.float32(np.stack([np.sin(a), b, a * b, action], -1))
         noise = jax.tree.map(lambda n: n[t], chance)  # noqa: B023
-        out = np.asarray(PROPAGATIONS[name].sample(known if certain else predictor, MEMBERS, inputs, noise)[0])
+        out = np.asarray(PROPAGATIONS[name].sample(known if certain else predictor, MEMBERS, inputs, noise))
         next_obs = np.stack([out[..., 0], b + out[..., 1]], -1)
         if again is not None:
             next_obs = next_obs.mean(0) + np.sqrt(next_obs.var(0)) * again[t]

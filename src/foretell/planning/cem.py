@@ -39,7 +39,8 @@ class CEM(Refiner):
     epsilon: NonNegativeFloat = 0.001
     """Stop refining once the largest variance is at most this, in squared action units; 0 never stops early."""
     population_decay: Annotated[float, Field(ge=1)] = 1.0
-    """Divide the population by this after every iteration, down to two candidates an elite (iCEM); 1 never does."""
+    """Divide the population by this after every iteration, down to two candidates an elite (iCEM), of which at least one is
+    a new sample; 1 never does."""
     kept_elites: NonNegativeInt = 0
     """Best candidates that compete again, in the next iteration and, shifted in time, in the next plan (iCEM)."""
     execute: Literal["mean", "best"] = "mean"
@@ -90,8 +91,8 @@ class CEM(Refiner):
 
     def _loop(self, refine: Callable, search: "_Search") -> "_Search":
         if self.population_decay > 1:
+            least = min(max(2 * self.elites, self.kept_elites + self.mean_candidate + 1), self.population)
             for i in range(self.iterations):
-                least = min(2 * self.elites, self.population)
                 search = refine(i, search, max(int(self.population / self.population_decay**i), least))
             return search
         if not self.epsilon:

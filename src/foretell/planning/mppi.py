@@ -24,8 +24,8 @@ class MPPI(Refiner):
 
     kind: Literal["mppi"] = "mppi"
     temperature: PositiveFloat = 0.1
-    """How much a worse sample still counts, as a share of the returns' deviation among the candidates: a candidate is
-    weighted by `exp((return - best) / (temperature * deviation))`. Towards 0 only the best counts."""
+    """How much a worse sample still counts, as a share of the gap between the best and the median candidate: a
+    candidate is weighted by `exp((return - best) / (temperature * gap))`. Towards 0 only the best counts."""
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":
@@ -59,10 +59,10 @@ class MPPI(Refiner):
 
 
 def path_weights(values: Float[Array, "candidates"], temperature: float) -> Float[Array, "candidates"]:
-    """Weights that sum to 1, or all 0 when no value is finite."""
+    """Weights that sum to 1, or all 0 when no value is finite. A few very bad candidates do not change the others'."""
     finite = jnp.isfinite(values)
-    deviation = jnp.std(values, where=finite)
-    gaps = jnp.where(finite, values - jnp.max(values, where=finite, initial=-jnp.inf), -jnp.inf)
-    scale = jnp.where(deviation > 0, temperature * deviation, 1.0)
-    weights = jnp.where(finite, jnp.exp(gaps / scale), 0.0)
+    best = jnp.max(values, where=finite, initial=-jnp.inf)
+    gap = best - jnp.nanmedian(jnp.where(finite, values, jnp.nan))
+    scale = jnp.maximum(temperature * gap, jnp.finfo(values.dtype).tiny)  # of a gap of 0 only the best count
+    weights = jnp.where(finite, jnp.exp((values - best) / scale), 0.0)
     return weights / jnp.maximum(weights.sum(), 1.0)

@@ -216,8 +216,7 @@ class WorldModel:
         """Advance all particles; those of one candidate share its action."""
         action = jnp.broadcast_to(action, (obs.shape[0], *action.shape))
         inputs = self._inputs(obs, action)
-        out, _ = self._propagation.sample(predictor, self.model.members, inputs, chance[0])
-        next_obs = self.task.advance(obs, out)
+        next_obs = self.task.advance(obs, self._propagation.sample(predictor, self.model.members, inputs, chance[0]))
         if self._matches_state:
             next_obs = rematch(next_obs, chance[1])
         step = Step(next_obs, jnp.zeros(obs.shape[:2]), jnp.ones(obs.shape[:2]))

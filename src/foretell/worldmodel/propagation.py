@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from foretell.worldmodel.noise import hashed_normal
 from foretell.worldmodel.prediction import Prediction, Predictor
 
 PropagationName = Literal["E", "DS", "TS1", "TS1-independent", "TSinf", "MM"]
 Noise = Any
 """The chance of one step, or with a leading axis that of every step of a rollout: a pytree."""
-Sample = tuple[Float[Array, "particles candidates out"], Float[Array, "particles candidates flags"]]
-"""Outputs, and the logits of yes/no outputs."""
+Outputs = Float[Array, "particles candidates out"]
 
 
 class Shape(NamedTuple):
@@ -43,13 +43,13 @@ class Propagation(NamedTuple):
 
     draw: Callable[[Key[Array, ""], Shape, int], Noise]
     """(key, shape, members) -> the chance of a rollout."""
-    sample: Callable[[Predictor, int, Float[Array, "particles candidates in"], Noise], Sample]
-    """(predictor, members, inputs, chance of this step) -> outputs and logits of every particle."""
+    sample: Callable[[Predictor, int, Float[Array, "particles candidates in"], Noise], Outputs]
+    """(predictor, members, inputs, chance of this step) -> outputs of every particle."""
 
 
 def normals(key: Key[Array, ""], shape: Shape, members: int = 1) -> Float[Array, "steps particles draws out"]:
     """A standard normal for every output of every particle at every step."""
-    return jax.random.normal(key, shape)
+    return jax.random.normal(key, shape) if shape.draws == 1 else hashed_normal(key, shape)
 
 
 def rematch(
@@ -59,50 +59,46 @@ def rematch(
     return values.mean(0) + values.std(0) * noise
 
 
-def _expectation(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+def _expectation(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
     del noise
-    mean, _, logits = _moments(predictor, members, inputs)
-    return mean, logits
+    return _moments(predictor, members, inputs)[0]
 
 
-def _distribution_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
-    mean, std, logits = _moments(predictor, members, inputs)
-    return mean + std * noise, logits
+def _distribution_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
+    mean, std = _moments(predictor, members, inputs)
+    return mean + std * noise
 
 
-def _moment_matching(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+def _moment_matching(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
     first, again = noise
-    out, logits = _distribution_sampling(predictor, members, inputs, first)
-    return rematch(out, again), logits
+    return rematch(_distribution_sampling(predictor, members, inputs, first), again)
 
 
-def _trajectory_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
-    mean, std, logits = _served_in_order(predictor, members, inputs)
-    return mean + std * noise, logits
+def _trajectory_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
+    mean, std = _served_in_order(predictor, members, inputs)
+    return mean + std * noise
 
 
-def _balanced_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+def _balanced_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
     normal, order = noise
     pick = lambda a, places: jnp.take_along_axis(a, places[..., None], axis=0)  # noqa: E731
     served = _served_in_order(predictor, members, pick(inputs, order))
-    mean, std, logits = (pick(a, jnp.argsort(order, axis=0)) for a in served)
-    return mean + std * normal, logits
+    mean, std = (pick(a, jnp.argsort(order, axis=0)) for a in served)
+    return mean + std * normal
 
 
-def _independent_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Sample:
+def _independent_sampling(predictor: Predictor, members: int, inputs: Array, noise: Noise) -> Outputs:
     normal, member = noise
-    mean, logvar, logits = (
-        jnp.take_along_axis(a, member[None, ..., None], axis=0)[0] for a in everyone(predictor, members, inputs)
-    )
-    return mean + jnp.exp(0.5 * logvar) * normal, logits
+    answers = everyone(predictor, members, inputs)
+    pick = lambda a: jnp.take_along_axis(a, member[None, ..., None], axis=0)[0]  # noqa: E731
+    return pick(answers.mean) + jnp.exp(0.5 * pick(answers.logvar)) * normal
 
 
-def _served_in_order(predictor: Predictor, members: int, inputs: Array) -> tuple[Array, Array, Array]:
-    """Mean, deviation and logits of the member that serves each particle: the first few by the first, and so on."""
-    particles, candidates, _ = inputs.shape
-    mean, logvar, logits = predictor(inputs.reshape(members, -1, inputs.shape[-1]))
-    mean, std, logits = (a.reshape(particles, candidates, -1) for a in (mean, jnp.exp(0.5 * logvar), logits))
-    return mean, std, logits
+def _served_in_order(predictor: Predictor, members: int, inputs: Array) -> tuple[Outputs, Outputs]:
+    """Mean and deviation of the member that serves each particle: the first few by the first, and so on."""
+    prediction = predictor(inputs.reshape(members, -1, inputs.shape[-1]))
+    shape = (*inputs.shape[:2], -1)
+    return prediction.mean.reshape(shape), jnp.exp(0.5 * prediction.logvar).reshape(shape)
 
 
 def everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
@@ -111,11 +107,11 @@ def everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
     return Prediction(*(a.reshape(members, *inputs.shape[:2], -1) for a in predictor(rows)))
 
 
-def _moments(predictor: Predictor, members: int, inputs: Array) -> tuple[Array, Array, Array]:
-    """Mean and deviation of the ensemble taken as one Gaussian, and its mean logits."""
-    mean, logvar, logits = everyone(predictor, members, inputs)
+def _moments(predictor: Predictor, members: int, inputs: Array) -> tuple[Outputs, Outputs]:
+    """Mean and deviation of the ensemble taken as one Gaussian."""
+    mean, logvar, _ = everyone(predictor, members, inputs)
     variance = jnp.exp(logvar).mean(0) + mean.var(0)
-    return mean.mean(0), jnp.sqrt(variance), logits.mean(0)
+    return mean.mean(0), jnp.sqrt(variance)
 
 
 def _twice(key: Key[Array, ""], shape: Shape, members: int) -> Noise:
