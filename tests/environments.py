@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
+from foretell.tasks import Task
+
 STEPS = 5
 
 
@@ -158,6 +160,13 @@ class Unmakeable(Line):
 for _class in (Line, *Line.__subclasses__()):
     gymnasium.register(f"tiny/{_class.__name__}-v0", entry_point=_class, max_episode_steps=STEPS)
 gymnasium.register("tiny/Endless-v0", entry_point=Line)
+
+
+class NeedsArgument(Task):
+    """Cannot be made from nothing."""
+
+    def __init__(self, robot: str) -> None:
+        self.robot = robot
 
 
 def reward(obs, action, next_obs):

@@ -1,5 +1,8 @@
 """The Python interface as a user's own program calls it."""
 
+import shutil
+
+import equinox as eqx
 import gymnasium
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ from environments import STEPS, reward
 from foretell.errors import UserError
 from foretell.tasks import make_task
 from foretell.training.config import resolve
-from tiny import LINE, TINY, snapshot
+from tiny import LINE, TINY, interrupted_at, snapshot
 
 ENV = "tiny/Line-v0"
 
@@ -150,6 +153,96 @@ def test_a_preset_for_one_task_can_be_used_for_another():
     settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
     agent = settings.build(make_task(settings.task))
     assert agent.bounds[0].shape == (1,) and agent.world.learns_outcome
+
+
+def pretrained(out, trained, *overrides, **schedule):
+    start = {"train": {"pretrained": str(trained), "random_episodes": 0, **schedule}}
+    return foretell.train("pets/default", out=out, env=LINE, overrides=[TINY, start, *overrides], quiet=True)
+
+
+def files_of(run):
+    return {path.name: path.read_bytes() for name in ("data", "models") for path in (run / name).iterdir()}
+
+
+@pytest.fixture(scope="module")
+def continued(trained, tmp_path_factory):
+    return pretrained(tmp_path_factory.mktemp("pretrained") / "run", trained, save_all_models=True)
+
+
+def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, trained):
+    assert [row["kind"] for row in continued.episodes] == ["train", "train"]
+    first, second = (foretell.load(continued.directory, trial=trial)._policy._state for trial in (1, 2))
+    before = foretell.load(trained)._policy._state
+    assert eqx.tree_equal(first, before)
+    assert not eqx.tree_equal(second, before)
+    assert (continued.directory / "metrics.csv").read_text().count("\n") == 2  # the header, and once before trial 2
+
+
+def test_a_pretrained_agent_may_have_random_episodes_too(trained, tmp_path):
+    run = pretrained(tmp_path / "run", trained, random_episodes=1, trials=1)
+    assert [row["kind"] for row in run.episodes] == ["random", "train"]
+
+
+@pytest.mark.parametrize(("event", "count"), [("started", 1), ("stepped", 3), ("learned", 1), ("stepped", 8)])
+def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, tmp_path):
+    out = tmp_path / "run"
+    with interrupted_at(event, count):
+        pretrained(out, trained, save_all_models=True)
+    foretell.resume(out, quiet=True)
+    assert files_of(out) == files_of(continued.directory)
+
+
+def test_a_pretrained_run_without_a_checkpoint_is_resumed_from_where_it_began(continued, trained, tmp_path):
+    out = tmp_path / "run"
+    pretrained(out, trained, save_all_models=True)
+    shutil.rmtree(out / "checkpoints")
+    foretell.resume(out, quiet=True)
+    assert files_of(out) == files_of(continued.directory)
+
+
+def test_a_pretrained_run_does_without_the_other_once_it_has_a_checkpoint(run_copy, tmp_path):
+    out = tmp_path / "continued"
+    pretrained(out, run_copy, trials=1)
+    shutil.rmtree(run_copy)
+    assert len(foretell.resume(out, overrides={"train": {"trials": 2}}, quiet=True).returns) == 2
+    assert foretell.load(out, quiet=True).evaluate(1)
+
+
+def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
+    """And train, and remember, and imagine."""
+    other = {"planner": {"horizon": 3, "population": 8}, "fit": {"epochs": 2}, "imagination": {"particles": 4}}
+    run = pretrained(tmp_path / "run", trained, other, trials=1, capacity=70, checkpoints=1)
+    assert len(run.returns) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "section"),
+    [({"model": {"hidden": [9]}}, "model"), ({"model": {"scale_targets": False}}, "model")]
+    + [({"outcome": {"members": 3}}, "outcome")],
+    ids=str,
+)
+def test_a_pretrained_agent_of_other_settings_is_refused(override, section, trained, tmp_path):
+    with pytest.raises(UserError) as mistake:
+        pretrained(tmp_path / "run", trained, override)
+    assert str(mistake.value) == (
+        f"the run in train.pretrained='{trained}' has other settings in '{section}'; "
+        "start with the preset and the settings it was trained with"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(trained, run_copy, tmp_path):
+    start = {"train": {"pretrained": str(trained), "capacity": 500}}
+    with pytest.raises(UserError, match="does not fit"):
+        foretell.train("pets/default", out=tmp_path / "new", env="cartpole", overrides=[TINY, start], quiet=True)
+    shutil.rmtree(run_copy / "checkpoints")
+    with pytest.raises(UserError, match="no checkpoint in"):
+        pretrained(tmp_path / "new", run_copy)
+    with pytest.raises(UserError, match="no run directory"):
+        pretrained(tmp_path / "new", tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"is not a run directory: it has no config\.yaml"):
+        pretrained(tmp_path / "new", trained / "data")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_interface_is_what_all_says():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from environments import Line
 from foretell.cli import main
 from foretell.report import video
 from foretell.training.config import part_names, preset_names
@@ -145,6 +146,75 @@ def test_eval_films_every_episode(run_copy, no_probe, capsys):
     folder = run_copy / "videos" / "seed-4"
     assert capsys.readouterr().out.splitlines()[-1] == f"videos in {folder}"
     assert sorted(path.name for path in folder.iterdir()) == ["eval-episode-0.mp4", "eval-episode-1.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "filmed"),
+    [
+        (["train.record=1"], [1, 2]),
+        (["train.record=1", "train.eval_episodes=2"], [1, 4]),
+        (["train.record=2", "train.eval_episodes=2"], [1, 2, 4, 5]),
+        (["train.record=1", "train.episodes_per_learning=2", "train.trials=3"], [1, 3]),
+        (
+            ["train.record=3", "train.episodes_per_learning=2", "train.trials=3", "train.eval_episodes=1"],
+            [1, 2, 3, 5, 6],
+        ),
+        (["train.record=0"], []),
+    ],
+    ids=str,
+)
+def test_the_first_few_episodes_after_each_learning_can_be_filmed(schedule, filmed, tmp_path, no_probe, capsys):
+    """Random episodes are none of them."""
+    out = tmp_path / "run"
+    command = ["train", "pets/default", "--env", LINE, "--out", str(out), "--quiet", *TINY_SET, *schedule]
+    assert main(command) == 0
+    videos = sorted((out / "videos").iterdir()) if filmed else []
+    assert [path.name for path in videos] == [f"run-episode-{number}.mp4" for number in filmed]
+    assert all(path.stat().st_size > 0 for path in videos)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_filming_changes_nothing_of_the_run(tmp_path, no_probe, trained):
+    out = tmp_path / "run"
+    assert (
+        main(["train", "pets/default", "--env", LINE, "--out", str(out), "--quiet", *TINY_SET, "train.record=9"]) == 0
+    )
+    for path in (trained / "data").iterdir():
+        assert (out / "data" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_film_shows_the_episode_that_was(run_copy, no_probe, monkeypatch):
+    """Step by step what the run has on disk, at ten pictures a second."""
+    from foretell.tasks import TaskSettings, make_task
+    from foretell.training.directory import RunDirectory
+    from foretell.training.state import environment_seed
+
+    shown, render = [], Line.render
+    monkeypatch.setattr(Line, "render", lambda env: (shown.append(env.state.copy()), render(env))[1])
+    task = make_task(TaskSettings(env=LINE))
+    video.film(task, RunDirectory(run_copy), 2, environment_seed(0, 2))
+    observations = RunDirectory(run_copy).read_episode(2)["observations"]
+    assert {tuple(state) for state in observations} <= {tuple(state) for state in shown}
+
+
+def test_eval_takes_the_agent_of_a_trial(tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.save_all_models=true"]
+    assert main([*arguments, "--quiet"]) == 0
+    returns = []
+    for trial in (["--trial", "1"], ["--trial", "2"], []):
+        assert main(["eval", str(out), "--episodes", "2", "--json", *trial]) == 0
+        returns.append(json.loads(capsys.readouterr().out)["returns"])
+    assert returns[0] != returns[1] == returns[2]
+
+
+def test_export_mat_of_a_real_run(run_copy, capsys):
+    from scipy.io import loadmat
+
+    assert main(["export-mat", str(run_copy)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"written to {run_copy / 'logs.mat'}"
+    found = loadmat(run_copy / "logs.mat")
+    assert found["observations"].shape == (3, 6, 2) and found["returns"].shape == (1, 2)
 
 
 @pytest.mark.parametrize(("works", "chosen"), [("egl", "egl"), ("osmesa", "osmesa"), (None, None)])

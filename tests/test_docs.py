@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from foretell.training.config import preset_names, resolve
+from foretell.training.config import resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 def flat(tree, prefix=""):
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -46,9 +46,10 @@ def show(value):
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
-    for preset in re.findall(r"\b(?:pets)/[a-z-]+\b(?!\.)", text):
-        assert preset in preset_names()
-    known = settings("pets/cartpole").keys()
+    for preset in re.findall(r"(?<!/)\bpets/[a-z+0-9-]+\b(?!\.)", text):
+        resolve(preset)
+    presets = ("pets/cartpole", "pets/cartpole+mppi", "pets/cartpole+gp")
+    known = {path for preset in presets for path in settings(preset)}
     for name in re.findall(r"(?:--set |`)((?:model|fit|planner|imagination|train|task)\.\w+)", text):
         assert name in known
     for link in re.findall(r"\]\(([^)#]+)\)", text):

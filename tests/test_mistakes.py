@@ -25,6 +25,9 @@ COMMANDS = [
     (["train", "pets/default", "--seed"], "argument --seed: expected one argument"),
     (["resume"], "required: RUN_DIR; see `foretell resume --help`"),
     (["eval"], "required: RUN_DIR; see `foretell eval --help`"),
+    (["export-mat"], "required: RUN_DIR; see `foretell export-mat --help`"),
+    (["export"], "no command 'export'; did you mean 'export-mat'?"),
+    (["export-mat", "run", "--ot", "x.mat"], "foretell export-mat does not take '--ot'; did you mean '--out'?"),
 ]
 
 
@@ -94,6 +97,23 @@ SETTINGS = [
     ("train.capacity=3", "train.capacity must be from 5 (an episode's steps) to 2147483647, not 3"),
     ("train.capacity=9999999999", "train.capacity must be from 5 (an episode's steps) to 2147483647, not 9999999999"),
     ("task.horizon=0", "task.horizon=0: input should be greater than 0"),
+    ("task.action_noise=-1", "task.action_noise=-1: input should be greater than or equal to 0"),
+    ("task.action_noise=.nan", "task.action_noise=nan: input should be a finite number"),
+    ("task.action_noise=loud", "task.action_noise='loud': input should be a valid number"),
+    ("task.options=3", "task.options=3: input should be a valid dictionary"),
+    ("task.options={wrist_tip: 3}", "task.options.wrist_tip=3: input should be a valid boolean"),
+    (
+        "task.options={wrist_tip: true}",
+        f"task.options are for registered tasks ({', '.join(TASKS)}), not for '{LINE}'",
+    ),
+    ("train.random_episodes=0", "train.random_episodes must be at least 1: 'pets' has to learn before it can act"),
+    ("train.episodes_per_learning=0", "train.episodes_per_learning=0: input should be greater than 0"),
+    ("train.record=-1", "train.record=-1: input should be greater than or equal to 0"),
+    ("train.record=all", "train.record='all': input should be a valid integer"),
+    ("train.save_all_models=often", "train.save_all_models='often': input should be a valid boolean"),
+    ("train.log_predictions=all", "train.log_predictions='all': input should be 'none', 'moments' or 'particles'"),
+    ("train.pretrained=3", "train.pretrained=3: input should be a valid string"),
+    ("train.pretrained=nowhere", "no run directory 'nowhere'"),
 ]
 
 ENVIRONMENTS = [
@@ -106,6 +126,16 @@ ENVIRONMENTS = [
     (f"{ENV}Lin-v0", f"no Gymnasium environment '{ENV}Lin-v0'; did you mean '{LINE}'?"),
     ("no_such_module:X-v0", "env 'no_such_module:X-v0': cannot import 'no_such_module' (ModuleNotFoundError"),
     (f"{ENV}Unmakeable-v0", f"cannot make the environment '{ENV}Unmakeable-v0': ValueError: no robot is connected"),
+    ("no_such_module:Robot", "env 'no_such_module:Robot': cannot import 'no_such_module' (ModuleNotFoundError"),
+    (
+        "environments:NeedArgument",
+        "env 'environments:NeedArgument': 'environments' has no Task 'NeedArgument'; did you mean 'NeedsArgument'?",
+    ),
+    ("environments:reward", "env 'environments:reward': 'environments' has no Task 'reward'"),
+    (
+        "environments:NeedsArgument",
+        "env 'environments:NeedsArgument': the task cannot be made (TypeError: NeedsArgument.__init__() missing 1",
+    ),
     ("CartPole-v1", "'CartPole-v1' has actions of type Discrete, but only Box is supported"),
     (f"{ENV}WholeActions-v0", f"'{ENV}WholeActions-v0' has actions of type int8, but only real numbers are supported"),
     (f"{ENV}Unbounded-v0", f"'{ENV}Unbounded-v0' has unbounded actions, but planning needs finite bounds"),
@@ -143,6 +173,18 @@ FUNCTIONS = [
         "must return one value per row, shape (2, 3) for inputs of shape (2, 3, n)",
     ),
     (
+        ["--env", "reacher", "--set", "task.options={orignal_kinematics: true}"],
+        "the task 'reacher' has no option 'orignal_kinematics'; did you mean 'original_kinematics'?",
+    ),
+    (
+        ["--env", "cartpole", "--set", "task.options={fast: true}"],
+        "the task 'cartpole' has no option 'fast'; it has none",
+    ),
+    (
+        ["--env", f"{ENV}Blank-v0", "--set", "train.record=1"],
+        f"cannot film '{ENV}Blank-v0' (NotImplementedError: it renders nothing as 'rgb_array')",
+    ),
+    (
         ["--env", "cartpole", "--set", "task.horizon=5"],
         "task.horizon is fixed at 200 for 'cartpole'; remove task.horizon",
     ),
@@ -159,6 +201,15 @@ BEFORE_A_RUN = [
 @pytest.mark.parametrize(("argv", "sentence"), BEFORE_A_RUN, ids=lambda value: value if isinstance(value, str) else "")
 def test_nothing_is_written_before_a_mistake_in_the_arguments_is_told(argv, sentence, told, tmp_path):
     assert sentence in told(*argv, "--out", tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_predictions_are_of_a_learned_model(told, tmp_path):
+    planner = ["planner.horizon=2", "planner.population=6", "planner.elites=2", "planner.kept_elites=0"]
+    more = ["--set", *planner, "train.log_predictions=moments", "--out", tmp_path / "run"]
+    assert told("train", "pets/default+oracle", "--env", LINE, *more) == (
+        "train.log_predictions needs an agent that plans with a learned model; set it to none"
+    )
     assert not any(tmp_path.iterdir())
 
 

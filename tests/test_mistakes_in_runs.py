@@ -18,7 +18,7 @@ ENV = "environments:tiny/"
 # A run to continue or evaluate.
 
 
-@pytest.mark.parametrize("command", ["resume", "eval"])
+@pytest.mark.parametrize("command", ["resume", "eval", "export-mat"])
 def test_a_run_that_is_not_there(command, run_copy, told, tmp_path):
     assert told(command, tmp_path / "rum") == f"no run directory '{tmp_path}/rum'; did you mean '{run_copy}'?"
     assert told(command, tmp_path) == (
@@ -131,6 +131,8 @@ def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, told):
         (["--episodes", "0"], "episodes must be at least 1, not 0"),
         (["--episodes", "-2"], "episodes must be at least 1, not -2"),
         (["--episodes", "two"], "argument --episodes: invalid int value: 'two'"),
+        (["--trial", "1"], "models/trial_0001.eqx'; none were saved (train.save_all_models)"),
+        (["--trial", "two"], "argument --trial: invalid int value: 'two'"),
         (["--seed", "-1"], "seed must be a whole number from 0 to 2147483647, not -1"),
         (["--seed", "9" * 20], "seed must be a whole number from 0 to 2147483647, not 999"),
     ],
@@ -168,6 +170,27 @@ def test_a_trained_run_that_cannot_be_filmed_is_kept(told, tmp_path, monkeypatch
     command = ["train", "pets/default", "--env", f"{ENV}Blank-v0", "--out", out, *TINY_SET, "--video"]
     assert told(*command).startswith(f"cannot film '{ENV}Blank-v0'")
     assert main(["eval", str(out), "--episodes", "1"]) == 0
+
+
+def test_a_run_without_episodes_cannot_be_exported(run_copy, told):
+    (run_copy / "episodes.csv").unlink()
+    assert told("export-mat", run_copy) == f"'{run_copy}' has no finished episode to export"
+    assert not (run_copy / "logs.mat").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("data", "Is a directory"), ("config.yaml/x", "File exists"), ("config.yaml/x/y", "Not a dir")],
+)
+def test_a_place_that_cannot_be_exported_to(place, reason, run_copy, told):
+    out = run_copy / place
+    assert told("export-mat", run_copy, "--out", out).startswith(f"cannot write '{out}': {reason}")
+
+
+def test_an_episode_that_cannot_be_exported(run_copy, told):
+    damaged = run_copy / "data" / "episode_0001.npz"
+    damaged.write_bytes(b"")
+    assert told("export-mat", run_copy).startswith(f"cannot read '{damaged}' (")
 
 
 # What goes wrong in the middle of a run.

@@ -1,7 +1,12 @@
 """A run so small that it takes about a second, and a look at everything it has written."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from foretell.training.loop import Interrupted, Loop
 
 LINE = "environments:tiny/Line-v0"
 TINY: dict[str, Any] = {
@@ -13,6 +18,30 @@ TINY: dict[str, Any] = {
 }
 """Settings with which a run takes about a second, once its programs are compiled."""
 TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
+
+
+@contextmanager
+def interrupted_at(event: str, count: int):
+    """Press Ctrl-C when an observer is told of `event` for the `count`th time; the run within is then stopped."""
+    began = Loop.__init__
+
+    class Presses:
+        left = count
+
+        def __getattr__(self, name):
+            def listen(loop=None, *_):
+                self.left -= name == event
+                if name == event and not self.left:
+                    loop._on_interrupt()
+
+            return listen
+
+    def watched(self, agent, task, schedule, seed, directory, observers=()):
+        began(self, agent, task, schedule, seed, directory, [*observers, Presses()])
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Loop, "__init__", watched)
+        yield
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:

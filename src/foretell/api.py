@@ -123,9 +123,9 @@ def train(
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
-    start = _pretrained(settings, agent, task)
+    start = _pretrained(settings, task)
+    watchers = _observers(RunDirectory(path), settings.train, agent, task, quiet=quiet)
     directory = RunDirectory.create(path, overwrite=overwrite)
-    watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
     with directory.lock():
         directory.clear()
         directory.write_config(settings, preset, seed)
@@ -158,7 +158,7 @@ def resume(
         agent = _build(settings, task)
         watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
         loop = Loop(agent, task, settings.train, seed, directory, watchers)
-        start = None if loop.has_checkpoint else _pretrained(settings, agent, task)
+        start = None if loop.has_checkpoint else _pretrained(settings, task)
         if start is not None:
             loop.state = loop.state._replace(agent=start)
         loop.restore()
@@ -189,13 +189,13 @@ def load(
     use_compilation_cache()
     task = make_task(settings.task, {"reward": reward, "terminated": terminated})
     agent = _build(settings, task)
-    checkpoints = Checkpoints(directory.checkpoints)
     like = init_run(agent, task.spec, settings.train.capacity, seed)
     if trial is not None:
         learned = load_model(model_path(directory.models, trial), like.agent)
         return Run(directory, settings, seed, task, Policy(agent, learned, task.spec))
-    state = checkpoints.restore(like, Display(plain_console(stderr=True)).warned if not quiet else lambda _: None)
-    checkpoints.close()
+    warn = Display(plain_console(stderr=True)).warned if not quiet else lambda _: None
+    with closing(Checkpoints(directory.checkpoints)) as checkpoints:
+        state = checkpoints.restore(like, warn)
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
 
 
@@ -225,14 +225,14 @@ def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: 
     return observers
 
 
-def _pretrained(settings: RunSettings, agent: Agent, task: Task) -> State | None:
+def _pretrained(settings: RunSettings, task: Task) -> State | None:
     """The agent to start with, from another run's newest checkpoint. Raises `UserError` if it does not fit."""
     if settings.train.pretrained is None:
         return None
     directory = RunDirectory.open(Path(settings.train.pretrained))
     other, _, seed = directory.read_config()
     _check_same_agent(settings, other)
-    like = init_run(agent, task.spec, other.train.capacity, seed)
+    like = init_run(other.build(task), task.spec, other.train.capacity, seed)
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
         return checkpoints.restore(like, lambda _: None).agent
 

@@ -13,7 +13,7 @@ from foretell.planning.mppi import MPPIMemory, path_weights
 
 PLANNER = MPPI(horizon=3, population=40, iterations=2, temperature=0.3)
 compiled_weights = quick_jit(path_weights, 1)
-number = st.floats(-1e3, 1e3, width=32)
+number = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
 
 def memory_of(mean):

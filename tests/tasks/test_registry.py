@@ -30,6 +30,71 @@ def test_a_gymnasium_id_makes_a_task_of_it():
 
 
 @pytest.mark.parametrize(
+    ("env", "option", "attribute"),
+    [
+        ("reacher", "original_kinematics", "_original_kinematics"),
+        ("pusher", "wrist_tip", "_wrist_tip"),
+        ("pusher", "original_object", "_original_object"),
+    ],
+)
+def test_options_are_switches_of_a_registered_tasks_simulator(env, option, attribute):
+    for on in (False, True):
+        with task(env=env, options={option: on}).make() as made:
+            assert getattr(made.unwrapped, attribute) is on
+
+
+def test_options_may_change_what_the_model_predicts():
+    obs = jnp.zeros(17)
+    for predicts in (False, True):
+        moved = task(env="reacher", options={"predicts_goal": predicts}).advance(obs, obs + 1.0) != 0
+        assert moved.sum() == (17 if predicts else 14) and moved[7:10].all() == predicts
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "sentence"),
+    [
+        ("pusher", {"wrist_tp": True}, "the task 'pusher' has no option 'wrist_tp'; did you mean 'wrist_tip'?"),
+        ("cartpole", {"fast": False}, "the task 'cartpole' has no option 'fast'; it has none"),
+        (LINE, {"fast": False}, "task.options are for registered tasks (cartpole, reacher, pusher, halfcheetah), not"),
+        (
+            "Pendulum-v1",
+            {"g": True},
+            "for registered tasks (cartpole, reacher, pusher, halfcheetah), not for 'Pendulum",
+        ),
+        ("environments:NeedsArgument", {"robt": True}, "has no option 'robt'; did you mean 'robot'?"),
+    ],
+)
+def test_an_option_that_a_task_does_not_have(env, options, sentence):
+    with pytest.raises(UserError) as mistake:
+        task(env=env, options=options)
+    assert sentence in str(mistake.value)
+
+
+def test_a_class_makes_a_task_with_its_own_options():
+    made = task(env="environments:NeedsArgument", options={"robot": True})
+    assert type(made) is environments.NeedsArgument and made.robot is True
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (
+            "environments:NeedsArgument",
+            "the task cannot be made (TypeError: NeedsArgument.__init__() missing 1 required",
+        ),
+        ("environments:reward", "env 'environments:reward': 'environments' has no Task 'reward'"),
+        ("environments:Line", "env 'environments:Line': 'environments' has no Task 'Line'"),
+        ("environments:", "env 'environments:': 'environments' has no Task ''"),
+        ("no.such:Robot", "env 'no.such:Robot': cannot import 'no.such' (ModuleNotFoundError: No module named 'no')"),
+    ],
+)
+def test_a_class_that_makes_no_task(env, sentence):
+    with pytest.raises(UserError) as mistake:
+        task(env=env)
+    assert sentence in str(mistake.value)
+
+
+@pytest.mark.parametrize(
     ("env", "choice", "known", "learned"),
     [
         ("cartpole", "auto", True, False),

@@ -39,7 +39,7 @@ class CEM(Refiner):
     epsilon: NonNegativeFloat = 0.001
     """Stop refining once the largest variance is at most this, in squared action units; 0 never stops early."""
     population_decay: Annotated[float, Field(ge=1)] = 1.0
-    """Divide the population by this after every iteration, down to two candidates an elite (iCEM), of which at least one is
+    """Divide the population by this after every iteration, down to two candidates an elite (iCEM), at least one of them
     a new sample; 1 never does."""
     kept_elites: NonNegativeInt = 0
     """Best candidates that compete again, in the next iteration and, shifted in time, in the next plan (iCEM)."""

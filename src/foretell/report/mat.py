@@ -30,7 +30,8 @@ def export_mat(directory: RunDirectory, path: Path) -> dict[str, tuple[int, ...]
     }
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        savemat(path, arrays)
+        with path.open("wb") as file:
+            savemat(file, arrays)
     return {name: array.shape for name, array in arrays.items()}
 
 

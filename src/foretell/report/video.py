@@ -49,9 +49,9 @@ class Films(Silent):
 
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
-        counters, every = loop.state.counters, loop.schedule.episodes_per_learning
-        since_learning = {"train": (counters.trials - 1) % every, "eval": every + counters.evals - 1}
-        if since_learning.get(row["kind"], loop.schedule.record) < loop.schedule.record:
+        counters, schedule = loop.state.counters, loop.schedule
+        since_learning = (counters.trials - 1) % schedule.episodes_per_learning * (1 + schedule.eval_episodes)
+        if row["kind"] in ("train", "eval") and since_learning + counters.evals < schedule.record:
             number = int(row["episode"])
             film(self._task, loop.directory, number, environment_seed(loop.seed, number))
 

@@ -101,7 +101,10 @@ def _known_task(task_class: type[Task], settings: TaskSettings) -> Task:
         if name not in known:
             has = nearest(name, known) or "; it has none"
             raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
-    task = task_class(**settings.options)
+    try:
+        task = task_class(**settings.options)
+    except Exception as error:  # whatever the user's class raises
+        raise UserError(f"env '{settings.env}': the task cannot be made ({brief(error)})") from error
     if settings.horizon is not None:
         raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")
     if settings.reward == "learned":
