@@ -63,6 +63,10 @@ def draw(trials: np.ndarray, path: Path, *, title: str, goal: float) -> None:
     axes.axhline(goal, color="#5f6b76", ls="--", lw=1, label=f"{goal:g}")
     axes.set(title=title, xlabel="trial", ylabel="return of the trial")
     axes.xaxis.get_major_locator().set_params(integer=True)
+    low, high = np.quantile(trials, 0.05), trials.max()
+    if trials.min() < low - (high - low):  # a few early failures must not hide the rest
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+        axes.set_title(f"{title} ({(trials < axes.get_ylim()[0]).sum()} of {trials.size} trials are below)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")

@@ -16,7 +16,11 @@ def hashed_normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "
     """Standard normals, cut at about 5.4 deviations by their 24 bits; fewer than 2^32 of them."""
     start, other = jax.random.bits(key, (2,))
     count = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    bits = _mix(_mix(count + start) ^ other)
+    return normal_of(_mix(_mix(count + start) ^ other))
+
+
+def normal_of(bits: UInt32[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The quantile of the standard normal that 32 random bits stand for."""
     uniform = (bits >> 8).astype(jnp.float32) * 2.0**-23 - (1.0 - 2.0**-24)  # in (-1, 1), symmetric
     return math.sqrt(2.0) * jax.lax.erf_inv(uniform)
 
