@@ -17,14 +17,12 @@ from rich.table import Table
 
 from study import train
 
-ARMS = {
-    "model and propagation": (
-        *("pe+tsinf", "pe+ts1", "pe+ds", "pe+mm", "pe+e"),
-        *("p+ds", "p+mm", "p+e"),
-        *("de+tsinf", "de+ts1", "de+ds", "de+mm", "de+e", "d+e"),
-    ),
-    "planner": ("pe+tsinf+random", "pe+tsinf+cem", "pe+tsinf+icem", "pe+tsinf+mppi"),
-}
+ARMS = (
+    *("pe+tsinf", "pe+ts1", "pe+ds", "pe+mm", "pe+e"),
+    *("p+ds", "p+mm", "p+e"),
+    *("de+tsinf", "de+ts1", "de+ds", "de+mm", "de+e", "d+e"),
+    *("pe+tsinf+random", "pe+tsinf+cem", "pe+tsinf+icem", "pe+tsinf+mppi"),
+)
 
 
 def interval(late: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
@@ -56,6 +54,7 @@ def draw(results: dict[str, np.ndarray], path: Path, *, title: str, last: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", nargs="?", default="pets/cartpole")
+    parser.add_argument("--arms", nargs="+", default=ARMS, help="parts to be combined with the preset, an arm each")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1")
     parser.add_argument("--goal", type=float, default=165.0)
     parser.add_argument("--last", type=int, default=5, help="trials at the end that are averaged")
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[])
     args = parser.parse_args()
 
-    runs = [(arm, seed) for group in ARMS.values() for arm in group for seed in range(args.seeds)]
+    runs = [(arm, seed) for arm in args.arms for seed in range(args.seeds)]
     folder = Path("runs/ablation") / args.out.name
 
     def returns(run: tuple[str, int]) -> list[float]:
@@ -79,9 +78,7 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["arm", "seed", "trial", "return"])
         writer.writerows([*run, i + 1, value] for run, values in done.items() for i, value in enumerate(values))
-    results = {
-        arm: np.array([done[arm, seed] for seed in range(args.seeds)]) for group in ARMS.values() for arm in group
-    }
+    results = {arm: np.array([done[arm, seed] for seed in range(args.seeds)]) for arm in args.arms}
     draw(results, args.out.with_suffix(".png"), title=f"{args.preset}, {args.seeds} seeds", last=args.last)
     table = Table("arm", f"mean of last {args.last}", "95 % interval", "worst late trial", f"seeds >= {args.goal:g}")
     for arm, trials in results.items():

@@ -13,7 +13,7 @@ from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
 from foretell.worldmodel.ensemble import EnsembleParams
-from foretell.worldmodel.propagation import PROPAGATIONS, Shape
+from foretell.worldmodel.propagation import PROPAGATIONS, Shape, normals
 
 PARTICLES, CANDIDATES, HORIZON, MEMBERS, JUDGES = 4, 3, 5, 2, 3
 OBS = jnp.array([0.4, -0.8])
@@ -161,7 +161,7 @@ def actions_of(seed=0):
 def test_returns_equal_a_plain_loop(kind, shared_noise):
     world = world_of(KINDS[kind], shared_noise=shared_noise)
     state, key, actions = trained(world), jax.random.key(4), actions_of()
-    noise = jax.random.normal(key, (HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2))
+    noise = normals(key, Shape(HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2))
     noise = jnp.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, 2))
     found = compiled_returns(world, key, state, actions)
     np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions), rtol=1e-4, atol=1e-4)
@@ -204,7 +204,7 @@ def test_what_diverges_after_a_certain_end_does_not_count():
 def test_returns_take_the_mean_over_those_who_judge_and_never_their_variance(kind, probabilistic):
     world = world_of(KINDS[kind], judges_are_probabilistic=probabilistic)
     state, key = trained(world), jax.random.key(4)
-    noise = jax.random.normal(key, (HORIZON, PARTICLES, CANDIDATES, 2))
+    noise = normals(key, Shape(HORIZON, PARTICLES, CANDIDATES, 2))
     found = compiled_returns(world, key, state, actions_of())
     np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions_of()), rtol=1e-4, atol=1e-5)
 
@@ -316,7 +316,7 @@ def test_the_expectation_is_one_particle_without_luck():
 @pytest.mark.parametrize("shared_noise", [False, True])
 def test_moment_matching_of_states_redraws_states_sampled_from_the_whole_ensemble(shared_noise):
     key, again = jax.random.split(jax.random.key(3))
-    noise = np.asarray(jax.random.normal(again, (HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2)))
+    noise = np.asarray(normals(again, Shape(HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2)))
     imagination = {"propagation": "MM", "moment_matching": "state", "shared_noise": shared_noise}
     check_rollout(imagination, name="DS", key=key, again=noise)
 
