@@ -22,7 +22,7 @@ def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
 
 
 def test_random_shooting_on_a_deterministic_network_gets_the_pole_up(tmp_path):
-    """The arm of the ablation that learns least still leaves the -4 of random actions far behind."""
+    """The weakest model and planner still leave the -4 of random actions far behind."""
     run = foretell.train(
         "pets/cartpole+d+random", out=tmp_path / "run", overrides=[{"train": {"trials": 5}}], quiet=True
     )
@@ -32,16 +32,9 @@ def test_random_shooting_on_a_deterministic_network_gets_the_pole_up(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "trials", "least"),
-    [("pets/reacher", 20, -60), ("pets/pusher", 17, -110), ("pets/halfcheetah", 2, 1000), ("pets/cartpole+gp", 8, 165)],
+    [("pets/reacher", 20, -60), ("pets/pusher", 17, -110), ("pets/cartpole+gp", 8, 165)],
 )
 def test_the_paper_s_other_tasks_and_model_are_learned(tmp_path, preset, trials, least):
-    """Of random actions: reacher -1,500, pusher -300, half-cheetah -280. Minutes each."""
+    """Random actions earn -1,500 on the reacher and -300 on the pusher. Minutes each."""
     run = foretell.train(preset, out=tmp_path / "run", overrides=[{"train": {"trials": trials}}], quiet=True)
     assert max(run.returns) >= least
-
-
-@pytest.mark.slow
-def test_pets_balances_the_inverted_pendulum_for_a_thousand_steps(tmp_path):
-    # Not every seed does: docs/results/gymnasium.md.
-    run = foretell.train("pets/default", env="InvertedPendulum-v5", seed=2, out=tmp_path / "run", quiet=True)
-    assert max(run.returns) == 1000
