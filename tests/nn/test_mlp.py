@@ -85,3 +85,14 @@ def test_a_folded_normalizer_equals_explicit_normalising():
     x = jnp.array(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)), jnp.float32)
     folded = fold_normalizer(network, normalizer)(x)
     np.testing.assert_allclose(folded, forward(network, (x - normalizer.mean) / normalizer.std), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("initializer", "scale"), [("glorot", 1.0), ("glorot-joint", 0.5)])
+def test_glorot_weights_are_uniform_up_to_their_limit(initializer, scale):
+    """Counted over four members jointly, the limit is half as large, as STEVE was released."""
+    network = init_mlp(jax.random.key(0), (20, 40, 40), members=4, activation="relu", initializer=initializer)
+    for weight, fans in zip(network.weights, (60, 80), strict=True):
+        limit = scale * np.sqrt(6 / fans)
+        assert 0.99 * limit < np.abs(weight).max() <= limit
+        assert np.std(weight) == pytest.approx(limit / np.sqrt(3), rel=0.03)
+    assert not any(np.any(bias) for bias in network.biases)

@@ -2,10 +2,10 @@ import io
 import re
 
 from rich.console import Console
-from tests.training.test_loop import TINY
 
 import foretell
 from foretell.training.progress import Display, sparkline
+from tiny import TINY
 
 
 def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):

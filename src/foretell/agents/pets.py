@@ -26,6 +26,7 @@ from foretell.worldmodel import (
     WorldState,
     mean_square_error,
 )
+from foretell.worldmodel.dynamics import outcome_key
 
 
 class PETSSettings(RunSettings):
@@ -126,7 +127,9 @@ class PETS:
         fitted = self.fit.fit(key, world.model, learned.dynamics, state.dynamics_fit, rows, replay.size)
         state = PETSState(learned._replace(dynamics=fitted.state), fitted.opt_state, state.outcome_fit)
         metrics = {"new_mse": new_mse, **fitted.metrics}
-        return self._learn_outcome(state, replay, key, metrics) if world.learns_outcome else (state, metrics)
+        return (
+            self._learn_outcome(state, replay, outcome_key(key), metrics) if world.learns_outcome else (state, metrics)
+        )
 
     def _learn_outcome(
         self, state: PETSState, replay: Replay, key: Key[Array, ""], metrics: Metrics
@@ -134,7 +137,7 @@ class PETS:
         world = self.world
         assert state.world.outcome is not None
         fitted = self.outcome_fit.fit(
-            jax.random.fold_in(key, 1),
+            key,
             world.outcome,
             state.world.outcome,
             state.outcome_fit,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from foretell.nn.normalizer import Normalizer
 
 Activation = Literal["silu", "relu", "tanh", "gelu"]
+Initializer = Literal["truncated", "glorot", "glorot-joint"]
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     # x * sigmoid(x) by way of tanh, which compiles to fewer and faster instructions than the exponential.
@@ -40,18 +41,34 @@ class MLP(eqx.Module):
         return x
 
 
-def init_mlp(key: Key[Array, ""], sizes: tuple[int, ...], *, members: int, activation: Activation) -> MLP:
-    """Weights from a normal of deviation `1 / (2 sqrt(fan_in))` cut at two deviations, biases zero (PETS).
+def init_mlp(
+    key: Key[Array, ""],
+    sizes: tuple[int, ...],
+    *,
+    members: int,
+    activation: Activation,
+    initializer: Initializer = "truncated",
+) -> MLP:
+    """Random weights, and biases of zero. `sizes` are the widths from input to output; at least two.
 
-    `sizes` are the widths from input to output; at least two.
+    Weights are `truncated`: from a normal of deviation `1 / (2 sqrt(fan_in))` cut at two deviations (PETS); `glorot`:
+    uniform up to `sqrt(6 / (fan_in + fan_out))`; or `glorot-joint`: the same with both fans counted over all members,
+    so that an ensemble of 4 starts at half the scale (the released STEVE).
     """
     shapes = list(pairwise(sizes))
     counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
     # One draw for all layers: several would be compiled one by one.
-    draws = jnp.split(jax.random.truncated_normal(key, -2.0, 2.0, (sum(counts),)), np.cumsum(counts)[:-1])
+    if initializer == "truncated":
+        drawn = jax.random.truncated_normal(key, -2.0, 2.0, (sum(counts),))
+        divisors = [2.0 * fan_in**0.5 for fan_in, _ in shapes]
+    else:
+        drawn = jax.random.uniform(key, (sum(counts),), minval=-1.0, maxval=1.0)
+        joint = members if initializer == "glorot-joint" else 1
+        divisors = [(joint * (fan_in + fan_out) / 6.0) ** 0.5 for fan_in, fan_out in shapes]
+    draws = jnp.split(drawn, np.cumsum(counts)[:-1])
     weights = tuple(
-        draw.reshape(members, fan_in, fan_out) / (2.0 * fan_in**0.5)
-        for draw, (fan_in, fan_out) in zip(draws, shapes, strict=True)
+        draw.reshape(members, fan_in, fan_out) / divisor
+        for divisor, draw, (fan_in, fan_out) in zip(divisors, draws, shapes, strict=True)
     )
     biases = tuple(jnp.zeros((members, 1, fan_out)) for _, fan_out in shapes)
     return MLP(weights, biases, activation)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from foretell.planning.sampling import clipped_coloured, truncated_normal
 from foretell.settings import Settings
@@ -57,10 +57,11 @@ class Planner(Settings):
         """Search for the action sequence of highest return."""
         raise NotImplementedError
 
-    def check(self) -> None:
-        """Raises `ValueError` if more steps are to be executed than are planned."""
+    @model_validator(mode="after")
+    def _check_horizon(self) -> "Planner":
         if self.replan_every > self.horizon:
             raise ValueError(f"replan_every ({self.replan_every}) must not exceed horizon ({self.horizon})")
+        return self
 
 
 class Refiner(Planner):

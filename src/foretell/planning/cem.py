@@ -48,7 +48,6 @@ class CEM(Refiner):
 
     @model_validator(mode="after")
     def _check(self) -> "CEM":
-        self.check()
         if self.elites > self.population:
             raise ValueError(f"elites ({self.elites}) must not exceed population ({self.population})")
         if self.kept_elites > self.elites:

@@ -29,7 +29,6 @@ class MPPI(Refiner):
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":
-        self.check()
         if self.mean_candidate and self.population < 2:
             raise ValueError(f"population ({self.population}) leaves no room for samples beside the mean")
         return self

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
-from pydantic import model_validator
 
 from foretell.planning.base import Bounds, Objective, Plan, Planner, worst_if_not_finite
 
@@ -21,11 +20,6 @@ class RandomShooting(Planner):
     """The best of `iterations * population` sequences, drawn round by round to bound the memory it takes."""
 
     kind: Literal["random"] = "random"
-
-    @model_validator(mode="after")
-    def _check(self) -> "RandomShooting":
-        self.check()
-        return self
 
     def start(self, bounds: Bounds) -> NoMemory:
         return NoMemory()

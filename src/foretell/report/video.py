@@ -14,8 +14,7 @@ import numpy as np
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
 from foretell.training.directory import RunDirectory, writing
-from foretell.training.logs import Silent
-from foretell.training.loop import Loop
+from foretell.training.loop import Loop, Observer
 from foretell.training.policy import Outcome, Policy
 from foretell.training.state import environment_seed
 
@@ -35,7 +34,7 @@ def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, 
             return [policy.play(env, episode=first_episode + i) for i in range(episodes)]
 
 
-class Films(Silent):
+class Films(Observer):
     """Films trials and evaluation episodes of a run, the first few after each call of `learn`.
 
     An episode is repeated from its seed and its actions when it is over, so that training itself draws nothing.

@@ -13,23 +13,11 @@ from foretell.agents import Agent
 from foretell.agents.base import Imagines, Memory, State
 from foretell.errors import UserError, brief
 from foretell.training.directory import writing
-from foretell.training.loop import Loop
+from foretell.training.loop import Loop, Observer
 from foretell.training.state import Stream, key_for
 
 
-class Silent:
-    """An observer that does nothing; base of those that do little."""
-
-    def started(self, loop: Loop) -> None: ...
-    def stepped(self, loop: Loop) -> None: ...
-    def learning(self, loop: Loop) -> None: ...
-    def learned(self, loop: Loop, row: dict[str, Any]) -> None: ...
-    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None: ...
-    def warned(self, text: str) -> None: ...
-    def stopped(self, loop: Loop) -> None: ...
-
-
-class Models(Silent):
+class Models(Observer):
     """Saves the agent that acted in each trial, as `models/trial_0001.eqx` and so on."""
 
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
@@ -56,7 +44,7 @@ def load_model(path: Path, like: State) -> State:
         raise UserError(f"cannot read the model '{path}' ({brief(error)})") from error
 
 
-class Predictions(Silent):
+class Predictions(Observer):
     """Saves the trajectories that were expected of every plan, one file of `predictions/` per episode.
 
     A file holds `predictions` `[plans, horizon + 1, particles, obs]`, or `means` and `vars` over particles

@@ -36,15 +36,31 @@ Kind = Literal["random", "warmup", "train", "eval"]
 
 @runtime_checkable
 class Observer(Protocol):
-    """Somebody who watches a run: a progress display, a log. Watching never changes the run."""
+    """Somebody who watches a run: a progress display, a log. Watching never changes the run.
 
-    def started(self, loop: "Loop") -> None: ...
-    def stepped(self, loop: "Loop") -> None: ...
-    def learning(self, loop: "Loop") -> None: ...
-    def learned(self, loop: "Loop", row: dict[str, Any]) -> None: ...
-    def finished_episode(self, loop: "Loop", row: dict[str, Any]) -> None: ...
-    def warned(self, text: str) -> None: ...
-    def stopped(self, loop: "Loop") -> None: ...
+    What an observer does not define does nothing.
+    """
+
+    def started(self, loop: "Loop") -> None:
+        return
+
+    def stepped(self, loop: "Loop") -> None:
+        return
+
+    def learning(self, loop: "Loop") -> None:
+        return
+
+    def learned(self, loop: "Loop", row: dict[str, Any]) -> None:
+        return
+
+    def finished_episode(self, loop: "Loop", row: dict[str, Any]) -> None:
+        return
+
+    def warned(self, text: str) -> None:
+        return
+
+    def stopped(self, loop: "Loop") -> None:
+        return
 
 
 class Interrupted(Exception):

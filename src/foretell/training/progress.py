@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
 
-from foretell.training.loop import Loop
+from foretell.training.loop import Loop, Observer
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -100,7 +100,7 @@ class Display:
         return f"  ~{_duration(max(ahead, 0.0) * pace)} left"
 
 
-class TensorBoard:
+class TensorBoard(Observer):
     """Writes returns and metrics as TensorBoard events over environment steps."""
 
     def __init__(self, directory: Path) -> None:
@@ -122,10 +122,6 @@ class TensorBoard:
     def stopped(self, loop: Loop) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    def stepped(self, loop: Loop) -> None: ...
-    def learning(self, loop: Loop) -> None: ...
-    def warned(self, text: str) -> None: ...
 
     def _write(self, name: str, value: float | int, step: float | int) -> None:
         if self._writer is not None:

@@ -116,11 +116,11 @@ class WorldModel:
         """The state of fresh models of the right sizes."""
         task = self.task
         in_size = task.feature_size + task.spec.action_size
-        dynamics = self.model.init(key, in_size, task.target_size, 0)
         if not self.learns_outcome:
-            return WorldState(dynamics, None)
+            return WorldState(self.model.init(key, in_size, task.target_size, 0), None)
+        dynamics = self.model.init(key, in_size, task.target_size, 0)
         sizes = (in_size + task.feature_size, int(task.reward is None), int(task.learns_termination))
-        return WorldState(dynamics, self.outcome.init(jax.random.fold_in(key, 1), *sizes))
+        return WorldState(dynamics, self.outcome.init(outcome_key(key), *sizes))
 
     def rows(self, data: Transitions) -> Rows:
         """The regression problem that the dynamics of transitions pose."""
@@ -234,6 +234,11 @@ class WorldModel:
         mean, _, logits = everyone(outcome, self.outcome.members, x)
         reward = mean[..., 0].mean(0) if self.task.reward is None else step.reward
         return step._replace(reward=reward, survival=jax.nn.sigmoid(-logits).prod(-1).mean(0))
+
+
+def outcome_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """A key that is none of those that splitting `key` gives: `fold_in(key, i)` is `split(key, n)[i]` for i < n."""
+    return jax.random.fold_in(key, 2**31 - 1)
 
 
 def _certain(predictor: Predictor) -> Predictor:
