@@ -1,18 +1,20 @@
 """The Python interface: `train`, `resume`, `load`, and the `Run` they return. The command line calls the same."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import Agent, RunSettings, Schedule
-from foretell.agents.base import State
+from foretell.agents.base import Publishes, State
 from foretell.errors import UserError, brief, nearest
 from foretell.report.curve import draw_learning_curve
+from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.report.video import Films, record
 from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
@@ -20,8 +22,9 @@ from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
 from foretell.training.config import leaf_paths, merge, resolve, setting_paths, validate
 from foretell.training.directory import RunDirectory, writing
-from foretell.training.logs import Models, Predictions, load_model, model_path
-from foretell.training.loop import Loop, Observer
+from foretell.training.logs import Greedy, Models, Predictions, load_model, model_path
+from foretell.training.loop import Loop
+from foretell.training.observer import Observer
 from foretell.training.policy import Outcome, Policy
 from foretell.training.progress import Display, TensorBoard, plain_console
 from foretell.training.state import init_run
@@ -72,21 +75,45 @@ class Run:
         """
         self._policy.reset(where)
 
-    @_within_memory()
     def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[Outcome]:
         """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
+        return self._play(episodes, seed, video, lambda env: env)
+
+    def inspect(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> Inspection:
+        """Fresh episodes, and what weight each horizon would have in the agent's targets at their transitions.
+
+        The weights are drawn as `figures/horizon_weights.png`; with `video`, each episode is saved under `videos/`.
+        Raises `UserError`.
+        """
+        rows: list[tuple] = []
+        outcomes = self._play(episodes, seed, video, lambda env: Recording(env, rows))
+        weights = horizon_weights(self._policy, rows)
+        if weights is None:
+            return Inspection(outcomes, None)
+        histogram = weight_histogram(weights)
+        draw_weights(histogram, self.weights_figure, title=f"{self.task.spec.env_id}: trust in each horizon")
+        return Inspection(outcomes, histogram)
+
+    @_within_memory()
+    def _play(
+        self, episodes: int, seed: int, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+    ) -> list[Outcome]:
         _check_seed(seed)
         if episodes < 1:
             raise UserError(f"episodes must be at least 1, not {episodes}")
         policy = self._policy.with_seed(seed)
         if video:
-            return record(policy, self.task, self.videos / f"seed-{seed}", episodes=episodes)
-        with closing(self.task.make()) as env:
+            return record(policy, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
+        with closing(wrap(self.task.make())) as env:
             return [policy.play(env, episode=i) for i in range(episodes)]
 
     @property
     def videos(self) -> Path:
         return self._files.videos
+
+    @property
+    def weights_figure(self) -> Path:
+        return self._files.figures / "horizon_weights.png"
 
     @property
     def figure(self) -> Path:
@@ -189,7 +216,7 @@ def load(
     use_compilation_cache()
     task = make_task(settings.task, {"reward": reward, "terminated": terminated})
     agent = _build(settings, task)
-    like = init_run(agent, task.spec, settings.train.capacity, seed)
+    like = init_run(agent, task.spec, settings.train, seed)
     if trial is not None:
         learned = load_model(model_path(directory.models, trial), like.agent)
         return Run(directory, settings, seed, task, Policy(agent, learned, task.spec))
@@ -216,6 +243,8 @@ def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: 
     observers: list[Observer] = [TensorBoard(directory.tensorboard)]
     if not quiet:
         observers.append(Display())
+    if isinstance(agent, Publishes):
+        observers.append(Greedy(agent))
     if schedule.save_all_models:
         observers.append(Models())
     if schedule.log_predictions != "none":
@@ -232,7 +261,7 @@ def _pretrained(settings: RunSettings, task: Task) -> State | None:
     directory = RunDirectory.open(Path(settings.train.pretrained))
     other, _, seed = directory.read_config()
     _check_same_agent(settings, other)
-    like = init_run(other.build(task), task.spec, other.train.capacity, seed)
+    like = init_run(other.build(task), task.spec, other.train, seed)
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
         return checkpoints.restore(like, lambda _: None).agent
 
@@ -249,9 +278,11 @@ def _check_same_agent(settings: RunSettings, other: RunSettings) -> None:
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:
-    capacity, horizon = settings.train.capacity, task.spec.horizon
-    if not horizon <= capacity < 2**31:
-        raise UserError(f"train.capacity must be from {horizon} (an episode's steps) to {2**31 - 1}, not {capacity}")
+    capacity, room = settings.train.capacity, settings.train.room(task.spec.horizon)
+    if not room <= capacity < 2**31:
+        raise UserError(
+            f"train.capacity must be from {room} (the steps between two calls of learn) to {2**31 - 1}, not {capacity}"
+        )
     return settings.build(task)
 
 

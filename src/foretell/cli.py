@@ -95,11 +95,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--video", action="store_true", help="film every episode")
     evaluate.add_argument("--json", action="store_true", help="print JSON alone")
 
+    inspect = command("inspect", "play fresh episodes, and show how far the agent's targets trust its model there")
+    inspect.add_argument("run_dir", metavar="RUN_DIR")
+    inspect.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
+    inspect.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance (default 0)")
+    inspect.add_argument("--video", action="store_true", help="film every episode")
+
     export = command("export-mat", "write a run's episodes as the released PETS code did")
     export.add_argument("run_dir", metavar="RUN_DIR")
     export.add_argument("--out", metavar="FILE", help="default RUN_DIR/logs.mat")
 
     command("presets", "list the presets, and the parts they can be combined with")
+
+    toy = command("toy", "the tabular toy study of STEVE: six ways to learn the values of a chain")
+    toy.add_argument(
+        "--out", default="runs/toy", metavar="DIR", help="for the figure and the numbers (default runs/toy)"
+    )
+    toy.add_argument("--seed", type=int, default=0, metavar="N", help="one seed, one result (default 0)")
+    toy.add_argument("--trials", type=int, default=10, metavar="N", help="repetitions of each way (default 10)")
+    toy.add_argument("--steps", type=int, default=10_000, metavar="N", help="training steps (default 10000)")
     return parser
 
 
@@ -199,12 +213,39 @@ def _eval(args: argparse.Namespace) -> int:
             )
         )
         return 0
-    for i, outcome in enumerate(outcomes):
-        print(f"episode {i:3d}  return {outcome.total:9.2f}  {outcome.length} steps")
-    print(f"mean {mean:.2f}, deviation {deviation:.2f} over {len(totals)} episodes")
+    _print_outcomes(outcomes)
     if videos:
         print(f"videos in {videos}")
     return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from foretell import api
+
+    run = api.load(args.run_dir)
+    found = run.inspect(args.episodes, seed=args.seed, video=args.video)
+    _print_outcomes(found.outcomes)
+    if args.video:
+        print(f"videos in {run.videos / f'seed-{args.seed}'}")
+    if found.histogram is None:
+        print("its targets follow no model")
+        return 0
+    frames = found.histogram.shape[1]
+    print("share of transitions by weight of each horizon in the target")
+    print("weight     " + "".join(f"{f'H = {frame}':>8}" for frame in range(frames)))
+    for bucket in reversed(range(len(found.histogram))):
+        shares = "".join(f"{share:8.3f}" for share in found.histogram[bucket])
+        print(f"{bucket / 10:.1f} to {(bucket + 1) / 10:.1f} {shares}")
+    print(f"figure      {run.weights_figure}")
+    return 0
+
+
+def _print_outcomes(outcomes: "list[foretell.api.Outcome]") -> None:
+    totals = [outcome.total for outcome in outcomes]
+    for i, outcome in enumerate(outcomes):
+        print(f"episode {i:3d}  return {outcome.total:9.2f}  {outcome.length} steps")
+    deviation = stdev(totals) if len(totals) > 1 else 0.0
+    print(f"mean {fmean(totals):.2f}, deviation {deviation:.2f} over {len(totals)} episodes")
 
 
 def _export_mat(args: argparse.Namespace) -> int:
@@ -231,4 +272,37 @@ def _presets(args: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"train": _train, "resume": _resume, "eval": _eval, "export-mat": _export_mat, "presets": _presets}
+def _toy(args: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from foretell import toy
+    from foretell.training.compilation import use_compilation_cache
+    from foretell.training.progress import plain_console
+
+    out, console = Path(args.out), plain_console()
+    toy.check(args.seed, args.trials, args.steps)
+    toy.prepare(out)
+    use_compilation_cache()
+    columns = (TextColumn("{task.description:12}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("compiling", total=len(toy.METHODS) * args.steps)
+
+        def advanced(label: str, steps: int) -> None:
+            progress.update(bar, description=label, advance=steps)
+
+        study = toy.run_study(seed=args.seed, trials=args.trials, steps=args.steps, advanced=advanced)
+    print(toy.table(study))
+    for path in toy.write_study(study, out):
+        print(f"written to {path}")
+    return 0
+
+
+_COMMANDS = {
+    "train": _train,
+    "resume": _resume,
+    "eval": _eval,
+    "inspect": _inspect,
+    "export-mat": _export_mat,
+    "presets": _presets,
+    "toy": _toy,
+}

@@ -55,12 +55,9 @@ def test_options_may_change_what_the_model_predicts():
     [
         ("pusher", {"wrist_tp": True}, "the task 'pusher' has no option 'wrist_tp'; did you mean 'wrist_tip'?"),
         ("cartpole", {"fast": False}, "the task 'cartpole' has no option 'fast'; it has none"),
-        (LINE, {"fast": False}, "task.options are for registered tasks (cartpole, reacher, pusher, halfcheetah), not"),
-        (
-            "Pendulum-v1",
-            {"g": True},
-            "for registered tasks (cartpole, reacher, pusher, halfcheetah), not for 'Pendulum",
-        ),
+        ("pusher", {"wrist_tip": 3}, "task.options.wrist_tip of 'pusher' is a switch, true or false, not 3"),
+        (LINE, {"fast": False}, "unexpected keyword argument 'fast'"),
+        ("Pendulum-v1", {"gravity": 2}, "unexpected keyword argument 'gravity'"),
         ("environments:NeedsArgument", {"robt": True}, "has no option 'robt'; did you mean 'robot'?"),
     ],
 )
@@ -68,6 +65,11 @@ def test_an_option_that_a_task_does_not_have(env, options, sentence):
     with pytest.raises(UserError) as mistake:
         task(env=env, options=options)
     assert sentence in str(mistake.value)
+
+
+def test_options_are_arguments_of_a_gymnasium_environment():
+    with task(env="Pendulum-v1", options={"g": 2.0}).make() as env:
+        assert env.unwrapped.g == 2.0
 
 
 def test_a_class_makes_a_task_with_its_own_options():

@@ -105,7 +105,7 @@ def test_episodes_are_read_as_they_were_written(run):
 def test_rewinding_keeps_what_the_checkpoint_knows(kept, run):
     write(run, 3)
     (run.data / "episode_0003.tmp.npz").touch()
-    run.rewind(kept, kept)
+    run.rewind(kept, kept, lambda number: number < kept)
     assert run.read_episodes() == [row(number) for number in range(kept)]
     assert sorted(path.name for path in run.data.iterdir()) == [f"episode_{number:04d}.npz" for number in range(kept)]
     write_again = row(kept)
@@ -116,7 +116,7 @@ def test_rewinding_keeps_what_the_checkpoint_knows(kept, run):
 def test_rewinding_to_where_it_is_touches_nothing(run):
     write(run, 2)
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    run.rewind(2, 2)
+    run.rewind(2, 2, lambda number: number < 2)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
 
@@ -125,7 +125,7 @@ def test_rewinding_to_where_it_is_touches_nothing(run):
 )
 def test_a_line_that_was_cut_by_a_full_disk_is_written_again(rest, run):
     run.episodes.write_text(rest)
-    run.rewind(0, 0)
+    run.rewind(0, 0, lambda number: False)
     append_row(run.episodes, row(0))
     assert run.read_episodes() == [row(0)]
 

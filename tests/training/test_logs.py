@@ -76,15 +76,15 @@ def test_without_being_asked_to_a_run_keeps_neither(trained):
 def test_the_agent_of_a_trial_acts_as_it_did_in_it(trial, kept):
     """The trials are episodes 1 and 3: of observations and keys of its own trial alone it makes the same actions."""
     run = foretell.load(kept.directory, trial=trial, quiet=True)
-    agent, state = run._policy._agent, run._policy._state
+    agent, state = run._policy.agent, run._policy.state
     act = jax.jit(lambda *a: _act(agent, *a, explore=True))
 
     def repeats(episode):
         data, memory, same = data_of(kept.directory, episode), agent.start(1), []
         for t in range(STEPS):
             numbers = (np.int32(number) for number in (kept.seed, episode, t))
-            action, memory = act(state, memory, np.float32(data["observations"][t]), *numbers)
-            same.append(np.array_equal(action, np.float32(data["actions"][t])))
+            action, memory = act(state, memory, np.float32(data["observations"][t])[None], *numbers)
+            same.append(np.array_equal(action[0], np.float32(data["actions"][t])))
         return all(same)
 
     assert [repeats(episode) for episode in (1, 3)] == [trial == 1, trial == 2]
@@ -179,7 +179,7 @@ def test_of_a_plan_that_is_executed_longer_there_is_one_prediction(sparse):
 def test_a_prediction_follows_the_actions_that_were_planned(sparse):
     """Of which three are executed: each particle changes as its own network expects of the actions on disk."""
     run = foretell.load(sparse.directory, trial=1, quiet=True)
-    world, state = run._policy._agent.world, run._policy._state.world
+    world, state = run._policy.agent.world, run._policy.state.world
     data, (expected, *_) = data_of(sparse.directory, 1), predictions_of(sparse.directory).values()
     particles = expected["predictions"][0]
     for t in range(3):
@@ -245,6 +245,6 @@ def test_learning_may_be_rarer_than_trials(tmp_path):
 
 
 def test_models_are_equal_leaf_by_leaf_to_those_of_the_checkpoint(kept):
-    newest = foretell.load(kept.directory, quiet=True)._policy._state
-    last = foretell.load(kept.directory, trial=2, quiet=True)._policy._state
+    newest = foretell.load(kept.directory, quiet=True)._policy.state
+    last = foretell.load(kept.directory, trial=2, quiet=True)._policy.state
     assert eqx.tree_equal(newest, last)

@@ -7,9 +7,11 @@ import foretell
 from foretell.training.progress import Display, sparkline
 from tiny import TINY
 
+ROOM = {"train": {"capacity": 500}}
+
 
 def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
-    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY])
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["random", "trial", "trial", "returns"]
     assert not any("\x1b" in line for line in lines)
@@ -20,7 +22,7 @@ def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypa
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=140)
     monkeypatch.setattr("foretell.api.Display", lambda: Display(console))
-    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, {"planner": {"population": 60}}])
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, {"planner": {"population": 60}}])
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(r"train \d/2 .* step \d+  return -?[\d.]+  [\d.]+ ms/step", text)
     assert "trial 2/2" in text

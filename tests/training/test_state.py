@@ -29,18 +29,19 @@ def test_host_generators_differ_by_stream_and_counter():
 def test_the_state_of_a_run_is_arrays_alone_and_starts_at_zero():
     settings = resolve("pets/cartpole")
     task = make_task(TaskSettings())
-    state = init_run(settings.build(task), task.spec, 500, seed=0)
+    state = init_run(settings.build(task), task.spec, settings.train.model_copy(update={"capacity": 500}), seed=0)
     assert all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in jax.tree.leaves(state))
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.counters))
+    assert not (state.pending.waiting or state.episodes.running)
     assert state.replay.capacity == 500
-    assert state.episode.obs.shape == (201, 4)
+    assert state.episodes.obs.shape == (1, 201, 4)
 
 
 def test_no_leaf_of_the_state_has_a_weak_type():
     """A weak type would compile every program a second time once learning has made it strong."""
     settings = resolve("pets/cartpole")
     task = make_task(TaskSettings())
-    state = init_run(settings.build(task), task.spec, 500, seed=0)
+    state = init_run(settings.build(task), task.spec, settings.train.model_copy(update={"capacity": 500}), seed=0)
     assert not any(
         getattr(leaf, "weak_type", False) for leaf in jax.tree.leaves((state.agent, state.memory, state.replay))
     )

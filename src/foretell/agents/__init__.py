@@ -3,8 +3,13 @@
 from foretell.agents.base import Agent, RunSettings, Schedule, watcher, watching
 from foretell.agents.oracle import Oracle, OracleSettings
 from foretell.agents.pets import PETS, PETSSettings
+from foretell.agents.value_expansion import ValueExpansion, ValueExpansionSettings
 
-AGENTS: dict[str, type[RunSettings]] = {"oracle": OracleSettings, "pets": PETSSettings}
+AGENTS: dict[str, type[RunSettings]] = {
+    "oracle": OracleSettings,
+    "pets": PETSSettings,
+    "value-expansion": ValueExpansionSettings,
+}
 """The settings of every agent, by the name a preset gives in `agent`."""
 
 __all__ = [
@@ -16,6 +21,8 @@ __all__ = [
     "PETSSettings",
     "RunSettings",
     "Schedule",
+    "ValueExpansion",
+    "ValueExpansionSettings",
     "watcher",
     "watching",
 ]

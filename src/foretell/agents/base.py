@@ -54,6 +54,18 @@ class Imagines(Protocol):
 
 
 @runtime_checkable
+class Publishes(Protocol):
+    """An agent that learns within episodes, but acts with a policy that it renews now and then."""
+
+    @property
+    def pretraining(self) -> int:
+        """Calls of `learn` before it acts; only the first of them sees new transitions."""
+
+    def epoch(self, state: State) -> Int[Array, ""]:
+        """How many policies there have been."""
+
+
+@runtime_checkable
 class Watcher(Protocol):
     """An agent that must see the environment itself, not only what it observes."""
 
@@ -86,12 +98,20 @@ class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
-    """Episodes acted by the agent; it learns from all data before each of them."""
+    """Episodes acted by the agent, at whose end the run ends; it learns from all data before each of them."""
+    steps: PositiveInt | None = None
+    """End the run after this many environment steps instead, random ones included."""
+    environments: PositiveInt = 1
+    """Environments stepped in lock-step, for which the agent acts as one batch."""
+    steps_per_learning: PositiveInt | None = None
+    """Learn whenever this many steps have been taken, also within episodes, each environment beginning its next episode
+    at once (DDPG, STEVE). Null: learn between episodes alone, which begin and end together (PETS, MB-MPC)."""
     random_episodes: NonNegativeInt = 1
     """Episodes of uniformly random actions before the first trial. None only if `random_steps` asks for some, or for an
     agent that has nothing to learn."""
     random_steps: NonNegativeInt = 0
-    """Go on with random episodes until there are at least this many steps."""
+    """Go on with random episodes until there are this many steps; the last ones are cut there if learning does not wait
+    for their end."""
     random_horizon: PositiveInt | None = None
     """Cut random episodes after this many steps, so that they stay near the states in which episodes begin."""
     warmup_episodes: NonNegativeInt = 0
@@ -100,7 +120,11 @@ class Schedule(Settings):
     warmup_horizon: PositiveInt = 100
     """Steps after which they are cut."""
     eval_episodes: NonNegativeInt = 0
-    """Extra episodes after each trial, with the same agent, that are logged but not learned from."""
+    """Extra episodes after each trial, or every `eval_every` steps, without exploration: logged, not learned from."""
+    eval_every: PositiveInt | None = None
+    """Steps from one round of evaluation episodes to the next; null: a round after each trial."""
+    log_every: PositiveInt = 1000
+    """Steps between two lines of metrics, each their means, for an agent that learns within episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
     record: NonNegativeInt = 0
@@ -114,9 +138,38 @@ class Schedule(Settings):
     capacity: PositiveInt = 100_000
     """Transitions the replay holds; beyond that the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
-    """Save at the end of every trial, and anywhere else when this long has passed since the last time."""
+    """Save when this long has passed since the last time, and at the end of every trial if learning waits for it."""
     checkpoints: PositiveInt = 3
     """Newest checkpoints kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Schedule":
+        every = self.steps_per_learning
+        if self.environments > 1 and self.log_predictions != "none":
+            raise ValueError(f"log_predictions needs a single environment, not environments={self.environments}")
+        if every is None:
+            if self.trials % self.environments:
+                nearest = max(1, round(self.trials / self.environments)) * self.environments
+                raise ValueError(
+                    f"trials ({self.trials}) must be a multiple of environments ({self.environments}), which begin and "
+                    f"end their episodes together; the nearest is {nearest}"
+                )
+            return self
+        if every % self.environments:
+            nearest = max(1, round(every / self.environments)) * self.environments
+            raise ValueError(
+                f"steps_per_learning ({every}) must be a multiple of environments ({self.environments}); "
+                f"the nearest is {nearest}"
+            )
+        if self.warmup_episodes:
+            raise ValueError("warmup_episodes must be 0 with steps_per_learning: there is no learning between episodes")
+        if self.random_episodes:
+            raise ValueError("random_episodes must be 0 with steps_per_learning: set random_steps")
+        return self
+
+    def room(self, horizon: int) -> int:
+        """Transitions that may wait for the replay, into which they go when the agent learns or no more could wait."""
+        return self.steps_per_learning or horizon * self.environments
 
     def limit(self, kind: str) -> int | None:
         """Steps after which an episode of this kind is cut, beside the task's own limit."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Transitions(NamedTuple):
@@ -58,6 +58,12 @@ def add(replay: Replay, rows: Transitions, count: Int[Array, ""]) -> Replay:
     slot = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
     data = jax.tree.map(lambda store, new: store.at[slot].set(new, mode="drop"), replay.data, rows)
     return Replay(data, replay.added + count)
+
+
+def sample(replay: Replay, key: Key[Array, ""], count: int) -> Transitions:
+    """`count` transitions drawn uniformly, with replacement; there must be some."""
+    slot = jax.random.randint(key, (count,), 0, replay.size)
+    return jax.tree.map(lambda store: store[slot], replay.data)
 
 
 def newest(replay: Replay, count: int) -> Transitions:

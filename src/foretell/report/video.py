@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ import numpy as np
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
 from foretell.training.directory import RunDirectory, writing
-from foretell.training.loop import Loop, Observer
+from foretell.training.loop import Loop
+from foretell.training.observer import Observer
 from foretell.training.policy import Outcome, Policy
 from foretell.training.state import environment_seed
 
 _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.make_current(); context.free()"
 
 
-def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, episodes: int = 1) -> list[Outcome]:
-    """Play episodes as `Policy.play` does, each saved as `<folder>/episode-<n>.mp4`. Raises `UserError`."""
+def record(
+    policy: Policy, task: Task, folder: Path, *, episodes: int = 1, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+) -> list[Outcome]:
+    """Play episodes as `Policy.play` does in the wrapped environment, each saved as `<folder>/eval-episode-<n>.mp4`.
+
+    Raises `UserError`.
+    """
     choose_renderer()
     drawable = _drawable(task)
     with writing(folder), warnings.catch_warnings():
@@ -31,7 +38,8 @@ def record(policy: Policy, task: Task, folder: Path, *, first_episode: int = 0, 
             drawable, str(folder), episode_trigger=lambda _: True, name_prefix="eval", disable_logger=True
         )
         with closing(env):
-            return [policy.play(env, episode=first_episode + i) for i in range(episodes)]
+            wrapped = wrap(env)
+            return [policy.play(wrapped, episode=i) for i in range(episodes)]
 
 
 class Films(Observer):
@@ -49,8 +57,12 @@ class Films(Observer):
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
         counters, schedule = loop.state.counters, loop.schedule
-        since_learning = (counters.trials - 1) % schedule.episodes_per_learning * (1 + schedule.eval_episodes)
-        if row["kind"] in ("train", "eval") and since_learning + counters.evals < schedule.record:
+        nth = int(counters.evals) - (row["kind"] == "eval")  # evaluation episode of its round
+        if schedule.steps_per_learning is None:
+            per_learning = schedule.episodes_per_learning * schedule.environments
+            nth = (counters.trials - 1) % per_learning * (1 + schedule.eval_episodes) + counters.evals
+        filmed = ("eval",) if schedule.steps_per_learning else ("train", "eval")
+        if row["kind"] in filmed and nth < schedule.record:
             number = int(row["episode"])
             film(self._task, loop.directory, number, environment_seed(loop.seed, number))
 

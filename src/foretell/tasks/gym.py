@@ -1,7 +1,7 @@
 """Any Gymnasium environment with box observations and actions as a task whose unknowns are learned."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +15,12 @@ from foretell.tasks.base import Task, TaskSpec
 class GymTask(Task):
     """A user's environment. What is not given is learned with the dynamics, from flat vectors, with no features."""
 
-    def __init__(self, env_id: str, *, horizon: int | None = None) -> None:
-        """Make the environment once to read its spaces. Raises `UserError` if they do not fit."""
-        self._env_id = env_id
+    def __init__(self, env_id: str, *, horizon: int | None = None, options: Mapping[str, Any] | None = None) -> None:
+        """Make the environment once, with `options` as its arguments, to read its spaces.
+
+        Raises `UserError` if they do not fit.
+        """
+        self._env_id, self._options = env_id, dict(options or {})
         with self.simulator() as env:
             self.spec = _read_spec(env, env_id, horizon)
 
@@ -28,7 +31,7 @@ class GymTask(Task):
         try:
             with _blamed(f"cannot make the environment '{self._env_id}'"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that there is a newer version, or no drawing: noise, or told below
-                env = gymnasium.make(self._env_id, disable_env_checker=True, **drawing)
+                env = gymnasium.make(self._env_id, disable_env_checker=True, **self._options, **drawing)
         except gymnasium.error.UnregisteredEnv:
             raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
         return _Blamed(env, self._env_id)

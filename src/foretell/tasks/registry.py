@@ -3,9 +3,11 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Literal
 
 import gymnasium
 import jax
@@ -43,9 +45,12 @@ class TaskSettings(Settings):
     """As for `reward`, and `none`: the model never expects an episode to end."""
     horizon: PositiveInt | None = None
     """Steps per episode; the environment's own time limit when null."""
-    options: dict[str, bool] = Field(default_factory=dict)
-    """Fidelity switches of a registered task, the arguments of its class: `original_kinematics` and `predicts_goal` of
-    the reacher, `wrist_tip` and `original_object` of the pusher."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a Gymnasium environment, or fidelity switches of a registered task: `original_kinematics` and
+    `predicts_goal` of the reacher, `wrist_tip` and `original_object` of the pusher."""
+    actions: Literal["bounds", "unit"] = "bounds"
+    """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
+    STEVE), as if those were the bounds."""
     action_noise: NonNegativeFloat = 0.0
     """Deviation of normal noise on every executed action, in the actions' units. Data and models keep the intended
     action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
@@ -62,6 +67,9 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     known_task = _task_class(settings.env)
     task = _known_task(known_task, settings) if known_task else _gym_task(settings)
     task.action_noise = settings.action_noise
+    if settings.actions == "unit":
+        size = task.spec.action_size
+        task.spec = replace(task.spec, action_low=(-1.0,) * size, action_high=(1.0,) * size)
     for role, choice in (("reward", settings.reward), ("terminated", settings.terminated)):
         if role in known or choice not in _WORDS[role]:
             setattr(task, role, _checked(task, role, choice, known.get(role) or load_function(role, choice)))
@@ -88,19 +96,19 @@ def _gym_task(settings: TaskSettings) -> Task:
     elif "-v" not in settings.env:
         choices = nearest(settings.env, [*TASKS, *gymnasium.registry]) or f"{nearest('', TASKS)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{settings.env}'{choices}")
-    if settings.options:
-        raise UserError(f"task.options are for registered tasks ({', '.join(TASKS)}), not for '{settings.env}'")
-    task = GymTask(settings.env, horizon=settings.horizon)
+    task = GymTask(settings.env, horizon=settings.horizon, options=settings.options)
     task.learns_termination = settings.terminated in ("auto", "learned")
     return task
 
 
 def _known_task(task_class: type[Task], settings: TaskSettings) -> Task:
     known = signature(task_class).parameters
-    for name in settings.options:
+    for name, value in settings.options.items():
         if name not in known:
             has = nearest(name, known) or "; it has none"
             raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
+        if not isinstance(value, bool):
+            raise UserError(f"task.options.{name} of '{settings.env}' is a switch, true or false, not {value!r}")
     try:
         task = task_class(**settings.options)
     except Exception as error:  # whatever the user's class raises

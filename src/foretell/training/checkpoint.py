@@ -37,6 +37,7 @@ class Checkpoints:
 
     def save(self, number: int, tree: Any) -> None:
         """Copy `tree` now, write it in the background. Raises `UserError` if the disk refuses."""
+        tree = jax.tree.map(np.array, tree)  # what is written must not change meanwhile
         stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
         try:
             self._manager.save(number, args=ocp.args.StandardSave(stored))

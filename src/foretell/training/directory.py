@@ -4,7 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +38,7 @@ class RunDirectory:
         self.videos = path / "videos"
         self.models = path / "models"
         self.predictions = path / "predictions"
+        self.greedy = path / "greedy.csv"
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
@@ -74,7 +75,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
         with writing(self.path):
-            for file in (self.episodes, self.metrics):
+            for file in (self.episodes, self.metrics, self.greedy):
                 file.unlink(missing_ok=True)
             made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
             for folder in (self.data, *made):
@@ -161,12 +162,15 @@ class RunDirectory:
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise UserError(f"cannot read '{path}' ({brief(error)})") from error
 
-    def rewind(self, episodes: int, learned: int) -> None:
-        """Forget what was written after the checkpoint a run continues from; it will be written again."""
+    def rewind(self, episodes: int, metrics: int, finished: Callable[[int], bool]) -> None:
+        """Forget what was written after the checkpoint a run continues from; it will be written again.
+
+        That checkpoint had so many rows of episodes and of metrics, and only the episodes of `finished` numbers.
+        """
         truncate_rows(self.episodes, episodes)
-        truncate_rows(self.metrics, learned)
+        truncate_rows(self.metrics, metrics)
         for path in self.data.glob("episode_*.npz"):
-            if path.name.endswith(".tmp.npz") or int(path.stem.split("_")[1]) >= episodes:
+            if path.name.endswith(".tmp.npz") or not finished(int(path.stem.split("_")[1])):
                 path.unlink()
 
 

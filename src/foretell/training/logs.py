@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from foretell.agents import Agent
-from foretell.agents.base import Imagines, Memory, State
+from foretell.agents.base import Imagines, Memory, Publishes, State
 from foretell.errors import UserError, brief
 from foretell.training.directory import writing
-from foretell.training.loop import Loop, Observer
+from foretell.training.loop import Loop
+from foretell.training.observer import Observer
 from foretell.training.state import Stream, key_for
 
 
@@ -44,6 +45,30 @@ def load_model(path: Path, like: State) -> State:
         raise UserError(f"cannot read the model '{path}' ({brief(error)})") from error
 
 
+class Greedy(Observer):
+    """Keeps `greedy.csv`, as the released STEVE did, for tools that read it.
+
+    A line for each evaluation episode, without header: hours, epoch (policies published), environment steps, score.
+    """
+
+    def __init__(self, agent: Publishes) -> None:
+        self._agent = agent
+
+    def started(self, loop: Loop) -> None:
+        """Forget what was written after the checkpoint from which the run continues."""
+        path, kept = loop.directory.greedy, sum(row["kind"] == "eval" for row in loop.directory.read_episodes())
+        with writing(path):
+            if path.exists():
+                path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        if row["kind"] != "eval":
+            return
+        epoch = int(self._agent.epoch(loop.state.agent))
+        with writing(loop.directory.greedy), loop.directory.greedy.open("a") as file:
+            file.write(f"{loop.seconds / 3600:.6f},{epoch},{row['env_steps']},{row['return']:.6f}\n")
+
+
 class Predictions(Observer):
     """Saves the trajectories that were expected of every plan, one file of `predictions/` per episode.
 
@@ -62,18 +87,18 @@ class Predictions(Observer):
         folder = self._folder(loop)
         with writing(folder):
             folder.mkdir(exist_ok=True)
-            kept = -(-int(loop.state.episode.length) // self._stride)
+            kept = -(-int(loop.episodes.length[0]) // self._stride)
             for file in folder.glob("plan_*.npy"):
                 if int(file.stem.split("_")[1]) >= kept:
                     file.unlink()
 
     def stepped(self, loop: Loop) -> None:
-        t = int(loop.state.episode.length) - 1
+        t = int(loop.episodes.length[0]) - 1
         if loop.kind == "random" or t % self._stride:
             return
-        counters, obs = loop.state.counters, np.float32(loop.state.episode.obs[t])
-        numbers = (np.int32(number) for number in (loop.seed, counters.episode, t))
-        expected = self._imagine(loop.state.agent, loop.state.memory, obs, *numbers)
+        episodes = loop.episodes
+        numbers = (np.int32(number) for number in (loop.seed, episodes.number[0], t))
+        expected = self._imagine(loop.state.agent, loop.memory, np.float32(episodes.obs[0, t]), *numbers)
         path = self._folder(loop) / f"plan_{t // self._stride:05d}.npy"
         with writing(path):
             np.save(path, np.asarray(expected))

@@ -1,66 +1,38 @@
-"""The one training loop: episodes, learning between them, and a checkpoint after each."""
+"""The one training loop: steps of the environments, learning between them, evaluation, and checkpoints."""
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from foretell.agents import Agent, Schedule, watcher, watching
-from foretell.agents.base import Memory, Metrics, State
+from foretell.agents import Agent, Schedule, watcher
+from foretell.agents.base import Memory, Metrics, Publishes, State
 from foretell.errors import UserError
-from foretell.replay import Replay, Transitions, add
+from foretell.replay import Replay, add
 from foretell.tasks import Task
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import BackgroundProgram, compiled
 from foretell.training.directory import RunDirectory, append_row
+from foretell.training.environments import Environments
 from foretell.training.interrupt import interrupt_calls
+from foretell.training.observer import Observer
+from foretell.training.policy import restarted
 from foretell.training.state import (
-    Counters,
-    Episode,
+    Episodes,
+    RunState,
     Stream,
-    empty_episode,
-    environment_seed,
+    empty_episodes,
     init_run,
     key_for,
-    numpy_generator,
 )
 
 Kind = Literal["random", "warmup", "train", "eval"]
-
-
-@runtime_checkable
-class Observer(Protocol):
-    """Somebody who watches a run: a progress display, a log. Watching never changes the run.
-
-    What an observer does not define does nothing.
-    """
-
-    def started(self, loop: "Loop") -> None:
-        return
-
-    def stepped(self, loop: "Loop") -> None:
-        return
-
-    def learning(self, loop: "Loop") -> None:
-        return
-
-    def learned(self, loop: "Loop", row: dict[str, Any]) -> None:
-        return
-
-    def finished_episode(self, loop: "Loop", row: dict[str, Any]) -> None:
-        return
-
-    def warned(self, text: str) -> None:
-        return
-
-    def stopped(self, loop: "Loop") -> None:
-        return
 
 
 class Interrupted(Exception):
@@ -80,43 +52,62 @@ class Loop:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.task, self.schedule, self.seed, self.directory = task, schedule, seed, directory
-        self.state = init_run(agent, task.spec, schedule.capacity, seed)
-        self._watcher = watcher(agent)
-        self._start_memory = self.state.memory
+        self.state = init_run(agent, task.spec, schedule, seed)
         self.phase_seconds = {"plan": 0.0, "step": 0.0, "fit": 0.0}
-        self.steps_since_learning = 0
+        self.steps_since_log = 0
+        self._evaluation: tuple[Episodes, Memory] | None = None
+        self._watcher = watcher(agent)
+        self._pretraining = agent.pretraining if isinstance(agent, Publishes) else 1
+        self._fresh = self.state.memory
         self._observers = observers
         self._checkpoints = Checkpoints(directory.checkpoints, keep=schedule.checkpoints)
         self._compiled_before = compiled()
         self._learn = BackgroundProgram(partial(_learn, agent))
         self._act = BackgroundProgram(partial(_act, agent, explore=True))
         self._act_greedily = jax.jit(partial(_act, agent, explore=False))
-        self._store = jax.jit(_store)
+        self._start_one = jax.jit(partial(agent.start, 1))
+        self._store = jax.jit(add, donate_argnums=0)
+        self._restart = jax.jit(restarted)
         self._started = self._saved = time.monotonic()
         self._interrupted = False
 
     @property
     def kind(self) -> Kind:
-        """What the current episode is for; a function of the counters alone."""
+        """What the episodes under way are for; a function of the counters alone, but for evaluation."""
         schedule, counters = self.schedule, self.state.counters
+        if self._evaluation is not None:
+            return "eval"
+        if schedule.steps_per_learning is not None:
+            return "random" if counters.env_steps < schedule.random_steps else "train"
+        finished_steps = counters.env_steps - self.state.episodes.length.sum()
         if not (counters.trials or counters.warmups) and (
-            counters.episode < schedule.random_episodes or counters.env_steps < schedule.random_steps
+            counters.episode < schedule.random_episodes or finished_steps < schedule.random_steps
         ):
             return "random"
-        if counters.warmups < schedule.warmup_episodes:
-            return "warmup"
-        return "eval" if counters.trials and counters.evals < schedule.eval_episodes else "train"
+        return "warmup" if counters.warmups < schedule.warmup_episodes else "train"
 
     @property
-    def _may_learn(self) -> bool:
-        """Whether there are enough new data, and no episode has begun."""
-        counters, every = self.state.counters, self.schedule.episodes_per_learning
-        return bool(counters.new_steps and counters.trials % every == 0) and not self.state.episode.length
+    def episodes(self) -> Episodes:
+        """The episodes under way: those of evaluation, if there is one, or those to learn from."""
+        return self._evaluation[0] if self._evaluation else self.state.episodes
+
+    @property
+    def memory(self) -> Memory:
+        """What the agent remembers of them."""
+        return self._evaluation[1] if self._evaluation else self.state.memory
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How far the run is and where it ends: in steps if that is how its length is given, else in trials."""
+        schedule, counters = self.schedule, self.state.counters
+        if schedule.steps is not None:
+            return int(counters.env_steps), schedule.steps
+        return int(counters.trials), schedule.trials
 
     @property
     def done(self) -> bool:
-        counters, schedule = self.state.counters, self.schedule
-        return bool(counters.trials >= schedule.trials and counters.evals >= schedule.eval_episodes)
+        reached, end = self.progress
+        return reached >= end and not self._must_evaluate
 
     @property
     def seconds(self) -> float:
@@ -132,193 +123,237 @@ class Loop:
         """Continue from the newest readable checkpoint, or from the start if none was finished. Raises `UserError`."""
         if self._checkpoints.exist:
             try:
-                self.state = self._checkpoints.restore(self.state, partial(self._tell, "warned"))
+                state: RunState = self._checkpoints.restore(self.state, partial(self._tell, "warned"))
             except UserError:
                 self._checkpoints.close()
                 raise
-        self.directory.rewind(int(self.state.counters.episode), int(self.state.counters.learned))
+            hosted = jax.tree.map(np.array, (state.pending, state.episodes, state.counters))  # to be changed in place
+            self.state = state._replace(**dict(zip(("pending", "episodes", "counters"), hosted, strict=True)))
+        counters, unfinished = self.state.counters, set(self.state.episodes.number.tolist())
+        self.directory.rewind(
+            int(counters.episode), int(counters.logged), lambda n: n < int(counters.begun) and n not in unfinished
+        )
         self._started = time.monotonic()
 
     def run(self) -> None:
         """Run to the end of the schedule. Raises `Interrupted` after Ctrl-C, `UserError` if the run cannot go on."""
-        env = self.task.make()
         self._compile()
-        try:
-            with interrupt_calls(self._on_interrupt), watching(self._watcher, env):
-                self._tell("started", self)
-                while not self.done:
-                    if self.kind in ("warmup", "train") and self._may_learn:
-                        self._learn_now()
-                    self._play(env)
-                    self._close_episode()
-        finally:
-            self._tell("stopped", self)
-            self._checkpoints.close()
-            env.close()
+        with ExitStack() as stack:
+            stack.callback(self._stop)
+            envs = stack.enter_context(closing(Environments(self.task, self.schedule.environments, self.seed)))
+            stack.enter_context(interrupt_calls(self._on_interrupt))
+            self._tell("started", self)
+            envs.repeat(self.state.episodes)
+            while not self.done:
+                if self._must_evaluate:
+                    self._evaluate()
+                elif self._may_learn:
+                    self._learn_now()
+                else:
+                    self._advance(envs)
+
+    def _stop(self) -> None:
+        if self._watcher:
+            self._watcher.watch(None)
+        self._tell("stopped", self)
+        self._checkpoints.close()
 
     def _compile(self) -> None:
         state, number = self.state, np.int32(0)
-        obs = np.zeros(self.task.spec.obs_size, np.float32)
         self._learn.compile(state.agent, state.replay, number, number, number)
-        self._act.compile(state.agent, state.memory, obs, number, number, number)
+        self._act.compile(state.agent, state.memory, _latest(state.episodes), number, number, number)
+
+    @property
+    def _may_learn(self) -> bool:
+        """Whether there are enough new data, and this is a moment to learn."""
+        schedule, counters = self.schedule, self.state.counters
+        if schedule.steps_per_learning is not None:
+            waited = bool(counters.new_steps >= schedule.steps_per_learning)
+            return self.kind == "train" and (waited or bool(counters.learned < self._pretraining))
+        every = schedule.episodes_per_learning * schedule.environments
+        between = bool((self.state.episodes.number < 0).all())
+        return between and self.kind != "random" and bool(counters.new_steps and counters.trials % every == 0)
 
     def _learn_now(self) -> None:
         self._tell("learning", self)
+        self._flush()
         start, counters = time.perf_counter(), self.state.counters
-        agent, metrics = self._learn(
-            self.state.agent,
-            self.state.replay,
-            np.int32(counters.new_steps),
-            np.int32(self.seed),
-            np.int32(counters.learned),
-        )
-        values = {name: float(value) for name, value in metrics.items()}
-        self.phase_seconds["fit"] = time.perf_counter() - start
+        numbers = (np.int32(number) for number in (counters.new_steps, self.seed, counters.learned))
+        agent, metrics = jax.block_until_ready(self._learn(self.state.agent, self.state.replay, *numbers))
+        self.phase_seconds["fit"] += time.perf_counter() - start
+        every, steps, new = self.schedule.log_every, int(counters.env_steps), int(counters.new_steps)
+        self.state = self.state._replace(agent=agent)
+        self._count(learned=1, unlogged=1, new_steps=-new)
+        if self.schedule.steps_per_learning is None:
+            self._log_learning(metrics)
+        else:
+            self.state = self.state._replace(metrics=jax.tree.map(jnp.add, self.state.metrics, metrics))
+            if int(counters.learned) <= self._pretraining or steps // every > (steps - new) // every:
+                self._log_learning(self.state.metrics)
+        self._check_interrupt()
+
+    def _log_learning(self, metrics: Metrics) -> None:
+        """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
+        counters, (programs, seconds) = self.state.counters, compiled()
+        values = {name: float(value) / int(counters.unlogged) for name, value in metrics.items()}
         if values.get("skipped_steps", 0.0) > 0.1 * values.get("gradient_steps", np.inf):
             raise UserError(
                 f"learning diverged: {values['skipped_steps']:.0f} of {values['gradient_steps']:.0f} gradient steps "
-                "were not finite; lower fit.learning_rate or check the environment's rewards and observations"
+                "were not finite; lower the learning rate or check the environment's rewards and observations"
             )
-        counters = self._counted(learned=1, new_steps=-int(counters.new_steps))
-        self.state = self.state._replace(agent=agent, counters=counters)
-        self._log_learning(values)
-        self._check_interrupt()
-
-    def _log_learning(self, metrics: dict[str, float]) -> None:
-        counters, (programs, seconds) = self.state.counters, compiled()
         row = {
             "learn": int(counters.learned),
             "episode": int(counters.episode),
             "env_steps": int(counters.env_steps),
-            **metrics,
+            **values,
             **{f"{phase}_seconds": spent for phase, spent in self.phase_seconds.items()},
             "compile_count": programs - self._compiled_before[0],
             "compile_seconds": seconds - self._compiled_before[1],
         }
         append_row(self.directory.metrics, row)
+        self._count(logged=1, unlogged=-int(counters.unlogged))
+        self.state = self.state._replace(metrics=jax.tree.map(jnp.zeros_like, self.state.metrics))
         self._tell("learned", self, row)
         self.phase_seconds = dict.fromkeys(self.phase_seconds, 0.0)
-        self.steps_since_learning = 0
+        self.steps_since_log = 0
 
-    def _play(self, env: gymnasium.Env) -> None:
-        """Play the current episode from where it is to its end."""
-        self._enter(env)
-        random_actions = self._random_actions() if self.kind == "random" else None
-        limit = min(self.task.spec.horizon, self.schedule.limit(self.kind) or self.task.spec.horizon)
-        over = False
-        while not over:
-            t = int(self.state.episode.length)
-            start = time.perf_counter()
-            action = self._plan(t) if random_actions is None else random_actions[t]
-            planned = time.perf_counter()
-            obs, reward, terminated, truncated, _ = env.step(action)
-            self.phase_seconds["plan"] += planned - start
-            self.phase_seconds["step"] += time.perf_counter() - planned
-            self.steps_since_learning += 1
-            self._record(obs, action, float(reward), terminated)
-            self._tell("stepped", self)
-            over = terminated or truncated or t + 1 == limit
-            if not over:
-                self._check_interrupt()
+    def _advance(self, envs: Environments) -> None:
+        """One step in every environment, in a new episode where none has begun."""
+        kind, schedule, episodes, counters = self.kind, self.schedule, self.state.episodes, self.state.counters
+        self._begin(envs)
+        stepped = episodes.running
+        start = time.perf_counter()
+        if kind == "random":
+            actions = envs.random_actions(episodes)
+        else:
+            actions, memory = self._plan(self._act, envs, episodes, self.state.memory)
+            self.state = self.state._replace(memory=memory)
+        planned = time.perf_counter()
+        envs.step(episodes, actions, min(self.task.spec.horizon, schedule.limit(kind) or self.task.spec.horizon))
+        self.phase_seconds["plan"] += planned - start
+        self.phase_seconds["step"] += time.perf_counter() - planned
+        self.state.pending.take(episodes, stepped)
+        self._count(env_steps=len(stepped), new_steps=len(stepped))
+        self.steps_since_log += len(stepped)
+        if self.state.pending.room < schedule.environments:
+            self._flush()
+        self._tell("stepped", self)
+        if kind == "random" and schedule.steps_per_learning is not None and counters.env_steps >= schedule.random_steps:
+            episodes.over[:] = 1
+        together = schedule.steps_per_learning is None
+        closed = [] if together and episodes.running else np.flatnonzero(episodes.over).tolist()
+        for row in closed:
+            self._close_episode(episodes, row, kind)
+        self._check_interrupt(save=self.done or (together and kind == "train" and len(closed) > 0))
 
-    def _enter(self, env: gymnasium.Env) -> None:
-        """Reset for the current episode, and repeat the actions already taken in it if the run was resumed there."""
-        number, episode = int(self.state.counters.episode), self.state.episode
-        length = int(episode.length)
-        obs, _ = env.reset(seed=environment_seed(self.seed, number))
-        for action in episode.actions[:length].astype(np.float32):  # the type they were given in
-            obs = env.step(action)[0]
-        if not length:
-            episode.obs[0] = self._checked(obs)
-            self.state = self.state._replace(memory=self._start_memory)
-        elif not np.array_equal(obs, episode.obs[length]):
-            raise UserError(
-                f"'{self.task.spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
-                "deterministic given its seed, so a run cannot be resumed within an episode"
-            )
+    def _begin(self, envs: Environments) -> None:
+        """Begin episodes where there are none, with a fresh memory."""
+        episodes, counters = self.state.episodes, self.state.counters
+        rows = np.flatnonzero(episodes.number < 0).tolist()
+        for row in rows:
+            envs.begin(episodes, row, int(counters.begun))
+            self._count(begun=1)
+        if len(rows) == len(episodes.number):
+            self.state = self.state._replace(memory=self._fresh)
+        elif len(rows):
+            new = np.isin(np.arange(len(episodes.number)), rows)
+            self.state = self.state._replace(memory=self._restart(self.state.memory, self._fresh, new))
 
-    def _random_actions(self) -> Float[np.ndarray, "horizon action"]:
-        spec = self.task.spec
-        generator = numpy_generator(self.seed, Stream.RANDOM, int(self.state.counters.episode))
-        shape = (spec.horizon, spec.action_size)
-        return generator.uniform(spec.action_low, spec.action_high, shape).astype(np.float32)
-
-    def _plan(self, t: int) -> Float[np.ndarray, "action"]:
-        state = self.state
-        act = self._act_greedily if self.kind == "eval" else self._act
-        numbers = (np.int32(number) for number in (self.seed, state.counters.episode, t))
-        action, memory = act(state.agent, state.memory, np.float32(state.episode.obs[t]), *numbers)
-        self.state = state._replace(memory=memory)
-        action = np.asarray(action)
+    def _plan(
+        self, act: Any, envs: Environments, episodes: Episodes, memory: Memory
+    ) -> tuple[Float[np.ndarray, "environments action"], Memory]:
+        if self._watcher:
+            self._watcher.watch(envs.copies[0])
+        # Episodes in the first environment follow each other, so their number and time are never the same twice.
+        numbers = (np.int32(number) for number in (self.seed, episodes.number[0], episodes.clock))
+        actions, memory = act(self.state.agent, memory, _latest(episodes), *numbers)
+        actions = np.asarray(actions)
         if self._watcher:
             self._watcher.check()
-        return action
+        return actions, memory
 
-    def _record(self, obs: np.ndarray, action: np.ndarray, reward: float, terminated: bool) -> None:
-        episode = self.state.episode
-        t = int(episode.length)
-        if not np.isfinite(reward):
-            raise UserError(f"'{self.task.spec.env_id}' returned the reward {reward} at step {t}")
-        episode.obs[t + 1], episode.actions[t], episode.rewards[t] = self._checked(obs), action, reward
-        self.state = self.state._replace(
-            episode=episode._replace(length=np.array(t + 1), terminated=np.array(int(terminated)))
-        )
+    @property
+    def _rounds(self) -> int:
+        """Rounds of evaluation that should have been played by now."""
+        schedule, counters = self.schedule, self.state.counters
+        if schedule.eval_every is None:
+            return int(counters.trials) // schedule.environments
+        return max(0, int(counters.env_steps) - schedule.random_steps) // schedule.eval_every
 
-    def _checked(self, obs: np.ndarray) -> np.ndarray:
-        if not np.isfinite(obs).all():
-            name = self.task.spec.obs_names[int(np.argmin(np.isfinite(obs)))]
-            raise UserError(f"'{self.task.spec.env_id}' returned an observation that is not finite in '{name}'")
-        return obs
+    @property
+    def _must_evaluate(self) -> bool:
+        return bool(self.schedule.eval_episodes and self.state.counters.evaluations < self._rounds)
 
-    def _close_episode(self) -> None:
-        """Log the finished episode, add it to the replay, and save."""
-        episode, kind = self.state.episode, self.kind
-        length, counters = int(episode.length), self.state.counters
-        learnable = length if kind != "eval" else 0
-        rewards = episode.rewards[:length]
-        row = {
-            "episode": int(counters.episode),
-            "env_steps": int(counters.env_steps) + learnable,
+    def _evaluate(self) -> None:
+        """Play the next evaluation episode to its end. If interrupted it is played again, and goes the same way."""
+        schedule, counters = self.schedule, self.state.counters
+        episodes, memory = empty_episodes(self.task.spec, 1), self._start_one()
+        self._evaluation = episodes, memory
+        try:
+            with closing(Environments(self.task, 1, self.seed)) as envs:
+                envs.begin(episodes, 0, int(counters.begun))
+                while episodes.running:
+                    actions, memory = self._plan(self._act_greedily, envs, episodes, memory)
+                    self._evaluation = episodes, memory
+                    envs.step(episodes, actions, self.task.spec.horizon)
+                    self._tell("stepped", self)
+                    self._check_interrupt()
+            self._count(begun=1)
+            self._close_episode(episodes, 0, "eval")
+        finally:
+            self._evaluation = None
+        counters = self.state.counters
+        if counters.evals >= schedule.eval_episodes:
+            self._count(evals=-int(counters.evals), evaluations=self._rounds - int(counters.evaluations))
+        self._check_interrupt(save=self.done)
+
+    def _close_episode(self, episodes: Episodes, row: int, kind: Kind) -> None:
+        """Log a finished episode, and forget it."""
+        length = int(episodes.length[row])
+        rewards = episodes.rewards[row, :length]
+        line = {
+            "episode": int(episodes.number[row]),
+            "env_steps": int(self.state.counters.env_steps),
             "kind": kind,
             "return": float(rewards.sum()),
             "length": length,
             "wall_seconds": round(self.seconds, 3),
         }
-        self.directory.write_episode(row, episode.obs[: length + 1], episode.actions[:length], rewards)
-        if learnable:
-            self.state = self.state._replace(replay=self._store(self.state.replay, _float32(episode)))
-        counters = self._counted(
-            episode=1,
-            warmups=int(kind == "warmup"),
-            trials=int(kind == "train"),
-            evals=1 if kind == "eval" else -int(counters.evals) * (kind == "train"),
-            env_steps=learnable,
-            new_steps=learnable,
-        )
-        self.state = self.state._replace(episode=empty_episode(self.task.spec), counters=counters)
-        self._tell("finished_episode", self, row)
-        self._check_interrupt(save=kind == "train" or self.done)
+        self.directory.write_episode(line, episodes.obs[row, : length + 1], episodes.actions[row, :length], rewards)
+        kinds = {"warmup": "warmups", "train": "trials", "eval": "evals"}
+        self._count(episode=1, **({kinds[kind]: 1} if kind in kinds else {}))
+        episodes.forget(row)
+        self._tell("finished_episode", self, line)
 
-    def _counted(self, **increments: int) -> Counters:
-        counters = self.state.counters
-        return counters._replace(**{name: getattr(counters, name) + by for name, by in increments.items()})
+    def _flush(self) -> None:
+        """Move what is pending to the replay."""
+        pending = self.state.pending
+        replay = self._store(self.state.replay, pending.rows, np.int32(pending.waiting))
+        self.state = self.state._replace(replay=jax.block_until_ready(replay))  # `pending` is about to change
+        pending.waiting[...] = 0
+
+    def _count(self, **increments: int) -> None:
+        for name, by in increments.items():
+            getattr(self.state.counters, name)[...] += by
 
     def _check_interrupt(self, *, save: bool = False) -> None:
         """Save if it is time or the user asked to stop; in the latter case raise `Interrupted`."""
         if save or self._interrupted or time.monotonic() - self._saved > self.schedule.checkpoint_seconds:
             self._save()
         if self._interrupted:
-            counters, length = self.state.counters, self.state.episode.length
+            episodes, counters = self.state.episodes, self.state.counters
+            at = episodes.number[0] if episodes.number[0] >= 0 else counters.begun
             raise Interrupted(
-                f"stopped and saved at episode {counters.episode}, step {length}; "
+                f"stopped and saved at episode {at}, step {episodes.length[0]}; "
                 f"continue with `foretell resume {self.directory.path}`"
             )
 
     def _save(self) -> None:
-        counters = self._counted(saved=1)._replace(seconds=np.array(self.seconds))
+        seconds = self.seconds
+        self._count(saved=1)
+        self.state.counters.seconds[...] = seconds
         self._started = self._saved = time.monotonic()
-        self.state = self.state._replace(counters=counters)
-        self._checkpoints.save(int(counters.saved), self.state)
+        self._checkpoints.save(int(self.state.counters.saved), self.state)
 
     def _on_interrupt(self) -> None:
         if self._interrupted:
@@ -330,41 +365,26 @@ class Loop:
             getattr(observer, event)(*args)
 
 
+def _latest(episodes: Episodes) -> Float[np.ndarray, "environments obs"]:
+    """The observation that each environment has shown last."""
+    return episodes.obs[np.arange(len(episodes.length)), episodes.length].astype(np.float32)
+
+
 def _act(
     agent: Agent,
     state: State,
     memory: Memory,
-    obs: Float[Array, "obs"],
+    obs: Float[Array, "environments obs"],
     seed: Int[Array, ""],
     episode: Int[Array, ""],
     t: Int[Array, ""],
     *,
     explore: bool,
-) -> tuple[Float[Array, "action"], Memory]:
-    key = key_for(seed, Stream.ACT, episode, t)
-    action, memory = agent.act(state, memory, obs[None], key, explore=explore)
-    return action[0], memory
+) -> tuple[Float[Array, "environments action"], Memory]:
+    return agent.act(state, memory, obs, key_for(seed, Stream.ACT, episode, t), explore=explore)
 
 
 def _learn(
     agent: Agent, state: State, replay: Replay, new: Int[Array, ""], seed: Int[Array, ""], learned: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     return agent.learn(state, replay, new, key_for(seed, Stream.LEARN, learned))
-
-
-def _store(replay: Replay, episode: Episode) -> Replay:
-    """Append a finished episode."""
-    horizon = episode.rewards.shape[0]
-    last = jnp.arange(horizon) == episode.length - 1
-    rows = Transitions(
-        obs=jnp.asarray(episode.obs[:-1]),
-        action=jnp.asarray(episode.actions),
-        reward=jnp.asarray(episode.rewards),
-        next_obs=jnp.asarray(episode.obs[1:]),
-        terminated=last & (episode.terminated > 0),
-    )
-    return add(replay, rows, jnp.asarray(episode.length))
-
-
-def _float32(episode: Episode) -> Episode:
-    return jax.tree.map(lambda a: a.astype(np.float32 if a.dtype == np.float64 else np.int32), episode)

@@ -6,7 +6,7 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from foretell.agents import Agent, watcher, watching
@@ -27,7 +27,7 @@ class Policy:
     """Remembers what the agent remembers within an episode; call `reset` between episodes."""
 
     def __init__(self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0) -> None:
-        self._agent, self._state, self._spec, self._seed = agent, state, spec, seed
+        self.agent, self.state, self._spec, self._seed = agent, state, spec, seed
         self._calls, self._batch = 0, 0
         self._watcher = watcher(agent)
         self._memory = None
@@ -36,7 +36,7 @@ class Policy:
 
     def with_seed(self, seed: int) -> "Policy":
         """The same agent with other luck, at the start of an episode."""
-        return Policy(self._agent, self._state, self._spec, seed=seed)
+        return Policy(self.agent, self.state, self._spec, seed=seed)
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """New episodes begin: everywhere, or in the rows of the batch that `where` marks. Raises `UserError`."""
@@ -49,9 +49,7 @@ class Policy:
                 f"the mask given to reset() must be of type bool and shape ({self._batch},), one entry per row, "
                 f"not of type {mask.dtype} and shape {mask.shape}"
             )
-        fresh = self._start(self._batch)
-        choose = lambda new, old: jnp.where(mask.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
-        self._memory = jax.tree.map(choose, fresh, self._memory)
+        self._memory = restarted(self._memory, self._start(self._batch), mask)
 
     def act(self, obs: ArrayLike) -> Float[np.ndarray, "*batch action"]:
         """The action for one observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
@@ -63,7 +61,7 @@ class Policy:
             self._memory, self._batch = self._start(len(rows)), len(rows)
         if len(rows) != self._batch:
             raise UserError(f"a batch of {len(rows)} observations follows one of {self._batch}; call reset() first")
-        action, self._memory = self._act(self._state, self._memory, rows, np.int32(self._seed), np.int32(self._calls))
+        action, self._memory = self._act(self.state, self._memory, rows, np.int32(self._seed), np.int32(self._calls))
         self._calls += 1
         action = np.asarray(action)
         if self._watcher:
@@ -89,7 +87,7 @@ class Policy:
         self, state: State, memory: Memory, obs: Float[Array, "batch obs"], seed: Int[Array, ""], call: Int[Array, ""]
     ) -> tuple[Float[Array, "batch action"], Memory]:
         key = key_for(seed, Stream.EVALUATION, call)
-        return self._agent.act(state, memory, obs, key, explore=False)
+        return self.agent.act(state, memory, obs, key, explore=False)
 
     def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:
         try:
@@ -103,3 +101,9 @@ class Policy:
             where = int(np.argwhere(~np.isfinite(rows))[0][-1])
             raise UserError(f"the observation is not finite in '{self._spec.obs_names[where]}'")
         return np.atleast_2d(rows)
+
+
+def restarted(memory: Memory, fresh: Memory, where: Bool[Array | np.ndarray, "batch"]) -> Memory:
+    """`memory` with the rows that `where` marks taken from `fresh`."""
+    choose = lambda new, old: jnp.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old)  # noqa: E731
+    return jax.tree.map(choose, fresh, memory)

@@ -8,27 +8,28 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
 
-from foretell.training.loop import Loop, Observer
+from foretell.training.loop import Loop
+from foretell.training.observer import Observer
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-class Display:
-    """Tells a person how the run is going."""
+class Display(Observer):
+    """Tells a person how the run is going: by episodes, or by lines of metrics if it learns within episodes."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or plain_console()
         self._bar: Progress | None = None
         self._returns: list[float] = []
         self._loss = ""
-        self._trial_clock: list[float] = []
+        self._clock: list[tuple[float, int]] = []
         self._drawn = 0.0
 
     def started(self, loop: Loop) -> None:
-        counters = loop.state.counters
+        counters, length = loop.state.counters, loop.episodes.length[0]
         self._returns = [row["return"] for row in loop.directory.read_episodes() if row["kind"] == "train"]
-        if counters.episode or loop.state.episode.length:
-            self._say(f"continuing at episode {counters.episode}, step {loop.state.episode.length}")
+        if counters.env_steps:
+            self._say(f"continuing at episode {counters.begun - (loop.episodes.number[0] >= 0)}, step {length}")
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Progress(*columns, console=self._console, transient=True)
@@ -40,24 +41,36 @@ class Display:
         if self._bar is None or now - self._drawn < 0.1:
             return
         self._drawn = now
-        episode = loop.state.episode
-        length = int(episode.length)
-        text = f"step {length}  return {episode.rewards[:length].sum():.1f}"
-        self._show(
-            f"{loop.kind} {self._number(loop)}", length, f"{text}  {self._pace(loop)}{self._loss}{self._left(loop)}"
-        )
+        length, number = int(loop.episodes.length[0]), ""
+        text = f"step {length}  return {loop.episodes.rewards[0, :length].sum():.1f}"
+        if loop.kind == "train":
+            done, end = loop.progress
+            number = f" {done + (loop.schedule.steps is None)}/{end}"
+        self._show(f"{loop.kind}{number}", length, f"{text}  {self._pace(loop)}{self._loss}{self._left(loop)}")
 
     def learning(self, loop: Loop) -> None:
-        self._show("learning", 0, f"from {loop.state.counters.env_steps} steps{self._left(loop)}")
+        if loop.schedule.steps_per_learning is None or not loop.state.counters.learned:
+            self._show("learning", 0, f"from {loop.state.counters.env_steps} steps{self._left(loop)}")
 
     def learned(self, loop: Loop, row: dict[str, Any]) -> None:
-        if "train_loss" in row:
-            self._loss = f"  model loss {row['train_loss']:.2f}"
+        for name, label in (("train_loss", "model loss"), ("critic_loss", "critic loss")):
+            if name in row:
+                self._loss = f"  {label} {row[name]:.2f}"
+        if loop.schedule.steps_per_learning is None:
+            return
+        self._clock.append((time.monotonic(), loop.progress[0]))
+        recent = self._returns[-10:]
+        mean = f"  mean of last {len(recent)} returns {sum(recent) / len(recent):.1f}" if recent else ""
+        done, end = loop.progress
+        self._say(f"{done}/{end}{mean}{self._loss}  {loop.seconds:.1f} s{self._left(loop)}")
 
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         if row["kind"] == "train":
-            self._trial_clock.append(time.monotonic())
             self._returns.append(row["return"])
+        if loop.schedule.steps_per_learning is not None and row["kind"] != "eval":
+            return
+        if row["kind"] == "train":
+            self._clock.append((time.monotonic(), loop.progress[0]))
         name = row["kind"] if row["kind"] != "train" else f"trial {loop.state.counters.trials}/{loop.schedule.trials}"
         best = f"  best {max(self._returns):7.1f}" if self._returns else ""
         self._say(
@@ -83,21 +96,19 @@ class Display:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=description, completed=completed, text=text)
 
-    def _number(self, loop: Loop) -> str:
-        return f"{int(loop.state.counters.trials) + 1}/{loop.schedule.trials}" if loop.kind == "train" else ""
-
     def _pace(self, loop: Loop) -> str:
         """Seconds per control step since the last learning."""
         seconds = loop.phase_seconds["plan"] + loop.phase_seconds["step"]
-        return f"{1e3 * seconds / max(loop.steps_since_learning, 1):.1f} ms/step"
+        return f"{1e3 * seconds / max(loop.steps_since_log, 1):.1f} ms/step"
 
     def _left(self, loop: Loop) -> str:
-        """Time left at the pace of the trials so far; the first, which waits for the compiler, is not counted."""
-        clock, trials = self._trial_clock, int(loop.state.counters.trials)
-        if len(clock) < 2 or loop.done:
+        """Time left at the pace so far; that until the first entry, which waits for the compiler, is not counted."""
+        if len(self._clock) < 2 or loop.done:
             return ""
-        ahead = loop.schedule.trials - trials - (time.monotonic() - clock[-1]) / (pace := _mean_gap(clock))
-        return f"  ~{_duration(max(ahead, 0.0) * pace)} left"
+        (start, first), (now, last) = self._clock[0], self._clock[-1]
+        pace = (now - start) / max(last - first, 1)
+        left = (loop.progress[1] - last) * pace - (time.monotonic() - now)
+        return f"  ~{_duration(max(left, 0.0))} left"
 
 
 class TensorBoard(Observer):
@@ -137,10 +148,6 @@ def sparkline(values: list[float]) -> str:
     """The values as one row of block characters, lowest to highest."""
     low, span = min(values), (max(values) - min(values)) or 1.0
     return "".join(_BLOCKS[1 + round((len(_BLOCKS) - 2) * (v - low) / span)] for v in values)
-
-
-def _mean_gap(clock: list[float]) -> float:
-    return (clock[-1] - clock[0]) / (len(clock) - 1)
 
 
 def _duration(seconds: float) -> str:

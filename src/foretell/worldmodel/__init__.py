@@ -10,6 +10,7 @@ from foretell.worldmodel.ensemble import Ensemble, EnsembleState, bound_logvar
 from foretell.worldmodel.fit import Fit, fit, mean_square_error
 from foretell.worldmodel.gp import GP, GPFit, GPState
 from foretell.worldmodel.prediction import Prediction, Rows
+from foretell.worldmodel.simulator import NeuralSimulator, SimulatorSettings, SimulatorState
 
 AnyModel = Annotated[
     Annotated[Ensemble, Tag("ensemble")] | Annotated[GP, Tag("gp")],
@@ -32,8 +33,11 @@ __all__ = [
     "GPFit",
     "GPState",
     "Imagination",
+    "NeuralSimulator",
     "Prediction",
     "Rows",
+    "SimulatorSettings",
+    "SimulatorState",
     "WorldModel",
     "WorldState",
     "bound_logvar",

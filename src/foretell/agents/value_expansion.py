@@ -1,0 +1,286 @@
+"""DDPG, TD3 and SAC, and what value expansion makes of them: MVE, STEVE and their ablations.
+
+Buckman, Hafner, Tucker, Brevdo, Lee: "Sample-Efficient Reinforcement Learning with Stochastic Ensemble Value
+Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the learner alone.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from foretell.agents.base import Metrics, RunSettings
+from foretell.nn import MLP
+from foretell.replay import Replay, Transitions, sample
+from foretell.settings import Settings
+from foretell.tasks import Task
+from foretell.values import Expansion, Rollout, candidates, rollout
+from foretell.values.learners import AnyLearner, Learner, LearnerState
+from foretell.worldmodel import NeuralSimulator, SimulatorSettings, SimulatorState
+
+_PRETRAINING_BLOCK = 500
+"""Model updates per call of `learn` before the agent acts: enough to be fast, few enough to show progress."""
+
+
+class Updates(Settings):
+    """When what is learned is learned and used. The defaults are the released STEVE's."""
+
+    per_step: PositiveFloat = 4.0
+    """Updates of the learner, and of the model, per environment step."""
+    pretraining: NonNegativeInt = 10_000
+    """Updates of the model before the agent acts, on random data alone."""
+    publish_every: PositiveInt = 500
+    """Let the newest policy act every so many updates, before update `u`, counted from 0, where `u + 1` is a multiple
+    of it."""
+    refresh_every: PositiveInt = 500
+    """Likewise, compute targets with the newest model."""
+
+
+class ValueExpansionSettings(RunSettings):
+    """Everything a preset of DDPG, TD3, SAC, MVE or STEVE may set."""
+
+    agent: Literal["value-expansion"] = "value-expansion"
+    learner: AnyLearner
+    simulator: SimulatorSettings = SimulatorSettings()
+    """The model; not used where `expansion.horizon` is 0."""
+    expansion: Expansion
+    updates: Updates = Updates()
+
+    @model_validator(mode="after")
+    def _check(self) -> "ValueExpansionSettings":
+        if self.train.steps_per_learning is None:
+            raise ValueError(f"train.steps_per_learning must be given: '{self.agent}' learns within episodes")
+        return self
+
+    def build(self, task: Task) -> "ValueExpansion":
+        simulator = NeuralSimulator(task, self.simulator) if self.expansion.horizon else None
+        return ValueExpansion(task, self.learner, simulator, self.expansion, self.updates)
+
+
+class ModelState(NamedTuple):
+    """The model that is trained, and the copy of it that targets are computed with."""
+
+    trained: SimulatorState
+    used: SimulatorState
+    opt: Any
+
+
+class ValueExpansionState(NamedTuple):
+    """What was learned, and how often."""
+
+    learner: LearnerState
+    model: ModelState | None
+    published: MLP
+    """The policy that acts."""
+    epoch: Int[Array, ""]
+    """Times a policy was published."""
+    calls: Int[Array, ""]
+    """Calls of `learn`."""
+    credit: Float[Array, ""]
+    """Fraction of an update that is due for steps already seen."""
+
+
+@dataclass(frozen=True)
+class ValueExpansion:
+    """An actor-critic learner whose targets look ahead in imagination."""
+
+    task: Task
+    learner: Learner
+    simulator: NeuralSimulator | None
+    expansion: Expansion
+    updates: Updates
+
+    @property
+    def pretraining(self) -> int:
+        """Calls of `learn` before it acts."""
+        return max(1, math.ceil(self.updates.pretraining / _PRETRAINING_BLOCK)) if self.simulator else 1
+
+    def epoch(self, state: ValueExpansionState) -> Int[Array, ""]:
+        """Times a policy was published."""
+        return state.epoch
+
+    def init(self, key: Key[Array, ""]) -> ValueExpansionState:
+        learner_key, model_key = jax.random.split(key)
+        learner = self.learner.init(learner_key, self.task.feature_size, self.task.spec.action_size)
+        model = None
+        if self.simulator is not None:
+            networks = self.simulator.init(model_key)
+            model = ModelState(networks, networks, self.simulator.start(networks))
+        zero = jnp.zeros((), jnp.int32)
+        return ValueExpansionState(learner, model, learner.policy, zero, zero, jnp.zeros(()))
+
+    def start(self, batch: int) -> tuple[()]:
+        """It remembers nothing within an episode."""
+        return ()
+
+    def act(
+        self,
+        state: ValueExpansionState,
+        memory: tuple[()],
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
+    ) -> tuple[Float[Array, "batch action"], tuple[()]]:
+        """Actions of the published policy."""
+        action = self.learner.act(state.published, self.task.features(obs), key, explore=explore)
+        return self._to_env(action), memory
+
+    def learn(
+        self, state: ValueExpansionState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """Before the agent acts, train the model alone; afterwards make the updates that are due for `new` steps.
+
+        Metrics are means over the updates, of which there were `gradient_steps` and `model_steps`.
+        """
+        pretrain_key, update_key = jax.random.split(key)
+        acting = state.calls >= self.pretraining
+        total = state.credit + self.updates.per_step * new * acting
+        due = jnp.floor(total).astype(jnp.int32)
+        state = state._replace(calls=state.calls + 1, credit=total - due)
+        metrics: Metrics = {}
+        pretrained = jnp.zeros((), jnp.int32)
+        if self.simulator is not None:
+            left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
+            pretrained = jnp.where(acting, 0, jnp.clip(left, 0, _PRETRAINING_BLOCK))
+            state, metrics = self._repeat(pretrained, self._train_model, state, replay, pretrain_key)
+        state = jax.lax.cond(state.calls == self.pretraining, _release, lambda s: s, state)
+        state, updated = self._repeat(due, self._update, state, replay, update_key)
+        metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
+        skipped = metrics.pop("value_skipped") * due
+        if self.simulator is not None:
+            skipped += metrics.pop("model_skipped") * jnp.maximum(due, pretrained)
+        counts = {"gradient_steps": due + pretrained, "skipped_steps": skipped, "epoch": state.epoch}
+        return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
+
+    def expand(
+        self, key: Key[Array, ""], learner: LearnerState, model: SimulatorState | None, batch: Transitions
+    ) -> Rollout:
+        """Follow the policy in imagination from where real transitions led."""
+        features, simulator = self.task.features, self.simulator
+
+        def step(obs: Array, action: Array) -> tuple[Array, Array, Array]:
+            assert simulator is not None and model is not None
+            return simulator.step(model, obs, self._to_env(action))
+
+        return rollout(
+            key,
+            self.expansion.horizon,
+            simulator.settings.members if simulator else 1,
+            batch.reward,
+            batch.next_obs,
+            batch.terminated,
+            act=lambda key, obs: self.learner.propose(learner, features(obs), key),
+            step=step,
+            value=lambda obs, action: self.learner.values(learner.target_critics, features(obs), action),
+        )
+
+    def horizon_weights(
+        self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
+    ) -> Float[Array, "frames batch"]:
+        """The weight of every horizon in the target of each real transition."""
+        imagined = self.expand(key, state.learner, state.model.used if state.model else None, batch)
+        rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
+        return self.expansion.reduce(rows[0])[1]
+
+    def _repeat(
+        self, count: Int[Array, ""], update: Any, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """`update` so many times; its metrics are averaged."""
+
+        def body(i: Int[Array, ""], carry: tuple) -> tuple:
+            state, total = carry
+            state, metrics = update(state, replay, jax.random.fold_in(key, i))
+            return state, jax.tree.map(jnp.add, total, metrics)
+
+        told = jax.eval_shape(update, state, replay, key)[1]
+        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape), told)
+        state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
+        return state, jax.tree.map(lambda a: a / jnp.maximum(count, 1), total)
+
+    def _update(
+        self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """One update of the learner, and one of the model."""
+        value_key, model_key = jax.random.split(key)
+        number = state.learner.updates + 1
+        state = jax.lax.cond(number % self.updates.publish_every == 0, _publish, lambda s: s, state)
+        if state.model is not None:
+            state = jax.lax.cond(number % self.updates.refresh_every == 0, _refresh, lambda s: s, state)
+        state, metrics = self._train_values(state, replay, value_key)
+        if state.model is None:
+            return state, metrics
+        state, losses = self._train_model(state, replay, model_key)
+        return state, {**metrics, **losses}
+
+    def _train_values(
+        self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        sample_key, imagine_key, update_key = jax.random.split(key, 3)
+        batch = sample(replay, sample_key, self.learner.batch_size)
+        imagined = self.expand(imagine_key, state.learner, state.model.used if state.model else None, batch)
+        targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
+        obs, action = self._pairs(batch, imagined, len(targets.target))
+        features = self.task.features(obs)
+        learner, metrics = self.learner.update(
+            state.learner, update_key, features, action, targets.target, targets.weight
+        )
+        if self.simulator is not None:
+            weights = {f"weight_{i}": weight for i, weight in enumerate(targets.horizon_weights)}
+            metrics = {**metrics, "model_use": targets.model_use, **weights}
+        return state._replace(learner=learner), metrics
+
+    def _pairs(
+        self, batch: Transitions, imagined: Rollout, sources: int
+    ) -> tuple[Float[Array, "sources particles batch obs"], Float[Array, "sources particles batch action"]]:
+        """Where critics are trained: at the real pair, and with the TD-k trick at the imagined ones."""
+        if sources == 1:
+            return batch.obs[None, None], self._from_env(batch.action)[None, None]
+        real = (batch.obs, self._from_env(batch.action))
+        repeated = (jnp.broadcast_to(a, (1, *later.shape[1:])) for a, later in zip(real, imagined[:2], strict=True))
+        obs, action = (
+            jnp.concatenate([first, later[: sources - 1]]) for first, later in zip(repeated, imagined[:2], strict=True)
+        )
+        return obs, action
+
+    def _train_model(
+        self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        assert self.simulator is not None and state.model is not None
+        sample_key, update_key = jax.random.split(key)
+        batch = sample(replay, sample_key, self.simulator.settings.batch_size)
+        trained, opt, losses = self.simulator.update(update_key, state.model.trained, state.model.opt, batch)
+        return state._replace(model=state.model._replace(trained=trained, opt=opt)), losses
+
+    @property
+    def _bounds(self) -> tuple[Float[Array, "action"], Float[Array, "action"]]:
+        spec = self.task.spec
+        return jnp.array(spec.action_low), jnp.array(spec.action_high)
+
+    def _to_env(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
+        """From [-1, 1] to the environment's units."""
+        low, high = self._bounds
+        return low + 0.5 * (action + 1.0) * (high - low)
+
+    def _from_env(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
+        """From the environment's units to [-1, 1]."""
+        low, high = self._bounds
+        return 2.0 * (action - low) / (high - low) - 1.0
+
+
+def _publish(state: ValueExpansionState) -> ValueExpansionState:
+    return state._replace(published=state.learner.policy, epoch=state.epoch + 1)
+
+
+def _refresh(state: ValueExpansionState) -> ValueExpansionState:
+    assert state.model is not None
+    return state._replace(model=state.model._replace(used=state.model.trained))
+
+
+def _release(state: ValueExpansionState) -> ValueExpansionState:
+    """What was learned so far is used from now on."""
+    return _publish(state if state.model is None else _refresh(state))

@@ -1,0 +1,80 @@
+"""Environments stepped in lock-step."""
+
+import numpy as np
+from jaxtyping import Float
+
+from foretell.errors import UserError
+from foretell.tasks import Task
+from foretell.training.state import Episodes, Stream, environment_seed, numpy_generator
+
+
+class Environments:
+    """Copies of a task's environment; an episode in one is decided by the run's seed, its number and the actions."""
+
+    def __init__(self, task: Task, count: int, seed: int) -> None:
+        self._spec, self._seed = task.spec, seed
+        self.copies = [task.make() for _ in range(count)]
+        self._random: dict[int, np.ndarray] = {}
+
+    def close(self) -> None:
+        for env in self.copies:
+            env.close()
+
+    def begin(self, episodes: Episodes, row: int, number: int) -> None:
+        """Start episode `number` in environment `row`. Raises `UserError`."""
+        episodes.forget(row)
+        obs, _ = self.copies[row].reset(seed=environment_seed(self._seed, number))
+        episodes.obs[row, 0] = self._checked(obs)
+        episodes.number[row] = number
+        if row == 0:
+            episodes.clock[...] = 0
+
+    def repeat(self, episodes: Episodes) -> None:
+        """Bring every environment to where its episode was left. Raises `UserError` if it does not get there."""
+        for row, env in enumerate(self.copies):
+            number, length = int(episodes.number[row]), int(episodes.length[row])
+            if number < 0:
+                continue
+            obs, _ = env.reset(seed=environment_seed(self._seed, number))
+            for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
+                obs = env.step(action)[0]
+            if not np.array_equal(obs, episodes.obs[row, length]):
+                raise UserError(
+                    f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
+                    "deterministic given its seed, so a run cannot be resumed within an episode"
+                )
+
+    def random_actions(self, episodes: Episodes) -> Float[np.ndarray, "environments action"]:
+        """Uniform within the bounds; those of an episode are decided by the run's seed and its number."""
+        numbers, spec = episodes.number.tolist(), self._spec
+        for number in numbers:
+            if number not in self._random:
+                generator = numpy_generator(self._seed, Stream.RANDOM, number)
+                drawn = generator.uniform(spec.action_low, spec.action_high, (spec.horizon, spec.action_size))
+                self._random[number] = drawn.astype(np.float32)
+        self._random = {number: self._random[number] for number in numbers}
+        last = spec.horizon - 1  # for environments that wait
+        return np.stack([self._random[n][min(t, last)] for n, t in zip(numbers, episodes.length, strict=True)])
+
+    def step(self, episodes: Episodes, actions: Float[np.ndarray, "environments action"], limit: int) -> None:
+        """Execute one action in each environment whose episode goes on. Raises `UserError`.
+
+        An episode is over when the environment says so, or after `limit` steps.
+        """
+        for row in episodes.running:
+            t = int(episodes.length[row])
+            obs, reward, terminated, truncated, _ = self.copies[row].step(actions[row])
+            if not np.isfinite(float(reward)):
+                raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {t}")
+            episodes.obs[row, t + 1], episodes.actions[row, t] = self._checked(obs), actions[row]
+            episodes.rewards[row, t] = float(reward)
+            episodes.length[row] = t + 1
+            episodes.terminated[row] = terminated
+            episodes.over[row] = terminated or truncated or t + 1 == limit
+        episodes.clock[...] += 1
+
+    def _checked(self, obs: np.ndarray) -> np.ndarray:
+        if not np.isfinite(obs).all():
+            name = self._spec.obs_names[int(np.argmin(np.isfinite(obs)))]
+            raise UserError(f"'{self._spec.env_id}' returned an observation that is not finite in '{name}'")
+        return obs

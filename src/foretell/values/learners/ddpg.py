@@ -1,0 +1,58 @@
+"""DDPG as in STEVE: a deterministic policy, critics without pairs, no target policy.
+
+Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; Buckman et al. 2018.
+"""
+
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+from pydantic import Field, NonNegativeFloat
+
+from foretell.nn import MLP
+from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
+from foretell.values.learners.networks import join, policy_output, predict
+
+
+class DDPG(Learner):
+    """The action is `tanh(u)` of the policy's output `u`. The defaults are STEVE's, with a single critic."""
+
+    kind: Literal["ddpg"] = "ddpg"
+    explore_chance: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Chance that an explored action's dimension has noise added to `u`; as released, STEVE's was in effect 0."""
+    explore_std: NonNegativeFloat = 1.0
+    """Deviation of that noise."""
+    noise_std: NonNegativeFloat = 0.0
+    """Deviation of noise added to explored actions themselves, which are then clipped."""
+    policy_regularizer: NonNegativeFloat = 0.001
+    """Weight of the mean of `u^2` in the policy's loss: keeps `tanh` from saturating."""
+
+    def act(
+        self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
+    ) -> Float[Array, "rows action"]:
+        """Actions to execute: with exploration, or the greedy ones."""
+        u = policy_output(policy, features)
+        if not explore:
+            return jnp.tanh(u)
+        chance_key, inner_key, outer_key = jax.random.split(key, 3)
+        chosen = jax.random.bernoulli(chance_key, self.explore_chance, u.shape)
+        u = jnp.where(chosen, u + self.explore_std * jax.random.normal(inner_key, u.shape), u)
+        return jnp.clip(jnp.tanh(u) + self.noise_std * jax.random.normal(outer_key, u.shape), -1.0, 1.0)
+
+    def propose(
+        self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
+        """The current policy's greedy actions; nothing is added to the values."""
+        del key
+        return jnp.tanh(policy_output(state.policy, features)), jnp.zeros(features.shape[:-1])
+
+    def policy_loss(
+        self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The mean value of the greedy actions, negated (the metric `policy_loss`), and the regulariser."""
+        del key
+        u = policy_output(actor.policy, features)
+        loss = -predict(critics, self._to_all(join(features, jnp.tanh(u))), self.pair).mean()
+        regularizer = self.policy_regularizer * jnp.square(u).mean()
+        return loss + regularizer, {"policy_loss": loss, "policy_regularizer": regularizer}

@@ -1,0 +1,61 @@
+"""TD3: pairs of networks against overestimation, a delayed policy, and targets smoothed over actions.
+
+Fujimoto et al. 2018, "Addressing function approximation error in actor-critic methods".
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from foretell.nn import MLP
+from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
+from foretell.values.learners.networks import join, policy_output, predict
+
+
+class TD3(Learner):
+    """The action is `tanh` of the policy's output; there is a target policy."""
+
+    pair: ClassVar[int] = 2
+    follow_policy: ClassVar[bool] = True
+
+    kind: Literal["td3"] = "td3"
+    policy_delay: PositiveInt = 2
+    target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
+    noise_std: NonNegativeFloat = 0.1
+    """Deviation of the noise added to explored actions, which are then clipped."""
+    smoothing_std: NonNegativeFloat = 0.2
+    """Deviation of the noise added to the target policy's actions."""
+    smoothing_clip: NonNegativeFloat = 0.5
+    """That noise is clipped to plus and minus this; then the action is clipped."""
+
+    def act(
+        self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
+    ) -> Float[Array, "rows action"]:
+        """Actions to execute: with exploration, or the greedy ones."""
+        action = jnp.tanh(policy_output(policy, features))
+        if not explore:
+            return action
+        return jnp.clip(action + self.noise_std * jax.random.normal(key, action.shape), -1.0, 1.0)
+
+    def propose(
+        self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
+        """The target policy's actions with clipped noise; nothing is added to the values."""
+        assert state.target_policy is not None
+        action = jnp.tanh(policy_output(state.target_policy, features))
+        noise = self.smoothing_std * jax.random.normal(key, action.shape)
+        action = jnp.clip(action + jnp.clip(noise, -self.smoothing_clip, self.smoothing_clip), -1.0, 1.0)
+        return action, jnp.zeros(features.shape[:-1])
+
+    def policy_loss(
+        self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The mean value of the greedy actions by the first network of each critic, negated."""
+        del key
+        x = join(features, jnp.tanh(policy_output(actor.policy, features)))
+        firsts = jax.tree.map(lambda a: a[:: self.pair], critics)
+        loss = -predict(firsts, self._to_all(x), 1).mean()
+        return loss, {"policy_loss": loss}
