@@ -45,6 +45,19 @@ class Ends(Line):
         return *super().step(action)[:2], self.steps % 3 == 0, False, {}
 
 
+class Ragged(Line):
+    """Terminates after two to four steps, as its seed decides."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        found = super().reset(seed=seed)
+        self.left = int(self.np_random.integers(2, 5))
+        return found
+
+    def step(self, action: np.ndarray) -> Any:
+        self.left -= 1
+        return *super().step(action)[:2], self.left == 0, False, {}
+
+
 class DiscreteActions(Line):
     action_space = Discrete(2)
 

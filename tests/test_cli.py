@@ -31,7 +31,7 @@ def test_help_names_what_there_is(argv, capsys):
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and not err and out.startswith("usage: foretell")
     if argv == ["--help"]:
-        assert all(command in out for command in ("train", "resume", "eval", "export-mat", "presets"))
+        assert all(command in out for command in ("train", "resume", "eval", "inspect", "export-mat", "presets", "toy"))
 
 
 def test_presets_lists_every_preset_and_part_with_its_description(capsys):

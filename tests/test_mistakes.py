@@ -6,19 +6,19 @@ import pytest
 import foretell
 from foretell.errors import UserError
 from foretell.tasks import TASKS
-from foretell.training.config import preset_names
 from foretell.training.directory import RunDirectory
 from tiny import LINE, TINY_SET, snapshot
 
 ENV = "environments:tiny/"
 
 
+ALL = "choose one of: eval, export-mat, inspect, presets, resume, toy, train"
 COMMANDS = [
-    ([], "name a command; choose one of: eval, export-mat, presets, resume, train"),
-    (["--quiet", "train"], "no command '--quiet'; choose one of: eval, export-mat, presets, resume, train"),
+    ([], f"name a command; {ALL}"),
+    (["--quiet", "train"], f"no command '--quiet'; {ALL}"),
     (["trian"], "no command 'trian'; did you mean 'train'?"),
-    (["dance"], "no command 'dance'; choose one of: eval, export-mat, presets, resume, train"),
-    (["train"], f"name the preset to train; choose one of: {', '.join(preset_names())}"),
+    (["dance"], f"no command 'dance'; {ALL}"),
+    (["train"], "name the preset to train; see `foretell presets`"),
     (["train", "pets/default", "again"], "foretell train does not take 'again'"),
     (["train", "pets/default", "--sede", "3"], "foretell train does not take '--sede'; did you mean '--seed'?"),
     (["presets", "--json"], "foretell presets does not take '--json'"),
@@ -39,7 +39,7 @@ def test_commands(argv, sentence, told):
 PRESETS = [
     (["pets/cartpol"], "no preset 'pets/cartpol'; did you mean 'pets/cartpole'?"),
     (["pets/cartpole.yaml"], "no preset 'pets/cartpole.yaml'; did you mean 'pets/cartpole'?"),
-    (["dreamer"], f"no preset 'dreamer'; choose one of: {', '.join(preset_names())}"),
+    (["dreamer"], "no preset 'dreamer'; see `foretell presets`"),
     (["../cartpole"], "no preset '../cartpole'"),
     (["pets/default", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
     (["pets/default", "--seed", "1.5"], "argument --seed: invalid int value: '1.5'"),
@@ -106,7 +106,7 @@ SETTINGS = [
     ("task.options=3", "task.options=3: input should be a valid dictionary"),
     (
         "task.options={wrist_tip: true}",
-        f"cannot make the environment '{LINE}': Line.__init__() got an unexpected keyword argument 'wrist_tip'",
+        f"cannot make the environment '{LINE}': TypeError: Line.__init__() got an unexpected keyword argument",
     ),
     ("train.random_episodes=0", "train.random_episodes must be at least 1: 'pets' has to learn before it can act"),
     ("train.episodes_per_learning=0", "train.episodes_per_learning=0: input should be greater than 0"),

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_shape(command, run_copy, told):
 FORBIDDEN = [
     (
         "planner.population=9",
-        "a resumed run keeps its settings: 'planner.population' cannot change; choose one of: train.",
+        "a resumed run keeps its settings: 'planner.population' cannot change, only those of section train",
     ),
     ("train.capacity=90", "a resumed run keeps its settings: 'train.capacity' cannot change"),
     ("trials=3", "a resumed run keeps its settings: 'trials' cannot change; did you mean 'train.trials'?"),

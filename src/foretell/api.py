@@ -293,7 +293,10 @@ def _continued(settings: RunSettings, overrides: Sequence[Mapping[str, Any]]) ->
     for override in overrides:
         for path in leaf_paths(override):
             if not path.startswith("train.") or path == "train.capacity":
-                raise UserError(f"a resumed run keeps its settings: '{path}' cannot change{nearest(path, free)}")
+                raise UserError(
+                    f"a resumed run keeps its settings: '{path}' cannot change"
+                    f"{nearest(path, free) or ', only those of section train'}"
+                )
         tree = merge(tree, dict(override))
     return validate(tree)
 

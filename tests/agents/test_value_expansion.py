@@ -107,7 +107,9 @@ def test_it_acts_with_the_published_policy_in_the_environments_units():
     action, _ = agent.act(state, (), obs, jax.random.key(0), explore=True)
     greedy, _ = agent.act(state, (), obs, jax.random.key(1), explore=False)
     np.testing.assert_allclose(action, greedy, rtol=1e-5)
-    np.testing.assert_allclose(greedy, 2.0 * LEARNER.act(state.published, obs, jax.random.key(0), explore=False), rtol=1e-5)
+    np.testing.assert_allclose(
+        greedy, 2.0 * LEARNER.act(state.published, obs, jax.random.key(0), explore=False), rtol=1e-5
+    )
 
 
 def test_actions_go_to_the_environments_units_and_back():

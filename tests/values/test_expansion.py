@@ -40,7 +40,7 @@ def everything(rollout, discount, scale):
 compiled_everything = quick_jit(everything, (1, 2))
 
 
-def random_rollout(sizes, seed, *, offset=0.0, ended=False, dtype=np.float64):
+def random_rollout(sizes, seed, *, offset=0.0, ended=False):
     """Of the `SIZES`; some real transitions are terminal."""
     frames, particles, rewards, critics, batch = sizes
     rng = np.random.default_rng(seed)
@@ -49,15 +49,8 @@ def random_rollout(sizes, seed, *, offset=0.0, ended=False, dtype=np.float64):
     terminated = rng.uniform(size=(frames, particles, batch)) ** 3
     terminated[0] = True if ended else rng.uniform(size=batch) < 0.2
     normal = lambda *shape: rng.normal(size=(*shape, particles, batch))  # noqa: E731
-    made = Rollout(
-        np.zeros((frames, particles, batch, 1)),
-        np.zeros((frames, particles, batch, 1)),
-        reward,
-        terminated,
-        normal(frames),
-        offset + normal(frames, critics),
-    )
-    return Rollout(*(np.asarray(a, dtype) for a in made))
+    nothing = np.zeros((frames, particles, batch, 1))
+    return Rollout(nothing, nothing, reward, terminated, normal(frames), offset + normal(frames, critics))
 
 
 def single(made):

@@ -1,53 +1,67 @@
 """What an update changes and when, against Adam by hand."""
 
 import itertools
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from actor_critics import (
-    KEY,
-    KINDS,
-    SMALL,
-    assert_close,
-    batch,
-    quick_jit,
-    same,
-    trained_state,
-)
+from actor_critics import KEY, KINDS, SMALL, assert_close, batch, quick_jit, same, trained_state
 
 from foretell.values.learners import DDPG, SAC, TD3, Actor
 
+PROMPT = {"policy_delay": 1, "target_tau": 0.2, "policy_learning_rate": 0.01, "critic_learning_rate": 0.03}
 
-def manual_updates(learner, state, data, keys):
-    """Adam by hand: both gradients at the old parameters."""
-    policy_adam, critic_adam = optax.adam(learner.policy_learning_rate), optax.adam(learner.critic_learning_rate)
-    actor, critics = Actor(state.policy, state.log_alpha), state.critics
-    moments = policy_adam.init(actor), critic_adam.init(critics)
-    for key in keys:
-        critic_key, policy_key = jax.random.split(key)
-        slope = jax.grad(learner.policy_loss, has_aux=True)(actor, critics, data[0][0, 0], policy_key)[0]
-        critic_slope = jax.grad(learner.critic_loss, has_aux=True)(critics, critic_key, *data)[0]
-        step, policy_moments = policy_adam.update(slope, moments[0])
-        critic_step, critic_moments = critic_adam.update(critic_slope, moments[1])
-        actor, critics = optax.apply_updates(actor, step), optax.apply_updates(critics, critic_step)
-        moments = policy_moments, critic_moments
+
+@cache
+def updating(learner):
+    return quick_jit(learner.update)
+
+
+def history(learner, updates):
+    """The states after 0, 1, ... updates on the same batch, and the metrics of the last."""
+    states, metrics = [trained_state(learner)], {}
+    for key in jax.random.split(KEY, updates):
+        state, metrics = updating(learner)(states[-1], key, *batch())
+        states.append(state)
+    return states, metrics
+
+
+def adam_by_hand(learner, state, updates):
+    """The actor and the critics, both of whose gradients are taken at the old parameters."""
+    actor, critics, data = Actor(state.policy, state.log_alpha), state.critics, batch()
+    adams = optax.adam(learner.policy_learning_rate), optax.adam(learner.critic_learning_rate)
+
+    @quick_jit
+    def step(actor, critics, moments, key):
+        keys = jax.random.split(key)
+        slopes = (
+            jax.grad(learner.policy_loss, has_aux=True)(actor, critics, data[0][0, 0], keys[1])[0],
+            jax.grad(learner.critic_loss, has_aux=True)(critics, keys[0], *data)[0],
+        )
+        steps = [adam.update(slope, m) for adam, slope, m in zip(adams, slopes, moments, strict=True)]
+        actor, critics = optax.apply_updates(actor, steps[0][0]), optax.apply_updates(critics, steps[1][0])
+        return actor, critics, (steps[0][1], steps[1][1])
+
+    moments = adams[0].init(actor), adams[1].init(critics)
+    for key in jax.random.split(KEY, updates):
+        actor, critics, moments = step(actor, critics, moments, key)
     return actor, critics
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("assignment", ["balanced", "independent"])
-def test_policy_and_critics_step_together_from_the_old_parameters(kind, assignment):
-    learner = kind(**SMALL, assignment=assignment, policy_delay=1, policy_learning_rate=0.01, critic_learning_rate=0.03)
-    state, data, keys = trained_state(learner), batch(), list(jax.random.split(KEY, 3))
-    (policy, log_alpha), critics = quick_jit(lambda: manual_updates(learner, state, data, keys))()
-    update = quick_jit(learner.update)
-    for key in keys:
-        state, metrics = update(state, key, *data)
-    assert_close((state.policy, state.critics, state.log_alpha), (policy, critics, log_alpha), atol=1e-5)
-    assert state.updates == 3 and metrics["value_skipped"] == 0
+@pytest.mark.parametrize(
+    "learner",
+    [*(kind(**SMALL, **PROMPT) for kind in KINDS), SAC(**SMALL, **PROMPT, assignment="independent")],
+    ids=["ddpg", "td3", "sac", "sac-independent"],
+)
+def test_policy_and_critics_step_together_from_the_old_parameters(learner):
+    states, metrics = history(learner, 3)
+    actor, critics = adam_by_hand(learner, states[0], 3)
+    assert_close((states[3].policy, states[3].log_alpha), tuple(actor), atol=1e-5)
+    assert_close(states[3].critics, critics, atol=1e-5)
+    assert states[3].updates == 3 and metrics["value_skipped"] == 0
 
 
 def test_metrics():
@@ -61,50 +75,38 @@ def test_metrics():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_policy_learns_at_real_features_alone(kind):
-    learner = kind(**SMALL, policy_delay=1)
+    learner = kind(**SMALL, **PROMPT)
     state, (features, action, target, weight) = trained_state(learner), batch()
-    update = quick_jit(learner.update)
-    before, _ = update(state, KEY, features, action, target, weight)
-    imagined, _ = update(state, KEY, features.at[1].add(1.0), action, target + 1.0, weight)
+    before, _ = updating(learner)(state, KEY, features, action, target, weight)
+    imagined, _ = updating(learner)(state, KEY, features.at[1].add(1.0), action, target + 1.0, weight)
     assert same(before.policy, imagined.policy) and not same(before.critics, imagined.critics)
-    real, _ = update(state, KEY, features.at[0].add(1.0), action, target, weight)
+    real, _ = updating(learner)(state, KEY, features.at[0].add(1.0), action, target, weight)
     assert not same(before.policy, real.policy)
-
-
-def history(learner, updates, state=None):
-    """The states after 0, 1, ... updates."""
-    update, data = quick_jit(learner.update), batch()
-    states = [trained_state(learner) if state is None else state]
-    for key in jax.random.split(KEY, updates):
-        states.append(update(states[-1], key, *data)[0])
-    return states
 
 
 @pytest.mark.parametrize("kind", [DDPG, TD3])
 def test_targets_are_copied_before_every_so_many_updates(kind):
-    states = history(kind(**SMALL, target_every=3, target_tau=None), 8)
+    states, _ = history(kind(**SMALL, target_every=3, target_tau=None), 8)
     copied = [same(s.target_critics, s.critics) for s in states]
     assert [u for u, c in enumerate(copied) if c] == [2, 5, 8]  # where u + 1 is a multiple of 3
-    for before, after, c in zip(states, states[1:], copied[1:], strict=False):
-        assert c or same(before.target_critics, after.target_critics)
+    for before, after in itertools.pairwise(states):
+        copy = same(after.target_critics, after.critics)
+        assert copy or same(before.target_critics, after.target_critics)
         if kind is TD3:
-            assert same(after.target_policy, after.policy if c else before.target_policy)
+            assert same(after.target_policy, after.policy if copy else before.target_policy)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_targets_move_a_share_of_the_way_to_what_they_follow(kind):
-    before, after = history(kind(**SMALL, target_tau=0.2, policy_delay=1), 1)
-    assert_close(
-        after.target_critics, jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, before.target_critics, after.critics)
-    )
+    (before, after), _ = history(kind(**SMALL, **PROMPT), 1)
+    between = lambda old, new: jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, old, new)  # noqa: E731
+    assert_close(after.target_critics, between(before.target_critics, after.critics))
     if kind is TD3:
-        assert_close(
-            after.target_policy, jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, before.target_policy, after.policy)
-        )
+        assert_close(after.target_policy, between(before.target_policy, after.policy))
 
 
 def test_td3_delays_policy_and_targets():
-    states = history(TD3(**SMALL, policy_delay=3), 6)
+    states, _ = history(TD3(**SMALL, policy_delay=3), 6)
     changes = {
         name: [not same(getattr(a, name), getattr(b, name)) for a, b in itertools.pairwise(states)]
         for name in ("critics", "policy", "policy_opt", "target_critics", "target_policy")
@@ -119,14 +121,13 @@ def test_td3_is_delayed_by_two_and_the_others_are_not():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_update_that_is_not_finite_is_skipped_and_counted(kind):
-    learner = kind(**SMALL, policy_delay=1)
+    learner = kind(**SMALL, **PROMPT)
     state, (features, action, target, weight) = trained_state(learner), batch()
-    update = quick_jit(learner.update)
-    for bad in (np.nan, np.inf, 1e30):  # the square of the last one's gradient is not finite
-        after, metrics = update(state, KEY, features, action, target.at[0, 1].set(bad), weight)
+    bad = [(features, target.at[0, 1].set(value)) for value in (np.nan, np.inf, 1e30)]  # Adam squares the gradient
+    bad.append((features.at[0, 0, 0, 0].set(np.nan), target))
+    for x, y in bad:
+        after, metrics = updating(learner)(state, KEY, x, action, y, weight)
         assert metrics.pop("value_skipped") == 1 and not any(metrics.values())
         for name in ("policy", "critics", "log_alpha", "policy_opt", "critic_opt"):
             assert same(getattr(after, name), getattr(state, name))
         assert after.updates == 1
-    after, metrics = update(state, KEY, features.at[0, 0, 0, 0].set(np.nan), action, target, weight)
-    assert metrics["value_skipped"] == 1 and same(after.policy, state.policy)

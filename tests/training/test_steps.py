@@ -1,0 +1,189 @@
+"""Several environments in lock-step, and learning within episodes: what happens when, and that it resumes exactly."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import foretell
+from foretell.training.directory import RunDirectory
+from foretell.training.loop import Loop
+from tiny import TINY, interrupted_at
+
+RAGGED = "environments:tiny/Ragged-v0"
+SMALL = {
+    "learner": {"hidden": [8], "batch_size": 8},
+    "simulator": {"hidden": [8], "aux_hidden": [8], "batch_size": 8},
+    "updates": {"per_step": 0.5, "pretraining": 700, "publish_every": 4, "refresh_every": 4},
+    "train": {
+        "steps": 60,
+        "environments": 2,
+        "steps_per_learning": 4,
+        "random_steps": 14,
+        "eval_episodes": 2,
+        "eval_every": 20,
+        "log_every": 10,
+        "capacity": 500,
+    },
+}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def results(folder):
+    """Everything a run has produced except its wall times."""
+    files = sorted((folder / "data").iterdir())
+    tables = [rows(folder / name) for name in ("episodes.csv", "metrics.csv")]
+    timed = ("wall_seconds", "plan_seconds", "step_seconds", "fit_seconds", "compile_seconds", "compile_count")
+    kept = [[{k: v for k, v in row.items() if k not in timed} for row in table] for table in tables]
+    greedy = folder / "greedy.csv"
+    lines = [line.split(",")[1:] for line in greedy.read_text().splitlines()] if greedy.exists() else []
+    return kept, lines, [(path.name, path.read_bytes()) for path in files]
+
+
+def train(out, preset="steve/default", env=RAGGED, settings=SMALL, **more):
+    return foretell.train(preset, out=out, env=env, overrides=[settings, more], quiet=True, seed=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("steps") / "run")
+
+
+def test_the_run_ends_after_its_steps_of_which_the_first_are_random(run):
+    random, *_ = by_kind = [[r for r in run.episodes if r["kind"] == kind] for kind in ("random", "train", "eval")]
+    assert sum(row["length"] for row in random) == 14 and max(row["env_steps"] for row in random) == 14
+    assert min(row["env_steps"] for row in by_kind[1]) > 14
+    assert 60 - 2 * 4 < 14 + sum(row["length"] for row in by_kind[1]) <= 60  # two may be under way
+
+
+def test_each_environment_goes_on_by_itself(run):
+    """Episodes of two to four steps end when they end; each has a number of its own from when it begins."""
+    numbers = [row["episode"] for row in run.episodes]
+    assert len(set(numbers)) == len(numbers) and numbers != sorted(numbers)
+    assert {row["length"] for row in run.episodes if row["kind"] == "train"} == {2, 3, 4}
+
+
+def test_learning_begins_with_the_model_and_follows_every_few_steps(run):
+    learned = rows(run.directory / "metrics.csv")
+    assert [int(row["env_steps"]) for row in learned] == [14, 14, 22, 30, 42, 50]
+    assert [float(row["gradient_steps"]) for row in learned] == [500, 200, 2, 2, 2, 2]
+    assert [int(row["learn"]) for row in learned] == [1, 2, 4, 6, 9, 11]
+
+
+def test_rounds_of_evaluation_and_the_released_codes_file_of_them(run):
+    evals = [row for row in run.episodes if row["kind"] == "eval"]
+    assert [row["env_steps"] for row in evals] == [34, 34, 54, 54]
+    lines = [line.split(",") for line in (run.directory / "greedy.csv").read_text().splitlines()]
+    assert [int(steps) for _, _, steps, _ in lines] == [34, 34, 54, 54]
+    assert [float(score) for *_, score in lines] == pytest.approx([row["return"] for row in evals], abs=1e-6)
+    epochs = [int(epoch) for _, epoch, *_ in lines]
+    assert epochs == sorted(epochs) and epochs[0] > 1
+
+
+def test_the_replay_holds_every_step_as_it_was_taken(run, monkeypatch, tmp_path):
+    seen = []
+    stop = Loop._stop
+    monkeypatch.setattr(Loop, "_stop", lambda loop: (seen.append(loop.state), stop(loop)))
+    again = train(tmp_path / "run")
+    state, known = seen[0], set()
+    for row in again.episodes:
+        data = np.load(again.directory / "data" / f"episode_{row['episode']:04d}.npz")
+        obs = np.float32(data["observations"])
+        ends = np.arange(row["length"]) == row["length"] - 1
+        done = ends & (row["kind"] == "train")  # random ones may have been cut
+        known |= {(*obs[t], *np.float32(data["actions"][t]), *obs[t + 1], done[t]) for t in range(row["length"])}
+    added = int(state.replay.added)
+    data = [np.asarray(part)[:added] for part in state.replay.data]
+    stored = [(*data[0][i], *data[1][i], *data[3][i], data[4][i]) for i in range(14, added)]
+    under_way = sum(state.episodes.length) + 0
+    assert added + int(state.pending.waiting) == 60
+    assert sum(row in known for row in stored) >= len(stored) - under_way
+
+
+MOMENTS = [("stepped", 3), ("stepped", 7), ("learned", 1), ("learned", 3), ("stepped", 13), ("finished_episode", 8)]
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, ("stepped", 19), ("stepped", 22), ("stepped", 37)], ids=str)
+def test_a_run_interrupted_anywhere_continues_exactly(moment, run, tmp_path):
+    """Among them moments within pretraining, within an episode and within an evaluation."""
+    out = tmp_path / "run"
+    with interrupted_at(*moment):
+        train(out)
+    foretell.resume(out, quiet=True)
+    assert results(out) == results(run.directory)
+
+
+def test_several_calls_of_resume_continue_exactly(run, tmp_path):
+    out = tmp_path / "run"
+    with interrupted_at("stepped", 9):
+        train(out)
+    for _ in range(2):
+        with interrupted_at("stepped", 11):
+            foretell.resume(out, quiet=True)
+    foretell.resume(out, quiet=True)
+    assert results(out) == results(run.directory)
+
+
+def test_a_finished_run_can_be_loaded_evaluated_and_lengthened(run, tmp_path):
+    loaded = foretell.load(run.directory, quiet=True)
+    assert loaded.act(np.zeros(2)).shape == (1,)
+    assert len(loaded.evaluate(3)) == 3
+    out = tmp_path / "run"
+    shorter = {**SMALL, "train": {**SMALL["train"], "steps": 40}}
+    train(out, settings=shorter)
+    foretell.resume(out, overrides={"train": {"steps": 60}}, quiet=True)
+    lines = [[row["kind"], row["return"]] for row in foretell.load(out, quiet=True).episodes]
+    assert [row for row in lines if row[0] != "eval"] == [
+        [row["kind"], row["return"]] for row in run.episodes if row["kind"] != "eval"
+    ]
+
+
+TOGETHER = {**TINY, "train": {**TINY["train"], "environments": 3, "trials": 6, "random_episodes": 3}}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    out = tmp_path_factory.mktemp("together") / "run"
+    return train(out, "pets/default", settings=TOGETHER)
+
+
+def test_where_learning_waits_episodes_begin_and_end_together(together):
+    assert [row["kind"] for row in together.episodes] == ["random"] * 3 + ["train"] * 6
+    assert [row["episode"] for row in together.episodes] == list(range(9))
+    steps = [row["env_steps"] for row in together.episodes]
+    assert len(set(steps)) == 3 and steps == sorted(steps)
+    assert len({row["length"] for row in together.episodes}) > 1
+    assert sum(row["length"] for row in together.episodes) == steps[-1]
+    assert [int(row["episode"]) for row in rows(together.directory / "metrics.csv")] == [3, 6]
+
+
+@pytest.mark.parametrize("moment", [("stepped", 2), ("learned", 1), ("stepped", 6), ("finished_episode", 5)], ids=str)
+def test_episodes_in_lock_step_continue_exactly(moment, together, tmp_path):
+    out = tmp_path / "run"
+    with interrupted_at(*moment):
+        train(out, "pets/default", settings=TOGETHER)
+    foretell.resume(out, quiet=True)
+    assert results(out) == results(together.directory)
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "sentence"),
+    [
+        ("steve/default", {"environments": 3}, "train: steps_per_learning (20) must be a multiple of environments (3)"),
+        ("steve/default", {"warmup_episodes": 1}, "train: warmup_episodes must be 0 with steps_per_learning"),
+        ("steve/default", {"random_episodes": 1}, "train: random_episodes must be 0 with steps_per_learning"),
+        ("steve/default", {"steps_per_learning": None}, "train.steps_per_learning must be given: 'value-expansion'"),
+        ("pets/default", {"environments": 2}, "train: trials (15) must be a multiple of environments (2), which begin"),
+        ("pets/default", {"environments": 3, "log_predictions": "moments"}, "log_predictions needs a single"),
+        ("steve/default", {"capacity": 7}, "train.capacity must be from 20 (the steps between two calls of learn)"),
+    ],
+)
+def test_schedules_that_cannot_be(preset, settings, sentence, tmp_path):
+    with pytest.raises(foretell.UserError) as mistake:
+        foretell.train(preset, out=tmp_path / "run", env=RAGGED, overrides={"train": settings}, quiet=True)
+    assert sentence in str(mistake.value)
+    assert not RunDirectory(tmp_path / "run").path.exists()
