@@ -68,6 +68,9 @@ def _blamed(what: str) -> Iterator[None]:
         yield
     except (UserError, gymnasium.error.UnregisteredEnv):
         raise
+    except gymnasium.error.DependencyNotInstalled as error:
+        box2d = "Box2D is not installed; run pip install 'foretell[box2d]'"
+        raise UserError(f"{what}: {box2d if 'box2d' in str(error) else brief(error)}") from error
     except Exception as error:
         raise UserError(f"{what}: {brief(error)}") from error
 

@@ -1,0 +1,290 @@
+"""Speed of the updates of actor-critic learners and of STEVE: `python benchmarks/updates.py [steve] [learners]`.
+
+`steve`: one update of the values and one of the model at the paper's sizes, together and apart, as a share of this
+machine's own matrix-multiply rate at the shapes of the layers that cost most, the imagined ones.
+
+`learners`: updates of DDPG, TD3 and SAC at the sizes of SBX (Stable Baselines in JAX), and whole environment steps,
+each with one update. With `--peer PYTHON`, the Python of an environment where `pip install sbx-rl 'gymnasium[mujoco]'`
+was run, SBX itself is timed too, by `peers/sbx_updates.py`. `--install-peer` makes that environment in the user's cache
+directory, with the versions of JAX, Gymnasium and MuJoCo that are used here (several GB, most of it PyTorch).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import platformdirs
+from rich.console import Console
+from rich.table import Table
+
+from foretell.agents.value_expansion import ValueExpansion, ValueExpansionState
+from foretell.nn import MLP
+from foretell.replay import Replay, Transitions, add, init_replay
+from foretell.tasks import make_task
+from foretell.tasks.base import TaskSpec
+from foretell.training.config import resolve
+from foretell.training.directory import RunDirectory
+from foretell.training.loop import Loop
+from foretell.training.observer import Observer
+from foretell.training.state import Stream, key_for
+from foretell.values.learners import TD3
+from machine import best_seconds, describe, matmul_rate, network_flop
+
+ROWS = 5000
+"""Transitions in the replay."""
+LEARNERS = ("ddpg", "td3", "sac")
+PEER_PACKAGES = ("sbx-rl", "gymnasium[mujoco]")
+SAME_VERSIONS = ("jax", "jaxlib", "gymnasium", "mujoco", "numpy")
+WARM, BLOCK = 500, 1000
+"""Environment steps before the clock starts, and steps that are timed together."""
+
+
+class UpdateFlop(NamedTuple):
+    """Floating-point operations of the matrix multiplications of one update."""
+
+    values: float
+    model: float
+
+
+def update_flop(agent: ValueExpansion, state: ValueExpansionState) -> UpdateFlop:
+    """Of an update of the learner, and of one of the model.
+
+    A network is trained at the cost of three forward passes, and a gradient with respect to its inputs alone costs two.
+    """
+    values, model = _learner_flop(agent, state), 0.0
+    if agent.simulator is not None and state.model is not None:
+        settings, networks = agent.simulator.settings, state.model.trained
+        transition, reward, termination = map(_row_flop, networks)
+        frames = agent.expansion.horizon * settings.members * agent.learner.batch_size
+        values += frames * (transition + settings.reward_members * reward + termination)
+        everyone = settings.assignment == "independent"
+        predicted = (settings.members if everyone else 1) * (transition + termination)
+        predicted += (settings.reward_members if everyone else 1) * reward
+        model = 3.0 * settings.batch_size * predicted
+    return UpdateFlop(values, model)
+
+
+def _learner_flop(agent: ValueExpansion, state: ValueExpansionState) -> float:
+    """Of actions and values of all frames, of training the critics, and of training the policy."""
+    learner, expansion = agent.learner, agent.expansion
+    policy, critic, batch = _row_flop(state.learner.policy), _row_flop(state.learner.critics), learner.batch_size
+    particles, frames = agent.simulator.settings.members if agent.simulator else 1, expansion.horizon + 1
+    targets = frames * particles * batch * (policy + learner.critics * learner.pair * critic)
+    pairs = batch * (frames * particles if expansion.tdk else 1)
+    trained = learner.pair * (learner.critics if learner.assignment == "independent" else 1)
+    judges = learner.critics * (1 if isinstance(learner, TD3) else learner.pair)
+    return targets + 3.0 * pairs * trained * critic + batch * (3.0 * policy + 2.0 * judges * critic)
+
+
+def _row_flop(network: MLP | None) -> float:
+    """Of one member's forward pass of one row; none where the task says what a network would."""
+    if network is None:
+        return 0.0
+    widths = (weight.shape[1] for weight in network.weights)
+    return network_flop((*widths, network.weights[-1].shape[2]))
+
+
+class Subject(NamedTuple):
+    """An agent that has begun to act, and data to learn from."""
+
+    agent: ValueExpansion
+    state: ValueExpansionState
+    replay: Replay
+
+
+def subject(preset: str, overrides: dict[str, Any]) -> Subject:
+    """The agent of a preset, which makes one update for each new step, and random transitions."""
+    settings = resolve(preset, [overrides, {"updates": {"per_step": 1.0, "pretraining": 0}}])
+    task = make_task(settings.task)
+    agent = settings.build(task)
+    state = jax.jit(agent.init)(key_for(0, Stream.INIT))
+    return Subject(agent, state._replace(calls=state.calls + 1), random_replay(task.spec, ROWS))
+
+
+def random_replay(spec: TaskSpec, rows: int) -> Replay:
+    """A full replay of transitions that have nothing to do with each other."""
+    generator = np.random.default_rng(0)
+    obs, next_obs = generator.normal(size=(2, rows, spec.obs_size)).astype(np.float32)
+    action = generator.uniform(spec.action_low, spec.action_high, (rows, spec.action_size)).astype(np.float32)
+    reward = generator.normal(size=rows).astype(np.float32)
+    data = Transitions(obs, action, reward, next_obs, np.zeros(rows, bool))
+    return jax.jit(add)(init_replay(rows, spec.obs_size, spec.action_size), data, np.int32(rows))
+
+
+def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inner: int = 1) -> float:
+    """Seconds of one update where `update(state, replay, count, key)` makes so many in one program."""
+    program, state = jax.jit(lambda *args: update(*args[:3], key_for(0, Stream.LEARN, args[3]))), subject.state
+    numbers = iter(range(10**9))
+
+    def call():
+        nonlocal state
+        state, _ = jax.block_until_ready(program(state, subject.replay, np.int32(count), np.int32(next(numbers))))
+        return state
+
+    return best_seconds(call, repeats=repeats, inner=inner) / count
+
+
+def steve_table(preset: str, count: int, repeats: int) -> Table:
+    """Time and rate of an update with either rule of which member learns from which row, whole and in parts."""
+    columns = ("assignment", "updates of", "ms", "updates/s", "GFLOP", "GFLOP/s", "matmul GFLOP/s", "share")
+    table = _table(f"one update, {preset}, {describe()}", columns, left=2)
+    for assignment in ("balanced", "independent"):
+        rule = {"assignment": assignment}
+        given = subject(preset, {"simulator": rule, "learner": rule})
+        for name, flop, update in _parts(given):
+            members, width_in, width_out = max((w.shape for w in given.state.model.used.transition.weights), key=np.prod)
+            limit = matmul_rate(members, given.agent.learner.batch_size, width_in, width_out)
+            seconds = update_seconds(given, update, count, repeats)
+            limit = max(limit, matmul_rate(members, given.agent.learner.batch_size, width_in, width_out))
+            rate = flop / seconds
+            numbers = (f"{1e3 * seconds:.1f}", f"{1 / seconds:.2f}", f"{flop / 1e9:.1f}", f"{rate / 1e9:.0f}")
+            table.add_row(assignment, name, *numbers, f"{limit / 1e9:.0f}", f"{100 * rate / limit:.0f} %")
+        table.add_section()
+    return table
+
+
+def _parts(given: Subject) -> list[tuple[str, float, Any]]:
+    """(name, FLOP, function for `update_seconds`) of a whole update and its two halves."""
+    agent, flop = given.agent, update_flop(given.agent, given.state)
+
+    def alone(update: Any) -> Any:
+        return lambda state, replay, count, key: agent._repeat(count, update, state, replay, key)
+
+    return [
+        ("values and model", sum(flop), agent.learn),
+        ("values", flop.values, alone(agent._train_values)),
+        ("model", flop.model, alone(agent._train_model)),
+    ]
+
+
+def learner_overrides(env: str, per_call: int) -> dict[str, Any]:
+    """The sizes of SBX, and as often an update, and a newer policy, as there."""
+    schedule = {"steps_per_learning": per_call, "random_steps": 100, "eval_episodes": 0, "capacity": ROWS}
+    return {
+        "task": {"env": env},
+        "learner": {"hidden": [256, 256], "batch_size": 256, "target_tau": 0.005},
+        "updates": {"per_step": 1.0, "pretraining": 0, "publish_every": 1},
+        "train": schedule,
+    }
+
+
+class Clock(Observer):
+    """The time of every step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def stepped(self, loop: Loop) -> None:
+        self.times.append(time.perf_counter())
+
+
+def step_seconds(name: str, env: str, per_call: int, blocks: int) -> float:
+    """Seconds of one environment step of a run, its files included, in the best of some blocks of steps."""
+    steps = {"train": {"steps": WARM + blocks * BLOCK + 1}}
+    settings, clock = resolve(f"{name}/default", [learner_overrides(env, per_call), steps]), Clock()
+    task = make_task(settings.task)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory.create(Path(folder) / "run", overwrite=False)
+        directory.write_config(settings, f"{name}/default", 0)
+        Loop(settings.build(task), task, settings.train, 0, directory, [clock]).run()
+    return float(min(np.diff(clock.times[WARM::BLOCK]))) / BLOCK
+
+
+def learner_table(env: str, counts: list[int], repeats: int, blocks: int, peer: dict[str, Any]) -> Table:
+    """Updates and environment steps of each learner, beside the peer's if there is one."""
+    columns = ("learner", "at a time", "updates/s", "SBX", "ratio", "step ms", "SBX", "ratio")
+    by = f", SBX {peer['version']} on jax {peer['jax']}" if peer else ""
+    table = _table(f"2 x 256 networks, 256 rows, {env}, {describe()}{by}", columns, left=1)
+    for name in LEARNERS:
+        for count in counts:
+            given = subject(f"{name}/default", learner_overrides(env, count))
+            update = update_seconds(given, given.agent.learn, count, repeats, inner=max(2, -(-200 // count)))
+            step = step_seconds(name, env, count, blocks)
+            his_update, his_step = (peer[what][f"{name} {count}"] if peer else None for what in ("updates", "steps"))
+            rates = (f"{1 / update:.0f}", *_beside(update, his_update, lambda s: f"{1 / s:.0f}"))
+            table.add_row(name, str(count), *rates, f"{1e3 * step:.2f}", *_beside(step, his_step, _milliseconds))
+        table.add_section()
+    return table
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}"
+
+
+def _beside(seconds: float, his: float | None, show: Any) -> tuple[str, str]:
+    """The peer's number, and how many times faster this is."""
+    return ("-", "-") if his is None else (show(his), f"{his / seconds:.2f}")
+
+
+def _table(title: str, columns: tuple[str, ...], left: int) -> Table:
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right")
+    return table
+
+
+def install_peer() -> Path:
+    """The Python of an environment with SBX, made if there is none."""
+    folder = Path(platformdirs.user_cache_dir("foretell")) / "sbx"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    same = [f"{name}=={version(name)}" for name in SAME_VERSIONS]
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES, *same], check=True)
+    return python
+
+
+def time_peer(python: Path, env: str, counts: list[int], repeats: int, blocks: int) -> dict[str, Any]:
+    """What the peer's own script tells."""
+    script = Path(__file__).parent / "peers" / "sbx_updates.py"
+    numbers = {"--repeats": repeats, "--blocks": blocks, "--warm": WARM, "--block": BLOCK}
+    command = [str(python), str(script), "--env", env, "--per-call", *map(str, counts)]
+    command += [str(word) for pair in numbers.items() for word in pair]
+    environ = {**os.environ, "JAX_PLATFORMS": jax.default_backend()}
+    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peer_results(args: argparse.Namespace) -> dict[str, Any]:
+    """The peer's numbers; nothing if it was not asked for or, which is told, cannot be had."""
+    if not (args.peer or args.install_peer):
+        return {}
+    try:
+        python = args.peer or install_peer()
+        return time_peer(python, args.env, args.per_call, args.repeats, args.blocks)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        print(f"SBX could not be timed, only this project is: {said}", file=sys.stderr)
+        return {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", help="steve, learners (default: both)")
+    parser.add_argument("--preset", default="steve/halfcheetah", help="what `steve` updates")
+    parser.add_argument("--updates", type=int, default=8, help="updates of `steve` in one program")
+    parser.add_argument("--env", default="HalfCheetah-v5", help="the environment of `learners`")
+    parser.add_argument("--per-call", type=int, nargs="+", default=[1, 20], help="updates of `learners` in one program")
+    parser.add_argument("--blocks", type=int, default=3, help=f"blocks of {BLOCK} environment steps, the best counts")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peer", type=Path, help="the Python of an environment with SBX")
+    parser.add_argument("--install-peer", action="store_true", help="make that environment in the user's cache")
+    args = parser.parse_args()
+    console, tables = Console(width=120), args.tables or ["steve", "learners"]
+    if "steve" in tables:
+        console.print(steve_table(args.preset, args.updates, args.repeats))
+    if "learners" in tables:
+        peer = peer_results(args)
+        console.print(learner_table(args.env, args.per_call, args.repeats, args.blocks, peer))
+
+
+if __name__ == "__main__":
+    main()
