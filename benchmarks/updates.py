@@ -140,11 +140,11 @@ def steve_table(preset: str, count: int, repeats: int) -> Table:
     for assignment in ("balanced", "independent"):
         rule = {"assignment": assignment}
         given = subject(preset, {"simulator": rule, "learner": rule})
+        members, *widths = max((w.shape for w in given.state.model.used.transition.weights), key=np.prod)
+        shape = (members, given.agent.learner.batch_size, *widths)
         for name, flop, update in _parts(given):
-            members, width_in, width_out = max((w.shape for w in given.state.model.used.transition.weights), key=np.prod)
-            limit = matmul_rate(members, given.agent.learner.batch_size, width_in, width_out)
-            seconds = update_seconds(given, update, count, repeats)
-            limit = max(limit, matmul_rate(members, given.agent.learner.batch_size, width_in, width_out))
+            before, seconds = matmul_rate(*shape), update_seconds(given, update, count, repeats)
+            limit = max(before, matmul_rate(*shape))
             rate = flop / seconds
             numbers = (f"{1e3 * seconds:.1f}", f"{1 / seconds:.2f}", f"{flop / 1e9:.1f}", f"{rate / 1e9:.0f}")
             table.add_row(assignment, name, *numbers, f"{limit / 1e9:.0f}", f"{100 * rate / limit:.0f} %")

@@ -5,7 +5,6 @@ Models", NeurIPS 2018.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,12 +13,9 @@ from jaxtyping import Array, Float, Int, Key
 from pydantic import model_validator
 
 from foretell.agents.base import Metrics, RunSettings
-from foretell.agents.value_expansion import Updates, ValueExpansion, ValueExpansionState
 from foretell.planning import AnyPlanner, Bounds, Planner, mpc
 from foretell.replay import Replay, newest
 from foretell.tasks import Task
-from foretell.values import Expansion
-from foretell.values.learners import AnyLearner
 from foretell.worldmodel import (
     AnyFit,
     AnyModel,
@@ -44,10 +40,6 @@ class PETSSettings(RunSettings):
     """The model of a reward and a termination that the task does not know; not used where it knows both."""
     outcome_fit: Fit = Fit(learning_rate=2e-3, anneal=True, min_steps=1000)
     planner: AnyPlanner
-    learner: AnyLearner | None = None
-    """Learns from the same data what follows the end of a plan is worth; null: nothing, as in the paper."""
-    updates: Updates = Updates()
-    """Of the learner, if there is one."""
 
     @model_validator(mode="after")
     def _check(self) -> "PETSSettings":
@@ -59,10 +51,7 @@ class PETSSettings(RunSettings):
 
     def build(self, task: Task) -> "PETS":
         world = WorldModel(task, self.model, self.imagination, self.outcome)
-        values = None
-        if self.learner is not None:
-            values = ValueExpansion(task, self.learner, None, Expansion(horizon=0), self.updates)
-        return PETS(world, self.fit, self.outcome_fit, self.planner, values)
+        return PETS(world, self.fit, self.outcome_fit, self.planner)
 
 
 class PETSState(NamedTuple):
@@ -71,7 +60,6 @@ class PETSState(NamedTuple):
     world: WorldState
     dynamics_fit: Any
     outcome_fit: Any
-    values: ValueExpansionState | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +71,6 @@ class PETS:
     """`Fit` or `GPFit`: the one that goes with the model."""
     outcome_fit: Fit
     planner: Planner
-    values: ValueExpansion | None = None
-    """What judges the ends of plans, if anything does."""
 
     @property
     def bounds(self) -> Bounds:
@@ -94,8 +80,7 @@ class PETS:
     def init(self, key: Key[Array, ""]) -> PETSState:
         world = self.world.init(key)
         outcome_fit = None if world.outcome is None else self.outcome_fit.start(world.outcome)
-        values = None if self.values is None else self.values.init(values_key(key))
-        return PETSState(world, self.fit.start(world.dynamics), outcome_fit, values)
+        return PETSState(world, self.fit.start(world.dynamics), outcome_fit)
 
     def start(self, batch: int) -> mpc.Control:
         return mpc.start(self.planner, self.bounds, batch)
@@ -111,8 +96,7 @@ class PETS:
     ) -> tuple[Float[Array, "batch action"], mpc.Control]:
         """Plan from each observation and return the first actions. PETS explores by its model's optimism alone."""
         del explore
-        beyond = partial(self.values.value, state.values) if self.values and state.values else None
-        objective_from = lambda obs: lambda key, actions: self.world.returns(key, state.world, obs, actions, beyond)  # noqa: E731
+        objective_from = lambda obs: lambda key, actions: self.world.returns(key, state.world, obs, actions)  # noqa: E731
         return mpc.act(self.planner, key, objective_from, memory, obs, self.bounds)
 
     def imagine(
@@ -141,14 +125,11 @@ class PETS:
         )
         rows = world.rows(replay.data)
         fitted = self.fit.fit(key, world.model, learned.dynamics, state.dynamics_fit, rows, replay.size)
-        state = state._replace(world=learned._replace(dynamics=fitted.state), dynamics_fit=fitted.opt_state)
+        state = PETSState(learned._replace(dynamics=fitted.state), fitted.opt_state, state.outcome_fit)
         metrics = {"new_mse": new_mse, **fitted.metrics}
-        if world.learns_outcome:
-            state, metrics = self._learn_outcome(state, replay, outcome_key(key), metrics)
-        if self.values is not None and state.values is not None:
-            values, told = self.values.learn(state.values, replay, new, values_key(key))
-            state, metrics = state._replace(values=values), metrics | {f"values_{k}": v for k, v in told.items()}
-        return state, metrics
+        return (
+            self._learn_outcome(state, replay, outcome_key(key), metrics) if world.learns_outcome else (state, metrics)
+        )
 
     def _learn_outcome(
         self, state: PETSState, replay: Replay, key: Key[Array, ""], metrics: Metrics
@@ -165,8 +146,3 @@ class PETS:
         )
         state = state._replace(world=state.world._replace(outcome=fitted.state), outcome_fit=fitted.opt_state)
         return state, metrics | {f"outcome_{name}": value for name, value in fitted.metrics.items()}
-
-
-def values_key(key: Key[Array, ""]) -> Key[Array, ""]:
-    """A key that neither splitting `key` gives nor `outcome_key`."""
-    return jax.random.fold_in(key, 2**31 - 2)

@@ -179,16 +179,6 @@ class ValueExpansion:
             value=lambda obs, action: self.learner.values(learner.target_critics, features(obs), action),
         )
 
-    def value(
-        self, state: ValueExpansionState, obs: Float[Array, "particles batch obs"]
-    ) -> Float[Array, "particles batch"]:
-        """What the critics expect from observations on, averaged over critics, under the greedy policy."""
-        features, learner = self.task.features(obs), state.learner
-        flat = features.reshape(-1, features.shape[-1])
-        action = self.learner.act(learner.policy, flat, jax.random.key(0), explore=False)
-        action = action.reshape(*features.shape[:-1], -1)
-        return self.learner.values(learner.target_critics, features, action).mean(0)
-
     def horizon_weights(
         self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
     ) -> Float[Array, "frames batch"]:

@@ -1,8 +1,9 @@
-"""The humanoids of Roboschool in PyBullet, as the package `pybullet_envs_gymnasium` has ported them (extra `bullet`)."""
+"""Roboschool's humanoids in PyBullet, as ported by the package `pybullet_envs_gymnasium` (extra `bullet`)."""
 
 import os
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from foretell.errors import UserError
@@ -16,16 +17,21 @@ except ImportError as error:
 
 
 class _Server(BulletClient):
-    """A physics server of its own, which is started without a word on the terminal."""
+    """A physics server of its own, started without a word on the terminal."""
 
     def __init__(self) -> None:
-        self._shapes, self._pid, self._client = {}, os.getpid(), pybullet.connect(pybullet.DIRECT)
+        self._shapes: dict[Any, Any] = {}
+        self._pid, self._client = os.getpid(), pybullet.connect(pybullet.DIRECT)
 
 
-class _Repeatable:
-    """Only after the first reset is an episode decided by its seed and actions alone, so there are two at first."""
+class _Repeatable(gymnasium.Env):
+    """Only from the second reset on is an episode decided by its seed and actions alone, so there are two at first."""
 
-    def reset(self: Any, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    physicsClientId: int
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         if self.physicsClientId < 0:
             self._p = _Server()
             self._p.setPhysicsEngineParameter(deterministicOverlappingPairs=1)

@@ -30,8 +30,6 @@ _PARTICLES = 20
 """The paper's number of particles."""
 
 Model = Ensemble | GP
-Beyond = Callable[[Float[Array, "particles candidates obs"]], Float[Array, "particles candidates"]]
-"""(observations) -> what follows them is worth."""
 
 
 class Imagination(Settings):
@@ -141,14 +139,12 @@ class WorldModel:
         state: WorldState,
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
-        beyond: Beyond | None = None,
     ) -> Float[Array, "candidates"]:
         """Expected undiscounted return of each action sequence from `obs`: the mean over particles.
 
-        After a termination nothing is earned. `beyond` tells what the observations at the end of the sequence are worth;
-        without it nothing counts beyond the end, as in Chua et al. 2018, section 5.
+        After a termination nothing is earned. Chua et al. 2018, section 5.
         """
-        return self._imagine(key, state, obs, actions, lambda step: None, beyond)[0]
+        return self._imagine(key, state, obs, actions, lambda step: None)[0]
 
     def trajectories(
         self, key: Key[Array, ""], state: WorldState, obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
@@ -164,7 +160,6 @@ class WorldModel:
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
         keep: Callable[[Step], Any],
-        beyond: Beyond | None = None,
     ) -> tuple[Float[Array, "candidates"], Any]:
         """Returns, and what `keep` takes of every step."""
         particles, (candidates, horizon, _) = self.imagination.count(self.model), actions.shape
@@ -187,10 +182,7 @@ class WorldModel:
         )
         kept: Any
         end, kept = jax.lax.scan(body, start, (actions.swapaxes(0, 1), self._chance(key, shape)))
-        obs, alive, total = end
-        if beyond is not None:
-            total = total + jnp.where(alive > 0, alive * beyond(obs), 0.0)
-        return total.mean(0), kept
+        return end[2].mean(0), kept
 
     @property
     def _propagation(self) -> Propagation:
