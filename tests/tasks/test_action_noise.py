@@ -11,7 +11,7 @@ from gymnasium.spaces import Box
 import foretell
 from environments import STEPS, Line
 from foretell.tasks import TaskSettings, make_task
-from foretell.tasks.base import NoisyActions
+from foretell.tasks.base import NoisyActions, TaskSpec
 from tiny import LINE, TINY, interrupted_at
 
 
@@ -25,8 +25,11 @@ class Echo(Line):
         return np.asarray(action, np.float64), 1.5, True, False, {"by": "echo"}
 
 
+BOUNDS = TaskSpec("Echo-v0", ("a", "b"), (-1.0, -2.0), (3.0, 0.5), horizon=STEPS)
+
+
 def echoes(std, intended, count=4000, seed=0):
-    env = NoisyActions(Echo(), std)
+    env = NoisyActions(Echo(), std, BOUNDS)
     env.reset(seed=seed)
     return np.stack([env.step(np.float32(intended))[0] for _ in range(count)])
 
@@ -53,7 +56,7 @@ def test_the_seed_of_an_episode_decides_its_noise():
 
 
 def test_the_rest_of_a_step_is_the_environments():
-    env = NoisyActions(Echo(), 0.1)
+    env = NoisyActions(Echo(), 0.1, BOUNDS)
     env.reset(seed=0)
     assert env.step(np.float32([0.0, 0.0]))[1:] == (1.5, True, False, {"by": "echo"})
 

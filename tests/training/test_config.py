@@ -75,7 +75,7 @@ def test_what_is_no_override_is_told(text):
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_resolves_and_survives_being_written(name):
     settings = resolve(name)
-    assert settings.description and settings.agent == name.split("/")[0]
+    assert settings.description and settings.agent == ("pets" if name.startswith("pets/") else "value-expansion")
     assert "base" not in read_preset(name)
     assert validate(yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))) == settings
 
@@ -121,7 +121,7 @@ def test_every_setting_has_a_path():
         ),
         ("fit=[]", "'fit' is a section and cannot be []; set one of fit.KEY=VALUE"),
         ("model.hidden=x", "model.hidden='x': input should be a valid list"),
-        ("agent=null", "no agent 'None'; choose one of: oracle, pets"),
+        ("agent=null", "no agent 'None'; choose one of: oracle, pets, value-expansion"),
     ],
 )
 def test_a_mistake_in_a_setting(override, sentence):
@@ -163,7 +163,21 @@ def test_every_part_goes_with_every_preset_as_far_as_the_model_allows(part):
         try:
             resolve(f"{name}+{part}")
         except UserError as mistake:
-            assert str(mistake).startswith(("imagination.", "model: GP")), mistake
+            foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.")
+            assert str(mistake).startswith(("imagination.", "model: GP", *foreign)), mistake
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("steve/default+de", "the part 'de' changes 'model', which the agent 'value-expansion' does not have"),
+        ("pets/cartpole+cov", "the part 'cov' changes 'expansion', which the agent 'pets' does not have"),
+    ],
+)
+def test_a_part_of_another_family_is_refused(name, sentence):
+    with pytest.raises(UserError) as mistake:
+        resolve(name)
+    assert str(mistake.value) == sentence
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
 import jax
@@ -38,17 +38,15 @@ class TaskSpec:
 class NoisyActions(gymnasium.Wrapper):
     """Executes each action with normal noise added, clipped to the bounds; the agent knows only what it intended."""
 
-    def __init__(self, env: gymnasium.Env, std: float) -> None:
-        """`std`: in the units of the actions."""
+    def __init__(self, env: gymnasium.Env, std: float, spec: TaskSpec) -> None:
+        """`std`: in the units of the actions, whose bounds `spec` gives."""
         super().__init__(env)
-        self._std = std
+        self._std, self._spec = std, spec
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         noisy = np.asarray(action) + self.np_random.normal(0.0, self._std, np.shape(action))
-        space = cast(gymnasium.spaces.Box, self.action_space)
-        obs, reward, terminated, truncated, info = self.env.step(
-            np.clip(noisy, space.low, space.high).astype(space.dtype)
-        )
+        clipped = np.clip(noisy, self._spec.action_low, self._spec.action_high)
+        obs, reward, terminated, truncated, info = self.env.step(clipped.astype(self.action_space.dtype))
         return obs, float(reward), terminated, truncated, info
 
 
@@ -75,7 +73,7 @@ class Task:
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
         """A fresh environment."""
         env = self.simulator(render_mode=render_mode)
-        return NoisyActions(env, self.action_noise) if self.action_noise else env
+        return NoisyActions(env, self.action_noise, self.spec) if self.action_noise else env
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
         """What the network sees of an observation; the observation itself unless overridden."""

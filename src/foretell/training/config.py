@@ -55,8 +55,16 @@ def read_preset(name: str) -> dict[str, Any]:
         if part not in part_names():
             raise UserError(f"no part '{part}' for a preset{nearest(part, part_names())}")
         over = yaml.safe_load((PARTS / f"{part}.yaml").read_text())
+        _check_part(part, over, str(tree["agent"]))
         tree = merge(tree, {**over, "description": f"{tree['description']}; {over['description']}"})
     return tree
+
+
+def _check_part(part: str, over: Mapping[str, Any], agent: str) -> None:
+    """Raises `UserError` if a part changes sections that the agent does not have."""
+    foreign = [section for section in over if section not in _fields(str(over.get("agent", agent)))]
+    if foreign:
+        raise UserError(f"the part '{part}' changes '{foreign[0]}', which the agent '{agent}' does not have")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

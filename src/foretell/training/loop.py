@@ -141,12 +141,13 @@ class Loop:
         with ExitStack() as stack:
             stack.callback(self._stop)
             envs = stack.enter_context(closing(Environments(self.task, self.schedule.environments, self.seed)))
+            one = stack.enter_context(closing(Environments(self.task, bool(self.schedule.eval_episodes), self.seed)))
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._tell("started", self)
             envs.repeat(self.state.episodes)
             while not self.done:
                 if self._must_evaluate:
-                    self._evaluate()
+                    self._evaluate(one)
                 elif self._may_learn:
                     self._learn_now()
                 else:
@@ -284,20 +285,19 @@ class Loop:
     def _must_evaluate(self) -> bool:
         return bool(self.schedule.eval_episodes and self.state.counters.evaluations < self._rounds)
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, envs: Environments) -> None:
         """Play the next evaluation episode to its end. If interrupted it is played again, and goes the same way."""
         schedule, counters = self.schedule, self.state.counters
         episodes, memory = empty_episodes(self.task.spec, 1), self._start_one()
         self._evaluation = episodes, memory
         try:
-            with closing(Environments(self.task, 1, self.seed)) as envs:
-                envs.begin(episodes, 0, int(counters.begun))
-                while episodes.running:
-                    actions, memory = self._plan(self._act_greedily, envs, episodes, memory)
-                    self._evaluation = episodes, memory
-                    envs.step(episodes, actions, self.task.spec.horizon)
-                    self._tell("stepped", self)
-                    self._check_interrupt()
+            envs.begin(episodes, 0, int(counters.begun))
+            while episodes.running:
+                actions, memory = self._plan(self._act_greedily, envs, episodes, memory)
+                self._evaluation = episodes, memory
+                envs.step(episodes, actions, self.task.spec.horizon)
+                self._tell("stepped", self)
+                self._check_interrupt()
             self._count(begun=1)
             self._close_episode(episodes, 0, "eval")
         finally:
