@@ -94,3 +94,9 @@ def test_an_environment_that_is_not_there(env, sentence):
     with pytest.raises(UserError) as mistake:
         GymTask(env)
     assert sentence in str(mistake.value) and "Pendulum" not in str(mistake.value)
+
+
+def test_making_an_environment_says_nothing(capfd):
+    """MuJoCo would call Gymnasium's own model of the half-cheetah outdated."""
+    GymTask("HalfCheetah-v5")
+    assert capfd.readouterr() == ("", "")

@@ -57,12 +57,12 @@ class Films(Observer):
     def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
         """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
         counters, schedule = loop.state.counters, loop.schedule
-        nth = int(counters.evals) - (row["kind"] == "eval")  # evaluation episode of its round
         if schedule.steps_per_learning is None:
             per_learning = schedule.episodes_per_learning * schedule.environments
-            nth = (counters.trials - 1) % per_learning * (1 + schedule.eval_episodes) + counters.evals
-        filmed = ("eval",) if schedule.steps_per_learning else ("train", "eval")
-        if row["kind"] in filmed and nth < schedule.record:
+            since_learning = (counters.trials - 1) % per_learning * (1 + schedule.eval_episodes) + counters.evals
+        else:
+            since_learning = counters.evals - 1 if row["kind"] == "eval" else schedule.record  # evaluation alone
+        if row["kind"] in ("train", "eval") and since_learning < schedule.record:
             number = int(row["episode"])
             film(self._task, loop.directory, number, environment_seed(loop.seed, number))
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from foretell.errors import UserError, brief, nearest
@@ -29,8 +30,7 @@ class GymTask(Task):
         # Not every environment knows the argument.
         drawing: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
         try:
-            with _blamed(f"cannot make the environment '{self._env_id}'"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there is a newer version, or no drawing: noise, or told below
+            with _blamed(f"cannot make the environment '{self._env_id}'"), _silence():
                 env = gymnasium.make(self._env_id, disable_env_checker=True, **self._options, **drawing)
         except gymnasium.error.UnregisteredEnv:
             raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
@@ -59,6 +59,20 @@ class _Blamed(gymnasium.Wrapper):
         if vector.shape != shape:
             raise ValueError(f"the observation is of shape {vector.shape}, but its space of shape {shape}")
         return vector
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what is told when an environment is made: that there is a newer version, or no drawing, which is told
+    later; and what MuJoCo finds outdated in Gymnasium's models."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda text: None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class Loop:
         with ExitStack() as stack:
             stack.callback(self._stop)
             envs = stack.enter_context(closing(Environments(self.task, self.schedule.environments, self.seed)))
-            one = stack.enter_context(closing(Environments(self.task, bool(self.schedule.eval_episodes), self.seed)))
+            one = stack.enter_context(closing(Environments(self.task, min(1, self.schedule.eval_episodes), self.seed)))
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._tell("started", self)
             envs.repeat(self.state.episodes)
