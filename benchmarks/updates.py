@@ -58,7 +58,8 @@ class UpdateFlop(NamedTuple):
 def update_flop(agent: ValueExpansion, state: ValueExpansionState) -> UpdateFlop:
     """Of an update of the learner, and of one of the model.
 
-    A network is trained at the cost of three forward passes, and a gradient with respect to its inputs alone costs two.
+    A network is trained at the cost of three forward passes, the first one included; a gradient with respect to its
+    inputs alone costs two. A policy that is trained at every second update costs half.
     """
     values, model = _learner_flop(agent, state), 0.0
     if agent.simulator is not None and state.model is not None:
@@ -82,7 +83,8 @@ def _learner_flop(agent: ValueExpansion, state: ValueExpansionState) -> float:
     pairs = batch * (frames * particles if expansion.tdk else 1)
     trained = learner.pair * (learner.critics if learner.assignment == "independent" else 1)
     judges = learner.critics * (1 if isinstance(learner, TD3) else learner.pair)
-    return targets + 3.0 * pairs * trained * critic + batch * (3.0 * policy + 2.0 * judges * critic)
+    actor = batch * (3.0 * policy + 2.0 * judges * critic) / learner.policy_delay
+    return targets + 3.0 * pairs * trained * critic + actor
 
 
 def _row_flop(network: MLP | None) -> float:
@@ -199,19 +201,31 @@ def step_seconds(name: str, env: str, per_call: int, blocks: int) -> float:
     return float(min(np.diff(clock.times[WARM::BLOCK]))) / BLOCK
 
 
-def learner_table(env: str, counts: list[int], repeats: int, blocks: int, peer: dict[str, Any]) -> Table:
+class Plan(NamedTuple):
+    """What is timed of the learners, here and by the peer."""
+
+    env: str
+    repeats: int
+    blocks: int
+    """Blocks of environment steps, of which the best counts."""
+
+    def calls(self, count: int) -> int:
+        """Calls of a program that makes `count` updates, timed together."""
+        return max(2, -(-200 // count))
+
+
+def learner_table(plan: Plan, counts: list[int], peer: Path | None) -> Table:
     """Updates and environment steps of each learner, beside the peer's if there is one."""
     columns = ("learner", "at a time", "updates/s", "SBX", "ratio", "step ms", "SBX", "ratio")
-    by = f", SBX {peer['version']} on jax {peer['jax']}" if peer else ""
-    table = _table(f"2 x 256 networks, 256 rows, {env}, {describe()}{by}", columns, left=1)
+    table = _table(f"2 x 256 networks, 256 rows, {plan.env}, {describe()}", columns, left=1)
     for name in LEARNERS:
         for count in counts:
-            given = subject(f"{name}/default", learner_overrides(env, count))
-            update = update_seconds(given, given.agent.learn, count, repeats, inner=max(2, -(-200 // count)))
-            step = step_seconds(name, env, count, blocks)
-            his_update, his_step = (peer[what][f"{name} {count}"] if peer else None for what in ("updates", "steps"))
-            rates = (f"{1 / update:.0f}", *_beside(update, his_update, lambda s: f"{1 / s:.0f}"))
-            table.add_row(name, str(count), *rates, f"{1e3 * step:.2f}", *_beside(step, his_step, _milliseconds))
+            given = subject(f"{name}/default", learner_overrides(plan.env, count))
+            update = update_seconds(given, given.agent.learn, count, plan.repeats, plan.calls(count))
+            step = step_seconds(name, plan.env, count, plan.blocks)
+            his = time_peer(peer, name, count, plan) if peer else {}
+            rates = (f"{1 / update:.0f}", *_beside(update, his.get("update"), lambda s: f"{1 / s:.0f}"))
+            table.add_row(name, str(count), *rates, f"{1e3 * step:.2f}", *_beside(step, his.get("step"), _milliseconds))
         table.add_section()
     return table
 
@@ -237,33 +251,38 @@ def install_peer() -> Path:
     folder = Path(platformdirs.user_cache_dir("foretell")) / "sbx"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     same = [f"{name}=={version(name)}" for name in SAME_VERSIONS]
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES, *same], check=True)
+    _run(sys.executable, "-m", "venv", str(folder))
+    _run(str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES, *same)
     return python
 
 
-def time_peer(python: Path, env: str, counts: list[int], repeats: int, blocks: int) -> dict[str, Any]:
-    """What the peer's own script tells."""
+def time_peer(python: Path, algorithm: str, count: int, plan: Plan) -> dict[str, float]:
+    """Seconds of its update and of its step, as its own script tells."""
     script = Path(__file__).parent / "peers" / "sbx_updates.py"
-    numbers = {"--repeats": repeats, "--blocks": blocks, "--warm": WARM, "--block": BLOCK}
-    command = [str(python), str(script), "--env", env, "--per-call", *map(str, counts)]
-    command += [str(word) for pair in numbers.items() for word in pair]
-    environ = {**os.environ, "JAX_PLATFORMS": jax.default_backend()}
-    done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    words = f"--algorithm {algorithm} --per-call {count} --calls {plan.calls(count)} --repeats {plan.repeats}".split()
+    words += f"--env {plan.env} --warm {WARM} --block {BLOCK} --blocks {plan.blocks}".split()
+    return json.loads(_run(str(python), str(script), *words).splitlines()[-1])
 
 
-def peer_results(args: argparse.Namespace) -> dict[str, Any]:
-    """The peer's numbers; nothing if it was not asked for or, which is told, cannot be had."""
+def peer_python(args: argparse.Namespace) -> Path | None:
+    """The Python of an environment with SBX; none if it was not asked for or, which is told, cannot be had."""
     if not (args.peer or args.install_peer):
-        return {}
+        return None
     try:
         python = args.peer or install_peer()
-        return time_peer(python, args.env, args.per_call, args.repeats, args.blocks)
+        told = _run(str(python), "-c", "import jax, sbx; print(sbx.__version__, 'on jax', jax.__version__)")
+        print(f"beside SBX {told.strip()}")
+        return python
     except (OSError, subprocess.CalledProcessError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        print(f"SBX could not be timed, only this project is: {said}", file=sys.stderr)
-        return {}
+        print(f"SBX is not timed, since it could not be installed or imported: {said}")
+        return None
+
+
+def _run(*command: str) -> str:
+    """What a command prints, on the same kind of device."""
+    environ = {**os.environ, "JAX_PLATFORMS": jax.default_backend()}
+    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
 
 
 def main() -> None:
@@ -282,8 +301,8 @@ def main() -> None:
     if "steve" in tables:
         console.print(steve_table(args.preset, args.updates, args.repeats))
     if "learners" in tables:
-        peer = peer_results(args)
-        console.print(learner_table(args.env, args.per_call, args.repeats, args.blocks, peer))
+        plan = Plan(args.env, args.repeats, args.blocks)
+        console.print(learner_table(plan, args.per_call, peer_python(args)))
 
 
 if __name__ == "__main__":

@@ -171,8 +171,8 @@ def continued(trained, tmp_path_factory):
 
 def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, trained):
     assert [row["kind"] for row in continued.episodes] == ["train", "train"]
-    first, second = (foretell.load(continued.directory, trial=trial)._policy._state for trial in (1, 2))
-    before = foretell.load(trained)._policy._state
+    first, second = (foretell.load(continued.directory, trial=trial)._policy.state for trial in (1, 2))
+    before = foretell.load(trained)._policy.state
     assert eqx.tree_equal(first, before)
     assert not eqx.tree_equal(second, before)
     assert (continued.directory / "metrics.csv").read_text().count("\n") == 2  # the header, and once before trial 2

@@ -1,14 +1,12 @@
 """SBX's side of `benchmarks/updates.py`, which runs it with the Python of an environment that has `sbx-rl`.
 
-Prints JSON: seconds of an update for each algorithm and number of updates per call of `train`, and seconds of an
-environment step of `learn`. Networks and batch are SBX's defaults, 2 x 256 units and 256 rows. Replay and sampling are
-SBX's own; whatever compiles happens before the clock starts.
+Prints JSON: seconds of an update and of an environment step, learning included. Networks and batch are SBX's defaults,
+2 x 256 units and 256 rows. Replay and sampling are SBX's own; whatever compiles happens before the clock starts.
 """
 
 import argparse
 import json
 import time
-from importlib.metadata import version
 
 import gymnasium
 import numpy as np
@@ -64,22 +62,19 @@ def step_seconds(algorithm: str, env: gymnasium.Env, per_call: int, warm: int, b
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", default="HalfCheetah-v5")
-    parser.add_argument("--per-call", type=int, nargs="+", default=[1, 20])
-    parser.add_argument("--updates", type=int, default=200, help="at least so many in each timing")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default="td3")
+    parser.add_argument("--per-call", type=int, default=1, help="updates in each call of `train`")
+    parser.add_argument("--calls", type=int, default=200, help="calls of `train` that are timed together")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--env", default="HalfCheetah-v5")
     parser.add_argument("--warm", type=int, default=500, help="steps before the clock starts")
     parser.add_argument("--block", type=int, default=1000, help="steps that are timed together")
     parser.add_argument("--blocks", type=int, default=3)
     args = parser.parse_args()
-    results: dict = {"version": version("sbx-rl"), "jax": version("jax"), "updates": {}, "steps": {}}
-    for algorithm in ALGORITHMS:
-        for per_call in args.per_call:
-            name, env = f"{algorithm} {per_call}", gymnasium.make(args.env)
-            calls = max(2, -(-args.updates // per_call))
-            results["updates"][name] = update_seconds(algorithm, env, per_call, calls, args.repeats)
-            results["steps"][name] = step_seconds(algorithm, env, per_call, args.warm, args.block, args.blocks)
-    print(json.dumps(results))
+    env = gymnasium.make(args.env)
+    update = update_seconds(args.algorithm, env, args.per_call, args.calls, args.repeats)
+    step = step_seconds(args.algorithm, env, args.per_call, args.warm, args.block, args.blocks)
+    print(json.dumps({"update": update, "step": step}))
 
 
 if __name__ == "__main__":

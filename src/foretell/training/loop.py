@@ -220,7 +220,7 @@ class Loop:
 
     def _advance(self, envs: Environments) -> None:
         """One step in every environment, in a new episode where none has begun."""
-        kind, schedule, episodes, counters = self.kind, self.schedule, self.state.episodes, self.state.counters
+        kind, episodes, horizon = self.kind, self.state.episodes, self.task.spec.horizon
         self._begin(envs)
         stepped = episodes.running
         start = time.perf_counter()
@@ -230,22 +230,31 @@ class Loop:
             actions, memory = self._plan(self._act, envs, episodes, self.state.memory)
             self.state = self.state._replace(memory=memory)
         planned = time.perf_counter()
-        envs.step(episodes, actions, min(self.task.spec.horizon, schedule.limit(kind) or self.task.spec.horizon))
+        envs.step(episodes, actions, min(horizon, self.schedule.limit(kind) or horizon))
         self.phase_seconds["plan"] += planned - start
         self.phase_seconds["step"] += time.perf_counter() - planned
-        self.state.pending.take(episodes, stepped)
+        self._take(stepped)
+        self._tell("stepped", self)
+        self._close_finished(kind)
+
+    def _take(self, stepped: list[int]) -> None:
+        """Count and keep the latest step of these environments."""
+        self.state.pending.take(self.state.episodes, stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped))
         self.steps_since_log += len(stepped)
-        if self.state.pending.room < schedule.environments:
+        if self.state.pending.room < self.schedule.environments:
             self._flush()
-        self._tell("stepped", self)
-        if kind == "random" and schedule.steps_per_learning is not None and counters.env_steps >= schedule.random_steps:
-            episodes.over[:] = 1
+
+    def _close_finished(self, kind: Kind) -> None:
+        """Close the episodes that are over: where learning waits for them, not before all are."""
+        schedule, episodes = self.schedule, self.state.episodes
         together = schedule.steps_per_learning is None
+        if not together and kind == "random" and self.kind != "random":
+            episodes.over[:] = 1  # they are cut where the random steps end
         closed = [] if together and episodes.running else np.flatnonzero(episodes.over).tolist()
         for row in closed:
             self._close_episode(episodes, row, kind)
-        self._check_interrupt(save=self.done or (together and kind == "train" and len(closed) > 0))
+        self._check_interrupt(save=self.done or (together and kind == "train" and bool(closed)))
 
     def _begin(self, envs: Environments) -> None:
         """Begin episodes where there are none, with a fresh memory."""

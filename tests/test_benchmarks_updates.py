@@ -1,0 +1,88 @@
+"""The count of floating-point operations in `benchmarks/updates.py`."""
+
+import importlib
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from foretell.replay import init_replay
+from foretell.tasks import make_task
+from foretell.training.config import resolve
+
+SBX = {"learner": {"hidden": [256, 256], "batch_size": 256, "policy_delay": 1}, "task": {"env": "HalfCheetah-v5"}}
+INDEPENDENT = {"simulator": {"assignment": "independent"}, "learner": {"assignment": "independent"}}
+
+
+@pytest.fixture(scope="module")
+def updates():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        return importlib.import_module("updates")
+
+
+def abstract(preset, overrides):
+    """An agent, and its state and a replay without their numbers."""
+    settings = resolve(preset, [overrides])
+    task = make_task(settings.task)
+    agent = settings.build(task)
+    replay = jax.eval_shape(lambda: init_replay(10, task.spec.obs_size, task.spec.action_size))
+    return agent, jax.eval_shape(agent.init, jax.random.key(0)), replay
+
+
+def multiplied(jaxpr):
+    """Operations of all matrix multiplications of a program, of the dearest branch where it has a choice."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        parts = [p for v in equation.params.values() for p in (v if isinstance(v, tuple) else (v,))]
+        inner = [multiplied(part) for part in parts if hasattr(part, "eqns")]
+        total += max(inner, default=0.0) if equation.primitive.name == "cond" else sum(inner)
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            terms = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * terms * math.prod(equation.outvars[0].aval.shape)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        ("steve/halfcheetah", {}),
+        ("steve/halfcheetah", INDEPENDENT),
+        ("steve/halfcheetah+ensemble-mve", {}),
+        ("steve/halfcheetah+sac", {}),
+        ("ddpg/default", SBX),
+        ("td3/default", SBX),
+        ("sac/default", SBX),
+    ],
+)
+def test_operations_counted_are_those_of_the_program(updates, preset, overrides):
+    agent, state, replay = abstract(preset, overrides)
+    counted = updates.update_flop(agent, state)
+    program = jax.make_jaxpr(agent._train_values)(state, replay, jax.random.key(0))
+    # No gradient is needed with respect to what the first layers see, which the count ignores.
+    assert multiplied(program) == pytest.approx(counted.values, rel=0.04)
+    if state.model is None:
+        assert counted.model == 0.0
+    else:
+        program = jax.make_jaxpr(agent._train_model)(state, replay, jax.random.key(0))
+        assert multiplied(program) == pytest.approx(counted.model, rel=0.01)
+
+
+def test_a_policy_trained_less_often_costs_less(updates):
+    always, delayed = (abstract("td3/default", {"learner": {"policy_delay": delay}})[:2] for delay in (1, 2))
+    assert updates.update_flop(*delayed).values < updates.update_flop(*always).values
+
+
+def test_seconds_are_those_of_one_update(updates):
+    """Three updates in each program, and one step of the state for each program."""
+    given, called = updates.Subject(None, jnp.zeros(()), None), []
+
+    def update(state, replay, count, key):
+        called.append(count)
+        return state + 1, {}
+
+    assert 0 < updates.update_seconds(given, update, 3, repeats=2) < 60
+    assert len(called) == 1
