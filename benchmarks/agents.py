@@ -1,0 +1,94 @@
+"""Several presets over several seeds, judged by their evaluation episodes: for agents that learn within episodes.
+
+`python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -200 --out docs/results/pendulum-agents`
+writes `<out>.csv` (every evaluation episode) and `<out>.png` (its mean per round over steps, a band from the worst to
+the best seed), and prints a table. Runs follow each other, each in a process of its own.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+import foretell.training.directory as runs
+
+Rounds = dict[int, float]
+"""Mean return of a round of evaluation episodes, by environment steps."""
+
+
+def train(preset: str, seed: int, env: str | None, sets: list[str], folder: Path) -> tuple[list[dict], float]:
+    """The evaluation episodes of one run, and the seconds from the start of its process to its end."""
+    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
+    command += ["--env", env] if env else []
+    start = time.monotonic()
+    subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - start
+    return [row for row in runs.RunDirectory.open(folder).read_episodes() if row["kind"] == "eval"], seconds
+
+
+def rounds(episodes: list[dict]) -> Rounds:
+    steps = sorted({row["env_steps"] for row in episodes})
+    return {step: float(np.mean([row["return"] for row in episodes if row["env_steps"] == step])) for step in steps}
+
+
+def summarise(found: dict[str, list[tuple[Rounds, float]]], goal: float) -> Table:
+    """A line per preset: for each seed the steps at which a round first reached the goal, and the last round."""
+    table = Table()
+    for column in ("preset", f"first steps >= {goal:g}", "last round", "mean of last 3 rounds", "seconds"):
+        table.add_column(column, justify="right")
+    for preset, seeds in found.items():
+        first = [next((str(step) for step, mean in curve.items() if mean >= goal), "never") for curve, _ in seeds]
+        last = [f"{list(curve.values())[-1]:.0f}" for curve, _ in seeds]
+        late = [f"{np.mean(list(curve.values())[-3:]):.0f}" for curve, _ in seeds]
+        table.add_row(preset, *map(", ".join, (first, last, late)), ", ".join(f"{s:.0f}" for _, s in seeds))
+    return table
+
+
+def draw(found: dict[str, list[tuple[Rounds, float]]], path: Path, title: str) -> None:
+    figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for preset, seeds in found.items():
+        steps = list(seeds[0][0])
+        means = np.array([[curve[step] for step in steps] for curve, _ in seeds])
+        (line,) = axes.plot(steps, means.mean(0), marker="o", markersize=3, label=preset)
+        axes.fill_between(steps, means.min(0), means.max(0), alpha=0.15, color=line.get_color(), lw=0)
+    axes.set(title=title, xlabel="environment steps", ylabel="return of evaluation episodes")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("presets", nargs="+")
+    parser.add_argument("--env", help="a Gymnasium environment instead of the presets' own")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--goal", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", nargs="+", default=[])
+    args = parser.parse_args()
+    found: dict[str, list[tuple[Rounds, float]]] = {}
+    with args.out.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("preset", "seed", "env_steps", "return", "length"))
+        for preset in args.presets:
+            for seed in range(args.seeds):
+                folder = Path("runs") / "agents" / args.out.name / preset.replace("/", "-") / str(seed)
+                episodes, seconds = train(preset, seed, args.env, args.set, folder)
+                writer.writerows((preset, seed, e["env_steps"], e["return"], e["length"]) for e in episodes)
+                found.setdefault(preset, []).append((rounds(episodes), seconds))
+    draw(found, args.out.with_suffix(".png"), f"{args.env or 'evaluation'}, {args.seeds} seed(s)")
+    Console(width=140).print(summarise(found, args.goal))
+
+
+if __name__ == "__main__":
+    main()
