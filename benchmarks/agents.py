@@ -1,6 +1,6 @@
 """Several presets over several seeds, judged by their evaluation episodes: for agents that learn within episodes.
 
-`python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -200 --out docs/results/pendulum-agents`
+`python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -250 --out docs/results/pendulums`
 writes `<out>.csv` (every evaluation episode) and `<out>.png` (its mean per round over steps, a band from the worst to
 the best seed), and prints a table. Runs follow each other, each in a process of its own.
 """
