@@ -7,6 +7,8 @@ machine's own matrix-multiply rate at the shapes of the layers that cost most, t
 each with one update. With `--peer PYTHON`, the Python of an environment where `pip install sbx-rl 'gymnasium[mujoco]'`
 was run, SBX itself is timed too, by `peers/sbx_updates.py`. `--install-peer` makes that environment in the user's cache
 directory, with the versions of JAX, Gymnasium and MuJoCo that are used here (several GB, most of it PyTorch).
+
+Times and shares mean something only with nothing else running.
 """
 
 import argparse
