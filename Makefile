@@ -28,6 +28,7 @@ study: $(VENV)/.runtime  ## the learning study of docs/results/cartpole.md: 10 s
 bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/updates.py steve
 
 clean:
 	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
