@@ -23,7 +23,7 @@ def measure(preset: str, rows: int, repeats: int) -> list[str]:
     settings = resolve(preset, [{"fit": {"min_steps": 200, "max_steps": 200}}])
     task = make_task(settings.task)
     agent = settings.build(task)
-    run = init_run(agent, task.spec, settings.train.capacity, 0)
+    run = init_run(agent, task.spec, settings.train, 0)
     generator = np.random.default_rng(0)
     obs = generator.normal(size=(rows + 1, task.spec.obs_size)).astype(np.float32)
     action = generator.normal(size=(rows, task.spec.action_size)).astype(np.float32)

@@ -24,7 +24,7 @@ def measure(preset: str, repeats: int) -> list[str]:
     settings = resolve(preset)
     task = make_task(settings.task)
     agent = settings.build(task)
-    run = init_run(agent, task.spec, 1000, 0)
+    run = init_run(agent, task.spec, settings.train, 0)
     world, planner, particles = agent.world, agent.planner, settings.imagination.count(settings.model)
 
     def act(state, memory, obs, call):
