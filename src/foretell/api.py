@@ -194,7 +194,8 @@ def resume(
         if not loop.done:
             return _run_to_end(loop, settings, preset)
         if not quiet:
-            print(f"already finished: all {settings.train.trials} trials are done; for more, raise train.trials")
+            unit = "trials" if settings.train.steps is None else "steps"
+            print(f"already finished: all {loop.progress[1]} {unit} are done; for more, raise train.{unit}")
         return Run(directory, settings, seed, task, Policy(agent, loop.state.agent, task.spec))
 
 
@@ -268,7 +269,7 @@ def _pretrained(settings: RunSettings, task: Task) -> State | None:
 
 def _check_same_agent(settings: RunSettings, other: RunSettings) -> None:
     """Raises `UserError` unless an agent of the `other` settings can go on under `settings`."""
-    for section in ("agent", "model", "outcome"):
+    for section in ("agent", "model", "outcome", "learner", "simulator"):
         ours, theirs = getattr(settings, section, None), getattr(other, section, None)
         if ours != theirs:
             raise UserError(
