@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foretell.replay import Transitions, add
+from foretell.replay import add, single_steps
 from foretell.tasks import make_task
 from foretell.training.config import resolve
 from foretell.training.state import Stream, init_run, key_for
@@ -28,7 +28,7 @@ def measure(preset: str, rows: int, repeats: int) -> list[str]:
     obs = generator.normal(size=(rows + 1, task.spec.obs_size)).astype(np.float32)
     action = generator.normal(size=(rows, task.spec.action_size)).astype(np.float32)
     zeros = np.zeros(rows, np.float32)
-    replay = jax.jit(add)(run.replay, Transitions(obs[:-1], action, zeros, obs[1:], zeros > 0), np.int32(rows))
+    replay = jax.jit(add)(run.replay, single_steps(obs[:-1], action, zeros, obs[1:], zeros > 0), np.int32(rows))
 
     def learn(state, replay, call):
         return agent.learn(state, replay, np.int32(rows), key_for(0, Stream.LEARN, call))[0]

@@ -30,7 +30,7 @@ def measure(preset: str, repeats: int) -> list[str]:
     def act(state, memory, obs, call):
         return agent.act(state, memory, obs, key_for(0, Stream.ACT, call), explore=True)
 
-    obs = np.zeros((1, task.spec.obs_size), np.float32)
+    obs = np.zeros((settings.train.environments, task.spec.obs_size), np.float32)
     arguments = (run.agent, run.memory, obs, np.int32(0))
     cold = compile_seconds(act, arguments)
     cached = compile_seconds(act, arguments)
@@ -38,9 +38,9 @@ def measure(preset: str, repeats: int) -> list[str]:
     seconds = best_seconds(lambda: program(*arguments), repeats=repeats, inner=1 if cold.plan > 0.1 else 100)
 
     sizes = network_sizes(world)
-    evaluations = planner.population * planner.iterations * planner.horizon * particles
+    evaluations = len(obs) * planner.population * planner.iterations * planner.horizon * particles
     rate = evaluations * network_flop(sizes) / seconds
-    rows = planner.population * particles // world.model.members
+    rows = len(obs) * planner.population * particles // world.model.members
     limit = matmul_rate(world.model.members, rows, sizes[1], sizes[2])
     return [
         preset,

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from foretell.agents.value_expansion import ValueExpansion, ValueExpansionState
 from foretell.nn import MLP
-from foretell.replay import Replay, Transitions, add, init_replay
+from foretell.replay import Replay, add, init_replay, single_steps
 from foretell.tasks import make_task
 from foretell.tasks.base import TaskSpec
 from foretell.training.config import resolve
@@ -120,7 +120,7 @@ def random_replay(spec: TaskSpec, rows: int) -> Replay:
     obs, next_obs = generator.normal(size=(2, rows, spec.obs_size)).astype(np.float32)
     action = generator.uniform(spec.action_low, spec.action_high, (rows, spec.action_size)).astype(np.float32)
     reward = generator.normal(size=rows).astype(np.float32)
-    data = Transitions(obs, action, reward, next_obs, np.zeros(rows, bool))
+    data = single_steps(obs, action, reward, next_obs, np.zeros(rows, bool))
     return jax.jit(add)(init_replay(rows, spec.obs_size, spec.action_size), data, np.int32(rows))
 
 

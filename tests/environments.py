@@ -46,7 +46,7 @@ class Ends(Line):
 
 
 class Ragged(Line):
-    """Terminates after two to four steps, as its seed decides."""
+    """Terminates after two to four steps, as its seed decides. Refuses actions beyond its bounds."""
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
         found = super().reset(seed=seed)
@@ -54,6 +54,8 @@ class Ragged(Line):
         return found
 
     def step(self, action: np.ndarray) -> Any:
+        if not self.action_space.contains(action):
+            raise ValueError(f"the action {action} is beyond the bounds")
         self.left -= 1
         return *super().step(action)[:2], self.left == 0, False, {}
 
@@ -180,6 +182,13 @@ class NeedsArgument(Task):
 
     def __init__(self, robot: str) -> None:
         self.robot = robot
+
+
+class Tunable(Task):
+    """Has options of several types."""
+
+    def __init__(self, links: int = 1, length: float = 0.5, count: int | None = None, names: "list[str]" = ()) -> None:
+        self.links, self.length, self.count, self.names = links, length, count, names
 
 
 def reward(obs, action, next_obs):

@@ -46,13 +46,12 @@ def show(value):
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
-    for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac)/[a-z+0-9-]+\b(?![./])", text):
+    for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo)/[a-z+0-9-]+\b(?![./])", text):
         resolve(preset)
-    presets = ("pets/cartpole", "pets/cartpole+mppi", "pets/cartpole+gp", "steve/default")
+    presets = ("pets/cartpole", "pets/cartpole+mppi", "pets/cartpole+gp", "steve/default", "trpo/default")
     known = {path for preset in presets for path in settings(preset)}
-    for name in re.findall(
-        r"(?:--set |`)((?:model|fit|planner|imagination|train|task|learner|simulator|expansion|updates)\.\w+)", text
-    ):
+    sections = "model|fit|planner|imagination|train|task|learner|simulator|expansion|updates|policy|trpo"
+    for name in re.findall(rf"(?:--set |`)((?:{sections})\.\w+)", text):
         assert name in known
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (page.parent / link).exists(), link

@@ -17,6 +17,9 @@ gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:
 gymnasium.register("foretell/Reacher3D-v0", entry_point="foretell.tasks.reacher:ReacherEnv")
 gymnasium.register("foretell/Pusher-v0", entry_point="foretell.tasks.pusher:PusherEnv")
 gymnasium.register("foretell/HalfCheetah-v0", entry_point="foretell.tasks.halfcheetah:HalfCheetahEnv")
+gymnasium.register("foretell/HalfCheetahTorso-v0", entry_point="foretell.tasks.cheetah_torso:HalfCheetahTorsoEnv")
+for _name in ("Swimmer", "HalfCheetah", "Hopper", "Ant"):
+    gymnasium.register(f"foretell/MBMF{_name}-v0", entry_point=f"foretell.tasks.nagabandi_simulators:{_name}Env")
 for _name in ("BulletHumanoid", "BulletFlagrun"):
     gymnasium.register(f"foretell/{_name}-v0", entry_point=f"foretell.tasks.bullet:{_name}", max_episode_steps=1000)
 

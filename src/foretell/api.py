@@ -20,9 +20,9 @@ from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
-from foretell.training.config import leaf_paths, merge, resolve, setting_paths, validate
+from foretell.training.config import leaf_paths, merge, preset_names, resolve, setting_paths, validate
 from foretell.training.directory import RunDirectory, writing
-from foretell.training.logs import Greedy, Models, Predictions, load_model, model_path
+from foretell.training.logs import Greedy, Iterations, Models, Predictions, load_model, model_path
 from foretell.training.loop import Loop
 from foretell.training.observer import Observer
 from foretell.training.policy import Outcome, Policy
@@ -139,6 +139,8 @@ def train(
     `reward` and `terminated` are functions of (obs, action, next_obs) on arrays `[..., n]`, or their
     `module:function`; a function that cannot be imported by that name must be given to `resume` and `load` again.
     `overrides` is a nested mapping on top of the preset, as `{"planner": {"population": 200}}`, or several in order.
+    Where `train.pretrained` names a preset, that stage comes first, in `<out>-<preset-with-dashes>`: it is trained with
+    its own settings, continued, or taken as it is if it has finished.
     Raises `UserError` for every mistake, before anything is written.
     """
     _check_seed(seed)
@@ -150,7 +152,11 @@ def train(
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
-    start = _pretrained(settings, task)
+    if stages := _stages(settings, {"task": chosen}):
+        RunDirectory.create(path, overwrite=overwrite)  # refused before anything is trained
+        earlier = _train_stages(stages, path, seed, {"env": env, **functions}, quiet=quiet)
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"pretrained": str(earlier)})})
+    start = _pretrained(settings, task, agent, seed, functions)
     watchers = _observers(RunDirectory(path), settings.train, agent, task, quiet=quiet)
     directory = RunDirectory.create(path, overwrite=overwrite)
     with directory.lock():
@@ -181,11 +187,12 @@ def resume(
         before, preset, seed = directory.read_config()
         settings = _continued(before, _listed(overrides))
         use_compilation_cache()
-        task = make_task(settings.task, {"reward": reward, "terminated": terminated})
+        functions = {"reward": reward, "terminated": terminated}
+        task = make_task(settings.task, functions)
         agent = _build(settings, task)
         watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
         loop = Loop(agent, task, settings.train, seed, directory, watchers)
-        start = None if loop.has_checkpoint else _pretrained(settings, task)
+        start = None if loop.has_checkpoint else _pretrained(settings, task, agent, seed, functions)
         if start is not None:
             loop.state = loop.state._replace(agent=start)
         loop.restore()
@@ -246,6 +253,8 @@ def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: 
         observers.append(Display())
     if isinstance(agent, Publishes):
         observers.append(Greedy(agent))
+    if schedule.steps_per_learning is None and schedule.environments * schedule.episodes_per_learning > 1:
+        observers.append(Iterations(task, schedule))
     if schedule.save_all_models:
         observers.append(Models())
     if schedule.log_predictions != "none":
@@ -255,27 +264,52 @@ def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: 
     return observers
 
 
-def _pretrained(settings: RunSettings, task: Task) -> State | None:
+def _stages(settings: RunSettings, chosen: Mapping[str, Any]) -> list[str]:
+    """The presets that must have been trained before one of these settings, first stage first. Raises `UserError`."""
+    stages: list[str] = []
+    while (preset := str(settings.train.pretrained)).partition("+")[0] in preset_names():
+        stages.insert(0, preset)
+        settings = resolve(preset, [chosen])
+    return stages
+
+
+def _train_stages(stages: list[str], out: Path, seed: int, where: Mapping[str, Any], *, quiet: bool) -> Path:
+    """Bring the run of every stage to its end, each going on from the one before; the last of them."""
+    earlier: Path | None = None
+    for preset in stages:
+        path = out.with_name(f"{out.name}-{preset.replace('/', '-')}")
+        if not quiet:
+            print(f"stage '{preset}' in {path}", flush=True)
+        if (path / "config.yaml").is_file():
+            resume(path, reward=where["reward"], terminated=where["terminated"], quiet=quiet)
+        else:
+            overrides = {"train": {"pretrained": str(earlier)}} if earlier else {}
+            train(preset, seed=seed, out=path, overrides=overrides, quiet=quiet, **where)
+        earlier = path
+    assert earlier is not None
+    return earlier
+
+
+def _pretrained(
+    settings: RunSettings, task: Task, agent: Agent, seed: int, functions: Mapping[str, Any]
+) -> State | None:
     """The agent to start with, from another run's newest checkpoint. Raises `UserError` if it does not fit."""
     if settings.train.pretrained is None:
         return None
     directory = RunDirectory.open(Path(settings.train.pretrained))
-    other, _, seed = directory.read_config()
-    _check_same_agent(settings, other)
-    like = init_run(other.build(task), task.spec, other.train, seed)
+    other, _, their_seed = directory.read_config()
+    own = init_run(agent, task.spec, settings.train, seed).agent
+    their_task = make_task(other.task, functions)
+    sizes, theirs = ((t.spec.obs_size, t.spec.action_size) for t in (task, their_task))
+    if sizes != theirs:
+        raise UserError(
+            f"the run in train.pretrained='{settings.train.pretrained}' has observations and actions of sizes {theirs} "
+            f"in '{their_task.spec.env_id}', not {sizes} as '{task.spec.env_id}'"
+        )
+    like = init_run(other.build(their_task), their_task.spec, other.train, their_seed)
+    settings.adopt(other, like.agent, own)  # what does not fit is told before it is read
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
-        return checkpoints.restore(like, lambda _: None).agent
-
-
-def _check_same_agent(settings: RunSettings, other: RunSettings) -> None:
-    """Raises `UserError` unless an agent of the `other` settings can go on under `settings`."""
-    for section in ("agent", "model", "outcome", "learner", "simulator"):
-        ours, theirs = getattr(settings, section, None), getattr(other, section, None)
-        if ours != theirs:
-            raise UserError(
-                f"the run in train.pretrained='{settings.train.pretrained}' has other settings in '{section}'; "
-                "start with the preset and the settings it was trained with"
-            )
+        return settings.adopt(other, checkpoints.restore(like, lambda _: None).agent, own)
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:

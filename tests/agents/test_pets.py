@@ -10,7 +10,7 @@ import pytest
 from foretell.agents import AGENTS, PETSSettings
 from foretell.agents.pets import PETS
 from foretell.planning import CEM, mpc
-from foretell.replay import Transitions, add, init_replay
+from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import Ensemble, Fit, Imagination, WorldModel, mean_square_error
 
@@ -60,7 +60,7 @@ def experience(count, seed):
     obs = np.stack([rng.uniform(-1, 1, count), np.full(count, 1e4 + 0.3)], -1)
     action = rng.uniform(-1, 0.5, (count, 1))
     next_obs = obs + 0.3 * action * [1, 0]
-    return Transitions(*map(jnp.float32, (obs, action, np.zeros(count), next_obs)), jnp.zeros(count, bool))
+    return single_steps(*map(jnp.float32, (obs, action, np.zeros(count), next_obs)), jnp.zeros(count, bool))
 
 
 def replay_of(*batches):

@@ -9,7 +9,7 @@ import pytest
 
 from foretell.agents import AGENTS, ValueExpansionSettings
 from foretell.agents.value_expansion import Updates, ValueExpansion
-from foretell.replay import Transitions, add, init_replay
+from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task
 from foretell.tasks.base import TaskSpec
 from foretell.training.config import resolve
@@ -41,7 +41,7 @@ def experience(count, capacity=200):
     obs, action = rng.normal(size=(count, 1)), rng.uniform(-2, 2, (count, 1))
     next_obs = obs + 0.1 * action
     rows = (obs, action, -(next_obs[:, 0] ** 2), next_obs)
-    data = Transitions(*(jnp.float32(row) for row in rows), jnp.zeros(count, bool))
+    data = single_steps(*(jnp.float32(row) for row in rows), jnp.zeros(count, bool))
     return add(init_replay(capacity, 1, 1), data, jnp.array(count))
 
 
@@ -110,12 +110,6 @@ def test_it_acts_with_the_published_policy_in_the_environments_units():
     np.testing.assert_allclose(
         greedy, 2.0 * LEARNER.act(state.published, obs, jax.random.key(0), explore=False), rtol=1e-5
     )
-
-
-def test_actions_go_to_the_environments_units_and_back():
-    agent, action = agent_with(), jnp.linspace(-1, 1, 9)[:, None]
-    np.testing.assert_allclose(agent._to_env(action), 2 * action)
-    np.testing.assert_allclose(agent._from_env(agent._to_env(action)), action, atol=1e-6)
 
 
 def test_without_a_horizon_there_is_no_model():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.replay import Transitions, add, init_replay, newest
+from foretell.replay import Transitions, add, init_replay, newest, single_steps
 
 CAPACITY, CHUNK = 7, 5
 compiled_add = jax.jit(add)
@@ -23,6 +23,8 @@ def transitions(ids):
         reward=jnp.array(30 * ids),
         next_obs=jnp.stack([40 * ids, 50 * ids], -1),
         terminated=jnp.array(ids % 2 == 1),
+        time=jnp.array(60 * ids, jnp.int32),
+        over=jnp.array(ids % 3 == 1),
     )
 
 
@@ -59,6 +61,13 @@ def test_the_next_slot_is_the_number_added_modulo_capacity():
 
 def test_newest_may_ask_for_fewer_rows_than_there_are():
     assert_same(newest(filled([1, 2, 3, 4]), 2), transitions([4, 3]))
+
+
+def test_single_steps_are_episodes_of_their_own():
+    rows = transitions([1, 2, 3])
+    found = single_steps(*map(jnp.asarray, rows[:5]))
+    assert_same(found, rows._replace(time=np.zeros(3, np.int32), over=np.ones(3, bool)))
+    assert found.time.dtype == jnp.int32
 
 
 def test_a_fresh_replay_is_empty():

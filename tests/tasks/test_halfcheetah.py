@@ -1,12 +1,10 @@
 """The half-cheetah: the simulator's physics, and what the task says of it."""
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulators import differing_fields, gymnasiums_model, play, random_steps, returns
@@ -32,17 +30,6 @@ def model(env):
 @pytest.fixture(scope="module")
 def steps(env):
     return random_steps(env, 300)
-
-
-@pytest.mark.filterwarnings("ignore:.*")
-def test_gymnasium_accepts_the_environment():
-    with gymnasium.make("foretell/HalfCheetah-v0", disable_env_checker=True) as env:
-        check_env(env.unwrapped, skip_render_check=True)
-
-
-@pytest.mark.filterwarnings("error")
-def test_making_it_warns_of_nothing():
-    TASK.make().close()
 
 
 def test_the_spec_agrees_with_the_environment(env):

@@ -2,13 +2,11 @@
 
 import copy
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from simulators import differing_fields, gymnasiums_model, play, random_steps, returns
 
 from foretell.tasks import make_task
@@ -54,12 +52,6 @@ def push(env):
     for _ in range(40):
         obs = env.step(np.array([1.0, 0, 0, 0, 0, 0, 0]))[0]
     return np.linalg.norm(obs[OBJECT] - before)
-
-
-@pytest.mark.filterwarnings("ignore:.*")
-def test_gymnasium_accepts_the_environment():
-    with gymnasium.make("foretell/Pusher-v0", disable_env_checker=True) as env:
-        check_env(env.unwrapped, skip_render_check=True)
 
 
 def test_the_spec_agrees_with_the_environment(env):

@@ -1,12 +1,10 @@
 """The 7-DOF reacher: the simulator's physics, and what the task says of it."""
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 from simulators import names, play, random_steps, returns
 
 from foretell.tasks import make_task
@@ -54,12 +52,6 @@ def random_angles(count):
     """Of the arm, within its limits, and one turn either way where it has none."""
     ranges = np.array([limits or (-np.pi, np.pi) for _, limits in ARM.values()])
     return np.random.default_rng(0).uniform(*ranges.T, (count, 7))
-
-
-@pytest.mark.filterwarnings("ignore:.*")
-def test_gymnasium_accepts_the_environment():
-    with gymnasium.make("foretell/Reacher3D-v0", disable_env_checker=True) as env:
-        check_env(env.unwrapped, skip_render_check=True)
 
 
 def test_the_spec_agrees_with_the_environment(env):

@@ -56,6 +56,34 @@ def test_options_may_change_what_the_model_predicts():
         ("pusher", {"wrist_tp": True}, "the task 'pusher' has no option 'wrist_tp'; did you mean 'wrist_tip'?"),
         ("cartpole", {"fast": False}, "the task 'cartpole' has no option 'fast'; it has none"),
         ("pusher", {"wrist_tip": 3}, "task.options.wrist_tip of 'pusher' is a switch, true or false, not 3"),
+        (
+            "cheetah-torso",
+            {"progress": "con"},
+            "task.options.progress of 'cheetah-torso' must not be 'con'; did you mean 'com'?",
+        ),
+        (
+            "mbmf-ant",
+            {"path": "circle"},
+            "task.options.path of 'mbmf-ant' must not be 'circle'; choose one of: left, right, straight, u-turn",
+        ),
+        (
+            "mbmf-swimmer",
+            {"cost": True},
+            "task.options.cost of 'mbmf-swimmer' must not be True; choose one of: paper, released",
+        ),
+        (
+            "mbmf-hopper",
+            {"path": "straight"},
+            "the task 'mbmf-hopper' has no option 'path'; choose one of: cost, reset",
+        ),
+        (
+            "environments:Tunable",
+            {"links": 2.5},
+            "task.options.links of 'environments:Tunable' is a whole number, not 2.5",
+        ),
+        ("environments:Tunable", {"links": True}, "is a whole number, not True"),
+        ("environments:Tunable", {"length": "1"}, "is a number, not '1'"),
+        ("environments:Tunable", {"count": "x"}, "is a whole number, not 'x'"),
         (LINE, {"fast": False}, "unexpected keyword argument 'fast'"),
         ("Pendulum-v1", {"gravity": 2}, "unexpected keyword argument 'gravity'"),
         ("environments:NeedsArgument", {"robt": True}, "has no option 'robt'; did you mean 'robot'?"),
@@ -75,6 +103,15 @@ def test_options_are_arguments_of_a_gymnasium_environment():
 def test_a_class_makes_a_task_with_its_own_options():
     made = task(env="environments:NeedsArgument", options={"robot": True})
     assert type(made) is environments.NeedsArgument and made.robot is True
+
+
+def test_options_of_all_types_reach_the_task():
+    options = {"links": 3, "length": 2, "count": None, "names": ["a"]}
+    made = task(env="environments:Tunable", options=options)
+    assert {name: getattr(made, name) for name in options} == options
+    assert task(env="environments:Tunable", options={"count": 4}).count == 4
+    assert task(env="cheetah-torso", options={"progress": "com"}).progress == "com"
+    assert task(env="mbmf-ant", options={"path": None}).path is None
 
 
 @pytest.mark.parametrize(
@@ -198,3 +235,9 @@ def test_a_function_that_is_not_there(path, hint):
 def test_the_horizon_of_a_registered_task_is_fixed():
     with pytest.raises(UserError, match=r"task.horizon is fixed at 200 for 'cartpole'; remove task.horizon"):
         task(env="cartpole", horizon=100)
+
+
+@pytest.mark.parametrize("env", ["cheetah-torso", "mbmf-swimmer", "mbmf-cheetah", "mbmf-hopper", "mbmf-ant"])
+def test_the_horizon_of_others_is_not(env):
+    assert task(env=env, horizon=500).spec.horizon == 500
+    assert task(env=env).spec.horizon == TASKS[env].spec.horizon in (333, 1000)

@@ -72,10 +72,13 @@ def test_what_is_no_override_is_told(text):
         parse_override(text)
 
 
+AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_resolves_and_survives_being_written(name):
     settings = resolve(name)
-    assert settings.description and settings.agent == ("pets" if name.startswith("pets/") else "value-expansion")
+    assert settings.description and settings.agent in AGENTS_OF.get(name.partition("/")[0], ["value-expansion"])
     assert "base" not in read_preset(name)
     assert validate(yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))) == settings
 
@@ -121,7 +124,7 @@ def test_every_setting_has_a_path():
         ),
         ("fit=[]", "'fit' is a section and cannot be []; set one of fit.KEY=VALUE"),
         ("model.hidden=x", "model.hidden='x': input should be a valid list"),
-        ("agent=null", "no agent 'None'; choose one of: oracle, pets, value-expansion"),
+        ("agent=null", "no agent 'None'; choose one of: imitation, mbmpc, oracle, pets, trpo, value-expansion"),
     ],
 )
 def test_a_mistake_in_a_setting(override, sentence):

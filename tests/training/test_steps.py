@@ -27,6 +27,19 @@ SMALL = {
     },
 }
 
+ON_POLICY = {
+    "policy": {"hidden": [8]},
+    "train": {
+        "steps": 60,
+        "environments": 2,
+        "steps_per_learning": 10,
+        "eval_episodes": 2,
+        "eval_every": 20,
+        "log_every": 10,
+        "capacity": 500,
+    },
+}
+
 
 def rows(path):
     with path.open(newline="") as file:
@@ -95,10 +108,14 @@ def test_the_replay_holds_every_step_as_it_was_taken(run, monkeypatch, tmp_path)
         obs = np.float32(data["observations"])
         ends = np.arange(row["length"]) == row["length"] - 1
         done = ends & (row["kind"] == "train")  # random ones may have been cut
-        known |= {(*obs[t], *np.float32(data["actions"][t]), *obs[t + 1], done[t]) for t in range(row["length"])}
+        known |= {
+            (*obs[t], *np.float32(data["actions"][t]), *obs[t + 1], done[t], t, done[t]) for t in range(row["length"])
+        }
     added = int(state.replay.added)
     data = [np.asarray(part)[:added] for part in state.replay.data]
-    stored = [(*data[0][i], *data[1][i], *data[3][i], data[4][i]) for i in range(14, added)]
+    stored = [
+        (*data[0][i], *data[1][i], *data[3][i], *(data[field][i] for field in (4, 5, 6))) for i in range(14, added)
+    ]
     under_way = sum(state.episodes.length) + 0
     assert added + int(state.pending.waiting) == 60
     assert sum(row in known for row in stored) >= len(stored) - under_way
@@ -142,6 +159,30 @@ def test_a_finished_run_can_be_loaded_evaluated_and_lengthened(run, tmp_path):
     ]
 
 
+@pytest.fixture(scope="module")
+def on_policy(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("on-policy") / "run", "trpo/default", settings=ON_POLICY)
+
+
+def test_an_agent_that_acts_untaught_learns_from_whole_batches_alone(on_policy):
+    """The last batch is complete when the run ends, and is not learned from."""
+    learned = rows(on_policy.directory / "metrics.csv")
+    assert [int(row["env_steps"]) for row in learned] == [10, 20, 30, 40, 50]
+    assert [float(row["epoch"]) for row in learned] == [1, 2, 3, 4, 5]
+    assert {row["kind"] for row in on_policy.episodes} == {"train", "eval"}
+
+
+def test_actions_beyond_the_bounds_are_kept_as_they_were_drawn_and_executed_as_the_nearest_within(on_policy):
+    """The environment refuses those beyond. What the policy drew is what its densities are of."""
+    beyond = {"train": 0, "eval": 0}
+    for row in on_policy.episodes:
+        data = np.load(on_policy.directory / "data" / f"episode_{row['episode']:04d}.npz")
+        obs, actions = data["observations"], data["actions"][:, 0]
+        beyond[row["kind"]] += (np.abs(actions) > 1).sum()
+        np.testing.assert_allclose(np.diff(obs[:, 1]), 0.1 * np.clip(actions, -1, 1), atol=1e-12)
+    assert beyond["train"] > 5 and beyond["eval"] == 0
+
+
 TOGETHER = {**TINY, "train": {**TINY["train"], "environments": 3, "trials": 6, "random_episodes": 3}}
 
 
@@ -161,13 +202,17 @@ def test_where_learning_waits_episodes_begin_and_end_together(together):
     assert [int(row["episode"]) for row in rows(together.directory / "metrics.csv")] == [3, 6]
 
 
+ELSEWHERE = [("pets/default", TOGETHER, "together"), ("trpo/default", ON_POLICY, "on_policy")]
+
+
+@pytest.mark.parametrize(("preset", "settings", "whole"), ELSEWHERE, ids=["together", "on-policy"])
 @pytest.mark.parametrize("moment", [("stepped", 2), ("learned", 1), ("stepped", 6), ("finished_episode", 5)], ids=str)
-def test_episodes_in_lock_step_continue_exactly(moment, together, tmp_path):
+def test_episodes_in_lock_step_continue_exactly(moment, preset, settings, whole, tmp_path, request):
     out = tmp_path / "run"
     with interrupted_at(*moment):
-        train(out, "pets/default", settings=TOGETHER)
+        train(out, preset, settings=settings)
     foretell.resume(out, quiet=True)
-    assert results(out) == results(together.directory)
+    assert results(out) == results(request.getfixturevalue(whole).directory)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +225,7 @@ def test_episodes_in_lock_step_continue_exactly(moment, together, tmp_path):
         ("pets/default", {"environments": 2}, "train: trials (15) must be a multiple of environments (2), which begin"),
         ("pets/default", {"environments": 3, "log_predictions": "moments"}, "log_predictions needs a single"),
         ("steve/default", {"capacity": 7}, "train.capacity must be from 20 (the steps between two calls of learn)"),
+        ("trpo/default", {"capacity": 7}, "train.capacity must be from 2000 (the steps between two calls of learn)"),
     ],
 )
 def test_schedules_that_cannot_be(preset, settings, sentence, tmp_path):

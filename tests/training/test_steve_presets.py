@@ -12,7 +12,7 @@ import pytest
 
 import foretell
 from foretell.errors import UserError
-from foretell.replay import Transitions, add, init_replay
+from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import make_task
 from foretell.training.config import parse_override, preset_names, resolve
 from foretell.training.environments import Environments
@@ -396,7 +396,7 @@ def experience(spec, count=100):
     shapes = [(spec.obs_size,), (spec.action_size,), (), (spec.obs_size,)]
     rows = [jnp.float32(rng.uniform(-1, 1, (count, *shape))) for shape in shapes]
     replay = init_replay(count, spec.obs_size, spec.action_size)
-    return add(replay, Transitions(*rows, jnp.zeros(count, bool)), jnp.array(count))
+    return add(replay, single_steps(*rows, jnp.zeros(count, bool)), jnp.array(count))
 
 
 def same(a, b):
@@ -416,7 +416,8 @@ def test_only_the_environments_own_end_is_a_termination():
         stepped = episodes.running
         envs.step(episodes, np.zeros((20, 1), np.float32), task.spec.horizon)
         pending.take(episodes, stepped)
-        assert pending.rows.terminated[: int(pending.waiting)][-len(stepped) :].tolist() == [
-            ends[row] == t + 1 for row in stepped
-        ]
+        latest = jax.tree.map(lambda a: a[: int(pending.waiting)][-len(stepped) :], pending.rows)  # noqa: B023
+        assert latest.terminated.tolist() == [ends[row] == t + 1 for row in stepped]
+        assert latest.over.tolist() == [ends[row] == t + 1 or t == 2 for row in stepped]
+        assert latest.time.tolist() == [t] * len(stepped)
     assert episodes.over.all() and set(ends) == {2, 3, 4}

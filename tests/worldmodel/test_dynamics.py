@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foretell.nn import MLP, Normalizer
-from foretell.replay import Transitions
+from foretell.replay import single_steps
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
 from foretell.worldmodel.ensemble import EnsembleParams
@@ -257,7 +257,7 @@ def test_rows_hold_what_dynamics_and_outcome_are_learned_from(kind):
     rng = np.random.default_rng(0)
     obs, next_obs, action = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.normal(size=(6, 1))
     reward, terminated = rng.normal(size=6), rng.random(6) < 0.5
-    data = Transitions(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(terminated))
+    data = single_steps(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(terminated))
     world = world_of(KINDS[kind])
     rows, judged = world.rows(data), world.outcome_rows(data)
     (a, b), (c, d) = obs.T, next_obs.T

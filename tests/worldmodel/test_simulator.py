@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from foretell.replay import Transitions
+from foretell.replay import single_steps
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import NeuralSimulator, SimulatorSettings, SimulatorState
 
@@ -79,7 +79,7 @@ def batch(rows=BATCH, seed=0):
     rng = np.random.default_rng(seed)
     obs, next_obs = rng.normal(size=(2, rows, 2))
     action, reward = rng.uniform(-2, 3, (rows, 1)), rng.normal(size=rows)
-    return Transitions(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(rng.random(rows) < 0.5))
+    return single_steps(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(rng.random(rows) < 0.5))
 
 
 def particles(rows=3, seed=0):
@@ -368,7 +368,7 @@ def pushes(key, rows):
     obs, action = jax.random.uniform(key, (rows, 2), minval=-1), jax.random.uniform(key, (rows, 1), minval=-1)
     speed = obs[:, 1] + 0.3 * action[:, 0] - 0.2 * jnp.sin(3 * obs[:, 0])
     next_obs = jnp.stack([obs[:, 0] + 0.3 * speed, speed], -1)
-    return Transitions(obs, action, 1.0 - jnp.square(next_obs[:, 0]) - action[:, 0], next_obs, next_obs[:, 0] > 0.5)
+    return single_steps(obs, action, 1.0 - jnp.square(next_obs[:, 0]) - action[:, 0], next_obs, next_obs[:, 0] > 0.5)
 
 
 @pytest.mark.parametrize("assignment", ["balanced", "independent"])

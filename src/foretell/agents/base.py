@@ -8,6 +8,7 @@ import gymnasium
 from jaxtyping import Array, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from foretell.errors import UserError
 from foretell.planning import Planner
 from foretell.replay import Replay
 from foretell.settings import Settings
@@ -33,7 +34,11 @@ class Agent(Protocol):
     def act(
         self, state: State, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
     ) -> tuple[Float[Array, "batch action"], Memory]:
-        """Actions within the bounds, in the environment's units; `explore` asks for the noise used to collect data."""
+        """Actions in the environment's units; `explore` asks for the noise used to collect data.
+
+        Without it they are within the bounds. With it they may lie beyond: the environment executes the nearest action
+        within, but `learn` sees what was chosen here, whose density a policy gradient needs.
+        """
 
     def learn(self, state: State, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]) -> tuple[State, Metrics]:
         """Learn from `replay`, whose newest `new` transitions this agent has not seen."""
@@ -59,7 +64,7 @@ class Publishes(Protocol):
 
     @property
     def pretraining(self) -> int:
-        """Calls of `learn` before it acts; only the first of them sees new transitions."""
+        """Calls of `learn` before it acts; only the first of them sees new transitions. 0 if it acts untaught."""
 
     def epoch(self, state: State) -> Int[Array, ""]:
         """How many policies there have been."""
@@ -134,7 +139,8 @@ class Schedule(Settings):
     log_predictions: Literal["none", "moments", "particles"] = "none"
     """Keep what was expected of every plan in `predictions/`: mean and variance over particles, or every particle."""
     pretrained: str | None = None
-    """A run directory whose agent this run starts with; it then needs no random episodes."""
+    """A run directory whose agent this run starts with, so that it needs no random episodes; or a preset, of which such
+    a run is made first, with the same seed."""
     capacity: PositiveInt = 100_000
     """Transitions the replay holds; beyond that the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
@@ -196,3 +202,21 @@ class RunSettings(Settings):
     def build(self, task: Task) -> Agent:
         """The agent for `task`. Raises `UserError` if they do not fit."""
         raise NotImplementedError
+
+    def adopt(self, settings: "RunSettings", state: State, own: State) -> State:
+        """An agent of these settings that goes on from `state`, that of another run with other `settings`.
+
+        `own` is an untrained one. Raises `UserError` if the two do not fit.
+        """
+        del own
+        self.check_same(settings, "agent", "model", "outcome", "learner", "simulator", "policy")
+        return state
+
+    def check_same(self, settings: "RunSettings", *sections: str) -> None:
+        """Raises `UserError` unless these sections of another run's settings are as ours."""
+        for section in sections:
+            if getattr(self, section, None) != getattr(settings, section, None):
+                raise UserError(
+                    f"the run in train.pretrained='{self.train.pretrained}' has other settings in '{section}'; "
+                    "start with the preset and the settings it was trained with"
+                )

@@ -13,9 +13,11 @@ from jaxtyping import Array, Float, Int, Key
 from pydantic import model_validator
 
 from foretell.agents.base import Metrics, RunSettings
+from foretell.errors import UserError
 from foretell.planning import AnyPlanner, Bounds, Planner, mpc
 from foretell.replay import Replay, newest
 from foretell.tasks import Task
+from foretell.tasks.base import Follows
 from foretell.worldmodel import (
     AnyFit,
     AnyModel,
@@ -26,7 +28,8 @@ from foretell.worldmodel import (
     WorldState,
     mean_square_error,
 )
-from foretell.worldmodel.dynamics import outcome_key
+from foretell.worldmodel.dynamics import noise_key, outcome_key
+from foretell.worldmodel.fit import noisy
 
 
 class PETSSettings(RunSettings):
@@ -50,8 +53,13 @@ class PETSSettings(RunSettings):
         return self
 
     def build(self, task: Task) -> "PETS":
-        world = WorldModel(task, self.model, self.imagination, self.outcome)
-        return PETS(world, self.fit, self.outcome_fit, self.planner)
+        if isinstance(task, Follows):
+            raise UserError("task.options.path must be null: of the agents that plan only 'mbmpc' follows paths")
+        return PETS(*self.parts(task))
+
+    def parts(self, task: Task) -> tuple[WorldModel, Any, Fit, Planner]:
+        """What the agent is made of."""
+        return WorldModel(task, self.model, self.imagination, self.outcome), self.fit, self.outcome_fit, self.planner
 
 
 class PETSState(NamedTuple):
@@ -124,8 +132,10 @@ class PETS:
             1.0 * (jnp.arange(count) < new),
         )
         rows = world.rows(replay.data)
+        if isinstance(self.fit, Fit) and self.fit.noise:
+            rows = noisy(noise_key(key), self.fit, rows, replay.valid, world.task.feature_size)
         fitted = self.fit.fit(key, world.model, learned.dynamics, state.dynamics_fit, rows, replay.size)
-        state = PETSState(learned._replace(dynamics=fitted.state), fitted.opt_state, state.outcome_fit)
+        state = PETSState(learned._replace(dynamics=fitted.state), fitted.carried, state.outcome_fit)
         metrics = {"new_mse": new_mse, **fitted.metrics}
         return (
             self._learn_outcome(state, replay, outcome_key(key), metrics) if world.learns_outcome else (state, metrics)
@@ -144,5 +154,5 @@ class PETS:
             world.outcome_rows(replay.data),
             replay.size,
         )
-        state = state._replace(world=state.world._replace(outcome=fitted.state), outcome_fit=fitted.opt_state)
+        state = state._replace(world=state.world._replace(outcome=fitted.state), outcome_fit=fitted.carried)
         return state, metrics | {f"outcome_{name}": value for name, value in fitted.metrics.items()}

@@ -128,7 +128,7 @@ class ValueExpansion:
     ) -> tuple[Float[Array, "batch action"], tuple[()]]:
         """Actions of the published policy."""
         action = self.learner.act(state.published, self.task.features(obs), key, explore=explore)
-        return self._to_env(action), memory
+        return self.task.from_unit(action), memory
 
     def learn(
         self, state: ValueExpansionState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
@@ -165,7 +165,7 @@ class ValueExpansion:
 
         def step(obs: Array, action: Array) -> tuple[Array, Array, Array]:
             assert simulator is not None and model is not None
-            return simulator.step(model, obs, self._to_env(action))
+            return simulator.step(model, obs, self.task.from_unit(action))
 
         return rollout(
             key,
@@ -239,8 +239,8 @@ class ValueExpansion:
     ) -> tuple[Float[Array, "sources particles batch obs"], Float[Array, "sources particles batch action"]]:
         """Where critics are trained: at the real pair, and with the TD-k trick at the imagined ones."""
         if sources == 1:
-            return batch.obs[None, None], self._from_env(batch.action)[None, None]
-        real = (batch.obs, self._from_env(batch.action))
+            return batch.obs[None, None], self.task.to_unit(batch.action)[None, None]
+        real = (batch.obs, self.task.to_unit(batch.action))
         repeated = (jnp.broadcast_to(a, (1, *later.shape[1:])) for a, later in zip(real, imagined[:2], strict=True))
         obs, action = (
             jnp.concatenate([first, later[: sources - 1]]) for first, later in zip(repeated, imagined[:2], strict=True)
@@ -255,21 +255,6 @@ class ValueExpansion:
         batch = sample(replay, sample_key, self.simulator.settings.batch_size)
         trained, opt, losses = self.simulator.update(update_key, state.model.trained, state.model.opt, batch)
         return state._replace(model=state.model._replace(trained=trained, opt=opt)), losses
-
-    @property
-    def _bounds(self) -> tuple[Float[Array, "action"], Float[Array, "action"]]:
-        spec = self.task.spec
-        return jnp.array(spec.action_low), jnp.array(spec.action_high)
-
-    def _to_env(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
-        """From [-1, 1] to the environment's units."""
-        low, high = self._bounds
-        return low + 0.5 * (action + 1.0) * (high - low)
-
-    def _from_env(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
-        """From the environment's units to [-1, 1]."""
-        low, high = self._bounds
-        return 2.0 * (action - low) / (high - low) - 1.0
 
 
 def _publish(state: ValueExpansionState) -> ValueExpansionState:

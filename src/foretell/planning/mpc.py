@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from foretell.planning.base import Bounds, Memory, Objective, Plan, Planner
 
@@ -30,18 +30,21 @@ def start(planner: Planner, bounds: Bounds, batch: int) -> Control:
 def act(
     planner: Planner,
     key: Key[Array, ""],
-    objective_from: Callable[[Float[Array, "obs"]], Objective],
+    objective_from: Callable[[Any], Objective],
     control: Control,
-    obs: Float[Array, "batch obs"],
+    starts: PyTree,
     bounds: Bounds,
 ) -> tuple[Float[Array, "batch action"], Control]:
-    """The next action of each episode. Plans are made when any episode's last one has been executed far enough."""
+    """The next action of each episode. Plans are made when any episode's last one has been executed far enough.
 
-    def plan(key: Key[Array, ""], memory: Memory, obs: Float[Array, "obs"]) -> Plan:
-        return planner.plan(key, objective_from(obs), memory, bounds)
+    `starts`, mostly observations, have a leading batch axis; plans from each are judged by its `objective_from`.
+    """
+
+    def plan(key: Key[Array, ""], memory: Memory, start: Any) -> Plan:
+        return planner.plan(key, objective_from(start), memory, bounds)
 
     def renew(control: Control) -> Control:
-        found = jax.vmap(plan)(jax.random.split(key, len(obs)), control.memory, obs)
+        found = jax.vmap(plan)(jax.random.split(key, len(control.done)), control.memory, starts)
         return Control(found.memory, found.actions, jnp.zeros_like(control.done))
 
     if planner.replan_every == 1:

@@ -8,13 +8,33 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Transitions(NamedTuple):
-    """Rows of experience. `terminated` marks true ends only; a time limit is not one."""
+    """Rows of experience."""
 
     obs: Float[Array, "rows obs"]
     action: Float[Array, "rows action"]
     reward: Float[Array, "rows"]
     next_obs: Float[Array, "rows obs"]
     terminated: Bool[Array, "rows"]
+    """Marks true ends only; a time limit is not one."""
+    time: Int[Array, "rows"]
+    """The step within its episode, 0 first."""
+    over: Bool[Array, "rows"]
+    """Marks the last steps of episodes, terminated or cut. Random episodes that are cut where the random steps end are
+    not marked: their rows were stored before."""
+
+
+def single_steps(
+    obs: Float[Array, "rows obs"],
+    action: Float[Array, "rows action"],
+    reward: Float[Array, "rows"],
+    next_obs: Float[Array, "rows obs"],
+    terminated: Bool[Array, "rows"],
+) -> Transitions:
+    """Rows of no known order: each is an episode of its own."""
+    count = len(reward)
+    return Transitions(
+        obs, action, reward, next_obs, terminated, time=jnp.zeros(count, jnp.int32), over=jnp.ones(count, bool)
+    )
 
 
 class Replay(NamedTuple):
@@ -44,6 +64,8 @@ def init_replay(capacity: int, obs_size: int, action_size: int) -> Replay:
         reward=jnp.zeros(capacity),
         next_obs=jnp.zeros((capacity, obs_size)),
         terminated=jnp.zeros(capacity, bool),
+        time=jnp.zeros(capacity, jnp.int32),
+        over=jnp.zeros(capacity, bool),
     )
     return Replay(data, jnp.zeros((), jnp.int32))
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from foretell.agents import ValueExpansion
-from foretell.replay import Transitions
+from foretell.replay import single_steps
 from foretell.training.directory import writing
 from foretell.training.policy import Outcome, Policy
 
@@ -53,8 +53,8 @@ def horizon_weights(policy: Policy, rows: list[tuple]) -> Float[np.ndarray, "fra
     if not isinstance(agent, ValueExpansion) or agent.simulator is None:
         return None
     weigh = jax.jit(partial(agent.horizon_weights, policy.state))
-    data = Transitions(*(jnp.asarray(np.array(column)) for column in zip(*rows, strict=True)))
-    data = jax.tree.map(lambda a: a.astype(jnp.float32) if a.dtype != bool else a, data)
+    columns = (jnp.asarray(np.array(column)) for column in zip(*rows, strict=True))
+    data = single_steps(*(a if a.dtype == bool else a.astype(jnp.float32) for a in columns))
     parts, keys = [], jax.random.split(jax.random.key(0), -(-len(rows) // _CHUNK))
     for key, start in zip(keys, range(0, len(rows), _CHUNK), strict=True):
         # Chunks of one size, of which the program is compiled once; the last is filled up by repeating rows.

@@ -1,14 +1,16 @@
 """`Task`: what a model and a planner may know of an environment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from foretell.tasks.waypoints import Progress
 
 # (obs, action, next_obs) -> one number per row; all arguments share their leading axes.
 RewardFn = Callable[[Array, Array, Array], Array]
@@ -63,6 +65,10 @@ class Task:
     """Known termination (true or false per row), or None: learned if `learns_termination`, else it never happens."""
     learns_termination: bool = False
 
+    any_horizon: bool = False
+    """Whether episodes may also be cut after another number of steps than the `horizon` of `spec`."""
+    collecting_reset: Mapping[str, Any] | None = None
+    """Options of the environment's `reset` for episodes of random actions, where it knows a difference."""
     action_noise: float = 0.0
     """Deviation of the noise on every executed action, in the units of the actions."""
 
@@ -91,6 +97,16 @@ class Task:
         """The next observation that `output` stands for: the inverse of `target`."""
         return obs + output
 
+    def from_unit(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
+        """Actions in the environment's units, of actions whose bounds are -1 and 1."""
+        low, high = jnp.array(self.spec.action_low), jnp.array(self.spec.action_high)
+        return low + 0.5 * (action + 1.0) * (high - low)
+
+    def to_unit(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
+        """The inverse of `from_unit`."""
+        low, high = jnp.array(self.spec.action_low), jnp.array(self.spec.action_high)
+        return 2.0 * (action - low) / (high - low) - 1.0
+
     @property
     def feature_size(self) -> int:
         return jax.eval_shape(self.features, jnp.zeros(self.spec.obs_size)).shape[-1]
@@ -99,3 +115,29 @@ class Task:
     def target_size(self) -> int:
         obs = jnp.zeros(self.spec.obs_size)
         return jax.eval_shape(self.target, obs, obs).shape[-1]
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A task whose plans are judged by how well they follow a path, instead of by `reward`.
+
+    That needs to know how far along the path an episode is, and every candidate of a plan in imagination: `Progress`.
+    An episode begins with `start_progress`. All candidates of a plan begin with the `plan_progress` of the episode's,
+    and each goes on by `follow`. The episode goes on by `waypoints.carry(progress, chosen)`, where `chosen` is how far
+    the chosen candidate came by the plan's end; it should end when `waypoints.finished(progress)`.
+    """
+
+    def start_progress(self, obs: Float[Array, "*rows obs"]) -> Progress:
+        """The progress of an episode that begins at `obs`."""
+
+    def plan_progress(self, progress: Progress, obs: Float[Array, "*rows obs"]) -> Progress:
+        """Where all candidates of a plan begin that is made at `obs`, after an episode has come to `progress`."""
+
+    def follow(
+        self,
+        progress: Progress,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> tuple[Float[Array, "*rows"], Progress]:
+        """What a step earns a candidate, and its progress after it."""

@@ -5,7 +5,6 @@ of position, height, pitch and joints. Actions are motor commands in [-1, 1]. On
 steps; nothing terminates it.
 """
 
-import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,6 +18,8 @@ from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 ACTION_COST = 0.1
 RESET_STD = 0.001
+CAMERA = {"trackbodyid": 1, "distance": 3.0, "elevation": -55.0, "azimuth": 90.0}
+"""From where half-cheetahs are filmed."""
 
 SPEC = TaskSpec(
     env_id="foretell/HalfCheetah-v0",
@@ -35,14 +36,11 @@ class HalfCheetahEnv(EditedMujocoEnv):
     metadata = drawing(20)
 
     def __init__(self, **kwargs: Any) -> None:
-        camera = {"trackbodyid": 1, "distance": 3.0, "elevation": -55.0, "azimuth": 90.0}
-        super().__init__("half_cheetah.xml", SPEC, frame_skip=5, camera=camera, **kwargs)
+        super().__init__("half_cheetah.xml", SPEC, frame_skip=5, camera=CAMERA, **kwargs)
 
     def edit(self, model: mujoco.MjSpec) -> None:
-        """The same floor, which has no end, drawn as far as a cheetah can run (m)."""
-        model.geom("floor").size[0] *= 25
-        model.material("MatPlane").texrepeat[0] *= 25
-        model.stat.extent = 8
+        """A longer floor."""
+        draw_floor(model)
 
     def step(self, action: np.ndarray) -> Step:
         start = self.data.qpos[0]
@@ -59,10 +57,12 @@ class HalfCheetahEnv(EditedMujocoEnv):
     def _observation(self, speed: float) -> np.ndarray:
         return np.concatenate([[speed], self.data.qpos[1:], self.data.qvel])
 
-    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
-            return super()._initialize_simulation()
+
+def draw_floor(model: mujoco.MjSpec) -> None:
+    """The same floor, which has no end, drawn as far as a cheetah can run (m)."""
+    model.geom("floor").size[0] *= 25
+    model.material("MatPlane").texrepeat[0] *= 25
+    model.stat.extent = 8
 
 
 class HalfCheetah(MujocoTask):

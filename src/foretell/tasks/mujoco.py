@@ -1,5 +1,6 @@
 """What the MuJoCo tasks share: environments whose model is a file edited in memory, and the tasks that make them."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ class EditedMujocoEnv(MujocoEnv):
         self.edit(parsed)
         if self._camera["trackbodyid"] > 0:
             _add_camera(parsed.bodies[self._camera["trackbodyid"]], self._camera)
-        model = parsed.compile()
+        with warnings.catch_warnings():
+            # Of the half-cheetah's file, which is Gymnasium's.
+            warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
+            model = parsed.compile()
         screen = model.vis.global_
         screen.offwidth, screen.offheight = max(screen.offwidth, self.width), max(screen.offheight, self.height)
         return model, mujoco.MjData(model)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from types import ModuleType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import gymnasium
 import jax
@@ -18,8 +18,11 @@ from foretell.errors import UserError, brief, nearest
 from foretell.settings import Settings
 from foretell.tasks.base import Task
 from foretell.tasks.cartpole import Cartpole
+from foretell.tasks.cheetah_torso import CheetahTorso
 from foretell.tasks.gym import GymTask
 from foretell.tasks.halfcheetah import HalfCheetah
+from foretell.tasks.nagabandi import Ant, Hopper, Swimmer
+from foretell.tasks.nagabandi import HalfCheetah as NagabandiHalfCheetah
 from foretell.tasks.pusher import Pusher
 from foretell.tasks.reacher import Reacher
 
@@ -28,6 +31,11 @@ TASKS: dict[str, type[Task]] = {
     "reacher": Reacher,
     "pusher": Pusher,
     "halfcheetah": HalfCheetah,
+    "cheetah-torso": CheetahTorso,
+    "mbmf-swimmer": Swimmer,
+    "mbmf-cheetah": NagabandiHalfCheetah,
+    "mbmf-hopper": Hopper,
+    "mbmf-ant": Ant,
 }
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
@@ -44,10 +52,12 @@ class TaskSettings(Settings):
     terminated: str = "auto"
     """As for `reward`, and `none`: the model never expects an episode to end."""
     horizon: PositiveInt | None = None
-    """Steps per episode; the environment's own time limit when null."""
+    """Steps per episode; the environment's own time limit when null. Some registered tasks fix it."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of a Gymnasium environment, or fidelity switches of a registered task: `original_kinematics` and
-    `predicts_goal` of the reacher, `wrist_tip` and `original_object` of the pusher."""
+    """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
+    of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
+    `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
+    `path` (`straight` and others) of all of these but the hopper, `released_angles` of `mbmf-ant`."""
     actions: Literal["bounds", "unit"] = "bounds"
     """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
     STEVE), as if those were the bounds."""
@@ -102,24 +112,51 @@ def _gym_task(settings: TaskSettings) -> Task:
 
 
 def _known_task(task_class: type[Task], settings: TaskSettings) -> Task:
-    known = signature(task_class).parameters
-    for name, value in settings.options.items():
-        if name not in known:
-            has = nearest(name, known) or "; it has none"
-            raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
-        if not isinstance(value, bool):
-            raise UserError(f"task.options.{name} of '{settings.env}' is a switch, true or false, not {value!r}")
+    _check_options(task_class, settings)
     try:
         task = task_class(**settings.options)
     except Exception as error:  # whatever the user's class raises
         raise UserError(f"env '{settings.env}': the task cannot be made ({brief(error)})") from error
     if settings.horizon is not None:
-        raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")
+        if not task.any_horizon:
+            raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")
+        task.spec = replace(task.spec, horizon=settings.horizon)
     if settings.reward == "learned":
         task.reward = None
     if settings.terminated in ("learned", "none"):
         task.terminated, task.learns_termination = None, settings.terminated == "learned"
     return task
+
+
+def _check_options(task_class: type[Task], settings: TaskSettings) -> None:
+    """Raises `UserError` if the task has no such option or an option is not of its type."""
+    try:
+        known = signature(task_class, eval_str=True).parameters
+    except NameError:  # of types that are only there for a type checker
+        known = signature(task_class).parameters
+    for name, value in settings.options.items():
+        if name not in known:
+            has = nearest(name, known) or "; it has none"
+            raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
+        wrong = _mismatch(known[name].annotation, value)
+        if wrong:
+            raise UserError(f"task.options.{name} of '{settings.env}' {wrong}")
+
+
+def _mismatch(annotation: Any, value: Any) -> str:
+    """What is wrong with an option's value, or nothing; types that a user's class has beside these are not checked."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return "" if value is None or len(kinds) > 1 else _mismatch(kinds[0], value)
+    if get_origin(annotation) is Literal:
+        choices = [str(choice) for choice in get_args(annotation)]
+        return "" if value in get_args(annotation) else f"must not be {value!r}{nearest(str(value), choices)}"
+    right, kind = {
+        bool: (isinstance(value, bool), "a switch, true or false"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+    }.get(annotation, (True, ""))
+    return "" if right else f"is {kind}, not {value!r}"
 
 
 def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:

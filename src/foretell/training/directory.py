@@ -39,6 +39,7 @@ class RunDirectory:
         self.models = path / "models"
         self.predictions = path / "predictions"
         self.greedy = path / "greedy.csv"
+        self.log = path / "log.txt"
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
@@ -75,7 +76,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
         with writing(self.path):
-            for file in (self.episodes, self.metrics, self.greedy):
+            for file in (self.episodes, self.metrics, self.greedy, self.log):
                 file.unlink(missing_ok=True)
             made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
             for folder in (self.data, *made):
@@ -174,11 +175,11 @@ class RunDirectory:
                 path.unlink()
 
 
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """One more line of a CSV file, its header first if the file is new. Raises `UserError` if the disk refuses."""
+def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:
+    """One more line of a table, its header first if the file is new. Raises `UserError` if the disk refuses."""
     new = not path.exists()
     with writing(path), path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys())
+        writer = csv.DictWriter(file, row.keys(), delimiter=delimiter)
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -1,4 +1,7 @@
-"""Environments stepped in lock-step."""
+"""Environments stepped in lock-step.
+
+An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them.
+"""
 
 import numpy as np
 from jaxtyping import Float
@@ -37,7 +40,7 @@ class Environments:
                 continue
             obs, _ = env.reset(seed=environment_seed(self._seed, number))
             for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
-                obs = env.step(action)[0]
+                obs = env.step(self._within(action))[0]
             if not np.array_equal(obs, episodes.obs[row, length]):
                 raise UserError(
                     f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
@@ -63,7 +66,7 @@ class Environments:
         """
         for row in episodes.running:
             t = int(episodes.length[row])
-            obs, reward, terminated, truncated, _ = self.copies[row].step(actions[row])
+            obs, reward, terminated, truncated, _ = self.copies[row].step(self._within(actions[row]))
             if not np.isfinite(float(reward)):
                 raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {t}")
             episodes.obs[row, t + 1], episodes.actions[row, t] = self._checked(obs), actions[row]
@@ -72,6 +75,11 @@ class Environments:
             episodes.terminated[row] = terminated
             episodes.over[row] = terminated or truncated or t + 1 == limit
         episodes.clock[...] += 1
+
+    def _within(self, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
+        """The nearest action within the bounds, of the same type."""
+        low, high = (np.asarray(bound, action.dtype) for bound in (self._spec.action_low, self._spec.action_high))
+        return np.clip(action, low, high)
 
     def _checked(self, obs: np.ndarray) -> np.ndarray:
         if not np.isfinite(obs).all():

@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from foretell.agents import Agent
+from foretell.agents import Agent, Schedule
 from foretell.agents.base import Imagines, Memory, Publishes, State
 from foretell.errors import UserError, brief
-from foretell.training.directory import writing
+from foretell.tasks import Task
+from foretell.training.directory import append_row, truncate_rows, writing
 from foretell.training.loop import Loop
 from foretell.training.observer import Observer
 from foretell.training.state import Stream, key_for
@@ -67,6 +69,43 @@ class Greedy(Observer):
         epoch = int(self._agent.epoch(loop.state.agent))
         with writing(loop.directory.greedy), loop.directory.greedy.open("a") as file:
             file.write(f"{loop.seconds / 3600:.6f},{epoch},{row['env_steps']},{row['return']:.6f}\n")
+
+
+class Iterations(Observer):
+    """Keeps `log.txt`, as homework 4 of CS294-112 did: costs and returns of the trials of each iteration.
+
+    An iteration is what lies between two calls of `learn`. The cost of a trial is minus what plans are judged by along
+    its real observations, not a number where that is learned. Deviations are those of the population.
+    """
+
+    def __init__(self, task: Task, schedule: Schedule) -> None:
+        self._reward = task.reward
+        self._size = schedule.episodes_per_learning * schedule.environments
+
+    def started(self, loop: Loop) -> None:
+        """Forget what was written after the checkpoint from which the run continues."""
+        truncate_rows(loop.directory.log, int(loop.state.counters.trials) // self._size)
+
+    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
+        trials = int(loop.state.counters.trials)
+        if row["kind"] != "train" or trials % self._size:
+            return
+        rows = [row for row in loop.directory.read_episodes() if row["kind"] == "train"][-self._size :]
+        costs = [self._cost(loop.directory.read_episode(row["episode"])) for row in rows]
+        line: dict[str, Any] = {"Iteration": trials // self._size - 1}
+        for name, values in (("Cost", costs), ("Return", [row["return"] for row in rows])):
+            four = (np.mean(values), np.std(values), np.min(values), np.max(values))
+            line |= {
+                f"{what}{name}": f"{v:.6g}"
+                for what, v in zip(("Average", "Std", "Minimum", "Maximum"), four, strict=True)
+            }
+        append_row(loop.directory.log, line, delimiter="\t")
+
+    def _cost(self, episode: dict[str, np.ndarray]) -> float:
+        if self._reward is None:
+            return np.nan
+        obs, actions = jnp.float32(episode["observations"]), jnp.float32(episode["actions"])
+        return -float(self._reward(obs[:-1], actions, obs[1:]).sum())
 
 
 class Predictions(Observer):

@@ -158,6 +158,8 @@ def _transition(episodes: Episodes, row: int, t: int) -> Iterator[Any]:
     yield episodes.rewards[row, t]
     yield episodes.obs[row, t + 1]
     yield episodes.terminated[row] > 0
+    yield t
+    yield episodes.over[row] > 0
 
 
 class RunState(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ from pydantic import PositiveInt
 
 from foretell.replay import Transitions
 from foretell.settings import Settings
-from foretell.tasks.base import Task
+from foretell.tasks.base import Follows, Task
+from foretell.tasks.waypoints import Progress
 from foretell.worldmodel.ensemble import Ensemble, EnsembleState
 from foretell.worldmodel.gp import GP
 from foretell.worldmodel.prediction import Prediction, Predictor, Rows
@@ -30,6 +32,8 @@ _PARTICLES = 20
 """The paper's number of particles."""
 
 Model = Ensemble | GP
+Guide = Callable[[Float[Array, "particles candidates obs"]], Float[Array, "particles candidates action"]]
+"""A policy, in the environment's units."""
 
 
 class Imagination(Settings):
@@ -84,6 +88,8 @@ class Step(NamedTuple):
     reward: Float[Array, "particles candidates"]
     survival: Float[Array, "particles candidates"]
     """Probability that the episode goes on."""
+    progress: Progress | None = None
+    """How far along a path it led, if there is one to follow."""
 
 
 class WorldState(NamedTuple):
@@ -139,12 +145,27 @@ class WorldModel:
         state: WorldState,
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
+        progress: Progress | None = None,
+        guide: Guide | None = None,
     ) -> Float[Array, "candidates"]:
         """Expected undiscounted return of each action sequence from `obs`: the mean over particles.
 
-        After a termination nothing is earned. Chua et al. 2018, section 5.
+        After a termination nothing is earned. Chua et al. 2018, section 5. With `progress`, where the task `Follows` a
+        path, it is what following that earns. With a `guide`, all actions but the first are the guide's.
         """
-        return self._imagine(key, state, obs, actions, lambda step: None)[0]
+        return self._imagine(key, state, obs, actions, lambda step: None, progress, guide)[0]
+
+    def reach(
+        self,
+        key: Key[Array, ""],
+        state: WorldState,
+        obs: Float[Array, "obs"],
+        actions: Float[Array, "horizon action"],
+        progress: Progress,
+    ) -> Progress:
+        """How far along the path one action sequence leads the first particle."""
+        reached = self._imagine(key, state, obs, actions[None], lambda step: step.progress, progress)[1]
+        return jax.tree.map(lambda a: a[-1, 0, 0], reached)
 
     def trajectories(
         self, key: Key[Array, ""], state: WorldState, obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
@@ -160,6 +181,8 @@ class WorldModel:
         obs: Float[Array, "obs"],
         actions: Float[Array, "candidates horizon action"],
         keep: Callable[[Step], Any],
+        progress: Progress | None = None,
+        guide: Guide | None = None,
     ) -> tuple[Float[Array, "candidates"], Any]:
         """Returns, and what `keep` takes of every step."""
         particles, (candidates, horizon, _) = self.imagination.count(self.model), actions.shape
@@ -170,19 +193,19 @@ class WorldModel:
         outcome = None if state.outcome is None else self.outcome.predictor(state.outcome)
 
         def body(carry: tuple, xs: tuple) -> tuple:
-            obs, alive, total = carry
-            step = self._step(predictor, outcome, obs, *xs)
+            (obs, progress, alive, total), (t, action, chance) = carry, xs
+            action = jnp.broadcast_to(action, (particles, *action.shape))
+            if guide is not None:
+                action = jnp.where(t > 0, guide(obs), action)
+            step = self._step(predictor, outcome, obs, progress, action, chance)
             earned = jnp.where(alive > 0, alive * step.reward, 0.0)  # what is imagined after the end may be infinite
-            return (step.next_obs, alive * step.survival, total + earned), keep(step)
+            return (step.next_obs, step.progress, alive * step.survival, total + earned), keep(step)
 
-        start = (
-            jnp.broadcast_to(obs, (particles, candidates, obs.shape[-1])),
-            jnp.ones((particles, candidates)),
-            jnp.zeros((particles, candidates)),
-        )
+        everywhere = partial(jax.tree.map, lambda a: jnp.broadcast_to(a, (particles, candidates, *jnp.shape(a))))
+        start = everywhere((obs, progress, jnp.ones(()), jnp.zeros(())))
         kept: Any
-        end, kept = jax.lax.scan(body, start, (actions.swapaxes(0, 1), self._chance(key, shape)))
-        return end[2].mean(0), kept
+        end, kept = jax.lax.scan(body, start, (jnp.arange(horizon), actions.swapaxes(0, 1), self._chance(key, shape)))
+        return end[-1].mean(0), kept
 
     @property
     def _propagation(self) -> Propagation:
@@ -210,11 +233,11 @@ class WorldModel:
         predictor: Predictor,
         outcome: Predictor | None,
         obs: Float[Array, "particles candidates obs"],
-        action: Float[Array, "candidates action"],
+        progress: Progress | None,
+        action: Float[Array, "particles candidates action"],
         chance: tuple[Noise, Noise],
     ) -> Step:
-        """Advance all particles; those of one candidate share its action."""
-        action = jnp.broadcast_to(action, (obs.shape[0], *action.shape))
+        """Advance all particles."""
         inputs = self._inputs(obs, action)
         next_obs = self.task.advance(obs, self._propagation.sample(predictor, self.model.members, inputs, chance[0]))
         if self._matches_state:
@@ -223,7 +246,11 @@ class WorldModel:
         if outcome is not None:
             x = jnp.concatenate([inputs, self.task.features(next_obs)], -1)
             step = self._learned_outcome(outcome, x, step)
-        if self.task.reward is not None:
+        if progress is not None:
+            assert isinstance(self.task, Follows)
+            earned, progress = self.task.follow(progress, obs, action, next_obs)
+            step = step._replace(reward=earned, progress=progress)
+        elif self.task.reward is not None:
             step = step._replace(reward=self.task.reward(obs, action, next_obs))
         if self.task.terminated is not None:
             step = step._replace(survival=1.0 - self.task.terminated(obs, action, next_obs))
@@ -239,6 +266,11 @@ class WorldModel:
 def outcome_key(key: Key[Array, ""]) -> Key[Array, ""]:
     """A key that is none of those that splitting `key` gives: `fold_in(key, i)` is `split(key, n)[i]` for i < n."""
     return jax.random.fold_in(key, 2**31 - 1)
+
+
+def noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Another such key."""
+    return jax.random.fold_in(key, 2**31 - 2)
 
 
 def _certain(predictor: Predictor) -> Predictor:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
-from foretell.nn.mlp import Activation, fold_normalizer
+from foretell.nn.mlp import Activation, Initializer, fold_normalizer
 from foretell.settings import Settings
 from foretell.worldmodel.prediction import Prediction, Predictor
 
@@ -47,6 +47,8 @@ class Ensemble(Settings):
     """Widths of the hidden layers."""
     activation: Activation = "silu"
     """Hidden activation; the paper's swish is `silu`."""
+    initializer: Initializer = "truncated"
+    """Initial weights: the paper's, or those of MB-MPC (`glorot`)."""
     weight_decay: tuple[NonNegativeFloat, ...] = (1e-4, 2.5e-4, 2.5e-4, 5e-4)
     """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases are never decayed."""
     logvar_init: tuple[float, float] = (-10.0, 0.5)
@@ -58,6 +60,8 @@ class Ensemble(Settings):
     up on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
+    center_targets: bool = False
+    """Subtract their mean from targets (MB-MPC)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12
     """An input or target whose standard deviation is below this counts as constant: its deviation is taken as 1."""
 
@@ -81,7 +85,7 @@ class Ensemble(Settings):
         """A fresh ensemble of `in_size` inputs, `out_size` real outputs and `flags` yes/no outputs."""
         low, high = self.logvar_init
         sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
-        network = init_mlp(key, sizes, members=self.members, activation=self.activation)
+        network = init_mlp(key, sizes, members=self.members, activation=self.activation, initializer=self.initializer)
         params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
         return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size))
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from foretell.nn import fit_normalizer, identity_normalizer
+from foretell.nn import all_finite, fit_normalizer, identity_normalizer, step_if
 from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
 from foretell.worldmodel.ensemble import Ensemble, EnsembleParams, EnsembleState
@@ -21,8 +21,17 @@ class Fitted(NamedTuple):
 
     state: Any
     """The model's."""
-    opt_state: optax.OptState
+    carried: Any
+    """What training carries to the next call."""
     metrics: dict[str, Float[Array, ""]]
+
+
+class Carried(NamedTuple):
+    """What Adam's training carries from call to call."""
+
+    opt_state: optax.OptState
+    first: Int[Array, ""]
+    """Rows there were at the first call; 0 before it."""
 
 
 class Fit(Settings):
@@ -43,6 +52,18 @@ class Fit(Settings):
     """At most this many gradient steps, for when data are many."""
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
+    statistics: Literal["all", "first"] = "all"
+    """Standardise by the statistics of all data, computed anew at each call (PETS), or for good by those of the data at
+    the first call (MB-MPC)."""
+    new_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Draw this share of every batch from what was added since the first call, and take the rest, in passes that count
+    as epochs, from what was there at it, as long as the replay still holds it (MB-MPC: 0.9; 0 is learning without
+    aggregation). Null: make no difference between the two."""
+    noise: NonNegativeFloat = 0.0
+    """Normal noise on features and targets, of this times `noise_scale` of each; drawn anew at each call (MB-MPC: 0.01,
+    drawn once)."""
+    noise_scale: Literal["std", "mean"] = "std"
+    """The standard deviation, or the mean where that is positive (the released MB-MPC)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the data kept out of training, for the metric `holdout_mse` alone."""
     log_rows: PositiveInt = 5000
@@ -52,31 +73,44 @@ class Fit(Settings):
     def _check(self) -> "Fit":
         if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ValueError(f"max_steps ({self.max_steps}) is below min_steps ({self.min_steps})")
+        if self.new_share is not None and (self.bootstrap or self.holdout):
+            raise ValueError("new_share needs bootstrap=false and holdout=0: it draws its batches itself")
         return self
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def start(self, state: EnsembleState) -> optax.OptState:
-        """What training carries from call to call: Adam's moments."""
-        return self.optimizer.init(state.params)
+    def start(self, state: EnsembleState) -> Carried:
+        """What training carries before the first call."""
+        return Carried(self.optimizer.init(state.params), jnp.zeros((), jnp.int32))
 
     def fit(
         self,
         key: Key[Array, ""],
         model: Ensemble,
         state: EnsembleState,
-        opt_state: optax.OptState,
+        carried: Carried,
         rows: Rows,
         size: Int[Array, ""],
     ) -> Fitted:
         """Continue training on the first `size` rows; see `fit`."""
-        return fit(key, model, self, state, opt_state, rows, size)
+        return fit(key, model, self, state, carried, rows, size)
 
-    def steps(self, size: Int[Array, ""]) -> Int[Array, ""]:
-        """Gradient steps of one call on `size` rows."""
-        steps = jnp.maximum(self.epochs * -(-size // self.batch_size), self.min_steps)
+    def batches(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
+        """Gradient steps of an epoch on `size` rows, of which `first` were there at the first call."""
+        if self.new_share is None:
+            return -(-size // self.batch_size)
+        old = self.batch_size - self.new_rows(size, first)
+        return jnp.maximum(jnp.where(old > 0, first // jnp.maximum(old, 1), (size - first) // self.batch_size), 1)
+
+    def new_rows(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
+        """Rows of each batch that are drawn from what was added since the first call."""
+        return jnp.minimum(size - first, int((self.new_share or 0.0) * self.batch_size))
+
+    def steps(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
+        """Gradient steps of one call."""
+        steps = jnp.maximum(self.epochs * self.batches(size, first), self.min_steps)
         return steps if self.max_steps is None else jnp.minimum(steps, self.max_steps)
 
 
@@ -85,7 +119,7 @@ def fit(
     ensemble: Ensemble,
     settings: Fit,
     state: EnsembleState,
-    opt_state: optax.OptState,
+    carried: Carried,
     rows: Rows,
     size: Int[Array, ""],
 ) -> Fitted:
@@ -96,6 +130,7 @@ def fit(
     """
     hold_key, boot_key, order_key = jax.random.split(key, 3)
     capacity = rows.x.shape[0]
+    first = jnp.where(carried.first > 0, carried.first, size)
     held = jnp.zeros((), jnp.int32)
     if settings.holdout:  # the first `held` rows of a random order stay out of training
         held = jnp.minimum((size * settings.holdout).astype(jnp.int32), settings.log_rows)
@@ -103,26 +138,33 @@ def fit(
         rows = jax.tree.map(lambda a: a[order], rows)
     kept = size - held
     place = jnp.arange(capacity)
-    state, standard = _standardize(ensemble, state, rows, (place >= held) & (place < size))
+    refitted = _standardizers(ensemble, state, rows, (place >= held) & (place < size))
+    if settings.statistics == "first":
+        refitted = jax.tree.map(partial(jnp.where, carried.first > 0), state, refitted)
+    state = refitted
+    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
 
-    steps = settings.steps(kept)
+    steps = settings.steps(kept, first)
     if settings.bootstrap:
         sample = held + bootstrap(boot_key, kept, members=ensemble.members, capacity=capacity)
     else:
         sample = jnp.broadcast_to(held + place % kept, (ensemble.members, capacity))
-    epoch_keys = jax.random.split(order_key, ensemble.members)
+    keys = jax.random.split(order_key, ensemble.members)
 
     def body(i: Int[Array, ""], carry: tuple) -> tuple:
-        params, opt_state, loss_sum, skipped = carry
-        index, weight = _minibatch(i, epoch_keys, sample, kept, settings.batch_size)
+        params, opt_state, loss_sum, first_loss, skipped = carry
+        if settings.new_share is None:
+            index, weight = _minibatch(i, keys, sample, kept, settings.batch_size)
+        else:
+            index, weight = _mixed_minibatch(i, keys, settings, kept, first)
         batch = jax.tree.map(lambda a: a[index], standard)
         pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
         params, opt_state, loss, ok = _update(ensemble, settings.optimizer, params, opt_state, batch, weight, pace)
-        return params, opt_state, loss_sum + loss, skipped + ~ok
+        return params, opt_state, loss_sum + loss, jnp.where(i == 0, loss, first_loss), skipped + ~ok
 
     zero = jnp.zeros(())
-    params, opt_state, loss_sum, skipped = jax.lax.fori_loop(
-        0, steps, body, (state.params, opt_state, zero, jnp.zeros((), jnp.int32))
+    params, opt_state, loss_sum, first_loss, skipped = jax.lax.fori_loop(
+        0, steps, body, (state.params, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
     )
     state = EnsembleState(params, state.inputs, state.targets)
     log_rows = min(settings.log_rows, capacity)
@@ -131,13 +173,27 @@ def fit(
     metrics = {
         "gradient_steps": steps,
         "skipped_steps": skipped,
+        "first_loss": first_loss,
         "train_loss": loss_sum / jnp.maximum(steps - skipped, 1),
         "train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(log_rows)),
     }
     if settings.holdout:
         out = jax.tree.map(lambda a: a[:log_rows], rows)
         metrics["holdout_mse"] = error(out, 1.0 * (jnp.arange(log_rows) < held))
-    return Fitted(state, opt_state, metrics)
+    return Fitted(state, Carried(opt_state, first), metrics)
+
+
+def noisy(key: Key[Array, ""], settings: Fit, rows: Rows, valid: Bool[Array, "rows"], features: int) -> Rows:
+    """The rows with the noise that `settings` ask for on the first `features` inputs, and on the targets."""
+
+    def shaken(key: Key[Array, ""], a: Float[Array, "rows n"]) -> Float[Array, "rows n"]:
+        mean, std = fit_normalizer(a, valid, min_std=0.0)
+        scale = std if settings.noise_scale == "std" else jnp.maximum(mean, 0.0)
+        return a + settings.noise * scale * jax.random.normal(key, a.shape)
+
+    in_key, out_key = jax.random.split(key)
+    x = jnp.concatenate([shaken(in_key, rows.x[:, :features]), rows.x[:, features:]], -1)
+    return rows._replace(x=x, y=shaken(out_key, rows.y))
 
 
 def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
@@ -147,17 +203,16 @@ def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Fl
     return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
 
 
-def _standardize(
-    ensemble: Ensemble, state: EnsembleState, rows: Rows, trained: Bool[Array, "rows"]
-) -> tuple[EnsembleState, Rows]:
-    """The state with refitted normalisers, and the rows standardised by them."""
+def _standardizers(ensemble: Ensemble, state: EnsembleState, rows: Rows, trained: Bool[Array, "rows"]) -> EnsembleState:
+    """The state with refitted normalisers."""
     inputs = fit_normalizer(rows.x, trained, min_std=ensemble.min_std)
     targets = identity_normalizer(rows.y.shape[-1])
+    found = fit_normalizer(rows.y, trained, min_std=ensemble.min_std)
     if ensemble.scale_targets:
-        scale = fit_normalizer(rows.y, trained, min_std=ensemble.min_std).std
-        targets = targets._replace(std=scale)
-    standard = Rows(inputs.normalize(rows.x), targets.normalize(rows.y), rows.flags)
-    return EnsembleState(state.params, inputs, targets), standard
+        targets = targets._replace(std=found.std)
+    if ensemble.center_targets:
+        targets = targets._replace(mean=found.mean)
+    return EnsembleState(state.params, inputs, targets)
 
 
 def _minibatch(
@@ -178,6 +233,29 @@ def _minibatch(
     return jax.vmap(pick)(keys, sample), inside / inside.sum()
 
 
+def _mixed_minibatch(
+    i: Int[Array, ""],
+    keys: Key[Array, "members"],
+    settings: Fit,
+    size: Int[Array, ""],
+    first: Int[Array, ""],
+) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
+    """Rows of gradient step `i`: the next ones of a permutation of the old data, and any of the new; equal weights."""
+    batch_size = settings.batch_size
+    epoch, batch = jnp.divmod(i, settings.batches(size, first))
+    slot, old = jnp.arange(batch_size), batch_size - settings.new_rows(size, first)
+
+    def pick(key: Key[Array, ""]) -> Int[Array, "batch"]:
+        old_key, new_key = jax.random.split(jax.random.fold_in(key, epoch))
+        walked = shuffle(old_key, (batch * old + slot) % first, first)
+        drawn = jax.random.randint(
+            jax.random.fold_in(new_key, batch), (batch_size,), first, jnp.maximum(size, first + 1)
+        )
+        return jnp.where(slot < old, walked, drawn)
+
+    return jax.vmap(pick)(keys), jnp.full(batch_size, 1.0 / batch_size)
+
+
 def _update(
     ensemble: Ensemble,
     optimizer: optax.GradientTransformation,
@@ -192,12 +270,6 @@ def _update(
     Returns the loss (0 if skipped) and success.
     """
     (total, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
-    ok = jnp.isfinite(total + sum(jnp.square(g).sum() for g in jax.tree.leaves(grads)))  # Adam squares them
-
-    def apply(params: EnsembleParams, opt_state: optax.OptState) -> tuple[EnsembleParams, optax.OptState]:
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        updates = optax.tree.scale(pace, updates)
-        return optax.apply_updates(params, updates), opt_state
-
-    params, opt_state = jax.lax.cond(ok, apply, lambda *unchanged: unchanged, params, opt_state)
+    ok = all_finite(total, grads)
+    params, opt_state = step_if(ok, optimizer, grads, params, opt_state, pace)
     return params, opt_state, jnp.where(ok, likelihood, 0.0), ok

@@ -142,7 +142,7 @@ class GPFit(Settings):
         return ()
 
     def fit(
-        self, key: Key[Array, ""], model: GP, state: GPState, opt_state: tuple[()], rows: Rows, size: Int[Array, ""]
+        self, key: Key[Array, ""], model: GP, state: GPState, carried: tuple[()], rows: Rows, size: Int[Array, ""]
     ) -> Fitted:
         """Train on (at most `max_rows` of) the first `size` rows.
 
@@ -170,7 +170,7 @@ class GPFit(Settings):
             "train_loss": -found.bound / (used * rows.y.shape[-1]),
             "train_mse": self._error(model.predictor(state), rows, size),
         }
-        return Fitted(state, opt_state, metrics)
+        return Fitted(state, carried, metrics)
 
     def _error(self, predictor: Predictor, rows: Rows, size: Int[Array, ""]) -> Float[Array, ""]:
         """Squared error on rows that are evenly spaced among the first `size`."""

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from foretell.nn import MLP, init_mlp
+from foretell.nn import MLP, all_finite, init_mlp, step_if
 from foretell.nn.mlp import Activation, Initializer
 from foretell.replay import Transitions
 from foretell.settings import Settings
@@ -164,13 +164,8 @@ class NeuralSimulator:
         A step whose loss or gradient is not finite is skipped: the metric `model_skipped` is then 1, and the losses 0.
         """
         (total, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(params, data, key)
-        ok = jnp.isfinite(total + sum(jnp.square(g).sum() for g in jax.tree.leaves(grads)))  # Adam squares them
-
-        def apply(params: SimulatorState, opt_state: optax.OptState) -> tuple[SimulatorState, optax.OptState]:
-            updates, opt_state = self.optimizer.update(grads, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state
-
-        params, opt_state = jax.lax.cond(ok, apply, lambda *unchanged: unchanged, params, opt_state)
+        ok = all_finite(total, grads)
+        params, opt_state = step_if(ok, self.optimizer, grads, params, opt_state)
         metrics = {name: jnp.where(ok, loss, 0.0) for name, loss in {"model_loss": total, **losses}.items()}
         return params, opt_state, {**metrics, "model_skipped": 1.0 - ok}
 

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from foretell.nn import MLP, init_mlp
+from foretell.nn import MLP, all_finite, init_mlp, step_if
 from foretell.nn.mlp import Activation, Initializer
 from foretell.settings import Settings
 from foretell.values.learners.networks import join, predict
@@ -201,10 +201,9 @@ class Learner(Settings):
             state.critics, critic_key, features, action, target, weight
         )
         (loss, metrics), policy_grads = self._policy_gradient(actor, state.critics, features[0, 0], policy_key, due)
-        leaves = jax.tree.leaves((policy_grads, critic_grads))
-        ok = jnp.isfinite(critic_loss + loss + sum(jnp.square(g).sum() for g in leaves))  # Adam squares them
-        actor, policy_opt = _step(self.policy_optimizer, policy_grads, actor, state.policy_opt, ok & due)
-        critics, critic_opt = _step(self.critic_optimizer, critic_grads, state.critics, state.critic_opt, ok)
+        ok = all_finite(critic_loss + loss, (policy_grads, critic_grads))
+        actor, policy_opt = step_if(ok & due, self.policy_optimizer, policy_grads, actor, state.policy_opt)
+        critics, critic_opt = step_if(ok, self.critic_optimizer, critic_grads, state.critics, state.critic_opt)
         state = state._replace(policy=actor.policy, log_alpha=actor.log_alpha, policy_opt=policy_opt)
         state = state._replace(critics=critics, critic_opt=critic_opt, updates=state.updates + 1)
         metrics = {**metrics, "critic_loss": critic_loss, "mean_q": mean_q}
@@ -219,12 +218,19 @@ class Learner(Settings):
         key: Key[Array, ""],
         due: Bool[Array, ""],
     ) -> tuple[tuple[Float[Array, ""], Metrics], Actor]:
-        """The policy's loss with its metrics, and its gradient, or zeros where it is not due."""
+        """The policy's loss with its metrics, and its gradient.
+
+        All are zeros where they are not due; where they are, metrics count for the updates at which they were not.
+        """
         full = jax.value_and_grad(self.policy_loss, has_aux=True)
+
+        def learn(*arguments: Any) -> tuple[tuple[Float[Array, ""], Metrics], Actor]:
+            (loss, metrics), grads = full(*arguments)
+            return (loss, jax.tree.map(lambda value: self.policy_delay * value, metrics)), grads
+
         arguments = (actor, critics, features, key)
-        return jax.lax.cond(
-            due, full, lambda *a: (self.policy_loss(*a), jax.tree.map(jnp.zeros_like, a[0])), *arguments
-        )
+        none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(learn, *arguments))
+        return jax.lax.cond(due, learn, lambda *_: none, *arguments)
 
     def _follow(self, state: LearnerState, due: Bool[Array, ""]) -> LearnerState:
         """The state with its targets as the next update must find them."""
@@ -238,12 +244,3 @@ class Learner(Settings):
 
     def _to_all(self, a: Float[Array, "*shape"]) -> Float[Array, "critics *shape"]:
         return jnp.broadcast_to(a, (self.critics, *a.shape))
-
-
-def _step(
-    optimizer: optax.GradientTransformation, grads: Any, params: Any, opt_state: optax.OptState, ok: Bool[Array, ""]
-) -> tuple[Any, optax.OptState]:
-    """New parameters and moments, or the old ones where not `ok`."""
-    updates, new_opt = optimizer.update(grads, opt_state, params)
-    new = (optax.apply_updates(params, updates), new_opt)
-    return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, opt_state))

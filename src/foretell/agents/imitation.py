@@ -1,0 +1,179 @@
+"""A policy that imitates a planner: DAgger with model predictive control as the expert.
+
+Nagabandi, Kahn, Fearing, Levine: "Neural network dynamics for model-based deep reinforcement learning with model-free
+fine-tuning", 2018 (arXiv:1708.02596), section V; Ross, Gordon, Bagnell, "A reduction of imitation learning and
+structured prediction to no-regret online learning", 2011.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
+
+from foretell.agents.base import Metrics, RunSettings, State
+from foretell.agents.mbmpc import MBMPCSettings
+from foretell.agents.pets import PETS, PETSState
+from foretell.errors import UserError
+from foretell.planning import mpc
+from foretell.replay import Replay
+from foretell.settings import Settings
+from foretell.tasks import Task
+from foretell.values.cloning import Clone, Cloning
+from foretell.values.gaussian import GaussianPolicy, GaussianState
+from foretell.worldmodel import Fit
+
+_LABELLED_AT_ONCE = 10
+"""Observations for which the expert plans as one batch when it labels them."""
+
+
+class Imitation(Settings):
+    """When the expert acts, and how the policy learns from it. A round is what lies between two calls of `learn`."""
+
+    demonstrations: PositiveInt = 3
+    """Rounds in which the expert acts; in later ones the policy does, and the expert says what it would have done."""
+    expert_noise: NonNegativeFloat = 0.0
+    """Deviation of normal noise on the expert's executed actions, not on what is learned from them, where half the
+    distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
+    policy_noise: NonNegativeFloat = 0.0
+    """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
+
+
+class ImitatorSettings(MBMPCSettings):
+    """Everything a preset of imitation may set. The expert's sections are those of the run it starts with."""
+
+    learns: ClassVar[bool] = False  # the expert has learned
+
+    agent: Literal["imitation"] = "imitation"  # type: ignore[assignment]
+    imitation: Imitation = Imitation()
+    policy: GaussianPolicy = GaussianPolicy()
+    policy_fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=70, bootstrap=False, holdout=0.05)
+    """How the policy is trained; squared error of its mean (Nagabandi et al.: 1e-4 and batches of 500 in the paper)."""
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> "ImitatorSettings":
+        if self.train.steps_per_learning is not None:
+            raise ValueError(f"train.steps_per_learning must be null: '{self.agent}' learns between episodes")
+        if self.train.pretrained is None:
+            raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
+        return self
+
+    def adopt(self, settings: RunSettings, state: State, own: State) -> State:
+        """The untrained imitator `own`, with the agent of another run as its expert."""
+        if settings.agent not in ("mbmpc", "pets"):
+            raise UserError(
+                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{settings.agent}'"
+            )
+        self.check_same(settings, "model", "outcome", "guide")
+        return own._replace(expert=state)
+
+    def build(self, task: Task) -> "Imitator":  # type: ignore[override]
+        cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
+        return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
+
+
+class ImitatorState(NamedTuple):
+    """What was learned, and from what."""
+
+    expert: PETSState
+    labels: Float[Array, "capacity action"]
+    """What the expert would do at the observation in each slot of the replay, in units in which the bounds are +-1."""
+    clone: Clone
+    """The mean of the policy in training."""
+    policy: GaussianState
+    """The policy as it acts."""
+    calls: Int[Array, ""]
+    """Calls of `learn`."""
+
+
+@dataclass(frozen=True)
+class Imitator:
+    """The planner that is imitated, and the policy that imitates it."""
+
+    expert: PETS
+    imitation: Imitation
+    policy: GaussianPolicy
+    cloning: Cloning
+    capacity: int
+
+    @property
+    def task(self) -> Task:
+        return self.expert.world.task
+
+    def init(self, key: Key[Array, ""]) -> ImitatorState:
+        expert_key, network_key, policy_key = jax.random.split(key, 3)
+        sizes = self.task.feature_size, self.task.spec.action_size
+        return ImitatorState(
+            self.expert.init(expert_key),
+            jnp.zeros((self.capacity, sizes[1])),
+            self.cloning.init(network_key, *sizes),
+            self.policy.init(policy_key, *sizes),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def start(self, batch: int) -> mpc.Control:
+        return self.expert.start(batch)
+
+    def act(
+        self,
+        state: ImitatorState,
+        memory: mpc.Control,
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
+    ) -> tuple[Float[Array, "batch action"], mpc.Control]:
+        """The expert's actions until there is a policy, then the policy's."""
+        act_key, noise_key = jax.random.split(key)
+        demonstrating = state.calls < self.imitation.demonstrations
+
+        def demonstrate() -> tuple[Float[Array, "batch action"], mpc.Control]:
+            action, control = self.expert.act(state.expert, memory, obs, act_key, explore=explore)
+            return self.task.to_unit(action), control
+
+        def imitate() -> tuple[Float[Array, "batch action"], mpc.Control]:
+            return self.policy.mean(state.policy, self.task.features(obs)), memory
+
+        action, memory = jax.lax.cond(demonstrating, demonstrate, imitate)
+        if explore:
+            std = jnp.where(demonstrating, self.imitation.expert_noise, self.imitation.policy_noise)
+            action += std * jax.random.normal(noise_key, action.shape)
+        return self.task.from_unit(jnp.clip(action, -1.0, 1.0)), memory
+
+    def learn(
+        self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
+    ) -> tuple[ImitatorState, Metrics]:
+        """Label the new transitions; once there have been all demonstrations, train the policy on everything."""
+        label_key, fit_key = jax.random.split(key)
+        state = state._replace(labels=self._labelled(state, replay, new, label_key), calls=state.calls + 1)
+
+        def train(state: ImitatorState) -> tuple[ImitatorState, Metrics]:
+            features = self.task.features(replay.data.obs)
+            clone, metrics = self.cloning.learn(fit_key, state.clone, features, state.labels, replay.size)
+            return state._replace(clone=clone, policy=state.policy._replace(network=clone.network)), metrics
+
+        told = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(train, state)[1])
+        return jax.lax.cond(state.calls >= self.imitation.demonstrations, train, lambda state: (state, told), state)
+
+    def _labelled(
+        self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
+    ) -> Float[Array, "capacity action"]:
+        """The labels, with those of the newest `new` transitions: what the expert did there, or plans to do now."""
+        first, capacity = replay.added - new, replay.capacity
+        is_new = (jnp.arange(capacity) - first) % capacity < new
+        labels = jnp.where(is_new[:, None], self.task.to_unit(replay.data.action), state.labels)
+        its_own = (state.calls < self.imitation.demonstrations) & (self.imitation.expert_noise == 0)
+        offset = jnp.arange(_LABELLED_AT_ONCE)
+
+        def plan(i: Int[Array, ""], labels: Float[Array, "capacity action"]) -> Float[Array, "capacity action"]:
+            number = i * _LABELLED_AT_ONCE + offset
+            slot = (first + number) % capacity
+            control = self.expert.start(_LABELLED_AT_ONCE)
+            obs, plan_key = replay.data.obs[slot], jax.random.fold_in(key, i)
+            action, _ = self.expert.act(state.expert, control, obs, plan_key, explore=False)
+            slot = jnp.where(number < new, slot, capacity)  # where a scatter in "drop" mode ignores them
+            return labels.at[slot].set(self.task.to_unit(action), mode="drop")
+
+        return jax.lax.fori_loop(0, jnp.where(its_own, 0, -(-new // _LABELLED_AT_ONCE)), plan, labels)

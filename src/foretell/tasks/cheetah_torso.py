@@ -1,0 +1,124 @@
+"""The half-cheetah of the homework on MB-MPC (Berkeley's CS294-112, fall 2017 and 2018), which also sees where it is.
+
+State: height (m), pitch (rad), six joint angles, the nine velocities of position, height, pitch and joints, and the
+position (m) of its centre of mass, from whose first number the planner reads the progress. Actions are motor commands
+in [-1, 1]. One step is 0.01 s; an episode is 1000 steps unless set otherwise; nothing terminates it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from jaxtyping import Array, Float
+
+from foretell.tasks.base import TaskSpec
+from foretell.tasks.halfcheetah import CAMERA, JOINTS, draw_floor
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+
+Signal = Literal["com-lagged", "com", "torso"]
+"""Which position stands at the end of an observation."""
+
+DT = 0.01
+"""Seconds a step."""
+FRONT_LEG = slice(5, 8)
+"""Where the angles of front thigh, shin and foot stand in an observation."""
+X = 17
+"""Where the position along the track stands in an observation."""
+FOLDED = (0.2, 0.0, 0.0)
+"""Angles (rad) of front thigh, shin and foot from which on they count as folded back."""
+FOLDED_COST = 10.0
+ACTION_COST = 0.1
+POSITION_RANGE, VELOCITY_STD = 0.1, 0.1
+"""Of the noise on positions (uniform, on either side) and on velocities (normal) at reset, in their units."""
+
+SPEC = TaskSpec(
+    env_id="foretell/HalfCheetahTorso-v0",
+    obs_names=(
+        *("z", "pitch", *JOINTS),
+        *(f"{name}_velocity" for name in ("x", "z", "pitch", *JOINTS)),
+        *(f"com_{axis}" for axis in "xyz"),
+    ),
+    action_low=(-1.0,) * 6,
+    action_high=(1.0,) * 6,
+    horizon=1000,
+)
+
+
+class HalfCheetahTorsoEnv(EditedMujocoEnv):
+    """The simulator, as a Gymnasium environment. The model is Gymnasium's own, stepped one step at a time."""
+
+    metadata = drawing(100)
+
+    def __init__(self, *, progress: Signal = "com-lagged", **kwargs: Any) -> None:
+        """`progress`: which position ends an observation, see `CheetahTorso`."""
+        self._progress = progress
+        super().__init__("half_cheetah.xml", SPEC, frame_skip=1, camera=CAMERA, **kwargs)
+
+    def edit(self, model: mujoco.MjSpec) -> None:
+        """A longer floor."""
+        draw_floor(model)
+
+    def step(self, action: np.ndarray) -> Step:
+        start = self.data.qpos[0]
+        self.simulate(action)
+        if self._progress == "com":
+            # No more than this: the solver's warm start, and with it the course of the episode, stays as it is.
+            mujoco.mj_kinematics(self.model, self.data)
+            mujoco.mj_comPos(self.model, self.data)
+        reward = (self.data.qpos[0] - start) / DT - ACTION_COST * np.square(action).sum()
+        return self._observation(), np.float64(reward), False, False, {}
+
+    def reset_model(self) -> np.ndarray:
+        position = self.np_random.uniform(-POSITION_RANGE, POSITION_RANGE, self.model.nq)
+        velocity = self.np_random.normal(0.0, VELOCITY_STD, self.model.nv)
+        self.set_state(self.init_qpos + position, self.init_qvel + velocity)
+        return self._observation()
+
+    def _observation(self) -> np.ndarray:
+        torso = self.data.body("torso")
+        where = torso.xpos if self._progress == "torso" else torso.subtree_com
+        return np.concatenate([self.data.qpos[1:], self.data.qvel, where])
+
+
+@dataclass(eq=False, kw_only=True)
+class CheetahTorso(MujocoTask):
+    """What the model may know: the cost that the homework plans with, which is not what the environment pays.
+
+    The environment pays the speed of the torso's joint, less effort (`HalfCheetahTorsoEnv`); returns are made of that.
+    Plans are judged by `reward`: the progress of the position in the observation, less a fine for a front leg that is
+    folded back, and effort is free. The difference is deliberate, as published: the fines keep the cheetah from
+    tipping over, which a plan of 0.15 s cannot foresee. Both see a different x, and neither is to be mended.
+    """
+
+    progress: Signal = "com-lagged"
+    """Which position ends an observation. `com-lagged`: the centre of mass of the whole robot at the start of the step,
+    0.01 s before the joints'. That is what Gym called the position of the torso in fall 2017, when the scores of 1400
+    were reached. `com`: the same at the end of the step. `torso`: the origin of the torso's frame, again at the start
+    of the step, as Gym had it in fall 2018. Torsos are easily thrown forward for a moment, centres of mass are not:
+    plans for `torso` run half as fast."""
+
+    spec = SPEC
+    any_horizon = True
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        return {"progress": self.progress}
+
+    def reward(
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Float[Array, "*rows"]:
+        """Progress (m/s) less 10 for each part of the front leg that was folded back before the step.
+
+        Minus the cost of the homework (Nagabandi et al. 2018 have the same fines where they follow paths).
+        """
+        return (next_obs[..., X] - obs[..., X]) / DT - FOLDED_COST * folded(obs[..., FRONT_LEG])
+
+
+def folded(front_leg: Float[Array, "*rows 3"]) -> Float[Array, "*rows"]:
+    """How many of front thigh, shin and foot are folded back, given their angles (rad); at the limit they are."""
+    return 1.0 * (front_leg >= jnp.array(FOLDED)).sum(-1)

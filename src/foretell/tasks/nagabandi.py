@@ -1,0 +1,221 @@
+"""The agents of MB-MPC (Nagabandi et al. 2018): swimmer, half-cheetah, hopper and ant, which run or follow paths.
+
+Their simulators are in `foretell.tasks.nagabandi_simulators`, where it is told what a step and an observation is.
+Plans are judged by a velocity that is to be high, less effort; or, where a path is given, by how well it is followed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from foretell.tasks import nagabandi_simulators as simulators
+from foretell.tasks import waypoints
+from foretell.tasks.cheetah_torso import folded
+from foretell.tasks.mujoco import MujocoTask
+from foretell.tasks.nagabandi_simulators import Reset
+from foretell.tasks.waypoints import Path, PathCost, Route
+
+Cost = Literal["released", "paper"]
+"""What plans are judged by, see `NagabandiTask.reward`."""
+Routes = Mapping[str, tuple[Path, PathCost]]
+
+BEND = jnp.pi / 3
+"""Angle (rad) from the path from which on a swimmer's heading is wrong, and beyond which a joint is bent too far."""
+WRONG_HEADING_COST, BEND_COST = 20.0, 2.0
+ANT_PATH_HEIGHTS = (0.3, 0.67)
+"""Of the centre of mass of an ant that follows a path (m)."""
+ANT_HEIGHT_COST = 40.0
+"""Times the weight of posture, for an ant outside of these."""
+
+SWIMMER_ROUTES: Routes = {
+    "straight": (waypoints.STRAIGHT, PathCost(4.0, 500.0, 2.0)),
+    "left": (waypoints.LEFT, PathCost(0.7, 200.0, 0.9)),
+    "right": (waypoints.RIGHT, PathCost(0.1, 250.0, 0.9)),
+}
+CHEETAH_ROUTES: Routes = {
+    "straight": (waypoints.STRAIGHT, PathCost(0.0, 40.0, 10.0)),
+    "backward": (waypoints.BACKWARD, PathCost(0.0, 20.0, 10.0)),
+    "forward-backward": (waypoints.FORWARD_BACKWARD, PathCost(0.0, 20.0, 10.0)),
+}
+ANT_ROUTES: Routes = {
+    "straight": (waypoints.STRAIGHT, PathCost(3.5, 85.0, 100.0, far=10.0)),
+    "left": (waypoints.ANT_LEFT, PathCost(4.0, 85.0, 100.0, far=10.0)),
+    "right": (waypoints.ANT_RIGHT, PathCost(3.0, 50.0, 100.0, far=10.0)),
+    "u-turn": (waypoints.U_TURN, PathCost(3.0, 50.0, 100.0, far=10.0)),
+}
+
+
+@dataclass(eq=False, kw_only=True)
+class NagabandiTask(MujocoTask):
+    """What the four share: how plans are judged."""
+
+    reset: Reset = "released"
+    """How episodes begin, see `NagabandiEnv`."""
+    cost: Cost = "released"
+    """What plans are judged by, see `reward`."""
+
+    any_horizon = True
+    collecting_reset = simulators.COLLECTING
+    speed: ClassVar[int]
+    """Where the velocity along x stands in an observation."""
+    bonus: ClassVar[float] = 0.0
+    """What a step is worth in itself."""
+    action_cost: ClassVar[Mapping[Cost, float]]
+    """Per `|action|^2`."""
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        return {"reset": self.reset}
+
+    def reward(
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Float[Array, "*rows"]:
+        """The velocity along x of the next state (m/s), and a bonus, less effort. It need not be what is really paid.
+
+        `paper`: as Nagabandi et al. (2018) write. `released`: as their code computes, which differs in two ways.
+        Effort is next to free for all but the half-cheetah, since actions in [-1, 1] are once more divided by the
+        greatest torque (the hopper's squared ones only once, by a misplaced bracket). And a state in which the robot
+        has fallen earns nothing, nor does what comes after (`terminated`).
+
+        The released code sums over the present state too, and pairs each state with the action taken in it. That is
+        the same sum but for what all candidates have in common, and for the last action, whose effort it counts twice.
+        """
+        earned = next_obs[..., self.speed] + self.bonus
+        if self.cost == "released" and self.terminated is not None:
+            earned = jnp.where(self.terminated(obs, action, next_obs), 0.0, earned)
+        return earned - self.action_cost[self.cost] * jnp.square(action).sum(-1)
+
+
+@dataclass(eq=False, kw_only=True)
+class FollowingTask(NagabandiTask):
+    """An agent that may be given a path: it then `Follows` it, and plans are judged by that instead of `reward`."""
+
+    path: str | None = None
+    """Name of one of `routes`; null: run forward."""
+
+    routes: ClassVar[Routes]
+    position: ClassVar[tuple[int, int]]
+    """Where x and y of the centre of mass stand in an observation."""
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            return
+        path, self.path_cost = self.routes[self.path]
+        route = Route(path, self.path_cost, self.position, self.extra)
+        # Not as methods: a task without a path must not have them.
+        for name in ("start_progress", "plan_progress", "follow"):
+            setattr(self, name, getattr(route, name))
+        self.terminated = None  # candidates that follow a path do not fall, as released
+
+    def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """What the released code charges for a posture on a segment of direction `angle` (rad)."""
+        raise NotImplementedError
+
+
+@dataclass(eq=False, kw_only=True)
+class Swimmer(FollowingTask):
+    """Two joints, no legs. Observations end with the centre of mass; x is its 10th number, its velocity the 13th."""
+
+    path: Literal["straight", "left", "right"] | None = None
+
+    spec = simulators.SWIMMER
+    speed = 13
+    position = (10, 11)
+    routes = SWIMMER_ROUTES
+    action_cost: ClassVar = {"released": 0.5 / 50**2, "paper": 0.5}
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        heading = jnp.pi / 2 if self.path == "right" else 0.0
+        return {"reset": self.reset, "sweep": self.path is not None, "heading": heading}
+
+    def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """The angle between heading and segment, a flat fine from 60 degrees on; and one for each joint bent as far."""
+        error = jnp.abs((obs[..., 2] - angle + jnp.pi) % (2 * jnp.pi) - jnp.pi)
+        heading = jnp.where(error < BEND, self.path_cost.posture * error, WRONG_HEADING_COST)
+        return heading + BEND_COST * (jnp.abs(obs[..., 3:5]) > BEND).sum(-1)
+
+
+@dataclass(eq=False, kw_only=True)
+class HalfCheetah(FollowingTask):
+    """The half-cheetah, whose first number is its position. It follows paths along x; its y is 0."""
+
+    path: Literal["straight", "backward", "forward-backward"] | None = None
+
+    spec = simulators.CHEETAH
+    speed = 21
+    position = (18, 19)  # released: 20, the height, which has no weight
+    routes = CHEETAH_ROUTES
+    action_cost: ClassVar = {"released": 0.05, "paper": 0.05}
+
+    def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """A fine for each part of the front leg that is folded back."""
+        return self.path_cost.posture * folded(obs[..., 6:9])
+
+
+@dataclass(eq=False, kw_only=True)
+class Hopper(NagabandiTask):
+    """One leg. It ends an episode by falling, but not while random data are collected."""
+
+    spec = simulators.HOPPER
+    speed = 14
+    bonus = 1.0
+    action_cost: ClassVar = {"released": 0.005 / 200, "paper": 0.005}
+
+    def terminated(
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Bool[Array, "*rows"]:
+        """Whether the torso is too low or tilted too far.
+
+        The simulator also ends an episode at a velocity or joint angle of 100, which an observation does not show.
+        """
+        height, pitch = next_obs[..., 0], next_obs[..., 1]
+        return ~((jnp.abs(pitch) < simulators.MAX_PITCH) & (height > simulators.MIN_HEIGHT))
+
+
+@dataclass(eq=False, kw_only=True)
+class Ant(FollowingTask):
+    """Four legs. It ends an episode by falling or jumping too high, also while random data are collected."""
+
+    path: Literal["straight", "left", "right", "u-turn"] | None = None
+    released_angles: bool = False
+    """Find the yaw as released, by the wrong element of the rotation matrix."""
+
+    spec = simulators.ANT
+    speed = 38
+    height: ClassVar[int] = 31
+    position = (29, 30)
+    routes = ANT_ROUTES
+    bonus = 0.5
+    action_cost: ClassVar = {"released": 0.005 / 150**2, "paper": 0.005}
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        return {"reset": self.reset, "released_angles": self.released_angles}
+
+    def terminated(
+        self,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> Bool[Array, "*rows"]:
+        """Whether the centre of mass is too low or too high."""
+        return ~_within(next_obs[..., self.height], simulators.ANT_HEIGHTS)
+
+    def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """A fine for a centre of mass that is too low or too high, at narrower bounds than those of termination."""
+        outside = ~_within(obs[..., self.height], ANT_PATH_HEIGHTS)
+        return ANT_HEIGHT_COST * self.path_cost.posture * outside
+
+
+def _within(value: Float[Array, "*rows"], bounds: tuple[float, float]) -> Bool[Array, "*rows"]:
+    return (value >= bounds[0]) & (value <= bounds[1])

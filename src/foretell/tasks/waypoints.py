@@ -1,0 +1,196 @@
+"""Following a path of line segments: how far along it and how far off it a robot is, and what that costs.
+
+Nagabandi et al. 2018, section IV-E; waypoints, weights and details are those of the released code. Positions are in
+metres, angles in radians. Every function accepts any leading axes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+Points = Sequence[tuple[float | int, float | int]]
+ExtraCost = Callable[[Float[Array, "*rows obs"], Float[Array, "*rows"]], Float[Array, "*rows"]]
+"""What else an observation costs, given the direction (rad) of the segment that it is on."""
+
+LEGS = 6
+"""Segments after which a rollout ends."""
+FAR = 1.0
+"""Distance (m) from the path from which on an ant pays more for it."""
+TIE = 1e-5
+"""Segments whose distances (m) differ by less are equally near: those that overlap are, but for rounding."""
+
+
+class Path(NamedTuple):
+    """Segments one after the other. The last is the end point alone, from where no progress can be made."""
+
+    start: Float[np.ndarray, "segments 2"]
+    end: Float[np.ndarray, "segments 2"]
+    angle: Float[np.ndarray, "segments"]
+    """Directions, anticlockwise from the x axis; the end point keeps that of the segment before it."""
+
+
+def through(points: Points) -> Path:
+    """The path through at least two different points."""
+    start = np.array(points, np.float32)
+    end = np.concatenate([start[1:], start[-1:]])
+    step = end - start
+    step[-1] = step[-2]
+    return Path(start, end, np.arctan2(step[:, 1], step[:, 0]))
+
+
+class Progress(NamedTuple):
+    """How far along a path one is, in reality or in imagination."""
+
+    segment: Int[Array, "*rows"]
+    """Number of the segment one is on."""
+    forward: Float[Array, "*rows"]
+    """Position along it, as a share of its length: 0 at its start, 1 at its end; it may be outside."""
+    moved: Bool[Array, "*rows"]
+    """Whether one has moved on to a next segment since the plan began."""
+    origin: Float[Array, "*rows 2"]
+    """Where the episode began (m): where the first waypoint is."""
+
+
+class Followed(NamedTuple):
+    """What a new position means for following a path."""
+
+    progress: Progress
+    distance: Float[Array, "*rows"]
+    """To the nearest point of the segment one is now on (m)."""
+    advance: Float[Array, "*rows"]
+    """Progress since the last position, as a share of the segment's length."""
+
+
+def begin(position: Float[Array, "*rows 2"]) -> Progress:
+    """The start of an episode."""
+    zero = jnp.zeros(position.shape[:-1])
+    return Progress(zero.astype(int), zero, zero > 0, position)
+
+
+def project(
+    start: Float[Array, "*rows 2"], end: Float[Array, "*rows 2"], position: Float[Array, "*rows 2"]
+) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+    """Where a position falls on the line of a segment, as a share of its length, and how far it is from the segment.
+
+    The share is not limited to the segment, the nearest point is. On a segment without length the share is 0.
+    """
+    step, offset = end - start, position - start
+    square = jnp.square(step).sum(-1)
+    share = (offset * step).sum(-1) / jnp.where(square > 0, square, 1.0)
+    # From the end itself, not from where start and step lead: what two segments share is then equally far from both.
+    beyond = jnp.where((share >= 1)[..., None], position - end, offset - share[..., None] * step)
+    gap = jnp.where((share <= 0)[..., None], offset, beyond)
+    return share, jnp.hypot(gap[..., 0], gap[..., 1])
+
+
+def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Followed:
+    """Go to a position; move on to the next segment, but no further, if that is as near as the present one.
+
+    As released: once somebody has moved on within a plan, the whole share of the segment they are on counts as an
+    advance, at this position and at every later one, and no longer its increase.
+    """
+    last, place = len(path.start) - 1, position - progress.origin
+    starts, ends = jnp.array(path.start), jnp.array(path.end)
+    here = jnp.minimum(progress.segment, last)
+    ahead = jnp.minimum(here + 1, last)
+    forward, distance = project(starts[here], ends[here], place)
+    forward_ahead, distance_ahead = project(starts[ahead], ends[ahead], place)
+    moves = distance_ahead <= distance + TIE
+    forward, moved = jnp.where(moves, forward_ahead, forward), progress.moved | moves
+    reached = progress._replace(segment=jnp.where(moves, ahead, here), forward=forward, moved=moved)
+    advance = jnp.where(moved, forward, forward - progress.forward)
+    return Followed(reached, jnp.minimum(distance, distance_ahead), advance)
+
+
+def follow_in_plan(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Progress:
+    """Where all candidates of a plan begin that is made at `position`, after an episode has come to `progress`."""
+    fresh = progress._replace(forward=jnp.zeros_like(progress.forward), moved=jnp.zeros_like(progress.moved))
+    return follow(path, fresh, position).progress
+
+
+def carry(progress: Progress, chosen: Progress) -> Progress:
+    """An episode's progress after a plan: one segment more if the chosen candidate moved on anywhere in the plan.
+
+    `progress` is the episode's before the plan, `chosen` the candidate's at the plan's horizon.
+    """
+    return progress._replace(segment=progress.segment + chosen.moved)
+
+
+def finished(progress: Progress) -> Bool[Array, "*rows"]:
+    """Whether a rollout has gone as far as it should: it ends after six segments, if not at the limit of its steps."""
+    return progress.segment >= LEGS
+
+
+class PathCost(NamedTuple):
+    """Weights of what a position and a posture cost."""
+
+    distance: float
+    """Per metre from the path."""
+    advance: float
+    """Per segment gained; how much a metre is worth depends on the segment's length."""
+    posture: float
+    """Of the `extra` of a `Route`."""
+    far: float = 1.0
+    """Times the cost of distance from one metre on."""
+
+    def __call__(self, followed: Followed) -> Float[Array, "*rows"]:
+        """The cost of distance less the gain of advance."""
+        weight = self.distance * jnp.where(followed.distance < FAR, 1.0, self.far)
+        return weight * followed.distance - self.advance * followed.advance
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A path to follow and what its following costs: what a task made with a path does beside what it always does."""
+
+    path: Path
+    cost: PathCost
+    position: tuple[int, int]
+    """Where x and y stand in an observation."""
+    extra: ExtraCost
+
+    def start_progress(self, obs: Float[Array, "*rows obs"]) -> Progress:
+        """The progress of an episode that begins at `obs`."""
+        return begin(self._position(obs))
+
+    def plan_progress(self, progress: Progress, obs: Float[Array, "*rows obs"]) -> Progress:
+        """Where all candidates of a plan begin that is made at `obs`, after an episode has come to `progress`."""
+        return follow_in_plan(self.path, progress, self._position(obs))
+
+    def follow(
+        self,
+        progress: Progress,
+        obs: Float[Array, "*rows obs"],
+        action: Float[Array, "*rows action"],
+        next_obs: Float[Array, "*rows obs"],
+    ) -> tuple[Float[Array, "*rows"], Progress]:
+        """What a step earns a candidate, minus the released cost of where it leads; and its progress there."""
+        followed = follow(self.path, progress, self._position(next_obs))
+        angle = jnp.array(self.path.angle)[followed.progress.segment]
+        return -self.cost(followed) - self.extra(next_obs, angle), followed.progress
+
+    def _position(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows 2"]:
+        return obs[..., jnp.array(self.position)]
+
+
+def _line(pace: float, length: float = 40.0) -> Points:
+    """Points along the x axis, less than `length` from its origin."""
+    return [(pace * i, 0.0) for i in range(int(np.ceil(length / abs(pace))))]
+
+
+STRAIGHT = through(_line(0.7))
+BACKWARD = through(_line(-0.5))
+FORWARD_BACKWARD = through([(x, 0.0) for x in (0, 1, 2, 3, 2, 1, 0, -1, -2)])
+LEFT = through([(0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (4, 2), (4, 3), (4, 4)])
+RIGHT = through([(0, 0), (0, 1), (0, 2), *((x, 3) for x in range(2, 9))])
+"""Turns to the left and to the right, for a swimmer; to turn right, it begins heading along the y axis."""
+ANT_LEFT = through([(0, 0), (2, 0), (4, 0), (6, 0), *((6, y) for y in range(2, 8))])
+ANT_RIGHT = through([*((0, y) for y in range(5)), (2, 4), (3, 4), (4, 4), (6, 4), (7, 4)])
+"""The same for an ant."""
+U_TURN = through([(0, 0), (2, 0), (4, 0), (4, 1), (4, 2), (2, 2), (1, 2), (0, 2)])
+CIRCLE = through([(2 * np.cos(turn) - 2, 2 * np.sin(turn)) for turn in -np.pi / 8 * np.arange(10)])
+"""Clockwise on a radius of 2 m. It has been released without weights, so no task follows it."""

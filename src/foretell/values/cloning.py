@@ -1,0 +1,67 @@
+"""Behavioural cloning: a network learns to act as somebody else did, by regression from features to actions."""
+
+from typing import Annotated, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+from pydantic import Field, PositiveInt
+
+from foretell.nn import MLP
+from foretell.nn.mlp import Activation, fold_normalizer
+from foretell.settings import Settings
+from foretell.worldmodel import Ensemble, EnsembleState, Fit
+from foretell.worldmodel.fit import Carried
+from foretell.worldmodel.prediction import Rows
+
+
+class Clone(NamedTuple):
+    """A network in training, on standardised features, and what its training carries on."""
+
+    state: EnsembleState
+    carried: Carried
+
+    @property
+    def network(self) -> MLP:
+        """From features as they are to actions in units in which the bounds are -1 and 1."""
+        return fold_normalizer(self.state.params.network, self.state.inputs)
+
+
+class Cloning(Settings):
+    """What network learns, and how. The loss is the squared error (Nagabandi et al. 2018, section V)."""
+
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
+    """Widths of the hidden layers."""
+    activation: Activation = "tanh"
+    """Hidden activation."""
+    fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=60, bootstrap=False)
+    """How it is trained at each call."""
+
+    @property
+    def model(self) -> Ensemble:
+        return Ensemble(
+            members=1,
+            probabilistic=False,
+            hidden=self.hidden,
+            activation=self.activation,
+            initializer="glorot",
+            weight_decay=(0.0,) * (len(self.hidden) + 1),
+            min_std=1e-6,
+        )
+
+    def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> Clone:
+        """A random network."""
+        state = self.model.init(key, feature_size, action_size, 0)
+        return Clone(state, self.fit.start(state))
+
+    def learn(
+        self,
+        key: Key[Array, ""],
+        clone: Clone,
+        features: Float[Array, "rows features"],
+        actions: Float[Array, "rows action"],
+        size: Int[Array, ""],
+    ) -> tuple[Clone, dict[str, Array]]:
+        """Continue training on the first `size` rows; actions are in units in which the bounds are -1 and 1."""
+        rows = Rows(features, actions, jnp.zeros((len(features), 0), bool))
+        fitted = self.fit.fit(key, self.model, clone.state, clone.carried, rows, size)
+        return Clone(fitted.state, fitted.carried), fitted.metrics

@@ -1,0 +1,155 @@
+"""TRPO: one natural-gradient step of a Gaussian policy within a trust region, for each batch of its own steps.
+
+Schulman, Levine, Moritz, Jordan, Abbeel: "Trust region policy optimization", ICML 2015. The defaults are those of
+Nagabandi et al. 2018 (arXiv:1708.02596), whose released code calls rllab.
+"""
+
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, Int
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from foretell.settings import Settings
+from foretell.values.advantages import Estimates, Steps, estimate, explained_variance, standardised
+from foretell.values.baseline import fitted, regressors, zero_weights
+from foretell.values.gaussian import GaussianPolicy, GaussianState
+from foretell.values.trust_region import Search, fisher_vector_product, line_search, natural_step
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Batch(NamedTuple):
+    """Consecutive steps of one policy in environments in lock-step."""
+
+    features: Float[Array, "time environments features"]
+    action: Float[Array, "time environments action"]
+    """As it was drawn, in units in which the bounds are -1 and 1."""
+    reward: Float[Array, "time environments"]
+    next_features: Float[Array, "time environments features"]
+    terminated: Bool[Array, "time environments"]
+    over: Bool[Array, "time environments"]
+    time: Int[Array, "time environments"]
+    """The step within its episode, 0 first."""
+
+
+class TRPOState(NamedTuple):
+    """What is learned, and how often."""
+
+    policy: GaussianState
+    baseline: Float[Array, "regressors"]
+    """Weights of the baseline, all 0 before the first iteration."""
+    iterations: Int[Array, ""]
+
+
+class TRPOUpdate(Settings):
+    """The section `trpo`: what is made of a batch."""
+
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.995
+    """How much the next time step counts relative to this one (Nagabandi et al.)."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of longer sums of rewards in advantages: 1, whole returns less the baseline (Nagabandi et al.)."""
+    bootstrap: bool = True
+    """Whether the baseline's value stands for what follows where an episode is cut by its time limit or by the end of
+    the batch. False: nothing follows (rllab, whose batches are made of whole episodes)."""
+    standardise: bool = True
+    """Whether the advantages of a batch are shifted and scaled to a mean of 0 and a deviation of 1 (rllab)."""
+    baseline_ridge: PositiveFloat = 1e-5
+    """Weight of the squared weights of the baseline when it is fitted (rllab)."""
+    max_kl: PositiveFloat = 0.05
+    """Bound on the mean divergence of the new policy from the old, in nats. Nagabandi et al.: 0.05 in the code, 0.5 in
+    the paper; Schulman et al.: 0.01."""
+    cg_iterations: PositiveInt = 10
+    """Iterations of conjugate gradients at most (Schulman et al.; rllab)."""
+    cg_tolerance: NonNegativeFloat = 1e-10
+    """They stop when the squared residual is not above this (rllab)."""
+    damping: NonNegativeFloat = 1e-5
+    """Added to the diagonal of the Fisher matrix (rllab)."""
+    backtrack_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """By which the step is shortened as long as it does not raise the surrogate within the bound (rllab)."""
+    backtracks: PositiveInt = 15
+    """Lengths tried at most, the whole step included (rllab); then the policy is left as it is."""
+    accept_first: bool = False
+    """Whether the first iteration takes the shortest length tried even so (the fork of rllab that the released code of
+    Nagabandi et al. calls). A step that is not finite is never taken."""
+
+    def init(self, policy: GaussianState, feature_size: int) -> TRPOState:
+        """The state before the first iteration on `policy`, be it random or one that has imitated a controller."""
+        return TRPOState(policy, zero_weights(feature_size), jnp.zeros((), jnp.int32))
+
+    def update(self, policy: GaussianPolicy, state: TRPOState, batch: Batch) -> tuple[TRPOState, Metrics]:
+        """One step of the policy that took all steps of `batch`; then the baseline for the next batch.
+
+        A step that is not finite is not taken, and counted in the metric `skipped_steps`; the other metrics are then 0.
+        """
+        x = regressors(batch.features, batch.time)
+        value = x @ state.baseline
+        estimates = self._estimates(state, batch, value)
+        advantage = standardised(estimates.advantage) if self.standardise else estimates.advantage
+        first = state.iterations == 0
+        improved, sound, metrics = self._improve(policy, state.policy, batch, advantage, first)
+        weights = fitted(x.reshape(-1, x.shape[-1]), estimates.returns.ravel(), self.baseline_ridge)
+        weights = jnp.where(jnp.isfinite(weights).all(), weights, state.baseline)
+        metrics |= {
+            "entropy": policy.entropy(improved),
+            "std": jnp.exp(improved.log_std).mean(),
+            "explained_variance": explained_variance(value, estimates.returns),
+        }
+        metrics = {name: jnp.where(sound, told, 0.0) for name, told in metrics.items()}
+        metrics |= {"gradient_steps": jnp.ones(()), "skipped_steps": jnp.where(sound, 0.0, 1.0)}
+        return TRPOState(improved, weights, state.iterations + 1), metrics
+
+    def _estimates(self, state: TRPOState, batch: Batch, value: Float[Array, "time environments"]) -> Estimates:
+        next_value = regressors(batch.next_features, batch.time + 1) @ state.baseline
+        steps = Steps(batch.reward, value, next_value, batch.terminated, batch.over)
+        return estimate(steps, discount=self.discount, gae_lambda=self.gae_lambda, bootstrap=self.bootstrap)
+
+    def _improve(
+        self,
+        policy: GaussianPolicy,
+        old: GaussianState,
+        batch: Batch,
+        advantage: Float[Array, "time environments"],
+        first: Bool[Array, ""],
+    ) -> tuple[GaussianState, Bool[Array, ""], Metrics]:
+        """The policy after the step, if one is taken; whether the step was finite; and how far it went."""
+        start, unravel = ravel_pytree(old)
+        before = policy.log_prob(old, batch.features, batch.action)
+
+        def surrogate(params: Float[Array, "parameters"]) -> Float[Array, ""]:
+            ratio = jnp.exp(policy.log_prob(unravel(params), batch.features, batch.action) - before)
+            return (ratio * advantage).mean()
+
+        def divergence(params: Float[Array, "parameters"]) -> Float[Array, ""]:
+            return policy.kl(old, unravel(params), batch.features).mean()
+
+        level, gradient = jax.value_and_grad(surrogate)(start)
+        step = natural_step(
+            gradient,
+            fisher_vector_product(divergence, start, self.damping),
+            max_divergence=self.max_kl,
+            iterations=self.cg_iterations,
+            tolerance=self.cg_tolerance,
+        )
+
+        def outcome(fraction: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            params = start + fraction * step
+            return surrogate(params) - level, divergence(params)
+
+        search = line_search(outcome, max_divergence=self.max_kl, ratio=self.backtrack_ratio, tries=self.backtracks)
+        sound = jnp.isfinite(level) & jnp.isfinite(step).all()
+        taken = sound & (search.found | self._forced(search, first))
+        params = jnp.where(taken, start + search.fraction * step, start)
+        return unravel(params), sound, _told(search, taken)
+
+    def _forced(self, search: Search, first: Bool[Array, ""]) -> Bool[Array, ""]:
+        """Whether what the search stopped at is taken although it is not what was searched for."""
+        return self.accept_first & first & jnp.isfinite(search.gain) & jnp.isfinite(search.divergence)
+
+
+def _told(search: Search, taken: Bool[Array, ""]) -> Metrics:
+    told = {"kl": search.divergence, "surrogate_gain": search.gain, "accepted": jnp.ones(())}
+    metrics = {name: jnp.where(taken, value, 0.0) for name, value in told.items()}
+    return {**metrics, "backtracks": search.tries - 1.0}

@@ -1,0 +1,149 @@
+"""DAgger: the expert demonstrates, the policy imitates, the expert corrects."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretell
+from foretell.errors import UserError
+from foretell.replay import add, init_replay
+from foretell.tasks import make_task
+from foretell.training.config import resolve
+from tiny import LINE, interrupted_at
+
+PLANNER = {
+    "model": {"members": 1, "probabilistic": False, "hidden": [8], "weight_decay": [0.0, 0.0]},
+    "imagination": {"propagation": "E", "particles": 1},
+    "fit": {"epochs": 300, "min_steps": 0, "learning_rate": 1e-2},
+    "planner": {"kind": "random", "population": 20, "horizon": 2, "iterations": 1},
+}
+POLICY = {
+    "policy": {"hidden": [8]},
+    "policy_fit": {"epochs": 50, "batch_size": 8, "learning_rate": 1e-2, "holdout": 0.1, "log_rows": 5},
+}
+
+
+def reward(obs, action, next_obs):
+    """The expert pushes to the right as hard as it can."""
+    return next_obs[..., 1]
+
+
+def train(preset, out, *overrides, **options):
+    shared = {"env": LINE, "reward": reward, "quiet": True, **options}
+    return foretell.train(preset, out=out, overrides=[PLANNER, *overrides], **shared)
+
+
+def imitate(planner_run, out, *overrides, **schedule):
+    rounds = {"trials": 8, "environments": 2, "random_episodes": 0, "capacity": 100, "checkpoint_seconds": 1e-9}
+    changes = {"agent": "imitation", "train": {**rounds, "pretrained": str(planner_run), **schedule}, **POLICY}
+    return train("mbmpc/cheetah-hw4", out, changes, {"imitation": {"demonstrations": 2}}, *overrides)
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory):
+    schedule = {"train": {"trials": 2, "environments": 2, "random_episodes": 2, "capacity": 100}}
+    return train("mbmpc/cheetah-hw4", tmp_path_factory.mktemp("planner") / "run", schedule)
+
+
+@pytest.fixture(scope="module")
+def imitator(planner, tmp_path_factory):
+    return imitate(planner.directory, tmp_path_factory.mktemp("imitator") / "run")
+
+
+def metrics_of(run):
+    with (run.directory / "metrics.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def actions_of(run, episode):
+    with np.load(run.directory / "data" / f"episode_{episode:04d}.npz") as file:
+        return file["observations"][:-1], file["actions"]
+
+
+def test_the_expert_acts_in_the_first_rounds(planner, imitator):
+    """There its actions are the best of 20 random ones; afterwards they are the policy's, a smooth function."""
+    state, policy = imitator._policy.state, imitator._policy.agent.policy
+    assert len(imitator.episodes) == 8
+    for episode in range(8):
+        obs, actions = actions_of(imitator, episode)
+        mean = policy.mean(state.policy, jnp.float32(obs))
+        if episode < 4:
+            assert np.abs(actions - mean).max() > 1e-3
+    _, last = actions_of(imitator, 7)
+    assert np.diff(last[:, 0]).std() < 0.05, "the policy's actions hardly change from step to step"
+
+
+def test_the_policy_is_trained_once_all_demonstrations_are_there(imitator):
+    rows = metrics_of(imitator)
+    assert [row["gradient_steps"] > 0 for row in rows] == [False, True, True]
+    assert rows[-1]["holdout_mse"] >= 0
+
+
+def test_the_policy_does_what_the_expert_did(imitator):
+    """Whose actions are near the upper bound, but for the last step of a plan."""
+    obs, _ = actions_of(imitator, 7)
+    assert imitator.act(np.float32(obs)).mean() > 0.4
+
+
+def test_labels_are_the_experts_actions_at_states_that_the_policy_visits(imitator):
+    agent, state = imitator._policy.agent, imitator._policy.state
+    count, size = 13, agent.capacity
+    rng = np.random.default_rng(0)
+    rows = jax.tree.map(np.array, init_replay(count, 2, 1).data)
+    rows = rows._replace(obs=np.float32(rng.normal(size=(count, 2))), action=np.full((count, 1), -0.9, np.float32))
+    replay = add(init_replay(size, 2, 1), rows, jnp.int32(count))
+    label = jax.jit(agent._labelled)
+    corrected = label(state._replace(calls=jnp.int32(2)), replay, jnp.int32(5), jax.random.key(0))
+    np.testing.assert_array_equal(corrected[:8], state.labels[:8], "old labels stay")
+    assert (corrected[8:13] > 0.3).all(), "the expert pushes to the right"
+    np.testing.assert_array_equal(corrected[13:], state.labels[13:])
+    shown = label(state._replace(calls=jnp.int32(1)), replay, jnp.int32(5), jax.random.key(0))
+    np.testing.assert_allclose(shown[8:13], -0.9, rtol=1e-6)
+
+
+def test_noise_on_the_expert_is_not_learned():
+    settings = resolve(
+        "mbmpc/cheetah-hw4",
+        [PLANNER, POLICY, {"agent": "imitation", "train": {"pretrained": "x", "random_episodes": 0}},
+         {"imitation": {"expert_noise": 0.5}}, {"task": {"env": LINE}}],
+    )  # fmt: skip
+    agent = settings.build(make_task(settings.task, {"reward": reward}))
+    state = agent.init(jax.random.key(0))
+    rows = jax.tree.map(np.array, init_replay(4, 2, 1).data)._replace(action=np.full((4, 1), -0.9, np.float32))
+    replay = add(init_replay(agent.capacity, 2, 1), rows, jnp.int32(4))
+    labels = jax.jit(agent._labelled)(state, replay, jnp.int32(4), jax.random.key(0))
+    assert (labels[:4] != -0.9).all()
+
+
+@pytest.mark.parametrize("moment", [("stepped", 7), ("stepped", 17), ("learned", 2)])
+def test_it_survives_an_interrupt(moment, planner, imitator, tmp_path):
+    with interrupted_at(*moment):
+        imitate(planner.directory, tmp_path / "run")
+    resumed = foretell.resume(tmp_path / "run", reward=reward, quiet=True)
+    returns = [[row["return"] for row in run.episodes] for run in (resumed, imitator)]
+    assert returns[0] == returns[1]
+
+
+def test_it_needs_an_expert(planner, imitator, tmp_path):
+    with pytest.raises(UserError, match=r"train.pretrained must name a run of a planner"):
+        imitate(planner.directory, tmp_path / "run", pretrained=None)
+    with pytest.raises(UserError, match=r"train.pretrained must be a run of a planner: .* is of 'imitation'"):
+        imitate(imitator.directory, tmp_path / "run")
+    with pytest.raises(UserError, match="has other settings in 'model'"):
+        imitate(planner.directory, tmp_path / "run", {"model": {"hidden": [9]}})
+
+
+def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
+    tree = {"policy": {"hidden": [8]}, "train": {"pretrained": str(imitator.directory), "steps": 40}}
+    schedule = {"train": {"steps_per_learning": 20, "environments": 2, "capacity": 100, "eval_every": None}}
+    run = foretell.train("trpo/default", env=LINE, out=tmp_path / "run", overrides=[schedule, tree], quiet=True)
+    assert run.episodes
+    started = foretell.train(
+        "trpo/default", env=LINE, out=tmp_path / "none", overrides=[schedule, tree, {"train": {"steps": 1}}], quiet=True
+    )
+    obs = np.float32([[0.3, -0.2], [1.0, 0.5]])
+    imitates = foretell.load(imitator.directory, reward=reward, quiet=True)
+    np.testing.assert_allclose(started.act(obs), imitates.act(obs), rtol=1e-5)

@@ -1,0 +1,203 @@
+"""MB-MPC: presets, planning along a path, and a guide for random shooting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import foretell
+from foretell.agents.mbmpc import Guided, PathFollower
+from foretell.agents.pets import PETS
+from foretell.errors import UserError
+from foretell.replay import Transitions, add, init_replay
+from foretell.tasks import make_task
+from foretell.tasks.registry import TaskSettings
+from foretell.training.config import resolve
+from tiny import LINE
+
+SMALL = {
+    "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
+    "fit": {"epochs": 2, "batch_size": 16},
+    "planner": {"population": 6, "horizon": 3},
+    "train": {"trials": 4, "environments": 2, "random_episodes": 2, "capacity": 200},
+}
+GUIDE = {"guide": {"hidden": [8], "fit": {"epochs": 40, "batch_size": 16, "learning_rate": 1e-2, "bootstrap": False}}}
+
+
+def agent_for(*overrides, env="mbmf-swimmer", **options):
+    settings = resolve("mbmpc/cheetah-hw4", [SMALL, {"task": {"env": env, "options": options}}, *overrides])
+    task = make_task(settings.task)
+    return settings.build(task), task
+
+
+def reward(obs, action, next_obs):
+    return -(next_obs[..., 0] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("preset", "population", "horizon", "hidden", "steps"),
+    [
+        ("cheetah-hw4", 1000, 15, (500, 500), 1000),
+        ("cheetah-blog", 10, 5, (500, 500), 1000),
+        ("cheetah-fall2018", 4096, 15, (500,), 500),
+    ],
+)
+def test_presets_have_the_homeworks_constants(preset, population, horizon, hidden, steps):
+    settings = resolve(f"mbmpc/{preset}")
+    model, fit, train = settings.model, settings.fit, settings.train
+    assert (settings.planner.population, settings.planner.horizon, model.hidden) == (population, horizon, hidden)
+    assert settings.planner.iterations == 1 and settings.imagination.propagation == "E"
+    assert (model.name, model.activation, model.initializer) == ("D", "relu", "glorot")
+    assert model.scale_targets and model.center_targets and not any(model.weight_decay)
+    assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.bootstrap) == (60, 512, 1e-3, False)
+    assert fit.statistics == "first" and fit.new_share is None
+    assert train.environments == train.random_episodes == 10
+    assert train.trials == (110 if preset == "cheetah-fall2018" else 150)
+    task = make_task(settings.task)
+    assert task.spec.horizon == steps
+    assert task.progress == ("torso" if preset == "cheetah-fall2018" else "com-lagged")
+    assert train.capacity >= (train.random_episodes + train.trials - train.environments) * steps, "nothing is forgotten"
+    assert type(settings.build(task)) is PETS
+
+
+def test_without_aggregation_only_the_random_data_are_learned_from():
+    assert resolve("mbmpc/cheetah-hw4+no-aggregation").fit.new_share == 0.0
+
+
+@pytest.mark.parametrize("count", [100, 128, 300, 4096, 5000, 10000, 16384])
+def test_sweep_over_candidates(count):
+    assert resolve(f"mbmpc/cheetah-hw4+k{count}").planner.population == count
+
+
+@pytest.mark.parametrize("steps", [4, 10, 20, 50])
+def test_sweep_over_horizons(steps):
+    assert resolve(f"mbmpc/cheetah-hw4+plan{steps}").planner.horizon == steps
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_sweep_over_layers(layers):
+    assert resolve(f"mbmpc/cheetah-hw4+layers{layers}").model.hidden == (500,) * layers
+
+
+def test_the_best_of_what_a_known_system_allows_is_executed():
+    """A point that the action pushes: far on the right, the best first action pushes hard to the left."""
+    agent, _ = agent_for({"planner": {"population": 400, "horizon": 2}}, env="cheetah-torso")
+    state = agent.init(jax.random.key(0))
+    act = jax.jit(lambda obs: agent.act(state, agent.start(2), obs, jax.random.key(1), explore=True)[0])
+    actions = act(jnp.zeros((2, 20)))
+    assert actions.shape == (2, 6) and (jnp.abs(actions) <= 1).all()
+    assert not np.array_equal(actions[0], actions[1]), "every environment has its own candidates"
+
+
+# A path.
+
+
+def test_a_task_with_a_path_is_followed():
+    agent, task = agent_for(path="left")
+    assert type(agent) is PathFollower
+    memory = agent.start(3)
+    assert memory.begun.tolist() == [False] * 3
+    obs = jnp.zeros((3, task.spec.obs_size)).at[:, task.position[0]].set(jnp.array([0.0, 5.0, -2.0]))
+    act = jax.jit(
+        lambda memory, obs: agent.act(agent.init(jax.random.key(0)), memory, obs, jax.random.key(1), explore=True)
+    )
+    actions, memory = act(memory, obs)
+    assert actions.shape == (3, 2) and memory.begun.all()
+    np.testing.assert_array_equal(memory.progress.origin[:, 0], [0.0, 5.0, -2.0])
+    later = act(memory, obs + 1.0)[1]
+    np.testing.assert_array_equal(later.progress.origin, memory.progress.origin, "where the episode began")
+    assert memory.actions.shape == (3, 3, 2)
+
+
+def test_the_episode_moves_on_when_the_chosen_plan_does():
+    """At the end of the first segment every plan goes on to the second."""
+    agent, task = agent_for(path="straight")
+    obs = jnp.zeros((1, task.spec.obs_size))
+    state = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0)))
+    unit = agent.init(jax.random.key(0)).world.dynamics
+    dynamics = state.world.dynamics
+    still = type(dynamics)(dynamics.params, unit.inputs, unit.targets)  # predicts no change
+    state = state._replace(world=state.world._replace(dynamics=still))
+    act = jax.jit(lambda memory, obs: agent.act(state, memory, obs, jax.random.key(1), explore=True)[1])
+    memory = act(agent.start(1), obs)
+    assert memory.progress.segment.tolist() == [0]
+    memory = act(memory, obs.at[0, task.position[0]].set(1.0))
+    assert memory.progress.segment.tolist() == [1]
+
+
+def test_a_path_needs_a_plan_at_every_step_and_no_guide():
+    with pytest.raises(UserError, match="replan_every must be 1 to follow a path, not 2"):
+        agent_for({"planner": {"replan_every": 2}}, path="left")
+    with pytest.raises(UserError, match="guide must be null to follow a path"):
+        agent_for(GUIDE, path="left")
+    settings = resolve("pets/default", [{"task": {"env": "mbmf-swimmer", "options": {"path": "left"}}}])
+    with pytest.raises(UserError, match="only 'mbmpc' follows paths"):
+        settings.build(make_task(settings.task))
+
+
+# A guide.
+
+
+def replay_of(actions, obs_size, first):
+    """`first` random rows, then rows in which the action is what `actions` says."""
+    rng = np.random.default_rng(0)
+    count = first + len(actions)
+    obs = np.float32(rng.normal(size=(count, obs_size)))
+    drawn = np.float32(rng.uniform(-1, 1, (count, actions.shape[1])))
+    drawn[first:] = actions
+    rows = jax.tree.map(np.array, init_replay(count, obs_size, actions.shape[1]).data)
+    rows = rows._replace(obs=obs, action=drawn, next_obs=obs)
+    return rows, lambda n: add(init_replay(count, obs_size, actions.shape[1]), Transitions(*rows), jnp.int32(n))
+
+
+def test_the_guide_learns_from_trials_alone_and_then_acts():
+    agent, task = agent_for(GUIDE)
+    assert type(agent) is Guided
+    _, replay_after = replay_of(np.full((60, 2), 0.5, np.float32), task.spec.obs_size, first=40)
+    state = agent.init(jax.random.key(0))
+    learn = jax.jit(agent.learn)
+    state, metrics = learn(state, replay_after(40), jnp.int32(40), jax.random.key(1))
+    assert not state.taught and metrics["guide_gradient_steps"] == 0
+    state, metrics = learn(state, replay_after(100), jnp.int32(60), jax.random.key(2))
+    assert state.taught and metrics["guide_gradient_steps"] == 40 * 4
+    guess = agent.cloning.model.predictor(state.clone.state)(jnp.zeros((1, 1, task.spec.obs_size))).mean
+    np.testing.assert_allclose(guess, 0.5, atol=0.1)
+
+
+def test_with_a_guide_only_first_actions_differ_between_candidates():
+    agent, _ = agent_for(GUIDE)
+    state = agent.init(jax.random.key(0))
+    actions = jax.random.uniform(jax.random.key(3), (2, 3, 2), minval=-1.0)
+    same_first = actions.at[1, 0].set(actions[0, 0])
+    guide = lambda obs: jnp.zeros((*obs.shape[:-1], 2))  # noqa: E731
+    returns = jax.jit(
+        lambda a, **how: agent.world.returns(jax.random.key(4), state.planner.world, jnp.ones(16), a, **how)
+    )
+    guided = jax.jit(
+        lambda a: agent.world.returns(jax.random.key(4), state.planner.world, jnp.ones(16), a, guide=guide)
+    )
+    assert guided(same_first)[0] == guided(same_first)[1]
+    assert returns(same_first)[0] != returns(same_first)[1]
+    assert guided(actions)[0] != guided(actions)[1]
+    np.testing.assert_allclose(guided(same_first), returns(same_first.at[:, 1:].set(0.0)), rtol=1e-5)
+
+
+def test_a_guide_needs_a_plan_at_every_step_and_a_network():
+    with pytest.raises(UserError, match=r"planner.replan_every must be 1 with a guide, not 2"):
+        resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_run_with_and_without_a_guide(guided, tmp_path):
+    overrides = [SMALL, *([GUIDE] if guided else [])]
+    run = foretell.train(
+        "mbmpc/cheetah-hw4", env=LINE, reward=reward, out=tmp_path / "run", overrides=overrides, quiet=True
+    )
+    assert [row["kind"] for row in run.episodes] == ["random"] * 2 + ["train"] * 4
+    again = foretell.load(run.directory, reward=reward, quiet=True).evaluate(1)
+    assert again == run.evaluate(1)
+
+
+def test_task_settings_that_do_not_exist():
+    with pytest.raises(UserError, match="path"):
+        make_task(TaskSettings(env="mbmf-swimmer", options={"path": "up"}))

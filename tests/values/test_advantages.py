@@ -1,0 +1,91 @@
+"""Advantages and returns against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretell.values.advantages import Steps, estimate, explained_variance, standardised
+
+TIMES, ENVIRONMENTS = 7, 2
+estimated = jax.jit(estimate, static_argnames=("discount", "gae_lambda", "bootstrap"))
+
+
+def steps_of(seed, ends):
+    """Random numbers; `ends` tells of each step whether it goes on (0), is cut (1) or terminates (2)."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.normal(size=(3, TIMES, ENVIRONMENTS)).astype(np.float32)
+    ends = np.array(ends).reshape(TIMES, ENVIRONMENTS)
+    return Steps(*map(jnp.array, numbers), jnp.array(ends == 2), jnp.array(ends > 0))
+
+
+def by_hand(steps, discount, gae_lambda, bootstrap):
+    """Path by path, as rllab has them: each is cut out, its sums are written out, and put back."""
+    reward, value, next_value, terminated, over = (np.asarray(a) for a in steps)
+    advantage, returns = np.zeros((2, TIMES, ENVIRONMENTS))
+    for e in range(ENVIRONMENTS):
+        start = 0
+        while start < TIMES:
+            stop = next((t for t in range(start, TIMES) if over[t, e]), TIMES - 1) + 1
+            tail = next_value[stop - 1, e] if bootstrap and not terminated[stop - 1, e] else 0.0
+            # Within a path the next value is the one that the next step's predecessor has stored.
+            values = [*value[start:stop, e], tail]
+            following = [*next_value[start : stop - 1, e], tail] if bootstrap else values[1:]
+            for t in range(start, stop):
+                later = range(t, stop)
+                deltas = [reward[i, e] + discount * following[i - start] - value[i, e] for i in later]
+                advantage[t, e] = sum(
+                    (discount * gae_lambda) ** (i - t) * d for i, d in zip(later, deltas, strict=True)
+                )
+                returns[t, e] = sum(discount ** (i - t) * reward[i, e] for i in later) + discount ** (stop - t) * tail
+            start = stop
+    return advantage, returns
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(
+    st.integers(0, 99),
+    st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=TIMES * ENVIRONMENTS, max_size=TIMES * ENVIRONMENTS),
+    st.sampled_from([(0.9, 1.0, True), (0.9, 1.0, False), (0.995, 0.5, True), (0.995, 0.5, False), (1.0, 0.0, True)]),
+)
+def test_they_are_what_a_plain_loop_finds(seed, ends, how):
+    steps = steps_of(seed, ends)
+    if not how[2]:  # rllab knows a path's values alone: what a step leads to is where the next one starts
+        steps = steps._replace(next_value=jnp.concatenate([steps.value[1:], steps.next_value[-1:]]))
+    found = estimated(steps, discount=how[0], gae_lambda=how[1], bootstrap=how[2])
+    for mine, expected in zip(found, by_hand(steps, *how), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_with_a_lambda_of_one_advantages_are_returns_less_the_baseline():
+    """Where the next value is the value of the next step."""
+    steps = steps_of(0, [0] * 6 + [2, 0] + [0] * 6)
+    steps = steps._replace(next_value=jnp.concatenate([steps.value[1:], steps.next_value[-1:]]))
+    found = estimated(steps, discount=0.9, gae_lambda=1.0, bootstrap=True)
+    np.testing.assert_allclose(found.advantage, found.returns - steps.value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bootstrap", "last"), [(True, 1 + 0.5 * 8), (False, 1.0)])
+def test_what_follows_where_an_episode_or_the_batch_is_cut(bootstrap, last):
+    """Rewards of 1, next values of 8: after a termination nothing follows, after a cut 8 if bootstrapped."""
+    one = jnp.ones((3, 1))
+    terminated, over = jnp.array([[False], [True], [False]]), jnp.array([[True], [True], [False]])
+    found = estimated(Steps(one, 0 * one, 8 * one, terminated, over), discount=0.5, gae_lambda=1.0, bootstrap=bootstrap)
+    np.testing.assert_allclose(found.returns[:, 0], [last, 1.0, last])
+
+
+def test_standardised_numbers():
+    x = jnp.float32(np.random.default_rng(0).normal(3, 5, (40, 2)))
+    np.testing.assert_allclose([standardised(x).mean(), standardised(x).std()], [0, 1], atol=1e-5)
+    np.testing.assert_array_equal(standardised(jnp.full((4, 2), 2.0)), np.zeros((4, 2)))
+
+
+def test_explained_variance():
+    returns = jnp.float32(np.random.default_rng(0).normal(size=(40, 2)))
+    assert explained_variance(returns, returns) == pytest.approx(1)
+    assert explained_variance(returns - 7, returns) == pytest.approx(1, abs=1e-5)
+    assert explained_variance(jnp.zeros((40, 2)), returns) == pytest.approx(0)
+    assert explained_variance(-returns, returns) == pytest.approx(-3, abs=1e-4)
+    assert explained_variance(returns, jnp.ones((40, 2))) == 0
