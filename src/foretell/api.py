@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import Agent, RunSettings, Schedule
-from foretell.agents.base import Publishes, State
+from foretell.agents.base import Imagines, Publishes, State
 from foretell.errors import UserError, brief, nearest
 from foretell.report.curve import draw_learning_curve
 from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
+from foretell.report.prediction import draw_prediction, prediction_errors, tracks
 from foretell.report.video import Films, record
 from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
@@ -80,18 +81,25 @@ class Run:
         return self._play(episodes, seed, video, lambda env: env)
 
     def inspect(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> Inspection:
-        """Fresh episodes, and what weight each horizon would have in the agent's targets at their transitions.
+        """Fresh episodes, and how far the agent's targets trust its model there, or how far its model sees.
 
-        The weights are drawn as `figures/horizon_weights.png`; with `video`, each episode is saved under `videos/`.
-        Raises `UserError`.
+        For targets the weight of each horizon, drawn as `figures/horizon_weights.png`. For plans the error of open-loop
+        predictions, of which that of the first episode is drawn as `figures/prediction.png`. With `video`, each episode
+        is saved under `videos/`. Raises `UserError`.
         """
         rows: list[tuple] = []
         outcomes = self._play(episodes, seed, video, lambda env: Recording(env, rows))
+        name = self.task.spec.env_id
+        if isinstance(self._policy.agent, Imagines):
+            played = tracks(rows, outcomes)
+            figure, names = self.prediction_figure, self.task.spec.obs_names
+            draw_prediction(self._policy, played[0], names, figure, title=f"{name}: open-loop prediction")
+            return Inspection(outcomes, errors=prediction_errors(self._policy, played))
         weights = horizon_weights(self._policy, rows)
         if weights is None:
-            return Inspection(outcomes, None)
+            return Inspection(outcomes)
         histogram = weight_histogram(weights)
-        draw_weights(histogram, self.weights_figure, title=f"{self.task.spec.env_id}: trust in each horizon")
+        draw_weights(histogram, self.weights_figure, title=f"{name}: trust in each horizon")
         return Inspection(outcomes, histogram)
 
     @_within_memory()
@@ -114,6 +122,10 @@ class Run:
     @property
     def weights_figure(self) -> Path:
         return self._files.figures / "horizon_weights.png"
+
+    @property
+    def prediction_figure(self) -> Path:
+        return self._files.figures / "prediction.png"
 
     @property
     def figure(self) -> Path:

@@ -95,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--video", action="store_true", help="film every episode")
     evaluate.add_argument("--json", action="store_true", help="print JSON alone")
 
-    inspect = command("inspect", "play fresh episodes, and show how far the agent's targets trust its model there")
+    inspect = command(
+        "inspect", "play fresh episodes, and show how far the agent trusts its model there, or how far that sees"
+    )
     inspect.add_argument("run_dir", metavar="RUN_DIR")
     inspect.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
     inspect.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance (default 0)")
@@ -227,8 +229,14 @@ def _inspect(args: argparse.Namespace) -> int:
     _print_outcomes(found.outcomes)
     if args.video:
         print(f"videos in {run.videos / f'seed-{args.seed}'}")
+    if found.errors is not None:
+        print("error of open-loop predictions (mean square, where the deviation of each dimension is 1)")
+        for steps, error in found.errors.items():
+            print(f"after {steps:3d} step{' ' if steps == 1 else 's'}  {error:.3g}")
+        print(f"figure      {run.prediction_figure}")
+        return 0
     if found.histogram is None:
-        print("its targets follow no model")
+        print("it has no model")
         return 0
     frames = found.histogram.shape[1]
     print("share of transitions by weight of each horizon in the target")

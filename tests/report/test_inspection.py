@@ -49,7 +49,7 @@ def test_the_command_prints_them(run, capsys):
     out = capsys.readouterr().out
     assert out.count("episode ") == 2 and "over 2 episodes" in out
     assert ("H = 3" in out) == (preset == "steve/default")
-    assert ("its targets follow no model" in out) == (preset == "ddpg/default")
+    assert ("it has no model" in out) == (preset == "ddpg/default")
 
 
 def test_mistakes(run, told):

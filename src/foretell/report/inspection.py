@@ -1,4 +1,4 @@
-"""What a trained agent does, and how far its targets would trust the model there."""
+"""What a trained agent does, and how far its targets would trust the model there, or how far its model sees."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,11 +21,14 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Inspection:
-    """Episodes of a trained agent and, if it has a model, a histogram of the weights of horizons in its targets."""
+    """Episodes of a trained agent, and what its model is good for there."""
 
     outcomes: list[Outcome]
-    histogram: Float[np.ndarray, "buckets frames"] | None
-    """Shares of the transitions; bucket `b` holds weights from `b / 10` to `(b + 1) / 10`."""
+    histogram: Float[np.ndarray, "buckets frames"] | None = None
+    """Of the weights of horizons in its targets, if they follow a model: shares of the transitions; bucket `b` holds
+    weights from `b / 10` to `(b + 1) / 10`."""
+    errors: dict[int, float] | None = None
+    """Of open-loop predictions by their number of steps, if it plans with a model; see `report.prediction`."""
 
 
 class Recording(gymnasium.Wrapper):

@@ -4,6 +4,7 @@ Schulman, Levine, Moritz, Jordan, Abbeel: "Trust region policy optimization", IC
 Nagabandi et al. 2018 (arXiv:1708.02596), whose released code calls rllab.
 """
 
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import jax
@@ -16,7 +17,14 @@ from foretell.settings import Settings
 from foretell.values.advantages import Estimates, Steps, estimate, explained_variance, standardised
 from foretell.values.baseline import fitted, regressors, zero_weights
 from foretell.values.gaussian import GaussianPolicy, GaussianState
-from foretell.values.trust_region import Search, fisher_vector_product, line_search, natural_step
+from foretell.values.trust_region import (
+    Function,
+    Search,
+    Vector,
+    fisher_vector_product,
+    line_search,
+    natural_step,
+)
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -87,44 +95,28 @@ class TRPOUpdate(Settings):
         x = regressors(batch.features, batch.time)
         value = x @ state.baseline
         estimates = self._estimates(state, batch, value)
-        advantage = standardised(estimates.advantage) if self.standardise else estimates.advantage
-        first = state.iterations == 0
-        improved, sound, metrics = self._improve(policy, state.policy, batch, advantage, first)
+        improved, sound, metrics = self._improve(policy, state, batch, estimates.advantage)
         weights = fitted(x.reshape(-1, x.shape[-1]), estimates.returns.ravel(), self.baseline_ridge)
         weights = jnp.where(jnp.isfinite(weights).all(), weights, state.baseline)
-        metrics |= {
-            "entropy": policy.entropy(improved),
-            "std": jnp.exp(improved.log_std).mean(),
-            "explained_variance": explained_variance(value, estimates.returns),
-        }
+        metrics |= {"entropy": policy.entropy(improved), "std": jnp.exp(improved.log_std).mean()}
+        metrics |= {"explained_variance": explained_variance(value, estimates.returns)}
         metrics = {name: jnp.where(sound, told, 0.0) for name, told in metrics.items()}
         metrics |= {"gradient_steps": jnp.ones(()), "skipped_steps": jnp.where(sound, 0.0, 1.0)}
         return TRPOState(improved, weights, state.iterations + 1), metrics
 
     def _estimates(self, state: TRPOState, batch: Batch, value: Float[Array, "time environments"]) -> Estimates:
+        """The advantages standardised, if they are to be."""
         next_value = regressors(batch.next_features, batch.time + 1) @ state.baseline
         steps = Steps(batch.reward, value, next_value, batch.terminated, batch.over)
-        return estimate(steps, discount=self.discount, gae_lambda=self.gae_lambda, bootstrap=self.bootstrap)
+        found = estimate(steps, discount=self.discount, gae_lambda=self.gae_lambda, bootstrap=self.bootstrap)
+        return found._replace(advantage=standardised(found.advantage)) if self.standardise else found
 
     def _improve(
-        self,
-        policy: GaussianPolicy,
-        old: GaussianState,
-        batch: Batch,
-        advantage: Float[Array, "time environments"],
-        first: Bool[Array, ""],
+        self, policy: GaussianPolicy, state: TRPOState, batch: Batch, advantage: Float[Array, "time environments"]
     ) -> tuple[GaussianState, Bool[Array, ""], Metrics]:
         """The policy after the step, if one is taken; whether the step was finite; and how far it went."""
-        start, unravel = ravel_pytree(old)
-        before = policy.log_prob(old, batch.features, batch.action)
-
-        def surrogate(params: Float[Array, "parameters"]) -> Float[Array, ""]:
-            ratio = jnp.exp(policy.log_prob(unravel(params), batch.features, batch.action) - before)
-            return (ratio * advantage).mean()
-
-        def divergence(params: Float[Array, "parameters"]) -> Float[Array, ""]:
-            return policy.kl(old, unravel(params), batch.features).mean()
-
+        start, unravel = ravel_pytree(state.policy)
+        surrogate, divergence = _objective_and_bound(policy, state.policy, unravel, batch, advantage)
         level, gradient = jax.value_and_grad(surrogate)(start)
         step = natural_step(
             gradient,
@@ -133,20 +125,40 @@ class TRPOUpdate(Settings):
             iterations=self.cg_iterations,
             tolerance=self.cg_tolerance,
         )
-
-        def outcome(fraction: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-            params = start + fraction * step
-            return surrogate(params) - level, divergence(params)
-
-        search = line_search(outcome, max_divergence=self.max_kl, ratio=self.backtrack_ratio, tries=self.backtracks)
+        search = line_search(
+            lambda fraction: (surrogate(start + fraction * step) - level, divergence(start + fraction * step)),
+            max_divergence=self.max_kl,
+            ratio=self.backtrack_ratio,
+            tries=self.backtracks,
+        )
         sound = jnp.isfinite(level) & jnp.isfinite(step).all()
-        taken = sound & (search.found | self._forced(search, first))
-        params = jnp.where(taken, start + search.fraction * step, start)
-        return unravel(params), sound, _told(search, taken)
+        taken = sound & (search.found | self._forced(state, search))
+        return unravel(jnp.where(taken, start + search.fraction * step, start)), sound, _told(search, taken)
 
-    def _forced(self, search: Search, first: Bool[Array, ""]) -> Bool[Array, ""]:
+    def _forced(self, state: TRPOState, search: Search) -> Bool[Array, ""]:
         """Whether what the search stopped at is taken although it is not what was searched for."""
-        return self.accept_first & first & jnp.isfinite(search.gain) & jnp.isfinite(search.divergence)
+        finite = jnp.isfinite(search.gain) & jnp.isfinite(search.divergence)
+        return self.accept_first & (state.iterations == 0) & finite
+
+
+def _objective_and_bound(
+    policy: GaussianPolicy,
+    old: GaussianState,
+    unravel: Callable[[Array], GaussianState],
+    batch: Batch,
+    advantage: Float[Array, "time environments"],
+) -> tuple[Function, Function]:
+    """Of the parameters of a policy: the mean of importance ratio times advantage, and the divergence from `old`."""
+    before = policy.log_prob(old, batch.features, batch.action)
+
+    def surrogate(params: Vector) -> Float[Array, ""]:
+        ratio = jnp.exp(policy.log_prob(unravel(params), batch.features, batch.action) - before)
+        return (ratio * advantage).mean()
+
+    def divergence(params: Vector) -> Float[Array, ""]:
+        return policy.kl(old, unravel(params), batch.features).mean()
+
+    return surrogate, divergence
 
 
 def _told(search: Search, taken: Bool[Array, ""]) -> Metrics:
