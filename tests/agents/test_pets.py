@@ -85,8 +85,8 @@ def assert_close(a, b):
 
 def test_init_makes_an_ensemble_and_its_optimiser(fresh):
     assert fresh.world.dynamics.params.network.weights[0].shape == (2, 2 + 1, 8)
-    assert fresh.dynamics_fit[0].count == 0
-    assert_close(fresh.dynamics_fit[0].mu, jax.tree.map(np.zeros_like, fresh.world.dynamics.params))
+    assert fresh.dynamics_fit.opt_state[0].count == 0
+    assert_close(fresh.dynamics_fit.opt_state[0].mu, jax.tree.map(np.zeros_like, fresh.world.dynamics.params))
     assert fresh.world.outcome is None and fresh.outcome_fit is None
 
 
@@ -149,7 +149,7 @@ def test_it_learns_which_way_to_go(learned):
 
 def test_learn_trains_on_all_data(learned):
     state, metrics = learned
-    assert state.dynamics_fit[0].count == metrics["gradient_steps"] == 300
+    assert state.dynamics_fit.opt_state[0].count == metrics["gradient_steps"] == 300
     assert metrics["skipped_steps"] == 0
     assert metrics["train_mse"] < 1e-3
     np.testing.assert_allclose(state.world.dynamics.inputs.mean[0], experience(24, 0).obs[:, 0].mean(), rtol=1e-5)
@@ -158,7 +158,7 @@ def test_learn_trains_on_all_data(learned):
 
 def test_learn_continues_from_what_it_has(learned):
     state, _ = compiled_learn(learned[0], replay_of(experience(24, 0)), jnp.array(0), jax.random.key(2))
-    assert state.dynamics_fit[0].count == 600
+    assert state.dynamics_fit.opt_state[0].count == 600
 
 
 @pytest.mark.parametrize("new", [1, 3, 10])
@@ -198,8 +198,8 @@ def judged():
 
 def test_what_the_task_does_not_know_is_learned_by_a_second_ensemble(judged):
     state, metrics = judged
-    assert state.outcome_fit[0].count == metrics["outcome_gradient_steps"] == 400
-    assert state.dynamics_fit[0].count == metrics["gradient_steps"] == 300
+    assert state.outcome_fit.opt_state[0].count == metrics["outcome_gradient_steps"] == 400
+    assert state.dynamics_fit.opt_state[0].count == metrics["gradient_steps"] == 300
     assert metrics["outcome_skipped_steps"] == 0
     assert metrics["outcome_train_mse"] < 1e-2
     found = OUTCOME.predictor(state.world.outcome)(jnp.stack([JUDGE.world.outcome_rows(falls(24, 3)).x] * 3))
@@ -219,7 +219,7 @@ def test_the_dynamics_are_learned_alike_whatever_else_is_learned(judged, learned
 
 def test_learning_what_a_step_earns_continues_from_what_there_is(judged):
     state, metrics = learn_judge(judged[0], replay_of(falls(24, 0)), jnp.array(0), jax.random.key(2))
-    assert state.outcome_fit[0].count == 800
+    assert state.outcome_fit.opt_state[0].count == 800
     assert metrics["outcome_train_mse"] < judged[1]["outcome_train_mse"]
 
 

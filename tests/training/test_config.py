@@ -166,8 +166,8 @@ def test_every_part_goes_with_every_preset_as_far_as_the_model_allows(part):
         try:
             resolve(f"{name}+{part}")
         except UserError as mistake:
-            foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.")
-            assert str(mistake).startswith(("imagination.", "model: GP", *foreign)), mistake
+            foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.", "no setting 'planner.")
+            assert str(mistake).startswith(("imagination.", "model: GP", "planner: elites", *foreign)), mistake
 
 
 @pytest.mark.parametrize(
