@@ -13,7 +13,7 @@ from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import make_task
 from foretell.tasks.registry import TaskSettings
 from foretell.training.config import resolve
-from tiny import LINE
+from tiny import LINE, interrupted_at
 
 SMALL = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -201,3 +201,18 @@ def test_a_run_with_and_without_a_guide(guided, tmp_path):
 def test_task_settings_that_do_not_exist():
     with pytest.raises(UserError, match="path"):
         make_task(TaskSettings(env="mbmf-swimmer", options={"path": "up"}))
+
+
+def test_random_episodes_begin_as_the_task_wants_them_to(tmp_path):
+    """The hopper's do not end where it falls, which random actions soon make it do; also if they are resumed."""
+
+    def run(out):
+        changes = [SMALL, {"task": {"horizon": 40}, "train": {"checkpoint_seconds": 1e-9}}]
+        return foretell.train("mbmpc/cheetah-hw4", env="mbmf-hopper", out=out, overrides=changes, quiet=True)
+
+    whole = run(tmp_path / "whole")
+    assert [row["length"] for row in whole.episodes[:2]] == [40, 40]
+    with interrupted_at("stepped", 25):
+        run(tmp_path / "run")
+    resumed = foretell.resume(tmp_path / "run", quiet=True)
+    assert [row["return"] for row in resumed.episodes] == [row["return"] for row in whole.episodes]

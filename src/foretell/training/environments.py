@@ -16,6 +16,7 @@ class Environments:
 
     def __init__(self, task: Task, count: int, seed: int) -> None:
         self._spec, self._seed = task.spec, seed
+        self._collecting = None if task.collecting_reset is None else dict(task.collecting_reset)
         self.copies = [task.make() for _ in range(count)]
         self._random: dict[int, np.ndarray] = {}
 
@@ -23,22 +24,25 @@ class Environments:
         for env in self.copies:
             env.close()
 
-    def begin(self, episodes: Episodes, row: int, number: int) -> None:
-        """Start episode `number` in environment `row`. Raises `UserError`."""
+    def begin(self, episodes: Episodes, row: int, number: int, *, random: bool = False) -> None:
+        """Start episode `number` in environment `row`, to act randomly or not. Raises `UserError`."""
         episodes.forget(row)
-        obs, _ = self.copies[row].reset(seed=environment_seed(self._seed, number))
+        obs = self._reset(row, number, random=random)
         episodes.obs[row, 0] = self._checked(obs)
         episodes.number[row] = number
         if row == 0:
             episodes.clock[...] = 0
 
-    def repeat(self, episodes: Episodes) -> None:
-        """Bring every environment to where its episode was left. Raises `UserError` if it does not get there."""
+    def repeat(self, episodes: Episodes, *, random: bool = False) -> None:
+        """Bring every environment to where its episode was left, a random one or not.
+
+        Raises `UserError` if it does not get there.
+        """
         for row, env in enumerate(self.copies):
             number, length = int(episodes.number[row]), int(episodes.length[row])
             if number < 0:
                 continue
-            obs, _ = env.reset(seed=environment_seed(self._seed, number))
+            obs = self._reset(row, number, random=random)
             for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
                 obs = env.step(self._within(action))[0]
             if not np.array_equal(obs, episodes.obs[row, length]):
@@ -75,6 +79,10 @@ class Environments:
             episodes.terminated[row] = terminated
             episodes.over[row] = terminated or truncated or t + 1 == limit
         episodes.clock[...] += 1
+
+    def _reset(self, row: int, number: int, *, random: bool) -> np.ndarray:
+        options = self._collecting if random else None
+        return self.copies[row].reset(seed=environment_seed(self._seed, number), options=options)[0]
 
     def _within(self, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
         """The nearest action within the bounds, of the same type."""

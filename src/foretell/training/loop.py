@@ -144,7 +144,7 @@ class Loop:
             one = stack.enter_context(closing(Environments(self.task, min(1, self.schedule.eval_episodes), self.seed)))
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._tell("started", self)
-            envs.repeat(self.state.episodes)
+            envs.repeat(self.state.episodes, random=self.kind == "random")
             while not self.done:
                 if self._must_evaluate:
                     self._evaluate(one)
@@ -258,10 +258,10 @@ class Loop:
 
     def _begin(self, envs: Environments) -> None:
         """Begin episodes where there are none, with a fresh memory."""
-        episodes, counters = self.state.episodes, self.state.counters
+        episodes, counters, random = self.state.episodes, self.state.counters, self.kind == "random"
         rows = np.flatnonzero(episodes.number < 0).tolist()
         for row in rows:
-            envs.begin(episodes, row, int(counters.begun))
+            envs.begin(episodes, row, int(counters.begun), random=random)
             self._count(begun=1)
         if len(rows) == len(episodes.number):
             self.state = self.state._replace(memory=self._fresh)
