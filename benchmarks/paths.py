@@ -17,11 +17,8 @@ from foretell import UserError
 from foretell.tasks import make_task
 from foretell.tasks.base import Follows
 from foretell.tasks.nagabandi import FollowingTask
-from foretell.tasks.waypoints import follow
+from foretell.tasks.waypoints import LEGS, follow
 from foretell.training.directory import RunDirectory
-
-LEGS = 6
-"""Segments after which the original's rollouts end."""
 
 
 def walk(task: FollowingTask, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     args = parser.parse_args()
     figure = Figure(figsize=(3.6 * len(args.runs), 3.4), dpi=120, layout="constrained")
-    table = Table("run", "path", "segments (of 6)", "mean distance, m", "greatest, m")
+    table = Table("run", "path", f"segments (of {LEGS})", "mean distance, m", "greatest, m")
     for axes, path in zip(np.atleast_1d(figure.subplots(1, len(args.runs))), args.runs, strict=True):
         run = RunDirectory.open(path)
         task = make_task(run.read_config()[0].task)

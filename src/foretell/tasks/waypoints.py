@@ -17,7 +17,7 @@ ExtraCost = Callable[[Float[Array, "*rows obs"], Float[Array, "*rows"]], Float[A
 """What else an observation costs, given the direction (rad) of the segment that it is on."""
 
 LEGS = 6
-"""Segments after which a rollout ends."""
+"""Segments after which the original's rollouts end."""
 FAR = 1.0
 """Distance (m) from the path from which on an ant pays more for it."""
 TIE = 1e-5
@@ -118,11 +118,6 @@ def carry(progress: Progress, chosen: Progress) -> Progress:
     `progress` is the episode's before the plan, `chosen` the candidate's at the plan's horizon.
     """
     return progress._replace(segment=progress.segment + chosen.moved)
-
-
-def finished(progress: Progress) -> Bool[Array, "*rows"]:
-    """Whether a rollout has gone as far as it should: it ends after six segments, if not at the limit of its steps."""
-    return progress.segment >= LEGS
 
 
 class PathCost(NamedTuple):
