@@ -25,7 +25,7 @@ Rounds = dict[int, float]
 
 def train(preset: str, seed: int, env: str | None, sets: list[str], folder: Path) -> tuple[list[dict], float]:
     """The evaluation episodes of one run, and the seconds from the start of its process to its end."""
-    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "foretell"]
     command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
     command += ["--env", env] if env else []
     start = time.monotonic()

@@ -23,7 +23,7 @@ import foretell.training.directory as runs
 
 def train(preset: str, seed: int, folder: Path, sets: list[str]) -> tuple[list[dict], float]:
     """The episodes of one run, and the seconds from the start of its process to its end."""
-    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "foretell"]
     command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
     start = time.monotonic()
     subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)

@@ -18,7 +18,7 @@ from tiny import LINE, TINY_SET, snapshot
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
     """A real process, its working directory and environment those of a user."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", "import sys; from foretell.cli import main; sys.exit(main())", *argv]
+    command = [sys.executable, "-m", "foretell", *argv]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **env})
 
 

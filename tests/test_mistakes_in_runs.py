@@ -97,7 +97,7 @@ def test_a_checkpoint_of_another_shape(command, run_copy, told):
     before = snapshot(run_copy)
     sentence = told(command, run_copy)
     assert (
-        f"in {run_copy}/checkpoints does not fit the run's settings: 'agent.dynamics_fit.0.mu.network.biases.0'"
+        f"in {run_copy}/checkpoints does not fit the run's settings: 'agent.dynamics_fit.opt_state.0.mu.network.biases.0'"
         in sentence
     )
     assert "has shape (2, 1, 8), not (2, 1, 9); undo the change to config.yaml" in sentence

@@ -113,7 +113,7 @@ def test_a_run_killed_ten_times_at_random_moments_continues_exactly(uninterrupte
     sets = ["model.hidden=[16,16]", "model.weight_decay=[1.0e-4,1.0e-4,1.0e-4]", "fit.min_steps=60"]
     sets += ["planner.horizon=8", "planner.population=12", "planner.elites=3", "planner.kept_elites=2"]
     sets += ["train.trials=4", "train.capacity=2000", "train.eval_episodes=1", "train.checkpoint_seconds=0.02"]
-    command = [sys.executable, "-c", "from foretell.cli import main; raise SystemExit(main())"]
+    command = [sys.executable, "-m", "foretell"]
     start = [*command, "train", "pets/cartpole", "--seed", "3", "--out", str(out), "--quiet", "--set", *sets]
     moments = random.Random(0)
     for kill in range(10):
