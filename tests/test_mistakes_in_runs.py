@@ -96,10 +96,8 @@ def test_a_checkpoint_of_another_shape(command, run_copy, told):
     config.write_text(config.read_text().replace("  - 8\n", "  - 9\n"))
     before = snapshot(run_copy)
     sentence = told(command, run_copy)
-    assert (
-        f"in {run_copy}/checkpoints does not fit the run's settings: 'agent.dynamics_fit.opt_state.0.mu.network.biases.0'"
-        in sentence
-    )
+    name = "agent.dynamics_fit.opt_state.0.mu.network.biases.0"
+    assert f"in {run_copy}/checkpoints does not fit the run's settings: '{name}'" in sentence
     assert "has shape (2, 1, 8), not (2, 1, 9); undo the change to config.yaml" in sentence
     assert snapshot(run_copy) == before
 
