@@ -16,7 +16,7 @@ from rich.table import Table
 from foretell import UserError
 from foretell.tasks import make_task
 from foretell.tasks.base import Follows
-from foretell.tasks.nagabandi import FollowingTask
+from foretell.tasks.nagabandi import FollowingTask, HalfCheetah
 from foretell.tasks.waypoints import LEGS, follow
 from foretell.training.directory import RunDirectory
 
@@ -46,21 +46,31 @@ def main() -> None:
         task = make_task(run.read_config()[0].task)
         if not isinstance(task, Follows):
             raise UserError(f"'{path}' follows no path")
+        points = task.routes[task.path][0].start[: LEGS + 1]
+        planar = not isinstance(task, HalfCheetah)  # which has no y
         ends, means, greatest = [], [], []
         for row in run.read_episodes():
             if row["kind"] != "train":
                 continue
             place, distance, segment = walk(task, run.read_episode(row["episode"])["observations"])
             within = segment <= LEGS
-            axes.plot(*place[within].T, lw=0.8, alpha=0.7)
+            along, across = (
+                (place[within, 0], place[within, 1]) if planar else (np.flatnonzero(within), place[within, 0])
+            )
+            axes.plot(along, across, lw=0.8, alpha=0.7)
             ends.append(min(int(segment[-1]), LEGS))
             means.append(distance[within].mean())
             greatest.append(distance[within].max())
-        points = task.routes[task.path][0].start[: LEGS + 1]
-        axes.plot(*points.T, "k--o", ms=3, lw=0.8)
-        axes.set(title=f"{task.spec.env_id.split('/')[1]}: {task.path}", xlabel="x (m)", ylabel="y (m)")
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(f"{task.spec.env_id.split('/')[1]}: {task.path}", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
+        if planar:
+            axes.plot(*points.T, "k--o", ms=3, lw=0.8)
+            axes.set(xlabel="x (m)", ylabel="y (m)")
+            axes.set_aspect("equal", adjustable="datalim")
+        else:
+            for x in points[:, 0]:
+                axes.axhline(x, color="k", ls="--", lw=0.5)
+            axes.set(xlabel="steps", ylabel="x (m)")
         numbers = (f"{np.mean(ends):.1f}", f"{np.mean(means):.3f}", f"{np.max(greatest):.3f}")
         table.add_row(str(path), task.path, *numbers)
     figure.savefig(args.out)

@@ -68,6 +68,7 @@ class Loop:
         self._start_one = jax.jit(partial(agent.start, 1))
         self._store = jax.jit(add, donate_argnums=0)
         self._restart = jax.jit(restarted)
+        self._add = jax.jit(partial(jax.tree.map, jnp.add))
         self._started = self._saved = time.monotonic()
         self._interrupted = False
 
@@ -188,7 +189,7 @@ class Loop:
         if self.schedule.steps_per_learning is None:
             self._log_learning(metrics)
         else:
-            self.state = self.state._replace(metrics=jax.tree.map(jnp.add, self.state.metrics, metrics))
+            self.state = self.state._replace(metrics=self._add(self.state.metrics, metrics))
             if int(counters.learned) <= self._pretraining or steps // every > (steps - new) // every:
                 self._log_learning(self.state.metrics)
         self._check_interrupt()
@@ -337,6 +338,8 @@ class Loop:
     def _flush(self) -> None:
         """Move what is pending to the replay."""
         pending = self.state.pending
+        if not pending.waiting:
+            return
         replay = self._store(self.state.replay, pending.rows, np.int32(pending.waiting))
         self.state = self.state._replace(replay=jax.block_until_ready(replay))  # `pending` is about to change
         pending.waiting[...] = 0
