@@ -31,3 +31,9 @@ def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypa
 def test_a_sparkline_spans_lowest_to_highest():
     assert sparkline([0.0, 50.0, 100.0]) == "▁▄█" or sparkline([0.0, 50.0, 100.0]) == "▁▅█"
     assert len(set(sparkline([3.0, 3.0]))) == 1
+
+
+def test_a_sparkline_of_many_values_is_one_of_their_means():
+    row = sparkline([float(i) for i in range(5000)])
+    assert len(row) == 80 and row[0] == "▁" and row[-1] == "█"
+    assert list(row) == sorted(row)

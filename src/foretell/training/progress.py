@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from tensorboardX import SummaryWriter
@@ -12,6 +13,8 @@ from foretell.training.loop import Loop
 from foretell.training.observer import Observer
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 80
+"""Characters of the longest row of them."""
 
 
 class Display(Observer):
@@ -145,7 +148,9 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def sparkline(values: list[float]) -> str:
-    """The values as one row of block characters, lowest to highest."""
+    """The values as one row of block characters, lowest to highest; of many, means of equal parts of them."""
+    parts = np.array_split(values, min(len(values), _WIDTH))
+    values = [float(part.mean()) for part in parts]
     low, span = min(values), (max(values) - min(values)) or 1.0
     return "".join(_BLOCKS[1 + round((len(_BLOCKS) - 2) * (v - low) / span)] for v in values)
 
