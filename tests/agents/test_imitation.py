@@ -147,3 +147,10 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
     obs = np.float32([[0.3, -0.2], [1.0, 0.5]])
     imitates = foretell.load(imitator.directory, reward=reward, quiet=True)
     np.testing.assert_allclose(started.act(obs), imitates.act(obs), rtol=1e-5)
+
+
+def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():
+    path = {"task": {"options": {"path": "left"}}}
+    settings = resolve("mbmf/swimmer-imitation", [path])
+    with pytest.raises(UserError, match=r"task\.options\.path must be null: a policy does not know"):
+        settings.build(make_task(settings.task))

@@ -21,6 +21,7 @@ from foretell.planning import mpc
 from foretell.replay import Replay
 from foretell.settings import Settings
 from foretell.tasks import Task
+from foretell.tasks.base import Follows
 from foretell.values.cloning import Clone, Cloning
 from foretell.values.gaussian import GaussianPolicy, GaussianState
 from foretell.worldmodel import Fit
@@ -70,6 +71,8 @@ class ImitatorSettings(MBMPCSettings):
         return own._replace(expert=state)
 
     def build(self, task: Task) -> "Imitator":  # type: ignore[override]
+        if isinstance(task, Follows):
+            raise UserError("task.options.path must be null: a policy does not know how far along a path it is")
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
         return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
 

@@ -14,6 +14,7 @@ from foretell.agents import Agent, Schedule
 from foretell.agents.base import Imagines, Memory, Publishes, State
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
+from foretell.tasks.base import Follows
 from foretell.training.directory import append_row, truncate_rows, writing
 from foretell.training.loop import Loop
 from foretell.training.observer import Observer
@@ -75,11 +76,11 @@ class Iterations(Observer):
     """Keeps `log.txt`, as homework 4 of CS294-112 did: costs and returns of the trials of each iteration.
 
     An iteration is what lies between two calls of `learn`. The cost of a trial is minus what plans are judged by along
-    its real observations, not a number where that is learned. Deviations are those of the population.
+    its real observations, not a number where that is learned or a path is followed. Deviations are the population's.
     """
 
     def __init__(self, task: Task, schedule: Schedule) -> None:
-        self._reward = task.reward
+        self._reward = None if isinstance(task, Follows) else task.reward
         self._size = schedule.episodes_per_learning * schedule.environments
 
     def started(self, loop: Loop) -> None:
