@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from environments import Line
@@ -31,7 +32,9 @@ def test_help_names_what_there_is(argv, capsys):
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and not err and out.startswith("usage: foretell")
     if argv == ["--help"]:
-        assert all(command in out for command in ("train", "resume", "eval", "inspect", "export-mat", "presets", "toy"))
+        assert all(
+            command in out for command in ("train", "resume", "eval", "inspect", "film", "export-mat", "presets", "toy")
+        )
 
 
 def test_presets_lists_every_preset_and_part_with_its_description(capsys):
@@ -187,14 +190,48 @@ def test_a_film_shows_the_episode_that_was(run_copy, no_probe, monkeypatch):
     """Step by step what the run has on disk, at ten pictures a second."""
     from foretell.tasks import TaskSettings, make_task
     from foretell.training.directory import RunDirectory
-    from foretell.training.state import environment_seed
 
     shown, render = [], Line.render
     monkeypatch.setattr(Line, "render", lambda env: (shown.append(env.state.copy()), render(env))[1])
     task = make_task(TaskSettings(env=LINE))
-    video.film(task, RunDirectory(run_copy), 2, environment_seed(0, 2))
+    video.film(task, RunDirectory(run_copy), 0, 2)
     observations = RunDirectory(run_copy).read_episode(2)["observations"]
     assert {tuple(state) for state in observations} <= {tuple(state) for state in shown}
+
+
+def test_episodes_of_a_finished_run_are_filmed(run_copy, no_probe, capsys):
+    """By default at 0, 1, 8, 27 and so on; here there are three."""
+    for choice, filmed in (([], [0, 1]), (["--episodes", "2", "0"], [2, 0])):
+        assert main(["film", str(run_copy), *choice]) == 0
+        paths = [Path(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+        assert [path.name for path in paths] == [f"run-episode-{number}.mp4" for number in filmed]
+        assert all(path.stat().st_size > 0 and path.parent == run_copy / "videos" for path in paths)
+
+
+def test_numbers_of_episodes_that_are_filmed_are_cubes(monkeypatch, no_probe, tmp_path):
+    rows = [{"episode": number} for number in range(160)]
+    monkeypatch.setattr(video.RunDirectory, "read_episodes", lambda _: rows)
+    monkeypatch.setattr(video, "film", lambda task, directory, seed, number: number)
+    assert list(video.film_finished(None, video.RunDirectory(tmp_path), 0, None)) == [0, 1, 8, 27, 64, 125]
+
+
+def test_an_episode_is_filmed_from_where_it_began_with_the_actions_that_were_executed(tmp_path, no_probe, monkeypatch):
+    """A random one begins as random ones do, and an action beyond the bounds is executed as the nearest within."""
+    from foretell.tasks import TaskSettings, make_task
+
+    task = make_task(TaskSettings(env=LINE))
+    task.collecting_reset = {"collecting": True}
+    directory = video.RunDirectory(tmp_path)
+    directory.data.mkdir()
+    begun, executed = [], []
+    reset, step = Line.reset, Line.step
+    monkeypatch.setattr(Line, "reset", lambda env, **how: (begun.append(how["options"]), reset(env, **how))[1])
+    monkeypatch.setattr(Line, "step", lambda env, action: (executed.append(float(action[0])), step(env, action))[1])
+    for number, kind in enumerate(("random", "train")):
+        row = {"episode": number, "kind": kind}
+        directory.write_episode(row, np.zeros((2, 2)), np.array([[3.0]]), np.zeros(1))
+        video.film(task, directory, 0, number)
+    assert begun[-1] is None and {"collecting": True} in begun and executed == [1.0, 1.0]
 
 
 def test_eval_takes_the_agent_of_a_trial(tmp_path, capsys):

@@ -16,7 +16,7 @@ from foretell.errors import UserError, brief, nearest
 from foretell.report.curve import draw_learning_curve
 from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.report.prediction import draw_prediction, prediction_errors, tracks
-from foretell.report.video import Films, record
+from foretell.report.video import Films, film_finished, record
 from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
@@ -114,6 +114,14 @@ class Run:
             return record(policy, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
         with closing(wrap(self.task.make())) as env:
             return [policy.play(env, episode=i) for i in range(episodes)]
+
+    def film(self, episodes: Sequence[int] | None = None) -> Iterator[Path]:
+        """Films of finished episodes of the run itself, made one by one; None: at numbers that are cubes.
+
+        Each is repeated from its seed and its actions, random ones too, so that none had to be filmed when it happened.
+        Raises `UserError`.
+        """
+        return film_finished(self.task, self._files, self.seed, episodes)
 
     @property
     def videos(self) -> Path:

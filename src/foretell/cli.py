@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--seed", type=int, default=0, metavar="S", help="start states and chance (default 0)")
     inspect.add_argument("--video", action="store_true", help="film every episode")
 
+    film = command("film", "film episodes of a run as they were, random ones too")
+    film.add_argument("run_dir", metavar="RUN_DIR")
+    film.add_argument(
+        "--episodes", type=int, nargs="+", metavar="N", help="their numbers in episodes.csv (default 0 1 8 27 64 ...)"
+    )
+
     export = command("export-mat", "write a run's episodes as the released PETS code did")
     export.add_argument("run_dir", metavar="RUN_DIR")
     export.add_argument("--out", metavar="FILE", help="default RUN_DIR/logs.mat")
@@ -248,6 +254,15 @@ def _inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def _film(args: argparse.Namespace) -> int:
+    from foretell import api
+
+    run = api.load(args.run_dir)
+    for path in run.film(args.episodes):
+        print(f"video       {path}", flush=True)
+    return 0
+
+
 def _print_outcomes(outcomes: "list[foretell.api.Outcome]") -> None:
     totals = [outcome.total for outcome in outcomes]
     for i, outcome in enumerate(outcomes):
@@ -310,6 +325,7 @@ _COMMANDS = {
     "resume": _resume,
     "eval": _eval,
     "inspect": _inspect,
+    "film": _film,
     "export-mat": _export_mat,
     "presets": _presets,
     "toy": _toy,

@@ -90,7 +90,7 @@ def test_the_policy_does_what_the_expert_did(imitator):
 
 def test_labels_are_the_experts_actions_at_states_that_the_policy_visits(imitator):
     agent, state = imitator._policy.agent, imitator._policy.state
-    count, size = 13, agent.capacity
+    count, size = 13, agent.schedule.capacity
     rng = np.random.default_rng(0)
     rows = jax.tree.map(np.array, init_replay(count, 2, 1).data)
     rows = rows._replace(obs=np.float32(rng.normal(size=(count, 2))), action=np.full((count, 1), -0.9, np.float32))
@@ -113,9 +113,44 @@ def test_noise_on_the_expert_is_not_learned():
     agent = settings.build(make_task(settings.task, {"reward": reward}))
     state = agent.init(jax.random.key(0))
     rows = jax.tree.map(np.array, init_replay(4, 2, 1).data)._replace(action=np.full((4, 1), -0.9, np.float32))
-    replay = add(init_replay(agent.capacity, 2, 1), rows, jnp.int32(4))
+    replay = add(init_replay(agent.schedule.capacity, 2, 1), rows, jnp.int32(4))
     labels = jax.jit(agent._labelled)(state, replay, jnp.int32(4), jax.random.key(0))
     assert (labels[:4] != -0.9).all()
+
+
+def test_bad_demonstrations_are_not_learned_from():
+    """Of two lock-step episodes of a round one is good; without a good one the expert goes on."""
+    settings = resolve(
+        "mbmpc/cheetah-hw4",
+        [PLANNER, POLICY, {"agent": "imitation", "task": {"env": LINE}},
+         {"train": {"pretrained": "x", "random_episodes": 0, "trials": 8, "environments": 2, "capacity": 40}},
+         {"imitation": {"demonstrations": 1, "least_return": 3.0}}],
+    )  # fmt: skip
+    agent = settings.build(make_task(settings.task, {"reward": reward}))
+    learn = jax.jit(agent.learn)
+
+    def collect(replay, returns):
+        """Four steps in each of two environments."""
+        rows = jax.tree.map(np.array, init_replay(8, 2, 1).data)
+        environment = np.arange(8, dtype=np.int32) % 2
+        rows = rows._replace(environment=environment, reward=np.float32(returns)[environment] / 4)
+        return add(replay, rows, jnp.int32(8))
+
+    state, replay = agent.init(jax.random.key(0)), init_replay(40, 2, 1)
+    kept = []
+    for returns in ((3.0, 2.0), (-1.0, 4.0), (-5.0, -5.0)):
+        replay = collect(replay, returns)
+        acts = bool(agent._demonstrating(state))
+        state, metrics = learn(state, replay, jnp.int32(8), jax.random.key(1))
+        kept.append((acts, int(metrics["labels"]), bool(metrics["gradient_steps"] > 0)))
+    assert kept == [(True, 0, False), (True, 4, True), (False, 12, True)]
+    assert state.kept[:16].tolist() == [False] * 8 + [False, True] * 4
+
+
+def test_demonstrations_are_told_apart_one_round_at_a_time():
+    rounds = {"train": {"pretrained": "x", "episodes_per_learning": 2}}
+    with pytest.raises(UserError, match=r"episodes_per_learning must be 1 with imitation\.least_return, not 2"):
+        resolve("mbmf/cheetah-imitation", [rounds])
 
 
 @pytest.mark.parametrize("moment", [("stepped", 7), ("stepped", 17), ("learned", 2)])

@@ -37,7 +37,7 @@ def rows_of(numbers):
     """Transitions whose every number tells which they are."""
     n = jnp.float32(numbers)
     whole, odd = jnp.int32(n), n % 2 == 1
-    return Transitions(n[:, None], 0.1 * n[:, None], n, n[:, None] + 1, odd, time=whole, over=odd)
+    return Transitions(n[:, None], 0.1 * n[:, None], n, n[:, None] + 1, odd, time=whole, environment=whole, over=odd)
 
 
 @pytest.mark.parametrize("before", [0, 37, 170])
@@ -82,7 +82,8 @@ def collected(state, key, replay):
         next_obs = obs + 0.3 * (np.clip(action, -1, 3) - 1.0)
         time, over = np.full(ENVIRONMENTS, t % HORIZON, np.int32), np.full(ENVIRONMENTS, (t + 1) % HORIZON == 0)
         reward, never = -np.abs(next_obs[:, 0]), np.zeros(ENVIRONMENTS, bool)
-        steps.append(Transitions(obs, action, reward, next_obs, never, time, over))
+        which = np.arange(ENVIRONMENTS, dtype=np.int32)
+        steps.append(Transitions(obs, action, reward, next_obs, never, time, which, over))
     rows = jax.tree.map(lambda *parts: jnp.concatenate(parts), *steps)
     return add(replay, rows, jnp.array(TIMES * ENVIRONMENTS)), float(rows.reward.mean())
 

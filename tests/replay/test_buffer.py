@@ -24,6 +24,7 @@ def transitions(ids):
         next_obs=jnp.stack([40 * ids, 50 * ids], -1),
         terminated=jnp.array(ids % 2 == 1),
         time=jnp.array(60 * ids, jnp.int32),
+        environment=jnp.array(70 * ids, jnp.int32),
         over=jnp.array(ids % 3 == 1),
     )
 
@@ -66,7 +67,8 @@ def test_newest_may_ask_for_fewer_rows_than_there_are():
 def test_single_steps_are_episodes_of_their_own():
     rows = transitions([1, 2, 3])
     found = single_steps(*map(jnp.asarray, rows[:5]))
-    assert_same(found, rows._replace(time=np.zeros(3, np.int32), over=np.ones(3, bool)))
+    zeros = np.zeros(3, np.int32)
+    assert_same(found, rows._replace(time=zeros, environment=zeros, over=np.ones(3, bool)))
     assert found.time.dtype == jnp.int32
 
 

@@ -87,3 +87,39 @@ def test_following_is_of_the_segment_one_has_moved_on_to():
     reward, progress = task.follow(progress, jnp.zeros(16), jnp.zeros(2), at)
     assert int(progress.segment) == 3 and bool(progress.moved)
     assert float(reward) == pytest.approx(200 * 0.2, abs=1e-3)
+
+
+def walk(task, speed, options=None):
+    """Step a robot that is carried along the x axis at so many metres a step; steps until it was cut, at most 60."""
+    env = task.make()
+    env.reset(seed=0, options=options)
+    steps = 0
+    observe = env.unwrapped._observation
+    origin = observe()[list(task.position)]
+
+    def carried():
+        obs = observe()
+        obs[list(task.position)] = origin + [speed * (steps + 1), 0.0]
+        return obs
+
+    env.unwrapped._observation = carried
+    for steps in range(60):
+        *_, terminated, truncated, _ = env.step(np.zeros(task.spec.action_size))
+        if truncated or terminated:
+            return steps + 1, truncated
+    return None
+
+
+def test_an_episode_is_cut_behind_the_sixth_segment():
+    """Segments of half a metre to the left; one that walks the other way does not get on."""
+    task = make_task(TaskSettings(env="mbmf-cheetah", options={"path": "backward"}))
+    assert walk(task, -0.1) == (30, True)
+    assert walk(task, 0.1) is None
+    assert walk(task, -0.1, options={"collecting": True}) is None, "random actions go on"
+    assert walk(HalfCheetah(path="backward", segments=2), -0.1) == (10, True)
+
+
+def test_a_path_has_at_least_one_segment(told):
+    assert "task.options.segments must be at least 1, not 0" in told(
+        "train", "mbmpc/cheetah-path", "--set", "task.options.segments=0"
+    )

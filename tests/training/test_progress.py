@@ -4,7 +4,7 @@ import re
 from rich.console import Console
 
 import foretell
-from foretell.training.progress import Display, sparkline
+from foretell.training.progress import Display, Pace, sparkline
 from tiny import TINY
 
 ROOM = {"train": {"capacity": 500}}
@@ -26,6 +26,26 @@ def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypa
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(r"train \d/2 .* step \d+  return -?[\d.]+  [\d.]+ ms/step", text)
     assert "trial 2/2" in text
+
+
+def test_the_time_left_is_told_by_the_pace_after_learning():
+    """What was learned before anything was done is not part of it."""
+    pace = Pace()
+    assert pace.left(10.0, 0, 8) is None
+    pace.learned(20.0, 0)
+    pace.learned(50.0, 0)
+    assert pace.left(51.0, 0, 8) is None
+    assert pace.left(52.0, 0.5, 8) == 30
+    pace.learned(90.0, 4)
+    assert pace.left(90.0, 4, 8) == 40
+
+
+def test_environments_in_lock_step_are_told_a_time_left_within_their_first_round(tmp_path, capsys):
+    rounds = {"train": {"trials": 4, "environments": 2, "capacity": 1000}}
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, rounds])
+    trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
+    assert [bool(re.search(r"~\d.* left$", line)) for line in trials] == [True, True, True, False]
+    assert "~0 s left" not in trials[1]
 
 
 def test_a_sparkline_spans_lowest_to_highest():

@@ -10,10 +10,10 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from jaxtyping import Array, Bool, Float, Int, Key
+from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
-from foretell.agents.base import Metrics, RunSettings, State
+from foretell.agents.base import Metrics, RunSettings, Schedule, State
 from foretell.agents.mbmpc import MBMPCSettings
 from foretell.agents.pets import PETS, PETSState
 from foretell.errors import UserError
@@ -35,6 +35,9 @@ class Imitation(Settings):
 
     demonstrations: PositiveInt = 3
     """Rounds in which the expert acts; in later ones the policy does, and the expert says what it would have done."""
+    least_return: FiniteFloat | None = None
+    """Demonstrations of this return or less are not learned from, and go on until there is a better one; null: all are
+    good enough."""
     expert_noise: NonNegativeFloat = 0.0
     """Deviation of normal noise on the expert's executed actions, not on what is learned from them, where half the
     distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
@@ -57,6 +60,11 @@ class ImitatorSettings(MBMPCSettings):
     def _check_rounds(self) -> "ImitatorSettings":
         if self.train.steps_per_learning is not None:
             raise ValueError(f"train.steps_per_learning must be null: '{self.agent}' learns between episodes")
+        if self.imitation.least_return is not None and self.train.episodes_per_learning > 1:
+            raise ValueError(
+                f"train.episodes_per_learning must be 1 with imitation.least_return, not "
+                f"{self.train.episodes_per_learning}: episodes of a round are told apart by their environments"
+            )
         if self.train.pretrained is None:
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
         return self
@@ -74,7 +82,7 @@ class ImitatorSettings(MBMPCSettings):
         if isinstance(task, Follows):
             raise UserError("task.options.path must be null: a policy does not know how far along a path it is")
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
-        return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
+        return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train)
 
 
 class ImitatorState(NamedTuple):
@@ -83,6 +91,8 @@ class ImitatorState(NamedTuple):
     expert: PETSState
     labels: Float[Array, "capacity action"]
     """What the expert would do at the observation in each slot of the replay, in units in which the bounds are +-1."""
+    kept: Bool[Array, "capacity"]
+    """Which slots are learned from."""
     clone: Clone
     """The mean of the policy in training."""
     policy: GaussianState
@@ -99,7 +109,7 @@ class Imitator:
     imitation: Imitation
     policy: GaussianPolicy
     cloning: Cloning
-    capacity: int
+    schedule: Schedule
 
     @property
     def task(self) -> Task:
@@ -110,7 +120,8 @@ class Imitator:
         sizes = self.task.feature_size, self.task.spec.action_size
         return ImitatorState(
             self.expert.init(expert_key),
-            jnp.zeros((self.capacity, sizes[1])),
+            jnp.zeros((self.schedule.capacity, sizes[1])),
+            jnp.zeros(self.schedule.capacity, bool),
             self.cloning.init(network_key, *sizes),
             self.policy.init(policy_key, *sizes),
             jnp.zeros((), jnp.int32),
@@ -130,7 +141,7 @@ class Imitator:
     ) -> tuple[Float[Array, "batch action"], mpc.Control]:
         """The expert's actions until there is a policy, then the policy's."""
         act_key, noise_key = jax.random.split(key)
-        demonstrating = state.calls < self.imitation.demonstrations
+        demonstrating = self._demonstrating(state)
 
         def demonstrate() -> tuple[Float[Array, "batch action"], mpc.Control]:
             action, control = self.expert.act(state.expert, memory, obs, act_key, explore=explore)
@@ -148,26 +159,43 @@ class Imitator:
     def learn(
         self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
     ) -> tuple[ImitatorState, Metrics]:
-        """Label the new transitions; once there have been all demonstrations, train the policy on everything."""
+        """Label the new transitions; once there have been all demonstrations, train the policy on all that are kept."""
         label_key, fit_key = jax.random.split(key)
-        state = state._replace(labels=self._labelled(state, replay, new, label_key), calls=state.calls + 1)
+        labels, kept = self._labelled(state, replay, new, label_key), self._kept(state, replay, new)
+        state = state._replace(labels=labels, kept=kept, calls=state.calls + 1)
+        count = kept.sum()
 
         def train(state: ImitatorState) -> tuple[ImitatorState, Metrics]:
-            features = self.task.features(replay.data.obs)
-            clone, metrics = self.cloning.learn(fit_key, state.clone, features, state.labels, replay.size)
+            first = jnp.argsort(~kept, stable=True)
+            features = self.task.features(replay.data.obs[first])
+            clone, metrics = self.cloning.learn(fit_key, state.clone, features, labels[first], count)
             return state._replace(clone=clone, policy=state.policy._replace(network=clone.network)), metrics
 
         told = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(train, state)[1])
-        return jax.lax.cond(state.calls >= self.imitation.demonstrations, train, lambda state: (state, told), state)
+        state, metrics = jax.lax.cond(~self._demonstrating(state), train, lambda state: (state, told), state)
+        return state, {**metrics, "labels": count.astype(jnp.float32)}
+
+    def _kept(self, state: ImitatorState, replay: Replay, new: Int[Array, ""]) -> Bool[Array, "capacity"]:
+        """The slots to learn from: of the newest `new`, those of demonstrations that are good enough, and all later."""
+        is_new = _is_newest(replay, new)
+        if self.imitation.least_return is None:
+            return state.kept | is_new
+        environment, count = replay.data.environment, self.schedule.environments
+        returns = jax.ops.segment_sum(jnp.where(is_new, replay.data.reward, 0.0), environment, count)
+        good = (returns > self.imitation.least_return)[environment]
+        return jnp.where(is_new, good | ~self._demonstrating(state), state.kept)
+
+    def _demonstrating(self, state: ImitatorState) -> Bool[Array, ""]:
+        """Whether the expert acts."""
+        return (state.calls < self.imitation.demonstrations) | ~state.kept.any()
 
     def _labelled(
         self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
     ) -> Float[Array, "capacity action"]:
         """The labels, with those of the newest `new` transitions: what the expert did there, or plans to do now."""
         first, capacity = replay.added - new, replay.capacity
-        is_new = (jnp.arange(capacity) - first) % capacity < new
-        labels = jnp.where(is_new[:, None], self.task.to_unit(replay.data.action), state.labels)
-        its_own = (state.calls < self.imitation.demonstrations) & (self.imitation.expert_noise == 0)
+        labels = jnp.where(_is_newest(replay, new)[:, None], self.task.to_unit(replay.data.action), state.labels)
+        its_own = self._demonstrating(state) & (self.imitation.expert_noise == 0)
         offset = jnp.arange(_LABELLED_AT_ONCE)
 
         def plan(i: Int[Array, ""], labels: Float[Array, "capacity action"]) -> Float[Array, "capacity action"]:
@@ -180,3 +208,8 @@ class Imitator:
             return labels.at[slot].set(self.task.to_unit(action), mode="drop")
 
         return jax.lax.fori_loop(0, jnp.where(its_own, 0, -(-new // _LABELLED_AT_ONCE)), plan, labels)
+
+
+def _is_newest(replay: Replay, new: Int[Array, ""]) -> Bool[Array, "capacity"]:
+    """The slots of the `new` transitions added last."""
+    return (jnp.arange(replay.capacity) - (replay.added - new)) % replay.capacity < new

@@ -18,6 +18,8 @@ class Transitions(NamedTuple):
     """Marks true ends only; a time limit is not one."""
     time: Int[Array, "rows"]
     """The step within its episode, 0 first."""
+    environment: Int[Array, "rows"]
+    """Of those stepped in lock-step, the one it happened in."""
     over: Bool[Array, "rows"]
     """Marks the last steps of episodes, terminated or cut. Random episodes that are cut where the random steps end are
     not marked: their rows were stored before."""
@@ -32,9 +34,8 @@ def single_steps(
 ) -> Transitions:
     """Rows of no known order: each is an episode of its own."""
     count = len(reward)
-    return Transitions(
-        obs, action, reward, next_obs, terminated, time=jnp.zeros(count, jnp.int32), over=jnp.ones(count, bool)
-    )
+    zeros, ones = jnp.zeros(count, jnp.int32), jnp.ones(count, bool)
+    return Transitions(obs, action, reward, next_obs, terminated, time=zeros, environment=zeros, over=ones)
 
 
 class Replay(NamedTuple):
@@ -65,6 +66,7 @@ def init_replay(capacity: int, obs_size: int, action_size: int) -> Replay:
         next_obs=jnp.zeros((capacity, obs_size)),
         terminated=jnp.zeros(capacity, bool),
         time=jnp.zeros(capacity, jnp.int32),
+        environment=jnp.zeros(capacity, jnp.int32),
         over=jnp.zeros(capacity, bool),
     )
     return Replay(data, jnp.zeros((), jnp.int32))

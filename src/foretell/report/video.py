@@ -4,21 +4,22 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils.save_video import capped_cubic_video_schedule
 
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
 from foretell.training.directory import RunDirectory, writing
+from foretell.training.environments import reset, within
 from foretell.training.loop import Loop
 from foretell.training.observer import Observer
 from foretell.training.policy import Outcome, Policy
-from foretell.training.state import environment_seed
 
 _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.make_current(); context.free()"
 
@@ -63,13 +64,13 @@ class Films(Observer):
         else:
             since_learning = counters.evals - 1 if row["kind"] == "eval" else schedule.record  # evaluation alone
         if row["kind"] in ("train", "eval") and since_learning < schedule.record:
-            number = int(row["episode"])
-            film(self._task, loop.directory, number, environment_seed(loop.seed, number))
+            film(self._task, loop.directory, loop.seed, int(row["episode"]))
 
 
-def film(task: Task, directory: RunDirectory, number: int, seed: int) -> None:
-    """Repeat a finished episode, which began with `seed`, before a camera. Raises `UserError`."""
-    actions = directory.read_episode(number)["actions"].astype(np.float32)
+def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
+    """Repeat a finished episode of the run with this seed before a camera; the video. Raises `UserError`."""
+    episode = directory.read_episode(number)
+    actions, random = episode["actions"].astype(np.float32), str(episode["kind"]) == "random"
     with writing(directory.videos), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         env = gymnasium.wrappers.RecordVideo(
@@ -81,9 +82,26 @@ def film(task: Task, directory: RunDirectory, number: int, seed: int) -> None:
         )
         env.episode_id = number - 1  # the number in its file's name
         with closing(env):
-            env.reset(seed=seed)
+            reset(env, task, seed, number, random=random)
             for action in actions:
-                env.step(action)
+                env.step(within(task.spec, action))
+    return directory.videos / f"run-episode-{number}.mp4"
+
+
+def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Sequence[int] | None) -> Iterator[Path]:
+    """Film these episodes of a run, or the first, second, 9th, 28th and so on, a cube of the number and one.
+
+    That is Gymnasium's schedule, after which episodes are filmed a thousand apart. Raises `UserError`.
+    """
+    finished = [row["episode"] for row in directory.read_episodes()]
+    if numbers is None:
+        numbers = [number for number in finished if capped_cubic_video_schedule(number)]
+    for number in numbers:
+        if number not in finished:
+            last = f"; the nearest is {min(finished, key=lambda n: abs(n - number))}" if finished else ""
+            raise UserError(f"the run has finished no episode {number}{last}")
+    choose_renderer()
+    return (film(task, directory, seed, number) for number in numbers)
 
 
 def choose_renderer() -> None:

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import gymnasium
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from foretell.errors import UserError
 from foretell.tasks import nagabandi_simulators as simulators
 from foretell.tasks import waypoints
 from foretell.tasks.cheetah_torso import folded
@@ -98,12 +100,16 @@ class FollowingTask(NagabandiTask):
 
     path: str | None = None
     """Name of one of `routes`; null: run forward."""
+    segments: int = waypoints.LEGS
+    """An episode that follows a path is cut when it has moved on from so many of its segments."""
 
     routes: ClassVar[Routes]
     position: ClassVar[tuple[int, int]]
     """Where x and y of the centre of mass stand in an observation."""
 
     def __post_init__(self) -> None:
+        if self.segments < 1:
+            raise UserError(f"task.options.segments must be at least 1, not {self.segments}")
         if self.path is None:
             return
         path, self.path_cost = self.routes[self.path]
@@ -112,6 +118,12 @@ class FollowingTask(NagabandiTask):
         for name in ("start_progress", "plan_progress", "follow"):
             setattr(self, name, getattr(route, name))
         self.terminated = None  # candidates that follow a path do not fall, as released
+
+    def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
+        env = super().simulator(render_mode=render_mode)
+        if self.path is None:
+            return env
+        return waypoints.EndOfPath(env, self.routes[self.path][0], self.position, self.segments)
 
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
         """What the released code charges for a posture on a segment of direction `angle` (rad)."""

@@ -6,8 +6,10 @@ metres, angles in radians. Every function accepts any leading axes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -17,7 +19,7 @@ ExtraCost = Callable[[Float[Array, "*rows obs"], Float[Array, "*rows"]], Float[A
 """What else an observation costs, given the direction (rad) of the segment that it is on."""
 
 LEGS = 6
-"""Segments after which the original's rollouts end."""
+"""Segments after which rollouts end."""
 FAR = 1.0
 """Distance (m) from the path from which on an ant pays more for it."""
 TIE = 1e-5
@@ -65,6 +67,27 @@ class Followed(NamedTuple):
     """Progress since the last position, as a share of the segment's length."""
 
 
+class EndOfPath(gymnasium.Wrapper):
+    """Cuts an episode once the robot has moved on from so many segments, unless its actions are random."""
+
+    def __init__(self, env: gymnasium.Env, path: Path, position: tuple[int, int], segments: int) -> None:
+        """`position`: where x and y stand in an observation."""
+        super().__init__(env)
+        self._path, self._position, self._segments = path, list(position), segments
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._ends = not options
+        self._progress = begin(jnp.array(obs[self._position]))
+        return obs, info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict]:
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._progress = _follow(self._path, self._progress, jnp.array(obs[self._position])).progress
+        done = self._ends and int(self._progress.segment) >= self._segments
+        return obs, reward, terminated, truncated or done, info
+
+
 def begin(position: Float[Array, "*rows 2"]) -> Progress:
     """The start of an episode."""
     zero = jnp.zeros(position.shape[:-1])
@@ -104,6 +127,9 @@ def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) ->
     reached = progress._replace(segment=jnp.where(moves, ahead, here), forward=forward, moved=moved)
     advance = jnp.where(moved, forward, forward - progress.forward)
     return Followed(reached, jnp.minimum(distance, distance_ahead), advance)
+
+
+_follow = jax.jit(follow)
 
 
 def follow_in_plan(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Progress:

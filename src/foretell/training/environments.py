@@ -3,11 +3,12 @@
 An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them.
 """
 
+import gymnasium
 import numpy as np
 from jaxtyping import Float
 
 from foretell.errors import UserError
-from foretell.tasks import Task
+from foretell.tasks import Task, TaskSpec
 from foretell.training.state import Episodes, Stream, environment_seed, numpy_generator
 
 
@@ -15,8 +16,7 @@ class Environments:
     """Copies of a task's environment; an episode in one is decided by the run's seed, its number and the actions."""
 
     def __init__(self, task: Task, count: int, seed: int) -> None:
-        self._spec, self._seed = task.spec, seed
-        self._collecting = None if task.collecting_reset is None else dict(task.collecting_reset)
+        self._task, self._spec, self._seed = task, task.spec, seed
         self.copies = [task.make() for _ in range(count)]
         self._random: dict[int, np.ndarray] = {}
 
@@ -44,7 +44,7 @@ class Environments:
                 continue
             obs = self._reset(row, number, random=random)
             for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
-                obs = env.step(self._within(action))[0]
+                obs = env.step(within(self._spec, action))[0]
             if not np.array_equal(obs, episodes.obs[row, length]):
                 raise UserError(
                     f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
@@ -70,7 +70,7 @@ class Environments:
         """
         for row in episodes.running:
             t = int(episodes.length[row])
-            obs, reward, terminated, truncated, _ = self.copies[row].step(self._within(actions[row]))
+            obs, reward, terminated, truncated, _ = self.copies[row].step(within(self._spec, actions[row]))
             if not np.isfinite(float(reward)):
                 raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {t}")
             episodes.obs[row, t + 1], episodes.actions[row, t] = self._checked(obs), actions[row]
@@ -81,16 +81,22 @@ class Environments:
         episodes.clock[...] += 1
 
     def _reset(self, row: int, number: int, *, random: bool) -> np.ndarray:
-        options = self._collecting if random else None
-        return self.copies[row].reset(seed=environment_seed(self._seed, number), options=options)[0]
-
-    def _within(self, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
-        """The nearest action within the bounds, of the same type."""
-        low, high = (np.asarray(bound, action.dtype) for bound in (self._spec.action_low, self._spec.action_high))
-        return np.clip(action, low, high)
+        return reset(self.copies[row], self._task, self._seed, number, random=random)
 
     def _checked(self, obs: np.ndarray) -> np.ndarray:
         if not np.isfinite(obs).all():
             name = self._spec.obs_names[int(np.argmin(np.isfinite(obs)))]
             raise UserError(f"'{self._spec.env_id}' returned an observation that is not finite in '{name}'")
         return obs
+
+
+def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: bool) -> np.ndarray:
+    """Begin episode `number` of the run with this seed, to act randomly or not; its first observation."""
+    options = dict(task.collecting_reset) if random and task.collecting_reset is not None else None
+    return env.reset(seed=environment_seed(seed, number), options=options)[0]
+
+
+def within(spec: TaskSpec, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
+    """The nearest action within the bounds, of the same type."""
+    low, high = (np.asarray(bound, action.dtype) for bound in (spec.action_low, spec.action_high))
+    return np.clip(action, low, high)

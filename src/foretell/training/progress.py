@@ -25,7 +25,7 @@ class Display(Observer):
         self._bar: Progress | None = None
         self._returns: list[float] = []
         self._loss = ""
-        self._clock: list[tuple[float, int]] = []
+        self._pace_so_far = Pace()
         self._drawn = 0.0
 
     def started(self, loop: Loop) -> None:
@@ -59,9 +59,9 @@ class Display(Observer):
         for name, label in (("train_loss", "model loss"), ("critic_loss", "critic loss")):
             if name in row:
                 self._loss = f"  {label} {row[name]:.2f}"
+        self._pace_so_far.learned(time.monotonic(), _done(loop))
         if loop.schedule.steps_per_learning is None:
             return
-        self._clock.append((time.monotonic(), loop.progress[0]))
         recent = self._returns[-10:]
         mean = f"  mean of last {len(recent)} returns {sum(recent) / len(recent):.1f}" if recent else ""
         done, end = loop.progress
@@ -72,8 +72,6 @@ class Display(Observer):
             self._returns.append(row["return"])
         if loop.schedule.steps_per_learning is not None and row["kind"] != "eval":
             return
-        if row["kind"] == "train":
-            self._clock.append((time.monotonic(), loop.progress[0]))
         name = row["kind"] if row["kind"] != "train" else f"trial {loop.state.counters.trials}/{loop.schedule.trials}"
         best = f"  best {max(self._returns):7.1f}" if self._returns else ""
         self._say(
@@ -105,13 +103,27 @@ class Display(Observer):
         return f"{1e3 * seconds / max(loop.steps_since_log, 1):.1f} ms/step"
 
     def _left(self, loop: Loop) -> str:
-        """Time left at the pace so far; that until the first entry, which waits for the compiler, is not counted."""
-        if len(self._clock) < 2 or loop.done:
-            return ""
-        (start, first), (now, last) = self._clock[0], self._clock[-1]
-        pace = (now - start) / max(last - first, 1)
-        left = (loop.progress[1] - last) * pace - (time.monotonic() - now)
-        return f"  ~{_duration(max(left, 0.0))} left"
+        left = None if loop.done else self._pace_so_far.left(time.monotonic(), _done(loop), loop.progress[1])
+        return f"  ~{_duration(left)} left" if left is not None else ""
+
+
+class Pace:
+    """How long a run will still take, judged by its pace since it first went on after learning."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, float | int] | None = None
+
+    def learned(self, now: float, done: float | int) -> None:
+        """The clock starts with the last learning before the run goes on: those waited for the compiler."""
+        if self._start is None or done <= self._start[1]:
+            self._start = now, done
+
+    def left(self, now: float, done: float | int, end: int) -> float | None:
+        """Seconds until `end`; None while nothing can be said."""
+        if self._start is None or done <= self._start[1]:
+            return None
+        start, first = self._start
+        return (end - done) * (now - start) / (done - first)
 
 
 class TensorBoard(Observer):
@@ -153,6 +165,14 @@ def sparkline(values: list[float]) -> str:
     values = [float(part.mean()) for part in parts]
     low, span = min(values), (max(values) - min(values)) or 1.0
     return "".join(_BLOCKS[1 + round((len(_BLOCKS) - 2) * (v - low) / span)] for v in values)
+
+
+def _done(loop: Loop) -> float | int:
+    """How far the run is, in the unit of its `progress`; trials under way count by their steps."""
+    done, _ = loop.progress
+    if loop.schedule.steps is not None or loop.kind in ("random", "warmup"):
+        return done
+    return done + float(loop.state.episodes.length.sum()) / loop.task.spec.horizon
 
 
 def _duration(seconds: float) -> str:

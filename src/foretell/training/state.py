@@ -159,6 +159,7 @@ def _transition(episodes: Episodes, row: int, t: int) -> Iterator[Any]:
     yield episodes.obs[row, t + 1]
     yield episodes.terminated[row] > 0
     yield t
+    yield row
     yield episodes.over[row] > 0
 
 
