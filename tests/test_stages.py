@@ -18,7 +18,7 @@ PLANNER = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
     "fit": {"epochs": 1},
     "planner": {"population": 4, "horizon": 2},
-    "train": {"trials": 2, "random_episodes": 2, "capacity": 50, "checkpoint_seconds": 1e-9},
+    "train": {"trials": 2, "random_episodes": 2, "capacity": 50},
 }
 IMITATOR = {
     "description": "its imitator",
@@ -41,7 +41,6 @@ TUNER = {
         "environments": 2,
         "capacity": 50,
         "eval_episodes": 0,
-        "checkpoint_seconds": 1e-9,
     },
 }
 STAGES = ("run-small-planner", "run-small-imitator", "run")

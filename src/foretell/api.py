@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import Agent, RunSettings, Schedule
-from foretell.agents.base import Imagines, Publishes, State
-from foretell.errors import UserError, brief, nearest
+from foretell.agents.base import Imagines, Publishes
+from foretell.errors import UserError, brief
 from foretell.report.curve import draw_learning_curve
 from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.report.prediction import draw_prediction, prediction_errors, tracks
@@ -21,12 +21,13 @@ from foretell.tasks import Task, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
-from foretell.training.config import leaf_paths, merge, preset_names, resolve, setting_paths, validate
+from foretell.training.config import continued, resolve
 from foretell.training.directory import RunDirectory, writing
 from foretell.training.logs import Greedy, Iterations, Models, Predictions, load_model, model_path
 from foretell.training.loop import Loop
 from foretell.training.observer import Observer
 from foretell.training.policy import Outcome, Policy
+from foretell.training.pretraining import pretrained, stages
 from foretell.training.progress import Display, TensorBoard, plain_console
 from foretell.training.state import init_run
 
@@ -172,11 +173,11 @@ def train(
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
-    if stages := _stages(settings, {"task": chosen}):
+    if earlier_stages := stages(settings, {"task": chosen}):
         RunDirectory.create(path, overwrite=overwrite)  # refused before anything is trained
-        earlier = _train_stages(stages, path, seed, {"env": env, **functions}, quiet=quiet)
+        earlier = _train_stages(earlier_stages, path, seed, {"env": env, **functions}, quiet=quiet)
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"pretrained": str(earlier)})})
-    start = _pretrained(settings, task, agent, seed, functions)
+    start = pretrained(settings, task, agent, seed, functions)
     watchers = _observers(RunDirectory(path), settings.train, agent, task, quiet=quiet)
     directory = RunDirectory.create(path, overwrite=overwrite)
     with directory.lock():
@@ -205,14 +206,14 @@ def resume(
     directory = RunDirectory.open(Path(run_dir))
     with directory.lock():
         before, preset, seed = directory.read_config()
-        settings = _continued(before, _listed(overrides))
+        settings = continued(before, _listed(overrides))
         use_compilation_cache()
         functions = {"reward": reward, "terminated": terminated}
         task = make_task(settings.task, functions)
         agent = _build(settings, task)
         watchers = _observers(directory, settings.train, agent, task, quiet=quiet)
         loop = Loop(agent, task, settings.train, seed, directory, watchers)
-        start = None if loop.has_checkpoint else _pretrained(settings, task, agent, seed, functions)
+        start = None if loop.has_checkpoint else pretrained(settings, task, agent, seed, functions)
         if start is not None:
             loop.state = loop.state._replace(agent=start)
         loop.restore()
@@ -284,19 +285,10 @@ def _observers(directory: RunDirectory, schedule: Schedule, agent: Agent, task: 
     return observers
 
 
-def _stages(settings: RunSettings, chosen: Mapping[str, Any]) -> list[str]:
-    """The presets that must have been trained before one of these settings, first stage first. Raises `UserError`."""
-    stages: list[str] = []
-    while (preset := str(settings.train.pretrained)).partition("+")[0] in preset_names():
-        stages.insert(0, preset)
-        settings = resolve(preset, [chosen])
-    return stages
-
-
-def _train_stages(stages: list[str], out: Path, seed: int, where: Mapping[str, Any], *, quiet: bool) -> Path:
+def _train_stages(presets: list[str], out: Path, seed: int, where: Mapping[str, Any], *, quiet: bool) -> Path:
     """Bring the run of every stage to its end, each going on from the one before; the last of them."""
     earlier: Path | None = None
-    for preset in stages:
+    for preset in presets:
         path = out.with_name(f"{out.name}-{preset.replace('/', '-')}")
         if not quiet:
             print(f"stage '{preset}' in {path}", flush=True)
@@ -310,28 +302,6 @@ def _train_stages(stages: list[str], out: Path, seed: int, where: Mapping[str, A
     return earlier
 
 
-def _pretrained(
-    settings: RunSettings, task: Task, agent: Agent, seed: int, functions: Mapping[str, Any]
-) -> State | None:
-    """The agent to start with, from another run's newest checkpoint. Raises `UserError` if it does not fit."""
-    if settings.train.pretrained is None:
-        return None
-    directory = RunDirectory.open(Path(settings.train.pretrained))
-    other, _, their_seed = directory.read_config()
-    own = init_run(agent, task.spec, settings.train, seed).agent
-    their_task = make_task(other.task, functions)
-    sizes, theirs = ((t.spec.obs_size, t.spec.action_size) for t in (task, their_task))
-    if sizes != theirs:
-        raise UserError(
-            f"the run in train.pretrained='{settings.train.pretrained}' has observations and actions of sizes {theirs} "
-            f"in '{their_task.spec.env_id}', not {sizes} as '{task.spec.env_id}'"
-        )
-    like = init_run(other.build(their_task), their_task.spec, other.train, their_seed)
-    settings.adopt(other, like.agent, own)  # what does not fit is told before it is read
-    with closing(Checkpoints(directory.checkpoints)) as checkpoints:
-        return settings.adopt(other, checkpoints.restore(like, lambda _: None).agent, own)
-
-
 def _build(settings: RunSettings, task: Task) -> Agent:
     capacity, room = settings.train.capacity, settings.train.room(task.spec.horizon)
     if not room <= capacity < 2**31:
@@ -339,21 +309,6 @@ def _build(settings: RunSettings, task: Task) -> Agent:
             f"train.capacity must be from {room} (the steps between two calls of learn) to {2**31 - 1}, not {capacity}"
         )
     return settings.build(task)
-
-
-def _continued(settings: RunSettings, overrides: Sequence[Mapping[str, Any]]) -> RunSettings:
-    """The settings of a run with what may still change in it changed. Raises `UserError`."""
-    tree = settings.model_dump()
-    free = [path for path in setting_paths(type(settings)) if path.startswith("train.") and path != "train.capacity"]
-    for override in overrides:
-        for path in leaf_paths(override):
-            if not path.startswith("train.") or path == "train.capacity":
-                raise UserError(
-                    f"a resumed run keeps its settings: '{path}' cannot change"
-                    f"{nearest(path, free) or ', only those of section train'}"
-                )
-        tree = merge(tree, dict(override))
-    return validate(tree)
 
 
 def _listed(overrides: Overrides) -> Sequence[Mapping[str, Any]]:

@@ -37,7 +37,7 @@ def train(preset, out, *overrides, **options):
 
 
 def imitate(planner_run, out, *overrides, **schedule):
-    rounds = {"trials": 8, "environments": 2, "random_episodes": 0, "capacity": 100, "checkpoint_seconds": 1e-9}
+    rounds = {"trials": 8, "environments": 2, "random_episodes": 0, "capacity": 100}
     changes = {"agent": "imitation", "train": {**rounds, "pretrained": str(planner_run), **schedule}, **POLICY}
     return train("mbmpc/cheetah-hw4", out, changes, {"imitation": {"demonstrations": 2}}, *overrides)
 

@@ -13,6 +13,7 @@ from foretell.planning import CEM, mpc
 from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import Ensemble, Fit, Imagination, WorldModel, mean_square_error
+from tiny import quick_jit
 
 
 class Slide(Task):
@@ -37,11 +38,6 @@ AGENT = PETS(
 )
 CAPACITY = 24
 BOUNDS = np.float32([-1.0]), np.float32([0.5])
-
-
-def quick_jit(function):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 compiled_init = quick_jit(AGENT.init)

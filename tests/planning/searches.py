@@ -7,15 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretell.planning import Bounds
+from tiny import quick_jit
 
 LOW, HIGH = np.float32([-1, -3]), np.float32([3, 1])
 MIDDLE = np.float32([1, -1])
 BOUNDS = Bounds(jnp.array(LOW), jnp.array(HIGH))
-
-
-def quick_jit(function, *static):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def quadratic(_, actions):

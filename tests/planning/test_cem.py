@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, quick_jit, search, towards_the_upper_bound
+from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search, towards_the_upper_bound
 
 from foretell.planning import CEM, Bounds
 from foretell.planning.cem import CEMMemory
+from tiny import quick_jit
 
 SMALL = CEM(horizon=3, population=40, iterations=2, elites=8, epsilon=0.0, alpha=0.1)
 ICEM = CEM(**{**SMALL.model_dump(), "noise": "coloured", "kept_elites": 3, "mean_candidate": True, "execute": "best"})

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searches import BOUNDS, quick_jit
+from searches import BOUNDS
 
 from foretell.planning import CEM, MPPI, Bounds, RandomShooting, mpc
+from tiny import quick_jit
 
 BATCH = 3
 SMALL = CEM(horizon=4, population=20, iterations=2, elites=4, epsilon=0.0)

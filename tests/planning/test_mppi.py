@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, quick_jit, search, towards_the_upper_bound
+from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search, towards_the_upper_bound
 
 from foretell.planning import MPPI
 from foretell.planning.mppi import MPPIMemory, path_weights
+from tiny import quick_jit
 
 PLANNER = MPPI(horizon=3, population=40, iterations=2, temperature=0.3)
 compiled_weights = quick_jit(path_weights, 1)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, quick_jit, search
+from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search
 
 from foretell.planning import RandomShooting
+from tiny import quick_jit
 
 PLANNER = RandomShooting(horizon=3, population=40, iterations=4)
 

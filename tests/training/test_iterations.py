@@ -20,7 +20,7 @@ def reward(obs, action, next_obs):
 
 
 def train(out, judge=reward, **schedule):
-    iterations = {"environments": 2, "trials": 6, "random_episodes": 2, "checkpoint_seconds": 1e-9, **schedule}
+    iterations = {"environments": 2, "trials": 6, "random_episodes": 2, **schedule}
     changes = [TINY, {"train": iterations}]
     return foretell.train("pets/default", out=out, env=LINE, reward=judge, overrides=changes, quiet=True)
 

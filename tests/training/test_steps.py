@@ -2,6 +2,7 @@
 
 import csv
 
+import jax
 import numpy as np
 import pytest
 
@@ -112,9 +113,10 @@ def test_the_replay_holds_every_step_as_it_was_taken(run, monkeypatch, tmp_path)
             (*obs[t], *np.float32(data["actions"][t]), *obs[t + 1], done[t], t, done[t]) for t in range(row["length"])
         }
     added = int(state.replay.added)
-    data = [np.asarray(part)[:added] for part in state.replay.data]
+    data = jax.tree.map(np.asarray, state.replay.data)
+    flags = (data.terminated, data.time, data.over)
     stored = [
-        (*data[0][i], *data[1][i], *data[3][i], *(data[field][i] for field in (4, 5, 6))) for i in range(14, added)
+        (*data.obs[i], *data.action[i], *data.next_obs[i], *(flag[i] for flag in flags)) for i in range(14, added)
     ]
     under_way = sum(state.episodes.length) + 0
     assert added + int(state.pending.waiting) == 60

@@ -13,11 +13,6 @@ SMALL = {"hidden": (8, 5), "critics": CRITICS, "batch_size": BATCH}
 KEY = jax.random.key(7)
 
 
-def quick_jit(function):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 def trained_state(learner, seed=0):
     """As after training: no bias is zero, and targets differ from what they follow."""
     rng = np.random.default_rng(seed)

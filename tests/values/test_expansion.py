@@ -1,6 +1,5 @@
 """Model-expanded targets: a rollout step by step, and candidates, weights and targets against plain loops in NumPy."""
 
-from functools import partial
 from itertools import product
 from typing import get_args
 
@@ -11,6 +10,7 @@ import pytest
 
 from foretell.values import Expansion, Rollout, rollout
 from foretell.values.expansion import REDUCTIONS, ReductionName, candidates, centre
+from tiny import quick_jit
 
 DISCOUNT, SCALE = 0.9, 2.0
 SIZES = (4, 2, 2, 2, 5)
@@ -23,12 +23,7 @@ VARIANTS = {
 }
 
 
-def quick_jit(function, static=()):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
-
-
-compiled_targets = quick_jit(lambda settings, *arguments: settings.targets(*arguments), (0, 2, 3))
+compiled_targets = quick_jit(lambda settings, *arguments: settings.targets(*arguments), 0, 2, 3)
 
 
 def everything(rollout, discount, scale):
@@ -339,9 +334,11 @@ def value(obs, action):
     return jnp.stack([(k + 1) * obs.sum(-1) + action[..., 0] for k in range(CRITICS)])
 
 
-@partial(quick_jit, static=(0, 1, 2, 3, 4))
-def compiled_rollout(horizon, particles, act, step, value, key, real):
+def traced_rollout(horizon, particles, act, step, value, key, real):
     return rollout(key, horizon, particles, **real, act=act, step=step, value=value)
+
+
+compiled_rollout = quick_jit(traced_rollout, 0, 1, 2, 3, 4)
 
 
 def imagine(horizon=2, act=act, step=step, value=value, particles=PARTICLES, key=0, **real):

@@ -17,12 +17,12 @@ from actor_critics import (
     by_hand,
     fixed_policy,
     q_by_hand,
-    quick_jit,
     trained_state,
 )
 from scipy import stats
 
 from foretell.values.learners import DDPG, SAC, TD3, Actor
+from tiny import quick_jit
 
 
 def critic_terms(learner, networks, features, action, target, weight):

@@ -18,7 +18,6 @@ from actor_critics import (
     by_hand,
     fixed_policy,
     q_by_hand,
-    quick_jit,
     same,
     trained_state,
 )
@@ -28,6 +27,7 @@ from scipy import stats
 from foretell.values.learners import DDPG, SAC, TD3, AnyLearner
 from foretell.values.learners.networks import policy_output
 from foretell.values.learners.sac import squashed_log_density
+from tiny import quick_jit
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import quick_jit
 
 from foretell.values.advantages import standardised
 from foretell.values.baseline import fitted, regressors
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import Batch, TRPOUpdate
+from tiny import quick_jit
 
 TIMES, ENVIRONMENTS, FEATURES, ACTION = 25, 4, 3, 2
 POLICY = GaussianPolicy(hidden=(8,))

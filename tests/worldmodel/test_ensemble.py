@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 from foretell.nn import MLP, Normalizer
 from foretell.worldmodel import Ensemble, EnsembleState, bound_logvar
 from foretell.worldmodel.ensemble import EnsembleParams, predict
-
-
-def quick_jit(function, *static):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
-
+from tiny import quick_jit
 
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
 IN, OUT, ROWS = 3, 2, 4

@@ -14,6 +14,7 @@ from foretell.nn import Normalizer
 from foretell.worldmodel import Ensemble, Fit, Rows, fit, mean_square_error
 from foretell.worldmodel.ensemble import EnsembleParams, EnsembleState, predict
 from foretell.worldmodel.fit import _minibatch
+from tiny import quick_jit
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})
@@ -32,12 +33,6 @@ traces = []
 def traced_fit(*args):
     traces.append(args)
     return fit(*args)
-
-
-def quick_jit(function, *static):
-    """Compile without optimising, which takes longer here than what it saves."""
-    options = {"xla_backend_optimization_level": 0}
-    return jax.jit(function, static_argnums=static, compiler_options=options)
 
 
 compiled_fit = quick_jit(traced_fit, 1, 2)

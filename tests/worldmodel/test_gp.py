@@ -13,17 +13,13 @@ from foretell.errors import UserError
 from foretell.training.config import resolve
 from foretell.worldmodel import GP, GPFit, Imagination, Rows, gp
 from foretell.worldmodel.propagation import PROPAGATIONS, Shape
+from tiny import quick_jit
 
 sgpr = pytest.importorskip("foretell.worldmodel.sgpr", reason="needs the extra gp", exc_type=ImportError)
 
 IN, OUT, SIZE, CAPACITY, INDUCING = 2, 3, 12, 16, 5
 MODEL = GP(inducing=INDUCING)
 FIT = GPFit(iterations=30)
-
-
-def quick_jit(function):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def problem(size=SIZE, capacity=CAPACITY, seed=0, noise=0.05):

@@ -9,15 +9,11 @@ from foretell.nn import MLP
 from foretell.worldmodel.ensemble import EnsembleParams, predict
 from foretell.worldmodel.prediction import Prediction
 from foretell.worldmodel.propagation import PROPAGATIONS, Shape, rematch
+from tiny import quick_jit
 
 MEMBERS, PARTICLES, CANDIDATES, IN, OUT = 3, 6, 4, 3, 2
 EACH = PARTICLES // MEMBERS
 SAMPLED = sorted(set(PROPAGATIONS) - {"E"})
-
-
-def quick_jit(function, *static):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def params_of(probabilistic):

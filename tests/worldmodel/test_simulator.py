@@ -11,11 +11,7 @@ import pytest
 from foretell.replay import single_steps
 from foretell.tasks import Task, TaskSpec
 from foretell.worldmodel import NeuralSimulator, SimulatorSettings, SimulatorState
-
-
-def quick_jit(function):
-    """Compile without optimising, which takes longer here than what it saves."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+from tiny import quick_jit
 
 
 class Pendulum(Task):

@@ -40,8 +40,9 @@ def use_compilation_cache() -> None:
 class BackgroundProgram:
     """A function compiled in a thread of its own, so that programs compile side by side and beside other work."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> None:
+        """The arguments at the positions in `donate` are consumed: their memory is written anew."""
+        self._program = jax.jit(function, donate_argnums=donate)
         self._compiled: Future = Future()
 
     def compile(self, *example: Any) -> None:
@@ -54,6 +55,6 @@ class BackgroundProgram:
 
     def _work(self, *example: Any) -> None:
         try:
-            self._compiled.set_result(jax.jit(self._function).lower(*example).compile())
+            self._compiled.set_result(self._program.lower(*example).compile())
         except BaseException as error:  # handed to the caller, who may be told what is wrong
             self._compiled.set_exception(error)

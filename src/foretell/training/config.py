@@ -190,3 +190,20 @@ def setting_paths(settings: type[BaseModel], chosen: Mapping[str, str] | None = 
         inside = [cls for kind, cls in options.items() if wanted in (None, kind)]
         paths += dict.fromkeys(f"{name}.{key}" for cls in inside for key in setting_paths(cls)) if options else [name]
     return paths
+
+
+def continued(
+    settings: "foretell.agents.RunSettings", overrides: Sequence[Mapping[str, Any]]
+) -> "foretell.agents.RunSettings":
+    """The settings of a run with what may still change in it changed. Raises `UserError`."""
+    tree = settings.model_dump()
+    free = [path for path in setting_paths(type(settings)) if path.startswith("train.") and path != "train.capacity"]
+    for override in overrides:
+        for path in leaf_paths(override):
+            if not path.startswith("train.") or path == "train.capacity":
+                raise UserError(
+                    f"a resumed run keeps its settings: '{path}' cannot change"
+                    f"{nearest(path, free) or ', only those of section train'}"
+                )
+        tree = merge(tree, dict(override))
+    return validate(tree)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from foretell.agents import Agent, Schedule, watcher
 from foretell.agents.base import Memory, Metrics, Publishes, State
 from foretell.errors import UserError
-from foretell.replay import Replay, add
+from foretell.replay import Replay, Transitions, add
 from foretell.tasks import Task
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import BackgroundProgram, compiled
@@ -62,13 +62,12 @@ class Loop:
         self._observers = observers
         self._checkpoints = Checkpoints(directory.checkpoints, keep=schedule.checkpoints)
         self._compiled_before = compiled()
-        self._learn = BackgroundProgram(partial(_learn, agent))
+        self._learn = BackgroundProgram(partial(_learn, agent), donate=(1,))
         self._act = BackgroundProgram(partial(_act, agent, explore=True))
         self._act_greedily = jax.jit(partial(_act, agent, explore=False))
         self._start_one = jax.jit(partial(agent.start, 1))
         self._store = jax.jit(add, donate_argnums=0)
         self._restart = jax.jit(restarted)
-        self._add = jax.jit(partial(jax.tree.map, jnp.add))
         self._started = self._saved = time.monotonic()
         self._interrupted = False
 
@@ -162,7 +161,8 @@ class Loop:
 
     def _compile(self) -> None:
         state, number = self.state, np.int32(0)
-        self._learn.compile(state.agent, state.replay, number, number, number)
+        rows, metrics = state.pending.rows, state.metrics
+        self._learn.compile(state.agent, state.replay, rows, number, metrics, number, number, number)
         self._act.compile(state.agent, state.memory, _latest(state.episodes), number, number, number)
 
     @property
@@ -178,20 +178,22 @@ class Loop:
 
     def _learn_now(self) -> None:
         self._tell("learning", self)
-        self._flush()
-        start, counters = time.perf_counter(), self.state.counters
+        start, state = time.perf_counter(), self.state
+        counters, pending = state.counters, state.pending
         numbers = (np.int32(number) for number in (counters.new_steps, self.seed, counters.learned))
-        agent, metrics = jax.block_until_ready(self._learn(self.state.agent, self.state.replay, *numbers))
+        given = (state.agent, state.replay, pending.rows, np.int32(pending.waiting), state.metrics, *numbers)
+        agent, replay, metrics = jax.block_until_ready(self._learn(*given))  # `pending` is about to change
         self.phase_seconds["fit"] += time.perf_counter() - start
+        pending.waiting[...] = 0
         every, steps, new = self.schedule.log_every, int(counters.env_steps), int(counters.new_steps)
-        self.state = self.state._replace(agent=agent)
+        self.state = state._replace(agent=agent, replay=replay)
         self._count(learned=1, unlogged=1, new_steps=-new)
         if self.schedule.steps_per_learning is None:
             self._log_learning(metrics)
         else:
-            self.state = self.state._replace(metrics=self._add(self.state.metrics, metrics))
+            self.state = self.state._replace(metrics=metrics)
             if int(counters.learned) <= self._pretraining or steps // every > (steps - new) // every:
-                self._log_learning(self.state.metrics)
+                self._log_learning(metrics)
         self._check_interrupt()
 
     def _log_learning(self, metrics: Metrics) -> None:
@@ -240,11 +242,11 @@ class Loop:
 
     def _take(self, stepped: list[int]) -> None:
         """Count and keep the latest step of these environments."""
+        if self.state.pending.room < len(stepped):
+            self._flush()
         self.state.pending.take(self.state.episodes, stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped))
         self.steps_since_log += len(stepped)
-        if self.state.pending.room < self.schedule.environments:
-            self._flush()
 
     def _close_finished(self, kind: Kind) -> None:
         """Close the episodes that are over: where learning waits for them, not before all are."""
@@ -336,10 +338,8 @@ class Loop:
         self._tell("finished_episode", self, line)
 
     def _flush(self) -> None:
-        """Move what is pending to the replay."""
+        """Move what is pending to the replay, to make room."""
         pending = self.state.pending
-        if not pending.waiting:
-            return
         replay = self._store(self.state.replay, pending.rows, np.int32(pending.waiting))
         self.state = self.state._replace(replay=jax.block_until_ready(replay))  # `pending` is about to change
         pending.waiting[...] = 0
@@ -397,6 +397,17 @@ def _act(
 
 
 def _learn(
-    agent: Agent, state: State, replay: Replay, new: Int[Array, ""], seed: Int[Array, ""], learned: Int[Array, ""]
-) -> tuple[State, Metrics]:
-    return agent.learn(state, replay, new, key_for(seed, Stream.LEARN, learned))
+    agent: Agent,
+    state: State,
+    replay: Replay,
+    rows: Transitions,
+    waiting: Int[Array, ""],
+    metrics: Metrics,
+    new: Int[Array, ""],
+    seed: Int[Array, ""],
+    learned: Int[Array, ""],
+) -> tuple[State, Replay, Metrics]:
+    """Store the first `waiting` of `rows`, then learn; what is told is added to `metrics`."""
+    replay = add(replay, rows, waiting)
+    state, told = agent.learn(state, replay, new, key_for(seed, Stream.LEARN, learned))
+    return state, replay, {name: value + metrics.get(name, 0.0) for name, value in told.items()}

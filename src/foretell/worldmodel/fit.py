@@ -129,15 +129,9 @@ def fit(
     gradient step that is not finite is skipped and counted in the metric `skipped_steps`.
     """
     hold_key, boot_key, order_key = jax.random.split(key, 3)
-    capacity = rows.x.shape[0]
     first = jnp.where(carried.first > 0, carried.first, size)
-    held = jnp.zeros((), jnp.int32)
-    if settings.holdout:  # the first `held` rows of a random order stay out of training
-        held = jnp.minimum((size * settings.holdout).astype(jnp.int32), settings.log_rows)
-        order = shuffle(hold_key, jnp.arange(capacity) % size, size)
-        rows = jax.tree.map(lambda a: a[order], rows)
-    kept = size - held
-    place = jnp.arange(capacity)
+    rows, held = _hold_out(hold_key, settings, rows, size)
+    kept, place = size - held, jnp.arange(len(rows.x))
     refitted = _standardizers(ensemble, state, rows, (place >= held) & (place < size))
     if settings.statistics == "first":
         refitted = jax.tree.map(partial(jnp.where, carried.first > 0), state, refitted)
@@ -146,9 +140,9 @@ def fit(
 
     steps = settings.steps(kept, first)
     if settings.bootstrap:
-        sample = held + bootstrap(boot_key, kept, members=ensemble.members, capacity=capacity)
+        sample = held + bootstrap(boot_key, kept, members=ensemble.members, capacity=len(rows.x))
     else:
-        sample = jnp.broadcast_to(held + place % kept, (ensemble.members, capacity))
+        sample = jnp.broadcast_to(held + place % kept, (ensemble.members, len(rows.x)))
     keys = jax.random.split(order_key, ensemble.members)
 
     def body(i: Int[Array, ""], carry: tuple) -> tuple:
@@ -167,20 +161,42 @@ def fit(
         0, steps, body, (state.params, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
     )
     state = EnsembleState(params, state.inputs, state.targets)
-    log_rows = min(settings.log_rows, capacity)
-    logged = held + (jnp.arange(log_rows) * (kept / log_rows)).astype(jnp.int32)  # evenly spaced
-    error = partial(mean_square_error, ensemble.predictor(state), ensemble.members)
     metrics = {
         "gradient_steps": steps,
         "skipped_steps": skipped,
         "first_loss": first_loss,
         "train_loss": loss_sum / jnp.maximum(steps - skipped, 1),
-        "train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(log_rows)),
+        **_errors(ensemble, settings, state, rows, held, kept),
     }
-    if settings.holdout:
-        out = jax.tree.map(lambda a: a[:log_rows], rows)
-        metrics["holdout_mse"] = error(out, 1.0 * (jnp.arange(log_rows) < held))
     return Fitted(state, Carried(opt_state, first), metrics)
+
+
+def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, ""]) -> tuple[Rows, Int[Array, ""]]:
+    """The rows, and how many of them stay out of training: the first ones, in an order drawn anew."""
+    if not settings.holdout:
+        return rows, jnp.zeros((), jnp.int32)
+    order = shuffle(key, jnp.arange(len(rows.x)) % size, size)
+    held = jnp.minimum((size * settings.holdout).astype(jnp.int32), settings.log_rows)
+    return jax.tree.map(lambda a: a[order], rows), held
+
+
+def _errors(
+    ensemble: Ensemble,
+    settings: Fit,
+    state: EnsembleState,
+    rows: Rows,
+    held: Int[Array, ""],
+    kept: Int[Array, ""],
+) -> dict[str, Float[Array, ""]]:
+    """Errors on rows that were trained on, evenly spaced, and on those held out."""
+    count = min(settings.log_rows, len(rows.x))
+    logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
+    error = partial(mean_square_error, ensemble.predictor(state), ensemble.members)
+    errors = {"train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))}
+    if settings.holdout:
+        out = jax.tree.map(lambda a: a[:count], rows)
+        errors["holdout_mse"] = error(out, 1.0 * (jnp.arange(count) < held))
+    return errors
 
 
 def noisy(key: Key[Array, ""], settings: Fit, rows: Rows, valid: Bool[Array, "rows"], features: int) -> Rows:
