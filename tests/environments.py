@@ -177,6 +177,10 @@ for _class in (Line, *Line.__subclasses__()):
 gymnasium.register("tiny/Endless-v0", entry_point=Line)
 
 
+class WithoutSpec(Task):
+    """Says nothing of sizes and bounds."""
+
+
 class NeedsArgument(Task):
     """Cannot be made from nothing."""
 

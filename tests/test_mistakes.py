@@ -138,6 +138,10 @@ ENVIRONMENTS = [
         "environments:NeedsArgument",
         "env 'environments:NeedsArgument': the task cannot be made (TypeError: NeedsArgument.__init__() missing 1",
     ),
+    (
+        "environments:WithoutSpec",
+        "env 'environments:WithoutSpec': the task must have a `spec`, a foretell.tasks.TaskSpec",
+    ),
     ("CartPole-v1", "'CartPole-v1' has actions of type Discrete, but only Box is supported"),
     (f"{ENV}WholeActions-v0", f"'{ENV}WholeActions-v0' has actions of type int8, but only real numbers are supported"),
     (f"{ENV}Unbounded-v0", f"'{ENV}Unbounded-v0' has unbounded actions, but planning needs finite bounds"),

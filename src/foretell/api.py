@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from foretell.agents import Agent, RunSettings, Schedule
 from foretell.agents.base import Imagines, Publishes
 from foretell.errors import UserError, brief
-from foretell.report.curve import draw_learning_curve
+from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.report.prediction import draw_prediction, prediction_errors, tracks
 from foretell.report.video import Films, film_finished, record
@@ -258,6 +258,7 @@ def load(
 def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:
     """Run, and draw what there is however it ends."""
     directory, seed, task = loop.directory, loop.seed, loop.task
+    prepare_to_draw()
     try:
         loop.run()
     finally:

@@ -12,7 +12,7 @@ from foretell.errors import UserError
 from foretell.replay import add, init_replay
 from foretell.tasks import make_task
 from foretell.training.config import resolve
-from tiny import LINE, interrupted_at
+from tiny import LINE, interrupted_at, quick_jit
 
 PLANNER = {
     "model": {"members": 1, "probabilistic": False, "hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -111,7 +111,7 @@ def test_noise_on_the_expert_is_not_learned():
          {"imitation": {"expert_noise": 0.5}}, {"task": {"env": LINE}}],
     )  # fmt: skip
     agent = settings.build(make_task(settings.task, {"reward": reward}))
-    state = agent.init(jax.random.key(0))
+    state = quick_jit(agent.init)(jax.random.key(0))
     rows = jax.tree.map(np.array, init_replay(4, 2, 1).data)._replace(action=np.full((4, 1), -0.9, np.float32))
     replay = add(init_replay(agent.schedule.capacity, 2, 1), rows, jnp.int32(4))
     labels = jax.jit(agent._labelled)(state, replay, jnp.int32(4), jax.random.key(0))
@@ -136,7 +136,7 @@ def test_bad_demonstrations_are_not_learned_from():
         rows = rows._replace(environment=environment, reward=np.float32(returns)[environment] / 4)
         return add(replay, rows, jnp.int32(8))
 
-    state, replay = agent.init(jax.random.key(0)), init_replay(40, 2, 1)
+    state, replay = quick_jit(agent.init)(jax.random.key(0)), init_replay(40, 2, 1)
     kept = []
     for returns in ((3.0, 2.0), (-1.0, 4.0), (-5.0, -5.0)):
         replay = collect(replay, returns)

@@ -13,7 +13,7 @@ from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import make_task
 from foretell.tasks.registry import TaskSettings
 from foretell.training.config import resolve
-from tiny import LINE, interrupted_at
+from tiny import LINE, interrupted_at, quick_jit
 
 SMALL = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -82,7 +82,7 @@ def test_sweep_over_layers(layers):
 def test_the_best_of_what_a_known_system_allows_is_executed():
     """A point that the action pushes: far on the right, the best first action pushes hard to the left."""
     agent, _ = agent_for({"planner": {"population": 400, "horizon": 2}}, env="cheetah-torso")
-    state = agent.init(jax.random.key(0))
+    state = quick_jit(agent.init)(jax.random.key(0))
     act = jax.jit(lambda obs: agent.act(state, agent.start(2), obs, jax.random.key(1), explore=True)[0])
     actions = act(jnp.zeros((2, 20)))
     assert actions.shape == (2, 6) and (jnp.abs(actions) <= 1).all()
@@ -98,9 +98,8 @@ def test_a_task_with_a_path_is_followed():
     memory = agent.start(3)
     assert memory.begun.tolist() == [False] * 3
     obs = jnp.zeros((3, task.spec.obs_size)).at[:, task.position[0]].set(jnp.array([0.0, 5.0, -2.0]))
-    act = jax.jit(
-        lambda memory, obs: agent.act(agent.init(jax.random.key(0)), memory, obs, jax.random.key(1), explore=True)
-    )
+    state = quick_jit(agent.init)(jax.random.key(0))
+    act = quick_jit(lambda memory, obs: agent.act(state, memory, obs, jax.random.key(1), explore=True))
     actions, memory = act(memory, obs)
     assert actions.shape == (3, 2) and memory.begun.all()
     np.testing.assert_array_equal(memory.progress.origin[:, 0], [0.0, 5.0, -2.0])
@@ -113,8 +112,8 @@ def test_the_episode_moves_on_when_the_chosen_plan_does():
     """At the end of the first segment every plan goes on to the second."""
     agent, task = agent_for(path="straight")
     obs = jnp.zeros((1, task.spec.obs_size))
-    state = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0)))
-    unit = agent.init(jax.random.key(0)).world.dynamics
+    state = jax.tree.map(jnp.zeros_like, quick_jit(agent.init)(jax.random.key(0)))
+    unit = quick_jit(agent.init)(jax.random.key(0)).world.dynamics
     dynamics = state.world.dynamics
     still = type(dynamics)(dynamics.params, unit.inputs, unit.targets)  # predicts no change
     state = state._replace(world=state.world._replace(dynamics=still))
@@ -154,7 +153,7 @@ def test_the_guide_learns_from_trials_alone_and_then_acts():
     agent, task = agent_for(GUIDE)
     assert type(agent) is Guided
     _, replay_after = replay_of(np.full((60, 2), 0.5, np.float32), task.spec.obs_size, first=40)
-    state = agent.init(jax.random.key(0))
+    state = quick_jit(agent.init)(jax.random.key(0))
     learn = jax.jit(agent.learn)
     state, metrics = learn(state, replay_after(40), jnp.int32(40), jax.random.key(1))
     assert not state.taught and metrics["guide_gradient_steps"] == 0
@@ -166,7 +165,7 @@ def test_the_guide_learns_from_trials_alone_and_then_acts():
 
 def test_with_a_guide_only_first_actions_differ_between_candidates():
     agent, _ = agent_for(GUIDE)
-    state = agent.init(jax.random.key(0))
+    state = quick_jit(agent.init)(jax.random.key(0))
     actions = jax.random.uniform(jax.random.key(3), (2, 3, 2), minval=-1.0)
     same_first = actions.at[1, 0].set(actions[0, 0])
     guide = lambda obs: jnp.zeros((*obs.shape[:-1], 2))  # noqa: E731

@@ -14,6 +14,7 @@ from foretell.tasks import TaskSettings, make_task
 from foretell.training.config import resolve
 from foretell.training.loop import Interrupted, Loop
 from foretell.training.policy import Policy
+from tiny import quick_jit
 
 QUICK = {
     "planner": {"horizon": 4, "population": 6, "iterations": 1, "elites": 3, "kept_elites": 2},
@@ -52,7 +53,7 @@ def test_actions_are_first_actions_of_plans_on_the_simulators_returns():
     memory = agent.planner.start(agent.bounds)
     plan = jax.jit(lambda k: agent.planner.plan(k, objective, memory, agent.bounds))(jax.random.split(key, 1)[0])
     with watching(agent, env):
-        actions, after = jax.jit(partial(agent.act, explore=True))(agent.init(key), agent.start(1), obs, key)
+        actions, after = jax.jit(partial(agent.act, explore=True))(quick_jit(agent.init)(key), agent.start(1), obs, key)
     agent.check()
     np.testing.assert_allclose(actions[0], plan.actions[0], rtol=1e-5)
     np.testing.assert_allclose(after.memory.mean[0], plan.memory.mean, rtol=1e-4, atol=1e-5)
@@ -142,7 +143,7 @@ def test_several_environments_at_a_time_are_refused(run):
 def test_what_fails_while_planning_is_told():
     task = make_task(TaskSettings(env="environments:tiny/Crashes-v0"))
     agent = oracle("environments:tiny/Crashes-v0")
-    policy = Policy(agent, agent.init(jax.random.key(0)), task.spec)
+    policy = Policy(agent, quick_jit(agent.init)(jax.random.key(0)), task.spec)
     with task.make() as env, pytest.raises(UserError, match=r"failed in step\(\): RuntimeError: the gripper is jammed"):
         policy.play(env, episode=0)
     agent.check()  # told once

@@ -271,7 +271,8 @@ def test_dynamics_and_outcome_never_share_a_random_key(monkeypatch):
     task.reward = None
     agent = PETS(WorldModel(task, MODEL, Imagination(particles=4), OUTCOME), AGENT.fit, OUTCOME_FIT, PLANNER)
     replay = init_replay(CAPACITY, 2, 1)._replace(added=jnp.array(10))
-    agent.learn(agent.init(jax.random.key(0)), replay, jnp.array(10), jax.random.key(1))
-    used = [[tuple(jax.random.key_data(k).tolist()) for k in (key, *jax.random.split(key, 8))] for key in keys]
+    learned_with = quick_jit(lambda state: (agent.learn(state, replay, jnp.array(10), jax.random.key(1)), [*keys])[1])
+    found = learned_with(quick_jit(agent.init)(jax.random.key(0)))
+    used = [[tuple(jax.random.key_data(k).tolist()) for k in (key, *jax.random.split(key, 8))] for key in found]
     assert len(used) == 2
     assert not set(used[0]) & set(used[1])

@@ -16,6 +16,7 @@ from foretell.tasks.base import TaskSpec
 from foretell.training.config import parse_override, resolve
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import TRPOUpdate
+from tiny import quick_jit
 
 TIMES, ENVIRONMENTS, HORIZON = 40, 4, 10
 
@@ -57,7 +58,7 @@ def test_the_batch_is_the_newest_steps_oldest_first(before):
 
 
 def test_it_explores_beyond_the_bounds_and_is_greedy_within_them():
-    state, obs = AGENT.init(jax.random.key(0)), jnp.full((2000, 1), 0.3)
+    state, obs = quick_jit(AGENT.init)(jax.random.key(0)), jnp.full((2000, 1), 0.3)
     drawn, _ = explore(state, (), obs, jax.random.key(1))
     mean = AGENT.policy.mean(state.policy, AGENT.task.features(obs))[0, 0]
     np.testing.assert_allclose([drawn.mean(), drawn.std()], [1 + 2 * mean, 2], atol=0.15)
@@ -68,7 +69,7 @@ def test_it_explores_beyond_the_bounds_and_is_greedy_within_them():
 
 
 def test_it_acts_before_it_has_learned():
-    state = AGENT.init(jax.random.key(0))
+    state = quick_jit(AGENT.init)(jax.random.key(0))
     assert isinstance(AGENT, Publishes) and AGENT.pretraining == 0 and AGENT.epoch(state) == 0
     assert AGENT.start(3) == ()
 
@@ -90,7 +91,7 @@ def collected(state, key, replay):
 
 def test_it_learns_to_go_to_the_middle():
     """Random actions leave the point 0.9 away on average."""
-    learn, state, replay = jax.jit(AGENT.learn), AGENT.init(jax.random.key(0)), init_replay(200, 1, 1)
+    learn, state, replay = jax.jit(AGENT.learn), quick_jit(AGENT.init)(jax.random.key(0)), init_replay(200, 1, 1)
     rewards = []
     for i in range(15):
         replay, reward = collected(state, jax.random.key(i), replay)

@@ -16,6 +16,7 @@ from foretell.training.config import resolve
 from foretell.values import Expansion
 from foretell.values.learners import DDPG
 from foretell.worldmodel import NeuralSimulator, SimulatorSettings
+from tiny import quick_jit
 
 ENSEMBLE = 2
 
@@ -50,7 +51,7 @@ REPLAY = experience(100)
 
 def learned(agent, *news):
     """States and metrics of an agent that has seen so many new steps at each call."""
-    learn, state, told = jax.jit(agent.learn), agent.init(jax.random.key(0)), []
+    learn, state, told = jax.jit(agent.learn), quick_jit(agent.init)(jax.random.key(0)), []
     for call, new in enumerate(news):
         state, metrics = learn(state, REPLAY, jnp.array(new), jax.random.key(call + 1))
         told.append((state, {name: float(value) for name, value in metrics.items()}))
@@ -63,7 +64,7 @@ def same(a, b):
 
 def test_first_the_model_alone_is_trained():
     agent = agent_with()
-    before = agent.init(jax.random.key(0))
+    before = quick_jit(agent.init)(jax.random.key(0))
     (state, metrics), *_ = learned(agent, 100)
     assert agent.pretraining == 1
     assert metrics["gradient_steps"] == 3 and metrics["epoch"] == 1
@@ -172,7 +173,7 @@ def test_every_arrangement_learns_to_go_to_the_middle(name):
         "updates": {"pretraining": 300, "publish_every": 10, "refresh_every": 10},
     }
     agent = resolve(f"{name}/default", [small]).build(TASK)
-    learn, state = jax.jit(agent.learn), agent.init(jax.random.key(0))
+    learn, state = jax.jit(agent.learn), quick_jit(agent.init)(jax.random.key(0))
     for call, new in enumerate((100, 700)):
         state, _ = learn(state, REPLAY, jnp.array(new), jax.random.key(call))
     act = partial(agent.act, state, (), explore=False)

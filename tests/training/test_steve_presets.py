@@ -19,6 +19,7 @@ from foretell.training.environments import Environments
 from foretell.training.loop import Loop
 from foretell.training.state import empty_episodes, no_pending
 from foretell.values import expansion
+from tiny import quick_jit
 
 FAMILIES = ("steve", "ddpg", "mve", "td3", "sac")
 ENVIRONMENTS = {
@@ -294,7 +295,7 @@ def largest(network):
 def test_the_share_of_actions_that_explore(part, share):
     settings = resolve(f"steve/swimmer{part}", [NETWORKS])
     agent = settings.build(make_task(settings.task))
-    act = partial(agent.act, agent.init(jax.random.key(0)), (), jnp.ones((5000, 8)), jax.random.key(1))
+    act = partial(agent.act, quick_jit(agent.init)(jax.random.key(0)), (), jnp.ones((5000, 8)), jax.random.key(1))
     differ = np.abs(act(explore=True)[0] - act(explore=False)[0]) > 1e-5
     assert differ.mean() == pytest.approx(share, abs=0.01)
     assert not share or abs(np.corrcoef(differ.T)[0, 1]) < 0.1  # each dimension by itself
@@ -383,7 +384,7 @@ def test_exactly_which_update_publishes():
     task = make_task(settings.task)
     agent = settings.build(task)
     learn, replay = jax.jit(agent.learn), experience(task.spec)
-    first, _ = learn(agent.init(jax.random.key(0)), replay, jnp.array(100), jax.random.key(1))
+    first, _ = learn(quick_jit(agent.init)(jax.random.key(0)), replay, jnp.array(100), jax.random.key(1))
     first = first._replace(learner=first.learner._replace(updates=jnp.array(495, jnp.int32)))
     second, _ = learn(first, replay, jnp.array(1), jax.random.key(2))
     third, _ = learn(second, replay, jnp.array(1), jax.random.key(3))

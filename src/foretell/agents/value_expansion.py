@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.agents.base import Metrics, RunSettings
@@ -148,7 +148,8 @@ class ValueExpansion:
             left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
             pretrained = jnp.where(acting, 0, jnp.clip(left, 0, _PRETRAINING_BLOCK))
             state, metrics = self._repeat(pretrained, self._train_model, state, replay, pretrain_key)
-        state = jax.lax.cond(state.calls == self.pretraining, _release, lambda s: s, state)
+        release = state.calls == self.pretraining
+        state = _refresh(_publish(state, release), release)
         state, updated = self._repeat(due, self._update, state, replay, update_key)
         metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
         skipped = metrics.pop("value_skipped") * due
@@ -208,9 +209,8 @@ class ValueExpansion:
         """One update of the learner, and one of the model."""
         value_key, model_key = jax.random.split(key)
         number = state.learner.updates + 1
-        state = jax.lax.cond(number % self.updates.publish_every == 0, _publish, lambda s: s, state)
-        if state.model is not None:
-            state = jax.lax.cond(number % self.updates.refresh_every == 0, _refresh, lambda s: s, state)
+        state = _publish(state, number % self.updates.publish_every == 0)
+        state = _refresh(state, number % self.updates.refresh_every == 0)
         state, metrics = self._train_values(state, replay, value_key)
         if state.model is None:
             return state, metrics
@@ -257,15 +257,19 @@ class ValueExpansion:
         return state._replace(model=state.model._replace(trained=trained, opt=opt)), losses
 
 
-def _publish(state: ValueExpansionState) -> ValueExpansionState:
-    return state._replace(published=state.learner.policy, epoch=state.epoch + 1)
+def _publish(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
+    """Act with the newest policy from now on, if that is due."""
+    published = _either(due, state.learner.policy, state.published)
+    return state._replace(published=published, epoch=state.epoch + due)
 
 
-def _refresh(state: ValueExpansionState) -> ValueExpansionState:
-    assert state.model is not None
-    return state._replace(model=state.model._replace(used=state.model.trained))
+def _refresh(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
+    """Imagine with the newest model from now on, if there is one and that is due."""
+    if state.model is None:
+        return state
+    return state._replace(model=state.model._replace(used=_either(due, state.model.trained, state.model.used)))
 
 
-def _release(state: ValueExpansionState) -> ValueExpansionState:
-    """What was learned so far is used from now on."""
-    return _publish(state if state.model is None else _refresh(state))
+def _either(first: Bool[Array, ""], a: Any, b: Any) -> Any:
+    """One of two trees. The whole state must not pass through a conditional, which would copy it."""
+    return jax.lax.cond(first, lambda: a, lambda: b)

@@ -25,8 +25,6 @@ def step_if(
 ) -> tuple[Params, optax.OptState]:
     """Parameters and moments after a step `pace` times as long as the optimiser's, or unchanged where not `ok`."""
 
-    def apply(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, optax.tree.scale(pace, updates)), opt_state
-
-    return jax.lax.cond(ok, apply, lambda *unchanged: unchanged, params, opt_state)
+    updates, stepped = optimizer.update(grads, opt_state, params)
+    found = optax.apply_updates(params, optax.tree.scale(pace, updates)), stepped
+    return jax.tree.map(lambda new, old: jnp.where(ok, new, old), found, (params, opt_state))

@@ -11,7 +11,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.utils.save_video import capped_cubic_video_schedule
 
 from foretell.errors import UserError, brief
 from foretell.tasks import Task
@@ -93,6 +92,8 @@ def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Seque
 
     That is Gymnasium's schedule, after which episodes are filmed a thousand apart. Raises `UserError`.
     """
+    from gymnasium.utils.save_video import capped_cubic_video_schedule  # slow to import, and needed here alone
+
     finished = [row["episode"] for row in directory.read_episodes()]
     if numbers is None:
         numbers = [number for number in finished if capped_cubic_video_schedule(number)]

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from foretell.errors import UserError, brief, nearest
 from foretell.settings import Settings
-from foretell.tasks.base import Task
+from foretell.tasks.base import Task, TaskSpec
 from foretell.tasks.cartpole import Cartpole
 from foretell.tasks.cheetah_torso import CheetahTorso
 from foretell.tasks.gym import GymTask
@@ -115,8 +115,12 @@ def _known_task(task_class: type[Task], settings: TaskSettings) -> Task:
     _check_options(task_class, settings)
     try:
         task = task_class(**settings.options)
+    except UserError:
+        raise
     except Exception as error:  # whatever the user's class raises
         raise UserError(f"env '{settings.env}': the task cannot be made ({brief(error)})") from error
+    if not isinstance(getattr(task, "spec", None), TaskSpec):
+        raise UserError(f"env '{settings.env}': the task must have a `spec`, a foretell.tasks.TaskSpec")
     if settings.horizon is not None:
         if not task.any_horizon:
             raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{settings.env}'; remove task.horizon")

@@ -62,7 +62,7 @@ class Loop:
         self._observers = observers
         self._checkpoints = Checkpoints(directory.checkpoints, keep=schedule.checkpoints)
         self._compiled_before = compiled()
-        self._learn = BackgroundProgram(partial(_learn, agent), donate=(1,))
+        self._learn = BackgroundProgram(partial(_learn, agent), donate=(0, 1))
         self._act = BackgroundProgram(partial(_act, agent, explore=True))
         self._act_greedily = jax.jit(partial(_act, agent, explore=False))
         self._start_one = jax.jit(partial(agent.start, 1))
