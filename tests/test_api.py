@@ -246,7 +246,7 @@ def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(t
 
 
 def test_the_interface_is_what_all_says():
-    assert set(foretell.__all__) == {"Run", "UserError", "load", "resume", "train"}
+    assert set(foretell.__all__) == {"Run", "UserError", "film", "load", "resume", "train"}
     assert all(getattr(foretell, name) for name in foretell.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         foretell.trian  # noqa: B018

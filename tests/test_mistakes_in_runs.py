@@ -140,6 +140,20 @@ def test_evaluation(argv, sentence, trained, told):
 
 
 @pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--episodes", "7"], "the run has finished no episode 7; the nearest is 2"),
+        (["--episodes", "0", "-3"], "the run has finished no episode -3; the nearest is 0"),
+        (["--episodes", "two"], "argument --episodes: invalid int value: 'two'"),
+    ],
+)
+def test_episodes_that_cannot_be_filmed(argv, sentence, trained, told):
+    before = snapshot(trained)
+    assert sentence in told("film", trained, *argv)
+    assert snapshot(trained) == before
+
+
+@pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("Unrenderable", f"cannot make the environment '{ENV}Unrenderable-v0': TypeError"),

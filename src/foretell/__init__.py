@@ -1,6 +1,6 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume` and `load` are the whole Python interface; the environments are registered with Gymnasium as
+`train`, `resume`, `load` and `film` are the whole Python interface; the environments are registered with Gymnasium as
 `foretell/...`.
 """
 
@@ -11,7 +11,7 @@ import gymnasium
 from foretell.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "load", "resume", "train"]
+__all__ = ["Run", "UserError", "film", "load", "resume", "train"]
 
 gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:CartpoleEnv")
 gymnasium.register("foretell/Reacher3D-v0", entry_point="foretell.tasks.reacher:ReacherEnv")

@@ -1,4 +1,4 @@
-"""The Python interface: `train`, `resume`, `load`, and the `Run` they return. The command line calls the same."""
+"""The Python interface: `train`, `resume`, `load`, the `Run` they return, and `film`. The command line calls it too."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +17,7 @@ from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.report.prediction import draw_prediction, prediction_errors, tracks
 from foretell.report.video import Films, film_finished, record
-from foretell.tasks import Task, make_task
+from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.checkpoint import Checkpoints
 from foretell.training.compilation import use_compilation_cache
@@ -115,14 +115,6 @@ class Run:
             return record(policy, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
         with closing(wrap(self.task.make())) as env:
             return [policy.play(env, episode=i) for i in range(episodes)]
-
-    def film(self, episodes: Sequence[int] | None = None) -> Iterator[Path]:
-        """Films of finished episodes of the run itself, made one by one; None: at numbers that are cubes.
-
-        Each is repeated from its seed and its actions, random ones too, so that none had to be filmed when it happened.
-        Raises `UserError`.
-        """
-        return film_finished(self.task, self._files, self.seed, episodes)
 
     @property
     def videos(self) -> Path:
@@ -253,6 +245,17 @@ def load(
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
         state = checkpoints.restore(like, warn)
     return Run(directory, settings, seed, task, Policy(agent, state.agent, task.spec))
+
+
+def film(run_dir: str | Path, episodes: Sequence[int] | None = None) -> Iterator[Path]:
+    """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
+
+    Each is repeated from its seed and its actions, random ones too. Raises `UserError`.
+    """
+    directory = RunDirectory.open(Path(run_dir))
+    settings, _, seed = directory.read_config()
+    where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
+    return film_finished(make_task(where), directory, seed, episodes)
 
 
 def _run_to_end(loop: Loop, settings: RunSettings, preset: str) -> Run:

@@ -257,8 +257,7 @@ def _inspect(args: argparse.Namespace) -> int:
 def _film(args: argparse.Namespace) -> int:
     from foretell import api
 
-    run = api.load(args.run_dir)
-    for path in run.film(args.episodes):
+    for path in api.film(args.run_dir, args.episodes):
         print(f"video       {path}", flush=True)
     return 0
 

@@ -57,7 +57,7 @@ class TaskSettings(Settings):
     """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
-    `path` (`straight` and others) of all of these but the hopper, `released_angles` of `mbmf-ant`."""
+    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`."""
     actions: Literal["bounds", "unit"] = "bounds"
     """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
     STEVE), as if those were the bounds."""
