@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from foretell.training.loop import Interrupted, Loop
@@ -18,6 +19,11 @@ TINY: dict[str, Any] = {
 }
 """Settings with which a run takes about a second, once its programs are compiled."""
 TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
+
+
+def quick_jit(function, *static):
+    """Compile without optimising, which takes longer in a test than what it saves."""
+    return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @contextmanager
