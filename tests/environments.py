@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
-from foretell.tasks import Task
+from foretell.tasks import Task, TaskSpec
 
 STEPS = 5
+SPEC = TaskSpec("tiny/Line-v0", ("position", "speed"), (-1.0,), (1.0,), STEPS)
 
 
 class Line(gymnasium.Env):
@@ -184,12 +185,16 @@ class WithoutSpec(Task):
 class NeedsArgument(Task):
     """Cannot be made from nothing."""
 
+    spec = SPEC
+
     def __init__(self, robot: str) -> None:
         self.robot = robot
 
 
 class Tunable(Task):
     """Has options of several types."""
+
+    spec = SPEC
 
     def __init__(self, links: int = 1, length: float = 0.5, count: int | None = None, names: "list[str]" = ()) -> None:
         self.links, self.length, self.count, self.names = links, length, count, names

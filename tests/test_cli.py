@@ -12,6 +12,7 @@ import pytest
 from environments import Line
 from foretell.cli import main
 from foretell.report import video
+from foretell.tasks import TaskSettings, make_task
 from foretell.training.config import part_names, preset_names
 from tiny import LINE, TINY_SET, snapshot
 
@@ -188,7 +189,6 @@ def test_filming_changes_nothing_of_the_run(tmp_path, no_probe, trained):
 
 def test_a_film_shows_the_episode_that_was(run_copy, no_probe, monkeypatch):
     """Step by step what the run has on disk, at ten pictures a second."""
-    from foretell.tasks import TaskSettings, make_task
     from foretell.training.directory import RunDirectory
 
     shown, render = [], Line.render
@@ -212,13 +212,12 @@ def test_numbers_of_episodes_that_are_filmed_are_cubes(monkeypatch, no_probe, tm
     rows = [{"episode": number} for number in range(160)]
     monkeypatch.setattr(video.RunDirectory, "read_episodes", lambda _: rows)
     monkeypatch.setattr(video, "film", lambda task, directory, seed, number: number)
-    assert list(video.film_finished(None, video.RunDirectory(tmp_path), 0, None)) == [0, 1, 8, 27, 64, 125]
+    found = video.film_finished(make_task(TaskSettings(env=LINE)), video.RunDirectory(tmp_path), 0, None)
+    assert list(found) == [0, 1, 8, 27, 64, 125]
 
 
 def test_an_episode_is_filmed_from_where_it_began_with_the_actions_that_were_executed(tmp_path, no_probe, monkeypatch):
     """A random one begins as random ones do, and an action beyond the bounds is executed as the nearest within."""
-    from foretell.tasks import TaskSettings, make_task
-
     task = make_task(TaskSettings(env=LINE))
     task.collecting_reset = {"collecting": True}
     directory = video.RunDirectory(tmp_path)
