@@ -5,7 +5,7 @@ from rich.console import Console
 
 import foretell
 from foretell.training.progress import Display, Pace, sparkline
-from tiny import TINY
+from tiny import LINE, TINY, interrupted_at
 
 ROOM = {"train": {"capacity": 500}}
 
@@ -45,6 +45,13 @@ def test_environments_in_lock_step_are_told_a_time_left_within_their_first_round
     foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, rounds])
     trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
     assert [bool(re.search(r"~\d.* left$", line)) for line in trials] == [True, True, True, False]
+
+
+def test_a_request_to_stop_is_answered_at_once(tmp_path, capsys):
+    """Learning, which may take minutes, ends before the run does."""
+    with interrupted_at("learning", 1):
+        foretell.train("pets/default", env=LINE, out=tmp_path / "run", overrides=[TINY])
+    assert "stopping once everything can be saved" in capsys.readouterr().out
 
 
 def test_a_sparkline_spans_lowest_to_highest():

@@ -371,6 +371,7 @@ class Loop:
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
+        self._tell("interrupted", self)
 
     def _tell(self, event: str, *args: Any) -> None:
         for observer in self._observers:

@@ -31,5 +31,8 @@ class Observer(Protocol):
     def warned(self, text: str) -> None:
         return
 
+    def interrupted(self, loop: "Loop") -> None:
+        return
+
     def stopped(self, loop: "Loop") -> None:
         return

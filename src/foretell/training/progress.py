@@ -83,6 +83,9 @@ class Display(Observer):
     def warned(self, text: str) -> None:
         self._say(f"warning: {text}")
 
+    def interrupted(self, loop: Loop) -> None:
+        self._say("stopping once everything can be saved; Ctrl-C again stops at once")
+
     def stopped(self, loop: Loop) -> None:
         if self._bar is not None:
             self._bar.stop()
