@@ -2,7 +2,7 @@
 
 `python benchmarks/finetune.py --tuned RUN_DIR ... --alone RUN_DIR ... --out docs/results/finetune.png` draws the mean
 return of the episodes of every iteration over all environment steps, on a logarithmic scale as in Nagabandi et al.
-2018 (figure 8), and prints how many steps it took to reach some levels. A tuned run's steps include those of the runs
+2018 (figure 8), and prints how many steps TRPO took to some levels. A tuned run's steps include those of the runs
 it goes on from, which are drawn too: the planner's and the imitation's.
 """
 
@@ -53,11 +53,9 @@ def chain(path: Path) -> list[Curve]:
 
 
 def reached(stages: Sequence[Curve], level: float) -> float:
-    """Steps by which an iteration first had that mean return; not a number if none had."""
-    for stage in stages:
-        if (stage.returns >= level).any():
-            return float(stage.steps[np.argmax(stage.returns >= level)])
-    return float("nan")
+    """Steps by which an iteration of the last stage first had that mean return; not a number if none had."""
+    steps, returns = stages[-1]
+    return float(steps[np.argmax(returns >= level)]) if (returns >= level).any() else float("nan")
 
 
 def table(tuned: list[list[Curve]], alone: list[list[Curve]], levels: Sequence[float]) -> Table:

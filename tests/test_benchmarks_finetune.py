@@ -27,16 +27,17 @@ def test_a_curve_has_a_point_for_each_call_of_learn(finetune, trained):
     assert len(finetune.chain(trained)) == 1
 
 
-def test_steps_to_a_level_count_from_the_first_stage_on(finetune):
+def test_steps_to_a_level_are_the_last_stages_and_count_from_the_first_on(finetune):
     stages = [
         finetune.Curve(np.array([10, 20]), np.array([1.0, 3.0])),
         finetune.Curve(np.array([30, 40, 50]), np.array([2.0, 5.0, 4.0])),
     ]
-    assert [finetune.reached(stages, level) for level in (1.0, 2.5, 4.0)] == [10, 20, 40]
+    alone = [finetune.Curve(np.array([100, 120]), np.array([2.0, 3.0]))]
+    assert [finetune.reached(stages, level) for level in (1.0, 2.5, 4.0)] == [30, 40, 40]
     assert np.isnan(finetune.reached(stages, 6.0))
-    rows = finetune.table([stages, stages], [stages[1:], stages[1:]], [2.5, 9.0])
+    rows = finetune.table([stages, stages], [alone, alone], [2.5, 9.0])
     cells = [list(column.cells) for column in rows.columns]
-    assert cells == [["2.5", "9"], ["40, 40", "never, never"], ["20, 20", "never, never"], ["2.0", "-"]]
+    assert cells == [["2.5", "9"], ["120, 120", "never, never"], ["40, 40", "never, never"], ["3.0", "-"]]
 
 
 def test_a_run_that_goes_on_from_no_other_is_refused(finetune, trained, monkeypatch, tmp_path):
