@@ -32,7 +32,7 @@ def everything(rollout, discount, scale):
     return rows, {name: [variant.reduce(row, i) for i, row in enumerate(rows)] for name, variant in VARIANTS.items()}
 
 
-compiled_everything = quick_jit(everything, (1, 2))
+compiled_everything = quick_jit(everything, 1, 2)
 
 
 def random_rollout(sizes, seed, *, offset=0.0, ended=False):
