@@ -35,7 +35,7 @@ def curve(run: RunDirectory, before: int) -> Curve:
         each = schedule.environments * schedule.episodes_per_learning
         groups = [rows[i : i + each] for i in range(0, len(rows), each)]
     else:
-        calls = [row["env_steps"] // schedule.steps_per_learning for row in rows]
+        calls = [(row["env_steps"] - 1) // schedule.steps_per_learning for row in rows]
         groups = [[row for row, call in zip(rows, calls, strict=True) if call == n] for n in sorted(set(calls))]
     steps = [before + group[-1]["env_steps"] for group in groups]
     return Curve(np.array(steps), np.array([np.mean([row["return"] for row in group]) for group in groups]))

@@ -1,21 +1,19 @@
 """What `benchmarks/finetune.py` makes of runs."""
 
-import importlib
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import foretell
 from foretell.training.directory import RunDirectory
+from tiny import benchmark
 
 
 @pytest.fixture(scope="module")
 def finetune():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-        return importlib.import_module("finetune")
+    return benchmark("finetune")
 
 
 def test_a_curve_has_a_point_for_each_call_of_learn(finetune, trained):
@@ -25,6 +23,16 @@ def test_a_curve_has_a_point_for_each_call_of_learn(finetune, trained):
     assert found.steps.tolist() == [100 + row["env_steps"] for row in trials]
     assert found.returns.tolist() == [row["return"] for row in trials]
     assert len(finetune.chain(trained)) == 1
+
+
+def test_an_episode_that_ends_with_a_batch_is_of_that_batch(finetune):
+    """Batches of 20 steps; the planner's kind of run knows none."""
+    ends = [(10, 1.0), (20, 3.0), (21, 5.0), (40, 7.0)]
+    rows = [{"kind": "train", "env_steps": steps, "return": value} for steps, value in ends]
+    train = SimpleNamespace(steps_per_learning=20)
+    run = SimpleNamespace(read_config=lambda: [SimpleNamespace(train=train)], read_episodes=lambda: rows)
+    found = finetune.curve(run, 0)
+    assert found.steps.tolist() == [20, 40] and found.returns.tolist() == [2.0, 6.0]
 
 
 def test_steps_to_a_level_are_the_last_stages_and_count_from_the_first_on(finetune):

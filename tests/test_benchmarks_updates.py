@@ -1,8 +1,6 @@
 """The count of floating-point operations in `benchmarks/updates.py`."""
 
-import importlib
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ import pytest
 from foretell.replay import init_replay
 from foretell.tasks import make_task
 from foretell.training.config import resolve
+from tiny import benchmark
 
 SBX = {"learner": {"hidden": [256, 256], "batch_size": 256, "policy_delay": 1}, "task": {"env": "HalfCheetah-v5"}}
 INDEPENDENT = {"simulator": {"assignment": "independent"}, "learner": {"assignment": "independent"}}
@@ -18,9 +17,7 @@ INDEPENDENT = {"simulator": {"assignment": "independent"}, "learner": {"assignme
 
 @pytest.fixture(scope="module")
 def updates():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-        return importlib.import_module("updates")
+    return benchmark("updates")
 
 
 def abstract(preset, overrides):

@@ -1,5 +1,6 @@
 """A run so small that it takes about a second, and a look at everything it has written."""
 
+import importlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ TINY: dict[str, Any] = {
 }
 """Settings with which a run takes about a second, once its programs are compiled."""
 TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
+
+
+def benchmark(name):
+    """A module in `benchmarks/`, which are scripts and not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        return importlib.import_module(name)
 
 
 def quick_jit(function, *static):

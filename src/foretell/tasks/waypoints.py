@@ -77,7 +77,7 @@ class EndOfPath(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         obs, info = self.env.reset(seed=seed, options=options)
-        self._ends = not options
+        self._ends = not (options or {}).get("collecting")
         self._progress = begin(jnp.array(obs[self._position]))
         return obs, info
 
