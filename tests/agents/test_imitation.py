@@ -172,7 +172,8 @@ def test_it_needs_an_expert(planner, imitator, tmp_path):
 
 
 def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
-    tree = {"policy": {"hidden": [8]}, "train": {"pretrained": str(imitator.directory), "steps": 40}}
+    policy = {"hidden": [8], "initial_std": 0.3}
+    tree = {"policy": policy, "train": {"pretrained": str(imitator.directory), "steps": 40}}
     schedule = {"train": {"steps_per_learning": 20, "environments": 2, "capacity": 100, "eval_every": None}}
     run = foretell.train("trpo/default", env=LINE, out=tmp_path / "run", overrides=[schedule, tree], quiet=True)
     assert run.episodes
@@ -182,6 +183,11 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
     obs = np.float32([[0.3, -0.2], [1.0, 0.5]])
     imitates = foretell.load(imitator.directory, reward=reward, quiet=True)
     np.testing.assert_allclose(started.act(obs), imitates.act(obs), rtol=1e-5)
+    np.testing.assert_allclose(started._policy.state.policy.log_std, np.log(0.3), rtol=1e-5)
+    with pytest.raises(UserError, match="has other settings in 'policy'"):
+        foretell.train(
+            "trpo/default", env=LINE, out=tmp_path / "other", overrides=[schedule, tree, {"policy": {"hidden": [9]}}]
+        )
 
 
 def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():

@@ -14,6 +14,8 @@ import pytest
 
 import foretell
 from foretell.training.loop import Interrupted, Loop
+from tiny import LINE, interrupted_at
+from tiny import TINY as LINE_TINY
 
 TINY = {
     "model": {"hidden": [16, 16], "weight_decay": [1e-4, 1e-4, 1e-4]},
@@ -105,6 +107,17 @@ def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(mom
     stopped_at(moment, out, [WARMED], monkeypatch)
     foretell.resume(out, quiet=True)
     assert results(out) == warmed
+
+
+def test_a_run_with_a_gaussian_process_continues_exactly(tmp_path):
+    pytest.importorskip("gpjax")
+    tree = {**LINE_TINY, "model": {"inducing": 10}, "fit": {"iterations": 5}, "imagination": {"propagation": "DS"}}
+    options = {"env": LINE, "overrides": tree, "quiet": True}
+    foretell.train("pets/default+gp", out=tmp_path / "whole", **options)
+    with interrupted_at("learned", 1):
+        foretell.train("pets/default+gp", out=tmp_path / "run", **options)
+    foretell.resume(tmp_path / "run", quiet=True)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
 def test_a_run_killed_ten_times_at_random_moments_continues_exactly(uninterrupted, tmp_path):

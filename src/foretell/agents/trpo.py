@@ -37,11 +37,15 @@ class TRPOSettings(RunSettings):
         return self
 
     def adopt(self, settings: RunSettings, state: State, own: State) -> State:
-        """Go on from a run of TRPO, or begin with the policy of one that imitated a planner."""
+        """Go on from a run of TRPO, or begin with the means of a policy that imitated a planner.
+
+        Its deviations are the chosen ones: imitation learns means only (Nagabandi et al. 2018, section V).
+        """
         if settings.agent != "imitation":
             return super().adopt(settings, state, own)
-        self.check_same(settings, "policy")
-        return own._replace(policy=state.policy)
+        chosen = self.policy.model_dump(include={"initial_std", "learn_std"})
+        self.check_same(settings.model_copy(update={"policy": settings.policy.model_copy(update=chosen)}), "policy")
+        return own._replace(policy=own.policy._replace(network=state.policy.network))
 
     def build(self, task: Task) -> "TRPO":
         assert self.train.steps_per_learning is not None
