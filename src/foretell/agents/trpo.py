@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from pydantic import model_validator
 
 from foretell.agents.base import Metrics, RunSettings, State
+from foretell.agents.imitation import ImitatorSettings
 from foretell.replay import Replay, newest
 from foretell.tasks import Task
 from foretell.values.gaussian import GaussianPolicy
@@ -41,7 +42,7 @@ class TRPOSettings(RunSettings):
 
         Its deviations are the chosen ones: imitation learns means only (Nagabandi et al. 2018, section V).
         """
-        if settings.agent != "imitation":
+        if not isinstance(settings, ImitatorSettings):
             return super().adopt(settings, state, own)
         chosen = self.policy.model_dump(include={"initial_std", "learn_std"})
         self.check_same(settings.model_copy(update={"policy": settings.policy.model_copy(update=chosen)}), "policy")
