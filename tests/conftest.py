@@ -12,7 +12,7 @@ if _OWN:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="foretell-tests-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
-# Most of the suite's time is compilation: compile in half the time what then runs at two thirds of the speed.
+# Most of the suite's time is compilation: compile in half the time what then runs at three fifths of the speed.
 _QUICK = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
