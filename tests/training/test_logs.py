@@ -185,7 +185,7 @@ def test_a_prediction_follows_the_actions_that_were_planned(sparse):
     for t in range(3):
         inputs = np.concatenate([particles[t], np.tile(data["actions"][t], (PARTICLES, 1))], -1)
         prediction = world.model.predictor(state.dynamics)(jnp.float32(inputs)[:, None])
-        deviation = np.exp(0.5 * np.asarray(prediction.logvar[:, 0]))
+        deviation = np.sqrt(prediction.variance[:, 0])
         change = particles[t + 1] - particles[t]
         assert (np.abs(change - prediction.mean[:, 0]) < 6 * deviation + 1e-5).all()
 

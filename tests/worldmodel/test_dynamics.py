@@ -149,7 +149,7 @@ def returns_by_hand(world, state, noise, actions):
                     survival = 0.0 if x > 0.1 or b > 3.0 or action[0] > 1.9 else 1.0
                 totals[c, p] += alive * reward
                 obs, alive = np.array([x, y]), alive * survival
-    return totals.mean(1)
+    return totals.mean(1) + world.imagination.optimism * totals.std(1)
 
 
 def actions_of(seed=0):
@@ -165,6 +165,14 @@ def test_returns_equal_a_plain_loop(kind, shared_noise):
     noise = jnp.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, 2))
     found = compiled_returns(world, key, state, actions)
     np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimism", [1.5, -0.5])
+def test_optimism_adds_the_deviation_over_particles(optimism):
+    world, key = world_of(KINDS["known end"], optimism=optimism), jax.random.key(4)
+    noise = normals(key, Shape(HORIZON, PARTICLES, CANDIDATES, 2))
+    found = compiled_returns(world, key, trained(world), actions_of())
+    np.testing.assert_allclose(found, returns_by_hand(world, trained(world), noise, actions_of()), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shared_noise", [False, True])
@@ -276,7 +284,7 @@ def rolled_by_hand(world, state, actions, key, *, name, certain=False, again=Non
     draws = 1 if world.imagination.shared_noise else CANDIDATES
     chance = PROPAGATIONS[name].draw(key, Shape(HORIZON, PARTICLES, draws, 2), MEMBERS)
     predictor = world.model.predictor(state.dynamics)
-    known = lambda x: predictor(x)._replace(logvar=jnp.full((*x.shape[:2], 2), -jnp.inf))  # noqa: E731
+    known = lambda x: predictor(x)._replace(variance=jnp.zeros((*x.shape[:2], 2)))  # noqa: E731
     obs, total = np.broadcast_to(OBS, (PARTICLES, CANDIDATES, 2)), np.zeros((PARTICLES, CANDIDATES))
     for t in range(HORIZON):
         a, b = np.moveaxis(obs, -1, 0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.nn import MLP, Normalizer
-from foretell.worldmodel import Ensemble, EnsembleState, bound_logvar
+from foretell.worldmodel import Ensemble, EnsembleState, bounded_variance
 from foretell.worldmodel.ensemble import EnsembleParams, predict
 from tiny import quick_jit
 
@@ -18,7 +18,7 @@ ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logv
 IN, OUT, ROWS = 3, 2, 4
 loss = quick_jit(ENSEMBLE.loss)
 gradient = quick_jit(jax.grad(ENSEMBLE.loss, has_aux=True))
-squash = quick_jit(bound_logvar)
+squash = quick_jit(lambda *args: jnp.log(bounded_variance(*args)))
 
 
 def trained_params(flags, seed=0, *, probabilistic=True):
@@ -108,7 +108,8 @@ def test_predict_equals_a_loop_over_members_and_rows(flags):
     found = quick_jit(predict)(params, x)
     for member in range(3):
         for row in range(ROWS):
-            for a, b in zip(found, by_hand(params, member, x[member, row]), strict=True):
+            logs = found._replace(variance=jnp.log(found.variance))
+            for a, b in zip(logs, by_hand(params, member, x[member, row]), strict=True):
                 np.testing.assert_allclose(a[member, row], b, rtol=1e-5, atol=1e-5)
 
 
@@ -124,8 +125,8 @@ def test_beta_weights_each_terms_gradient_by_its_variance_to_that_power(beta):
     params, (x, y, flags) = trained_params(0), batch(0)
     ensemble = ENSEMBLE.model_copy(update={"nll_beta": beta})
     gradient = quick_jit(jax.grad(lambda p: ensemble.loss(p, x, y, flags, jnp.full(ROWS, 1 / ROWS))[0]))(params)
-    mean, logvar, _ = quick_jit(predict)(params, x)
-    by_hand = (jnp.exp((beta - 1) * logvar) * 2 * (mean - y)).sum(1) / (ROWS * OUT)
+    mean, variance, _ = quick_jit(predict)(params, x)
+    by_hand = (variance ** (beta - 1) * 2 * (mean - y)).sum(1) / (ROWS * OUT)
     np.testing.assert_allclose(gradient.network.biases[-1][:, 0, :OUT], by_hand, rtol=2e-4, atol=1e-6)
 
 
@@ -172,7 +173,7 @@ def deterministic_by_hand(params, member, row):
 def test_deterministic_networks_predict_means_and_logits_without_variance(flags):
     params, (x, _, _) = trained_params(flags, probabilistic=False), batch(flags)
     found = quick_jit(predict)(params, x)
-    np.testing.assert_array_equal(found.logvar, np.full((3, ROWS, OUT), -np.inf))
+    np.testing.assert_array_equal(found.variance, np.zeros((3, ROWS, OUT)))
     for member in range(3):
         for row in range(ROWS):
             mean, logits = deterministic_by_hand(params, member, x[member, row])
@@ -187,7 +188,7 @@ def test_scaled_targets_give_deterministic_networks_no_variance():
     x = batch(0)[0]
     found = quick_jit(lambda: DETERMINISTIC.predictor(state)(x))()
     np.testing.assert_allclose(found.mean, predict(params, x).mean * targets.std, rtol=1e-5)
-    assert (found.logvar == -np.inf).all()
+    assert (found.variance == 0).all()
 
 
 @pytest.mark.parametrize("flags", [0, 1])

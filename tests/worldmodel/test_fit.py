@@ -113,6 +113,17 @@ def test_fewest_steps_above_most_are_refused():
         Fit(min_steps=10, max_steps=9)
 
 
+def test_few_new_rows_ask_for_few_steps_until_the_replay_is_full():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(CAPACITY, 2))
+    how = Fit(batch_size=8, epochs=3, min_steps=25, bootstrap=False, steps_per_row=1.5)
+    fitted, steps = None, []
+    for size in (10, 16, 39, CAPACITY, CAPACITY):
+        fitted = train(padded(x, x[:, :1]), size, how, after=fitted)
+        steps.append(int(fitted.metrics["gradient_steps"]))
+    assert steps == [15, 9, 25, 25, 25]
+
+
 def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
     """What `_minibatch` visits in an epoch: entries of each member's sample, and the weights of every batch."""
     sample = np.arange(capacity) + 1000 * np.arange(1, 4)[:, None]
@@ -310,7 +321,7 @@ def test_deterministic_networks_learn_the_mean_and_no_variance():
     for name in ("min_logvar", "max_logvar"):
         np.testing.assert_array_equal(getattr(fitted.state.params, name), getattr(start, name))
     prediction = ensemble.predictor(fitted.state)(jnp.stack([rows.x, rows.x]))
-    np.testing.assert_array_equal(prediction.logvar, np.full((2, CAPACITY, 1), -np.inf))
+    np.testing.assert_array_equal(prediction.variance, np.zeros((2, CAPACITY, 1)))
 
 
 def test_each_member_has_its_own_order():
@@ -396,7 +407,7 @@ def test_a_fit_learns_the_mean_and_the_noise_of_each_region(noisy):
     x_standard = jnp.broadcast_to(noisy.state.inputs.normalize(x), (2, 4, 1))
     prediction = quick_jit(predict)(noisy.state.params, x_standard)
     np.testing.assert_allclose(prediction.mean[..., 0].mean(0), x[:, 0], atol=0.15)
-    share = np.exp(0.5 * prediction.logvar[..., 0]).mean(0) / [0.05, 0.05, 0.5, 0.5]
+    share = np.sqrt(prediction.variance[..., 0]).mean(0) / [0.05, 0.05, 0.5, 0.5]
     assert 0.6 < share.min() <= share.max() < 1.6
     assert float(noisy.metrics["train_mse"]) == pytest.approx(0.5 * (0.05**2 + 0.5**2), rel=0.15)
 

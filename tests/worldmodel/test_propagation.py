@@ -42,9 +42,9 @@ def first_step(noise):
 def answers(params):
     """Mean and variance of every member for every particle of every candidate."""
     rows = jnp.broadcast_to(INPUTS.reshape(1, -1, IN), (MEMBERS, PARTICLES * CANDIDATES, IN))
-    mean, logvar, _ = quick_jit(predict)(params, rows)
-    mean, logvar = (np.float64(a).reshape(MEMBERS, PARTICLES, CANDIDATES, OUT) for a in (mean, logvar))
-    return mean, np.exp(logvar)
+    mean, variance, _ = quick_jit(predict)(params, rows)
+    mean, variance = (np.float64(a).reshape(MEMBERS, PARTICLES, CANDIDATES, OUT) for a in (mean, variance))
+    return mean, variance
 
 
 def taken_together(means, variances):
@@ -107,7 +107,7 @@ def test_both_draws_of_moment_matching_are_independent():
 def members_own_number(x):
     """A predictor without noise that answers with the number of the member asked."""
     number = jnp.broadcast_to(jnp.arange(1.0 * len(x))[:, None, None], (*x.shape[:2], 1))
-    return Prediction(number, jnp.full_like(number, -jnp.inf), number[..., :0])
+    return Prediction(number, jnp.zeros_like(number), number[..., :0])
 
 
 def servers(name, particles, members, steps):
@@ -152,7 +152,7 @@ def test_with_ts1_independent_every_particle_draws_its_member_alone():
 def far_from_gaussian(x):
     """Half of the members say -1 and half say 3, all with variance 0.5."""
     mean = jnp.broadcast_to(jnp.where(jnp.arange(len(x)) % 2, 3.0, -1.0)[:, None, None], (*x.shape[:2], 1))
-    return Prediction(mean, jnp.full_like(mean, jnp.log(0.5)), mean[..., :0])
+    return Prediction(mean, jnp.full_like(mean, 0.5), mean[..., :0])
 
 
 @pytest.mark.parametrize(("name", "variance"), [("E", 0.0), *((name, 0.5 + 2.0**2) for name in SAMPLED)])

@@ -123,7 +123,9 @@ class Schedule(Settings):
     """Short episodes acted by the agent before the first trial; it learns before each of them. They show it what its
     first mistakes lead to from where episodes begin, at a fraction of a trial's cost."""
     warmup_horizon: PositiveInt = 100
-    """Steps after which they are cut."""
+    """Steps after which the first of them is cut."""
+    warmup_last_horizon: PositiveInt | None = None
+    """Steps after which the last of them is cut, those between at evenly growing numbers; null: the same for all."""
     eval_episodes: NonNegativeInt = 0
     """Extra episodes after each trial, or every `eval_every` steps, without exploration: logged, not learned from."""
     eval_every: PositiveInt | None = None
@@ -177,9 +179,13 @@ class Schedule(Settings):
         """Transitions that may wait for the replay, into which they go when the agent learns or no more could wait."""
         return self.steps_per_learning or horizon * self.environments
 
-    def limit(self, kind: str) -> int | None:
-        """Steps after which an episode of this kind is cut, beside the task's own limit."""
-        return {"random": self.random_horizon, "warmup": self.warmup_horizon}.get(kind)
+    def limit(self, kind: str, warmups: int) -> int | None:
+        """Steps after which an episode of this kind is cut, beside the task's own limit, after so many warm-ups."""
+        if kind != "warmup":
+            return self.random_horizon if kind == "random" else None
+        last = self.warmup_last_horizon or self.warmup_horizon
+        share = warmups / max(self.warmup_episodes - 1, 1)
+        return round(self.warmup_horizon + share * (last - self.warmup_horizon))
 
 
 class RunSettings(Settings):

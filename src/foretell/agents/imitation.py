@@ -18,6 +18,7 @@ from foretell.agents.mbmpc import MBMPCSettings
 from foretell.agents.pets import PETS, PETSState
 from foretell.errors import UserError
 from foretell.planning import mpc
+from foretell.planning.base import Refiner
 from foretell.replay import Replay
 from foretell.settings import Settings
 from foretell.tasks import Task
@@ -43,6 +44,10 @@ class Imitation(Settings):
     distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
     policy_noise: NonNegativeFloat = 0.0
     """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
+    warm_labels: bool = False
+    """When the expert says what it would have done, let its search begin at what the policy would do, in imagination, from
+    there on, so that labels improve on the policy and agree with each other (Pinneri et al. 2021, "Extracting strong
+    policies for robotics tasks from zero-order trajectory optimizers"), or at the middle of the action range (False)."""
 
 
 class ImitatorSettings(MBMPCSettings):
@@ -64,6 +69,11 @@ class ImitatorSettings(MBMPCSettings):
             raise ValueError(
                 f"train.episodes_per_learning must be 1 with imitation.least_return, not "
                 f"{self.train.episodes_per_learning}: episodes of a round are told apart by their environments"
+            )
+        if self.imitation.warm_labels and not isinstance(self.planner, Refiner):
+            raise ValueError(
+                f"imitation.warm_labels needs a planner that starts somewhere, not planner.kind={self.planner.kind}; "
+                "choose cem or mppi"
             )
         if self.train.pretrained is None:
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
@@ -201,13 +211,33 @@ class Imitator:
         def plan(i: Int[Array, ""], labels: Float[Array, "capacity action"]) -> Float[Array, "capacity action"]:
             number = i * _LABELLED_AT_ONCE + offset
             slot = (first + number) % capacity
-            control = self.expert.start(_LABELLED_AT_ONCE)
             obs, plan_key = replay.data.obs[slot], jax.random.fold_in(key, i)
+            control = self._before_labels(state, obs, plan_key)
             action, _ = self.expert.act(state.expert, control, obs, plan_key, explore=False)
             slot = jnp.where(number < new, slot, capacity)  # where a scatter in "drop" mode ignores them
             return labels.at[slot].set(self.task.to_unit(action), mode="drop")
 
         return jax.lax.fori_loop(0, jnp.where(its_own, 0, -(-new // _LABELLED_AT_ONCE)), plan, labels)
+
+    def _before_labels(
+        self, state: ImitatorState, obs: Float[Array, "batch obs"], key: Key[Array, ""]
+    ) -> mpc.Control:
+        """What the expert knows before it plans at observations that it has not come to by itself."""
+        control = self.expert.start(len(obs))
+        if not self.imitation.warm_labels:
+            return control
+        task, world, horizon = self.task, self.expert.world, self.expert.planner.horizon
+
+        def guide(obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows action"]:
+            return task.from_unit(jnp.clip(self.policy.mean(state.policy, task.features(obs)), -1.0, 1.0))
+
+        def follow(key: Key[Array, ""], obs: Float[Array, "obs"]) -> Float[Array, "horizon action"]:
+            first = jnp.broadcast_to(guide(obs), (horizon, task.spec.action_size))
+            return guide(world.trajectories(key, state.expert.world, obs, first, guide)[:-1, 0])
+
+        plans = jax.vmap(follow)(jax.random.split(key, len(obs)), obs)
+        mean = jnp.where(self._demonstrating(state), control.memory.mean, plans)
+        return control._replace(memory=control.memory._replace(mean=mean))
 
 
 def _is_newest(replay: Replay, new: Int[Array, ""]) -> Bool[Array, "capacity"]:

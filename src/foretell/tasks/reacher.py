@@ -125,25 +125,28 @@ def hand(
     above zero, and it forgets the roll at zero, both of which a learned model may predict.
     """
     xp: ModuleType = angles.__array_namespace__()
-    pan, lift, roll, elbow, forearm_roll, wrist = (angles[..., i, None] for i in range(6))
-    zero, cos_pan, sin_pan = xp.zeros_like(pan), xp.cos(pan), xp.sin(pan)
-    axis = xp.concat([xp.cos(lift) * cos_pan, xp.cos(lift) * sin_pan, -xp.sin(lift)], axis=-1)
-    side = xp.concat([-sin_pan, cos_pan, zero], axis=-1)
-    point = xp.concat([0.1 * cos_pan, 0.1 * sin_pan - 0.188, zero], axis=-1) + UPPER_ARM * axis
+    joints = xp.moveaxis(angles[..., :6], -1, 0)  # x, y and z lead from here on: long rows are quick
+    turns = xp.stack([xp.cos(joints), xp.sin(joints)], axis=1)
+    (cos_pan, sin_pan), (cos_lift, sin_lift), roll, elbow, forearm_roll, wrist = turns
+    zero = xp.zeros_like(cos_pan)
+    axis = xp.stack([cos_lift * cos_pan, cos_lift * sin_pan, -sin_lift])
+    side = xp.stack([-sin_pan, cos_pan, zero])
+    point = xp.stack([0.1 * cos_pan, 0.1 * sin_pan - 0.188, zero]) + UPPER_ARM * axis
     for length, hinge, turn in ((FOREARM, elbow, roll), (HAND, wrist, forearm_roll)):
         axis, side = _bend(xp, axis, side, hinge, turn, original)
         point = point + length * axis
-    return point
+    return xp.moveaxis(point, 0, -1)
 
 
 def _bend(xp: ModuleType, axis: Any, side: Any, hinge: Any, roll: Any, original: bool) -> tuple[Any, Any]:
-    """The direction of a link and its perpendicular, from those of the link before it."""
-    up = xp.cross(axis, side)
-    bent = xp.cos(hinge) * axis + xp.sin(hinge) * (xp.sin(roll) * side - xp.cos(roll) * up)
+    """The direction of a link and its perpendicular, from those of the link before it; angles by cosine and sine."""
+    (cos_hinge, sin_hinge), (cos_roll, sin_roll) = hinge, roll
+    up = xp.cross(axis, side, axis=0)
+    bent = cos_hinge * axis + sin_hinge * (sin_roll * side - cos_roll * up)
     if not original:
-        return bent, xp.cos(roll) * side + xp.sin(roll) * up
-    turned = xp.cross(bent, axis)
-    norm = xp.sqrt(xp.square(turned).sum(-1, keepdims=True))
+        return bent, cos_roll * side + sin_roll * up
+    turned = xp.cross(bent, axis, axis=0)
+    norm = xp.sqrt(xp.square(turned).sum(0))
     straight = norm < 1e-30
     return bent, xp.where(straight, side, turned / xp.where(straight, 1.0, norm))
 

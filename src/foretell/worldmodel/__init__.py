@@ -6,7 +6,7 @@ from pydantic import Discriminator, Tag
 
 from foretell.settings import kind_of
 from foretell.worldmodel.dynamics import Imagination, WorldModel, WorldState
-from foretell.worldmodel.ensemble import Ensemble, EnsembleState, bound_logvar
+from foretell.worldmodel.ensemble import Ensemble, EnsembleState, bounded_variance
 from foretell.worldmodel.fit import Fit, fit, mean_square_error
 from foretell.worldmodel.gp import GP, GPFit, GPState
 from foretell.worldmodel.prediction import Prediction, Rows
@@ -40,7 +40,7 @@ __all__ = [
     "SimulatorState",
     "WorldModel",
     "WorldState",
-    "bound_logvar",
+    "bounded_variance",
     "fit",
     "mean_square_error",
 ]

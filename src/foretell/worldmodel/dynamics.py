@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from pydantic import PositiveInt
+from pydantic import FiniteFloat, PositiveInt
 
 from foretell.replay import Transitions
 from foretell.settings import Settings
@@ -46,6 +46,9 @@ class Imagination(Settings):
     the smallest such number from 20 on, or 1 with E."""
     shared_noise: bool = False
     """Give all candidates the same random draws, so that they are compared on equal luck (common random numbers)."""
+    optimism: FiniteFloat = 0.0
+    """Judge candidates by the mean of their particles' returns plus this many of their deviations: 0 is PETS; more seeks
+    what the members disagree about, less avoids it."""
     ignore_variance: bool = False
     """Take every predicted mean for certain: TS1 and TSinf then differ between members alone, and DS and MM are E with
     many equal particles."""
@@ -168,10 +171,18 @@ class WorldModel:
         return jax.tree.map(lambda a: a[-1, 0, 0], reached)
 
     def trajectories(
-        self, key: Key[Array, ""], state: WorldState, obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
+        self,
+        key: Key[Array, ""],
+        state: WorldState,
+        obs: Float[Array, "obs"],
+        actions: Float[Array, "horizon action"],
+        guide: Guide | None = None,
     ) -> Float[Array, "times particles obs"]:
-        """The imagined observations of every particle under one action sequence, `obs` first."""
-        later = self._imagine(key, state, obs, actions[None], lambda step: step.next_obs)[1][:, :, 0]
+        """The imagined observations of every particle under one action sequence, `obs` first.
+
+        With a `guide`, all actions but the first are the guide's.
+        """
+        later = self._imagine(key, state, obs, actions[None], lambda step: step.next_obs, guide=guide)[1][:, :, 0]
         return jnp.concatenate([jnp.broadcast_to(obs, (1, *later.shape[1:])), later])
 
     def _imagine(
@@ -205,7 +216,12 @@ class WorldModel:
         start = everywhere((obs, progress, jnp.ones(()), jnp.zeros(())))
         kept: Any
         end, kept = jax.lax.scan(body, start, (jnp.arange(horizon), actions.swapaxes(0, 1), self._chance(key, shape)))
-        return end[-1].mean(0), kept
+        return self._judged(end[-1]), kept
+
+    def _judged(self, totals: Float[Array, "particles candidates"]) -> Float[Array, "candidates"]:
+        """What candidates are worth whose particles earned `totals`."""
+        optimism = self.imagination.optimism
+        return totals.mean(0) + optimism * totals.std(0) if optimism else totals.mean(0)
 
     @property
     def _propagation(self) -> Propagation:
@@ -278,6 +294,6 @@ def _certain(predictor: Predictor) -> Predictor:
 
     def means(x: Float[Array, "members rows in"]) -> Prediction:
         prediction = predictor(x)
-        return prediction._replace(logvar=jnp.full_like(prediction.logvar, -jnp.inf))
+        return prediction._replace(variance=jnp.zeros_like(prediction.variance))
 
     return means

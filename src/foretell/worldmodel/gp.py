@@ -114,8 +114,8 @@ class GP(Settings):
             k = state.variance * jnp.exp(-0.5 * apart)
             mean = state.scale * (k @ state.weights)
             variance = state.variance - jnp.square(k @ state.reduction).sum(-1, keepdims=True)
-            logvar = jnp.log(jnp.maximum(variance, _LEAST_VARIANCE)) + 2.0 * jnp.log(state.scale)
-            return Prediction(mean[None], logvar[None], jnp.zeros((*x.shape[:2], 0)))
+            variance = jnp.maximum(variance, _LEAST_VARIANCE) * jnp.square(state.scale)
+            return Prediction(mean[None], variance[None], jnp.zeros((*x.shape[:2], 0)))
 
         return predict
 

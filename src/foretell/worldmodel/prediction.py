@@ -10,8 +10,8 @@ class Prediction(NamedTuple):
     """A diagonal Gaussian per member and row, and the logits of yes/no outputs."""
 
     mean: Float[Array, "members rows out"]
-    logvar: Float[Array, "members rows out"]
-    """Log-variance; minus infinity where a model predicts no variance."""
+    variance: Float[Array, "members rows out"]
+    """Zero where a model predicts none."""
     logits: Float[Array, "members rows flags"]
 
 

@@ -91,14 +91,14 @@ def _independent_sampling(predictor: Predictor, members: int, inputs: Array, noi
     normal, member = noise
     answers = everyone(predictor, members, inputs)
     pick = lambda a: jnp.take_along_axis(a, member[None, ..., None], axis=0)[0]  # noqa: E731
-    return pick(answers.mean) + jnp.exp(0.5 * pick(answers.logvar)) * normal
+    return pick(answers.mean) + jnp.sqrt(pick(answers.variance)) * normal
 
 
 def _served_in_order(predictor: Predictor, members: int, inputs: Array) -> tuple[Outputs, Outputs]:
     """Mean and deviation of the member that serves each particle: the first few by the first, and so on."""
     prediction = predictor(inputs.reshape(members, -1, inputs.shape[-1]))
     shape = (*inputs.shape[:2], -1)
-    return prediction.mean.reshape(shape), jnp.exp(0.5 * prediction.logvar).reshape(shape)
+    return prediction.mean.reshape(shape), jnp.sqrt(prediction.variance).reshape(shape)
 
 
 def everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
@@ -109,9 +109,8 @@ def everyone(predictor: Predictor, members: int, inputs: Array) -> Prediction:
 
 def _moments(predictor: Predictor, members: int, inputs: Array) -> tuple[Outputs, Outputs]:
     """Mean and deviation of the ensemble taken as one Gaussian."""
-    mean, logvar, _ = everyone(predictor, members, inputs)
-    variance = jnp.exp(logvar).mean(0) + mean.var(0)
-    return mean.mean(0), jnp.sqrt(variance)
+    mean, variance, _ = everyone(predictor, members, inputs)
+    return mean.mean(0), jnp.sqrt(variance.mean(0) + mean.var(0))
 
 
 def _twice(key: Key[Array, ""], shape: Shape, members: int) -> Noise:
