@@ -118,6 +118,35 @@ def test_noise_on_the_expert_is_not_learned():
     assert (labels[:4] != -0.9).all()
 
 
+def test_searches_for_labels_may_begin_with_what_the_policy_would_do():
+    """Once there is one; before that, and unless asked for, with the middle of the action range."""
+    cem = {"planner": {"kind": "cem", "population": 20, "elites": 4, "horizon": 3, "iterations": 1}}
+    settings = resolve(
+        "mbmpc/cheetah-hw4",
+        [PLANNER, POLICY, cem, {"agent": "imitation", "train": {"pretrained": "x", "random_episodes": 0}},
+         {"imitation": {"demonstrations": 2, "warm_labels": True}}, {"task": {"env": LINE}}],
+    )  # fmt: skip
+    agent = settings.build(make_task(settings.task, {"reward": reward}))
+    state = quick_jit(agent.init)(jax.random.key(0))
+    state = state._replace(calls=jnp.int32(2), kept=state.kept.at[0].set(True))
+    obs, before = jnp.array([[0.3, -0.2], [1.0, 0.5]]), quick_jit(agent._before_labels)
+    actions = before(state, obs, jax.random.key(1)).memory.mean
+    world, seen = agent.expert.world, obs
+    for t in range(3):
+        np.testing.assert_allclose(
+            actions[:, t], jnp.clip(agent.policy.mean(state.policy, seen), -1, 1), rtol=1e-4, atol=1e-6
+        )
+        paths = jax.vmap(lambda o, a: world.trajectories(jax.random.key(0), state.expert.world, o, a))(obs, actions)
+        seen = paths[:, t + 1, 0]
+    demonstrating = before(state._replace(calls=jnp.int32(1)), obs, jax.random.key(1))
+    np.testing.assert_array_equal(demonstrating.memory.mean, np.zeros((2, 3, 1)))
+
+
+def test_a_search_that_starts_nowhere_cannot_start_with_the_policy():
+    with pytest.raises(UserError, match=r"warm_labels needs a planner that starts somewhere, not planner\.kind=random"):
+        resolve("mbmf/cheetah-imitation", [{"imitation": {"warm_labels": True}}])
+
+
 def test_bad_demonstrations_are_not_learned_from():
     """Of two lock-step episodes of a round one is good; without a good one the expert goes on."""
     settings = resolve(

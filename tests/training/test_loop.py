@@ -81,25 +81,26 @@ def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
 
 @pytest.fixture(scope="module")
 def warmed(tmp_path_factory):
-    """A run with short random episodes and two warm-ups."""
-    schedule = {"trials": 2, "random_steps": 70, "random_horizon": 30, "warmup_episodes": 2, "warmup_horizon": 20}
+    """A run with short random episodes and three warm-ups, each longer than the one before."""
+    schedule = {"trials": 2, "random_steps": 70, "random_horizon": 30}
+    schedule |= {"warmup_episodes": 3, "warmup_horizon": 20, "warmup_last_horizon": 26}
     out = tmp_path_factory.mktemp("warmed") / "run"
     overrides = [{**TINY, "train": {**schedule, "capacity": 2000, "eval_episodes": 1}}]
     return foretell.train("pets/cartpole", seed=1, out=out, overrides=overrides, quiet=True)
 
 
 def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
-    kinds = ["random"] * 3 + ["warmup"] * 2 + ["train", "eval"] * 2
+    kinds = ["random"] * 3 + ["warmup"] * 3 + ["train", "eval"] * 2
     assert [row["kind"] for row in warmed.episodes] == kinds
-    assert [row["length"] for row in warmed.episodes] == [30] * 3 + [20] * 2 + [200] * 4
+    assert [row["length"] for row in warmed.episodes] == [30] * 3 + [20, 23, 26] + [200] * 4
     kinds_on_disk = [np.load(path)["kind"] for path in sorted((warmed.directory / "data").iterdir())]
     assert [str(kind) for kind in kinds_on_disk] == kinds
 
 
 def test_learning_precedes_each_warm_up_and_sees_those_before(warmed):
     learned = rows(warmed.directory / "metrics.csv")
-    assert [int(row["episode"]) for row in learned] == [3, 4, 5, 7]
-    assert [int(row["env_steps"]) for row in learned] == [90, 110, 130, 330]
+    assert [int(row["episode"]) for row in learned] == [3, 4, 5, 6, 8]
+    assert [int(row["env_steps"]) for row in learned] == [90, 110, 133, 159, 359]
 
 
 def test_warm_ups_are_not_trials(warmed):

@@ -45,9 +45,9 @@ class Imitation(Settings):
     policy_noise: NonNegativeFloat = 0.0
     """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
     warm_labels: bool = False
-    """When the expert says what it would have done, let its search begin at what the policy would do, in imagination, from
-    there on, so that labels improve on the policy and agree with each other (Pinneri et al. 2021, "Extracting strong
-    policies for robotics tasks from zero-order trajectory optimizers"), or at the middle of the action range (False)."""
+    """When the expert says what it would have done, let its search begin at what the policy would do from there on in
+    imagination, so that labels improve on the policy and agree with each other (Pinneri et al. 2021, "Extracting strong
+    policies for robotics tasks from zero-order trajectory optimizers"); else at the middle of the action range."""
 
 
 class ImitatorSettings(MBMPCSettings):
@@ -219,9 +219,7 @@ class Imitator:
 
         return jax.lax.fori_loop(0, jnp.where(its_own, 0, -(-new // _LABELLED_AT_ONCE)), plan, labels)
 
-    def _before_labels(
-        self, state: ImitatorState, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> mpc.Control:
+    def _before_labels(self, state: ImitatorState, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
         """What the expert knows before it plans at observations that it has not come to by itself."""
         control = self.expert.start(len(obs))
         if not self.imitation.warm_labels:

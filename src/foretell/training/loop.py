@@ -233,7 +233,8 @@ class Loop:
             actions, memory = self._plan(self._act, envs, episodes, self.state.memory)
             self.state = self.state._replace(memory=memory)
         planned = time.perf_counter()
-        envs.step(episodes, actions, min(horizon, self.schedule.limit(kind, int(self.state.counters.warmups)) or horizon))
+        limit = self.schedule.limit(kind, int(self.state.counters.warmups))
+        envs.step(episodes, actions, min(horizon, limit or horizon))
         self.phase_seconds["plan"] += planned - start
         self.phase_seconds["step"] += time.perf_counter() - planned
         self._take(stepped)

@@ -47,8 +47,8 @@ class Imagination(Settings):
     shared_noise: bool = False
     """Give all candidates the same random draws, so that they are compared on equal luck (common random numbers)."""
     optimism: FiniteFloat = 0.0
-    """Judge candidates by the mean of their particles' returns plus this many of their deviations: 0 is PETS; more seeks
-    what the members disagree about, less avoids it."""
+    """Judge candidates by the mean of their particles' returns plus this many of their deviations: 0 is PETS; more
+    seeks what the members disagree about, less avoids it."""
     ignore_variance: bool = False
     """Take every predicted mean for certain: TS1 and TSinf then differ between members alone, and DS and MM are E with
     many equal particles."""

@@ -154,7 +154,7 @@ def bounded_variance(
 ) -> Float[Array, "*rows out"]:
     """The variance whose logarithm is `raw` squashed smoothly between the bounds: far from data it would explode.
 
-    With `below = high - softplus(high - raw)` the log-variance is `low + softplus(below - low)` (Chua et al. 2018, A.1).
-    Its exponential is a sum without any logarithm, which saves a planner half its time.
+    With `below = high - softplus(high - raw)` the log-variance is `low + softplus(below - low)` (Chua et al. 2018,
+    A.1). Its exponential is a sum without any logarithm, which saves planners a good part of their time.
     """
     return jnp.exp(low) + jnp.exp(high) * jax.nn.sigmoid(raw - high)

@@ -53,8 +53,8 @@ class Fit(Settings):
     max_steps: PositiveInt | None = None
     """At most this many gradient steps, for when data are many."""
     steps_per_row: PositiveFloat | None = None
-    """At most this many gradient steps for each row added since the last call, for when episodes are short; it counts for
-    nothing once the replay is full."""
+    """At most this many gradient steps for each row added since the last call, for when episodes are short; it counts
+    for nothing once the replay is full."""
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
     statistics: Literal["all", "first"] = "all"
