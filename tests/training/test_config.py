@@ -120,7 +120,7 @@ def test_every_setting_has_a_path():
         (
             "imagination.zzz=3",
             "no setting 'imagination.zzz'; choose one of: "
-            "ignore_variance, moment_matching, particles, propagation, shared_noise",
+            "ignore_variance, moment_matching, optimism, particles, propagation, shared_noise",
         ),
         ("fit=[]", "'fit' is a section and cannot be []; set one of fit.KEY=VALUE"),
         ("model.hidden=x", "model.hidden='x': input should be a valid list"),
@@ -167,7 +167,7 @@ def test_every_part_goes_with_every_preset_as_far_as_the_model_allows(part):
             resolve(f"{name}+{part}")
         except UserError as mistake:
             foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.", "no setting 'planner.")
-            assert str(mistake).startswith(("imagination.", "model: GP", "planner: elites", *foreign)), mistake
+            assert str(mistake).startswith(("imagination.", "imitation.warm_labels needs", "model: GP", "planner: elites", *foreign)), mistake
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from foretell.agents.base import Metrics, RunSettings, Schedule, State
 from foretell.agents.mbmpc import MBMPCSettings
 from foretell.agents.pets import PETS, PETSState
 from foretell.errors import UserError
-from foretell.planning import mpc
-from foretell.planning.base import Refiner
+from foretell.planning import Refiner, mpc
 from foretell.replay import Replay
 from foretell.settings import Settings
 from foretell.tasks import Task
@@ -73,7 +72,7 @@ class ImitatorSettings(MBMPCSettings):
         if self.imitation.warm_labels and not isinstance(self.planner, Refiner):
             raise ValueError(
                 f"imitation.warm_labels needs a planner that starts somewhere, not planner.kind={self.planner.kind}; "
-                "choose cem or mppi"
+                "choose cem or mppi, or set imitation.warm_labels=false"
             )
         if self.train.pretrained is None:
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")

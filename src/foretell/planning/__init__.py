@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Discriminator, Tag
 
 from foretell.planning import mpc
-from foretell.planning.base import Bounds, Memory, Objective, Plan, Planner
+from foretell.planning.base import Bounds, Memory, Objective, Plan, Planner, Refiner
 from foretell.planning.cem import CEM
 from foretell.planning.mppi import MPPI
 from foretell.planning.shooting import RandomShooting
@@ -17,4 +17,16 @@ AnyPlanner = Annotated[
 ]
 """The section `planner` of a preset; its `kind` selects."""
 
-__all__ = ["CEM", "MPPI", "AnyPlanner", "Bounds", "Memory", "Objective", "Plan", "Planner", "RandomShooting", "mpc"]
+__all__ = [
+    "CEM",
+    "MPPI",
+    "AnyPlanner",
+    "Bounds",
+    "Memory",
+    "Objective",
+    "Plan",
+    "Planner",
+    "RandomShooting",
+    "Refiner",
+    "mpc",
+]
