@@ -167,7 +167,9 @@ def test_every_part_goes_with_every_preset_as_far_as_the_model_allows(part):
             resolve(f"{name}+{part}")
         except UserError as mistake:
             foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.", "no setting 'planner.")
-            assert str(mistake).startswith(("imagination.", "imitation.warm_labels needs", "model: GP", "planner: elites", *foreign)), mistake
+            assert str(mistake).startswith(
+                ("imagination.", "imitation.warm_labels needs", "model: GP", "planner: elites", *foreign)
+            ), mistake
 
 
 @pytest.mark.parametrize(
