@@ -113,17 +113,6 @@ def test_fewest_steps_above_most_are_refused():
         Fit(min_steps=10, max_steps=9)
 
 
-def test_few_new_rows_ask_for_few_steps_until_the_replay_is_full():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(CAPACITY, 2))
-    how = Fit(batch_size=8, epochs=3, min_steps=25, bootstrap=False, steps_per_row=1.5)
-    fitted, steps = None, []
-    for size in (10, 16, 39, CAPACITY, CAPACITY):
-        fitted = train(padded(x, x[:, :1]), size, how, after=fitted)
-        steps.append(int(fitted.metrics["gradient_steps"]))
-    assert steps == [15, 9, 25, 25, 25]
-
-
 def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
     """What `_minibatch` visits in an epoch: entries of each member's sample, and the weights of every batch."""
     sample = np.arange(capacity) + 1000 * np.arange(1, 4)[:, None]

@@ -32,8 +32,6 @@ class Carried(NamedTuple):
     opt_state: optax.OptState
     first: Int[Array, ""]
     """Rows there were at the first call; 0 before it."""
-    latest: Int[Array, ""]
-    """Rows there were at the latest call; 0 before the first."""
 
 
 class Fit(Settings):
@@ -52,9 +50,6 @@ class Fit(Settings):
     """At least this many gradient steps, for when data are few and epochs are short."""
     max_steps: PositiveInt | None = None
     """At most this many gradient steps, for when data are many."""
-    steps_per_row: PositiveFloat | None = None
-    """At most this many gradient steps for each row added since the last call, for when episodes are short; it counts
-    for nothing once the replay is full."""
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
     statistics: Literal["all", "first"] = "all"
@@ -88,8 +83,7 @@ class Fit(Settings):
 
     def start(self, state: EnsembleState) -> Carried:
         """What training carries before the first call."""
-        none = jnp.zeros((), jnp.int32)
-        return Carried(self.optimizer.init(state.params), none, none)
+        return Carried(self.optimizer.init(state.params), jnp.zeros((), jnp.int32))
 
     def fit(
         self,
@@ -145,9 +139,6 @@ def fit(
     standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
 
     steps = settings.steps(kept, first)
-    if settings.steps_per_row is not None:
-        fresh = jnp.where(size < len(rows.x), size - carried.latest, size)
-        steps = jnp.minimum(steps, jnp.ceil(settings.steps_per_row * fresh).astype(jnp.int32))
     if settings.bootstrap:
         sample = held + bootstrap(boot_key, kept, members=ensemble.members, capacity=len(rows.x))
     else:
@@ -177,7 +168,7 @@ def fit(
         "train_loss": loss_sum / jnp.maximum(steps - skipped, 1),
         **_errors(ensemble, settings, state, rows, held, kept),
     }
-    return Fitted(state, Carried(opt_state, first, size), metrics)
+    return Fitted(state, Carried(opt_state, first), metrics)
 
 
 def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, ""]) -> tuple[Rows, Int[Array, ""]]:
