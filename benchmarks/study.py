@@ -2,7 +2,8 @@
 
 `python benchmarks/study.py pets/cartpole --seeds 10 --goal 165 --out docs/results/cartpole` writes `<out>.csv` (every
 episode of every seed) and `<out>.png` (the curves), and prints a table. Wall times count from the start of the process
-and are honest only with one run at a time (`--jobs 1`).
+and are honest only with one run at a time (`--jobs 1`). With `--runs RUN_DIR ...` it tells of runs that are there,
+finished or not, one for each seed from 0, as far as all of them have come.
 """
 
 import argparse
@@ -29,6 +30,12 @@ def train(preset: str, seed: int, folder: Path, sets: list[str]) -> tuple[list[d
     subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - start
     return runs.RunDirectory.open(folder).read_episodes(), seconds
+
+
+def read(folder: Path) -> tuple[list[dict], float]:
+    """The same of a run that is there already."""
+    rows = runs.RunDirectory.open(folder).read_episodes()
+    return rows, float(rows[-1]["wall_seconds"])
 
 
 def summarise(trials: np.ndarray, seconds: list[float], goal: float, last: int) -> Table:
@@ -83,17 +90,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="path of the .csv and .png, no ending")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", nargs="+", action="extend", default=[])
+    parser.add_argument("--runs", nargs="+", type=Path, metavar="RUN_DIR", help="tell of these runs; train none")
     args = parser.parse_args()
+    args.seeds = len(args.runs or range(args.seeds))
 
     folders = [Path("runs/study") / args.out.name / str(seed) for seed in range(args.seeds)]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        done = list(pool.map(lambda s: train(args.preset, s, folders[s], args.set), range(args.seeds)))
+    if args.runs:
+        done = [read(folder) for folder in args.runs]
+    else:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            done = list(pool.map(lambda s: train(args.preset, s, folders[s], args.set), range(args.seeds)))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["seed", *runs.EPISODE_COLUMNS])
         writer.writeheader()
         writer.writerows({"seed": seed, **row} for seed, (rows, _) in enumerate(done) for row in rows)
-    trials = np.array([[row["return"] for row in rows if row["kind"] == "train"] for rows, _ in done])
+    returns = [[row["return"] for row in rows if row["kind"] == "train"] for rows, _ in done]
+    trials = np.array([each[: min(map(len, returns))] for each in returns])
     draw(trials, args.out.with_suffix(".png"), title=f"{args.preset}, {args.seeds} seeds", goal=args.goal)
     Console(width=120).print(summarise(trials, [seconds for _, seconds in done], args.goal, args.last))
     for trial in args.by:
