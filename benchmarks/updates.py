@@ -33,6 +33,7 @@ from foretell.nn import MLP
 from foretell.replay import Replay, add, init_replay, single_steps
 from foretell.tasks import make_task
 from foretell.tasks.base import TaskSpec
+from foretell.training.compilation import COMPILER_OPTIONS
 from foretell.training.config import resolve
 from foretell.training.directory import RunDirectory
 from foretell.training.loop import Loop
@@ -126,7 +127,8 @@ def random_replay(spec: TaskSpec, rows: int) -> Replay:
 
 def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inner: int = 1) -> float:
     """Seconds of one update where `update(state, replay, count, key)` makes so many in one program."""
-    program, state = jax.jit(lambda *args: update(*args[:3], key_for(0, Stream.LEARN, args[3]))), subject.state
+    call_once = lambda *args: update(*args[:3], key_for(0, Stream.LEARN, args[3]))  # noqa: E731
+    program, state = jax.jit(call_once, compiler_options=COMPILER_OPTIONS), subject.state
     numbers = iter(range(10**9))
 
     def call():

@@ -17,7 +17,7 @@ from foretell.errors import UserError
 from foretell.replay import Replay, Transitions, add
 from foretell.tasks import Task
 from foretell.training.checkpoint import Checkpoints
-from foretell.training.compilation import BackgroundProgram, compiled
+from foretell.training.compilation import COMPILER_OPTIONS, BackgroundProgram, compiled
 from foretell.training.directory import RunDirectory, append_row
 from foretell.training.environments import Environments
 from foretell.training.interrupt import interrupt_calls
@@ -64,7 +64,7 @@ class Loop:
         self._compiled_before = compiled()
         self._learn = BackgroundProgram(partial(_learn, agent), donate=(0, 1))
         self._act = BackgroundProgram(partial(_act, agent, explore=True))
-        self._act_greedily = jax.jit(partial(_act, agent, explore=False))
+        self._act_greedily = jax.jit(partial(_act, agent, explore=False), compiler_options=COMPILER_OPTIONS)
         self._start_one = jax.jit(partial(agent.start, 1))
         self._store = jax.jit(add, donate_argnums=0)
         self._restart = jax.jit(restarted)

@@ -13,6 +13,7 @@ from foretell.agents import Agent, watcher, watching
 from foretell.agents.base import Memory, State
 from foretell.errors import UserError
 from foretell.tasks import TaskSpec
+from foretell.training.compilation import COMPILER_OPTIONS
 from foretell.training.state import Stream, key_for, numpy_generator
 
 
@@ -32,7 +33,7 @@ class Policy:
         self._watcher = watcher(agent)
         self._memory = None
         self._start = jax.jit(agent.start, static_argnums=0)
-        self._act = jax.jit(self._compiled_act)
+        self._act = jax.jit(self._compiled_act, compiler_options=COMPILER_OPTIONS)
 
     def with_seed(self, seed: int) -> "Policy":
         """The same agent with other luck, at the start of an episode."""
