@@ -285,7 +285,7 @@ def _update(
 
     Returns the loss (0 if skipped) and success.
     """
-    (total, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
-    ok = all_finite(total, grads)
+    (_, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
+    ok = all_finite(likelihood, grads)  # the decay alone, whose sum nobody needs, cannot spoil a step
     params, opt_state = step_if(ok, optimizer, grads, params, opt_state, pace)
     return params, opt_state, jnp.where(ok, likelihood, 0.0), ok
