@@ -239,7 +239,7 @@ def test_the_kind_that_a_section_is_of_already_drops_nothing():
         ),
         ("pets/cartpole+random", "planner.horizn=3", "no setting 'planner.horizn' with planner.kind=random; did you "),
         ("pets/cartpole", "planner=3", "'planner' is a section and cannot be 3; set one of planner.KEY=VALUE"),
-        ("pets/cartpole", "planner.elites=31", "planner: elites (31) must not exceed population (30)"),
+        ("pets/cartpole", "planner.elites=41", "planner: elites (41) must not exceed population (40)"),
         ("pets/cartpole+random", "planner.replan_every=21", "planner: replan_every (21) must not exceed horizon (20)"),
     ],
 )

@@ -126,8 +126,8 @@ def fit(
     """Refit the normalisers, then continue training on the first `size` rows (Chua et al. 2018, algorithm 1).
 
     Every member has its own bootstrap sample, drawn anew at each call, and its own order of rows in each epoch. A
-    gradient step whose loss is not finite is skipped, a gradient that alone is not finite counts as 0; both count in the
-    metric `skipped_steps`.
+    gradient step whose loss is not finite is skipped, a gradient that alone is not finite counts as 0; both count in
+    the metric `skipped_steps`.
     """
     hold_key, boot_key, order_key = jax.random.split(key, 3)
     first = jnp.where(carried.first > 0, carried.first, size)
@@ -284,7 +284,7 @@ def _update(
 ) -> tuple[EnsembleParams, optax.OptState, Float[Array, ""], Bool[Array, ""]]:
     """One Adam step, `pace` times as long, or none when the loss is not finite.
 
-    Where a gradient alone is not finite it counts as 0; waiting to hear of all gradients would cost a tenth of the time.
+    Where a gradient alone is not finite it counts as 0: waiting to hear of all of them would cost a tenth of the time.
     Returns the loss (0 if it or a gradient is not finite) and whether everything was finite.
     """
     (_, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
