@@ -92,12 +92,11 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[])
     parser.add_argument("--runs", nargs="+", type=Path, metavar="RUN_DIR", help="tell of these runs; train none")
     args = parser.parse_args()
-    args.seeds = len(args.runs or range(args.seeds))
 
-    folders = [Path("runs/study") / args.out.name / str(seed) for seed in range(args.seeds)]
     if args.runs:
         done = [read(folder) for folder in args.runs]
     else:
+        folders = [Path("runs/study") / args.out.name / str(seed) for seed in range(args.seeds)]
         with ThreadPoolExecutor(args.jobs) as pool:
             done = list(pool.map(lambda s: train(args.preset, s, folders[s], args.set), range(args.seeds)))
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +106,7 @@ def main() -> None:
         writer.writerows({"seed": seed, **row} for seed, (rows, _) in enumerate(done) for row in rows)
     returns = [[row["return"] for row in rows if row["kind"] == "train"] for rows, _ in done]
     trials = np.array([each[: min(map(len, returns))] for each in returns])
-    draw(trials, args.out.with_suffix(".png"), title=f"{args.preset}, {args.seeds} seeds", goal=args.goal)
+    draw(trials, args.out.with_suffix(".png"), title=f"{args.preset}, {len(done)} seeds", goal=args.goal)
     Console(width=120).print(summarise(trials, [seconds for _, seconds in done], args.goal, args.last))
     for trial in args.by:
         best = trials[:, :trial].max(1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from foretell.nn import Normalizer
 from foretell.worldmodel import Ensemble, Fit, Rows, fit, mean_square_error
 from foretell.worldmodel.ensemble import EnsembleParams, EnsembleState, predict
-from foretell.worldmodel.fit import _minibatch
+from foretell.worldmodel.fit import _minibatch, _update
 from tiny import quick_jit
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
@@ -280,6 +280,19 @@ def gap_between_members(how, key=0):
     start = (EnsembleState(params, state.inputs, state.targets), opt_state, {})
     weight = train(regression(20), 20, how, after=start, key=key).state.params.network.weights[0]
     return np.asarray(weight[0] - weight[1])
+
+
+def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_told():
+    """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
+    network = Ensemble(members=1, hidden=(4,), weight_decay=(0.0, 0.0), probabilistic=False)
+    params = quick_jit(lambda: network.init(jax.random.key(0), 2, 1, 0))().params
+    optimizer = Fit().optimizer
+    batch = Rows(jnp.full((1, 1, 2), 1e3), jnp.full((1, 1, 1), 1e18), jnp.zeros((1, 1, 0), bool))
+    step = quick_jit(lambda: _update(network, optimizer, params, optimizer.init(params), batch, jnp.ones(1), 1.0))
+    stepped, opt_state, loss, ok = step()
+    assert finite((stepped, opt_state)) and not ok and loss == 0
+    np.testing.assert_array_equal(stepped.network.weights[1], params.network.weights[1])
+    assert (stepped.network.biases[1] != params.network.biases[1]).all()
 
 
 def test_each_member_has_its_own_bootstrap_with_replacement():
