@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foretell import worldmodel
 from foretell.nn import Normalizer
 from foretell.worldmodel import Ensemble, Fit, Rows, fit, mean_square_error
 from foretell.worldmodel.ensemble import EnsembleParams, EnsembleState, predict
@@ -282,17 +283,37 @@ def gap_between_members(how, key=0):
     return np.asarray(weight[0] - weight[1])
 
 
-def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_told():
+def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
     """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
     network = Ensemble(members=1, hidden=(4,), weight_decay=(0.0, 0.0), probabilistic=False)
     params = quick_jit(lambda: network.init(jax.random.key(0), 2, 1, 0))().params
     optimizer = Fit().optimizer
     batch = Rows(jnp.full((1, 1, 2), 1e3), jnp.full((1, 1, 1), 1e18), jnp.zeros((1, 1, 0), bool))
     step = quick_jit(lambda: _update(network, optimizer, params, optimizer.init(params), batch, jnp.ones(1), 1.0))
-    stepped, opt_state, loss, ok = step()
-    assert finite((stepped, opt_state)) and not ok and loss == 0
+    stepped, opt_state, *_ = step()
+    assert finite((stepped, opt_state))
     np.testing.assert_array_equal(stepped.network.weights[1], params.network.weights[1])
     assert (stepped.network.biases[1] != params.network.biases[1]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_told(bad, monkeypatch):
+    network = Ensemble(members=1, hidden=(4,), weight_decay=(0.0, 0.0), probabilistic=False)
+    params = quick_jit(lambda: network.init(jax.random.key(0), 2, 1, 0))().params
+    optimizer = Fit().optimizer
+    batch = Rows(jnp.ones((1, 3, 2)), jnp.ones((1, 3, 1)), jnp.zeros((1, 3, 0), bool))
+
+    @jax.custom_vjp
+    def spoilt(x):
+        return x
+
+    spoilt.defvjp(lambda x: (x, None), lambda _, g: (g.at[0, 0].set(bad),))
+    honest = worldmodel.ensemble.predict
+    dishonest = lambda *args: honest(*args)._replace(mean=spoilt(honest(*args).mean))  # noqa: E731
+    monkeypatch.setattr(worldmodel.ensemble, "predict", dishonest)
+    step = quick_jit(lambda: _update(network, optimizer, params, optimizer.init(params), batch, jnp.ones(3), 1.0))
+    stepped, opt_state, loss, ok = step()
+    assert finite((stepped, opt_state)) and not ok and loss == 0
 
 
 def test_each_member_has_its_own_bootstrap_with_replacement():

@@ -6,6 +6,7 @@ Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the lear
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -150,7 +151,7 @@ class ValueExpansion:
             state, metrics = self._repeat(pretrained, self._train_model, state, replay, pretrain_key)
         release = state.calls == self.pretraining
         state = _refresh(_publish(state, release), release)
-        state, updated = self._repeat(due, self._update, state, replay, update_key)
+        state, updated = self._make_updates(due, state, replay, update_key)
         metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
         skipped = metrics.pop("value_skipped") * due
         if self.simulator is not None:
@@ -192,15 +193,34 @@ class ValueExpansion:
         self, count: Int[Array, ""], update: Any, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
         """`update` so many times; its metrics are averaged."""
+        update = partial(update, replay=replay)
+        carry = state, _zeros_of(update, state, key=key)
+        state, total = jax.lax.fori_loop(0, count, partial(_add_update, update, key), carry)
+        return state, jax.tree.map(lambda a: a / jnp.maximum(count, 1), total)
 
-        def body(i: Int[Array, ""], carry: tuple) -> tuple:
-            state, total = carry
-            state, metrics = update(state, replay, jax.random.fold_in(key, i))
-            return state, jax.tree.map(jnp.add, total, metrics)
+    def _make_updates(
+        self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """So many updates of learner and model, and what is due between them.
 
-        told = jax.eval_shape(update, state, replay, key)[1]
-        zeros = jax.tree.map(lambda a: jnp.zeros(a.shape), told)
-        state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
+        They are cut where something is due, so that the many updates in between need not ask: on a GPU the answer
+        would have to be waited for.
+        """
+        update = partial(self._update, replay=replay)
+        periods = (self.updates.publish_every, self.updates.refresh_every if self.simulator else 0)
+
+        def cut(carry: tuple) -> tuple:
+            done, state, total = carry
+            number = state.learner.updates + 1
+            state = _publish(state, number % self.updates.publish_every == 0)
+            state = _refresh(state, number % self.updates.refresh_every == 0)
+            until = [period - number % period for period in periods if period]
+            end = jnp.minimum(count, done + jnp.stack(until).min())
+            state, total = jax.lax.fori_loop(done, end, partial(_add_update, update, key), (state, total))
+            return end, state, total
+
+        carry = jnp.zeros_like(count), state, _zeros_of(update, state, key=key)
+        _, state, total = jax.lax.while_loop(lambda carry: carry[0] < count, cut, carry)
         return state, jax.tree.map(lambda a: a / jnp.maximum(count, 1), total)
 
     def _update(
@@ -208,9 +228,6 @@ class ValueExpansion:
     ) -> tuple[ValueExpansionState, Metrics]:
         """One update of the learner, and one of the model."""
         value_key, model_key = jax.random.split(key)
-        number = state.learner.updates + 1
-        state = _publish(state, number % self.updates.publish_every == 0)
-        state = _refresh(state, number % self.updates.refresh_every == 0)
         state, metrics = self._train_values(state, replay, value_key)
         if state.model is None:
             return state, metrics
@@ -255,6 +272,18 @@ class ValueExpansion:
         batch = sample(replay, sample_key, self.simulator.settings.batch_size)
         trained, opt, losses = self.simulator.update(update_key, state.model.trained, state.model.opt, batch)
         return state._replace(model=state.model._replace(trained=trained, opt=opt)), losses
+
+
+def _zeros_of(update: Any, *args: Any, **given: Any) -> Metrics:
+    """Metrics of no update."""
+    return jax.tree.map(lambda a: jnp.zeros(a.shape), jax.eval_shape(update, *args, **given)[1])
+
+
+def _add_update(update: Any, key: Key[Array, ""], number: Int[Array, ""], carry: tuple) -> tuple:
+    """The state after one more update, the `number`th of a call, and the metrics' sum."""
+    state, total = carry
+    state, metrics = update(state, key=jax.random.fold_in(key, number))
+    return state, jax.tree.map(jnp.add, total, metrics)
 
 
 def _publish(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:

@@ -161,11 +161,12 @@ class NeuralSimulator:
     ) -> tuple[SimulatorState, optax.OptState, Losses]:
         """One Adam step on rows in random order, and its losses.
 
-        A step whose loss or gradient is not finite is skipped: the metric `model_skipped` is then 1, and the losses 0.
+        A step whose loss is not finite is skipped, a gradient that alone is not finite counts as 0; the metric
+        `model_skipped` is then 1, and the losses 0.
         """
         (total, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(params, data, key)
+        params, opt_state = step_if(jnp.isfinite(total), self.optimizer, grads, params, opt_state)
         ok = all_finite(total, grads)
-        params, opt_state = step_if(ok, self.optimizer, grads, params, opt_state)
         metrics = {name: jnp.where(ok, loss, 0.0) for name, loss in {"model_loss": total, **losses}.items()}
         return params, opt_state, {**metrics, "model_skipped": 1.0 - ok}
 

@@ -191,8 +191,8 @@ class Learner(Settings):
     ) -> tuple[LearnerState, Metrics]:
         """One step of policy and critics, both from the old parameters; then the targets follow.
 
-        The policy learns at the real features alone. A step whose losses or gradients are not finite is skipped and
-        counted in the metric `value_skipped`; its other metrics are 0.
+        The policy learns at the real features alone. A step whose losses are not finite is skipped, a gradient that
+        alone is not finite counts as 0; the metric `value_skipped` is then 1, and the others 0.
         """
         critic_key, policy_key = jax.random.split(key)
         due = (state.updates + 1) % self.policy_delay == 0 if self.policy_delay > 1 else jnp.ones((), bool)
@@ -201,9 +201,9 @@ class Learner(Settings):
             state.critics, critic_key, features, action, target, weight
         )
         (loss, metrics), policy_grads = self._policy_gradient(actor, state.critics, features[0, 0], policy_key, due)
-        ok = all_finite(critic_loss + loss, (policy_grads, critic_grads))
-        actor, policy_opt = step_if(ok & due, self.policy_optimizer, policy_grads, actor, state.policy_opt)
-        critics, critic_opt = step_if(ok, self.critic_optimizer, critic_grads, state.critics, state.critic_opt)
+        ok, sound = all_finite(critic_loss + loss, (policy_grads, critic_grads)), jnp.isfinite(critic_loss + loss)
+        actor, policy_opt = step_if(sound & due, self.policy_optimizer, policy_grads, actor, state.policy_opt)
+        critics, critic_opt = step_if(sound, self.critic_optimizer, critic_grads, state.critics, state.critic_opt)
         state = state._replace(policy=actor.policy, log_alpha=actor.log_alpha, policy_opt=policy_opt)
         state = state._replace(critics=critics, critic_opt=critic_opt, updates=state.updates + 1)
         metrics = {**metrics, "critic_loss": critic_loss, "mean_q": mean_q}
