@@ -40,16 +40,26 @@ def rounds(episodes: list[dict]) -> Rounds:
 
 
 def summarise(found: dict[str, list[tuple[Rounds, float]]], goal: float) -> Table:
-    """A line per preset: for each seed the steps at which a round first reached the goal, and the last round."""
+    """A line per preset: for each seed the steps at which a round first reached the goal, the last rounds, and means
+    over seeds with their standard errors."""
     table = Table()
-    for column in ("preset", f"first steps >= {goal:g}", "last round", "mean of last 3 rounds", "seconds"):
+    each = (f"first steps >= {goal:g}", "last round", "mean of last 3 rounds")
+    for column in ("preset", *each, "seconds", "over seeds: last 3 rounds", "all rounds"):
         table.add_column(column, justify="right")
     for preset, seeds in found.items():
+        curves = [list(curve.values()) for curve, _ in seeds]
         first = [next((str(step) for step, mean in curve.items() if mean >= goal), "never") for curve, _ in seeds]
-        last = [f"{list(curve.values())[-1]:.0f}" for curve, _ in seeds]
-        late = [f"{np.mean(list(curve.values())[-3:]):.0f}" for curve, _ in seeds]
-        table.add_row(preset, *map(", ".join, (first, last, late)), ", ".join(f"{s:.0f}" for _, s in seeds))
+        late = [float(np.mean(curve[-3:])) for curve in curves]
+        lists = first, [f"{curve[-1]:.0f}" for curve in curves], [f"{mean:.0f}" for mean in late]
+        seconds = ", ".join(f"{spent:.0f}" for _, spent in seeds)
+        whole = _mean_and_error([float(np.mean(curve)) for curve in curves])
+        table.add_row(preset, *map(", ".join, lists), seconds, _mean_and_error(late), whole)
     return table
+
+
+def _mean_and_error(values: list[float]) -> str:
+    error = f" +- {np.std(values, ddof=1) / len(values) ** 0.5:.0f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.0f}{error}"
 
 
 def draw(found: dict[str, list[tuple[Rounds, float]]], path: Path, title: str) -> None:

@@ -182,7 +182,8 @@ class Loop:
         counters, pending = state.counters, state.pending
         numbers = (np.int32(number) for number in (counters.new_steps, self.seed, counters.learned))
         given = (state.agent, state.replay, pending.rows, np.int32(pending.waiting), state.metrics, *numbers)
-        agent, replay, metrics = jax.block_until_ready(self._learn(*given))  # `pending` is about to change
+        agent, replay, metrics = self._learn(*given)
+        jax.block_until_ready(metrics)  # and so everything, since `pending` is about to change
         self.phase_seconds["fit"] += time.perf_counter() - start
         pending.waiting[...] = 0
         every, steps, new = self.schedule.log_every, int(counters.env_steps), int(counters.new_steps)
