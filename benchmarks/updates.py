@@ -139,10 +139,10 @@ def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inne
     return best_seconds(call, repeats=repeats, inner=inner) / count
 
 
-def steve_table(preset: str, count: int, repeats: int) -> Table:
-    """Time and rate of an update with either rule of which member learns from which row, whole and in parts."""
+def steve_table(preset: str, assignments: list[str], count: int, repeats: int) -> Table:
+    """Time and rate of an update with each rule of which member learns from which row, whole and in parts."""
     rows, limits = [], []
-    for assignment in ("balanced", "independent"):
+    for assignment in assignments:
         rule = {"assignment": assignment}
         given = subject(preset, {"simulator": rule, "learner": rule})
         members, *widths = max((w.shape for w in given.state.model.used.transition.weights), key=np.prod)
@@ -295,6 +295,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", help="steve, learners (default: both)")
     parser.add_argument("--preset", default="steve/halfcheetah", help="what `steve` updates")
+    rules = ("balanced", "independent")
+    parser.add_argument("--assignment", nargs="+", choices=rules, default=rules, help="who learns from a row in `steve`")
     parser.add_argument("--updates", type=int, default=8, help="updates of `steve` in one program")
     parser.add_argument("--env", default="HalfCheetah-v5", help="the environment of `learners`")
     parser.add_argument("--per-call", type=int, nargs="+", default=[1, 20], help="updates of `learners` in one program")
@@ -305,7 +307,7 @@ def main() -> None:
     args = parser.parse_args()
     console, tables = Console(width=120), args.tables or ["steve", "learners"]
     if "steve" in tables:
-        console.print(steve_table(args.preset, args.updates, args.repeats))
+        console.print(steve_table(args.preset, args.assignment, args.updates, args.repeats))
     if "learners" in tables:
         plan = Plan(args.env, args.repeats, args.blocks)
         console.print(learner_table(plan, args.per_call, peer_python(args)))
