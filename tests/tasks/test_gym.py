@@ -7,6 +7,7 @@ import pytest
 import environments
 from foretell.errors import UserError
 from foretell.tasks.gym import GymTask
+from foretell.tasks.halfcheetah import HalfCheetah
 
 
 def test_the_spec_is_read_from_the_spaces():
@@ -43,6 +44,31 @@ def test_the_time_limit_truncates():
         env.reset(seed=0)
         ends = [env.step(np.zeros(1))[2:4] for _ in range(environments.STEPS)]
     assert ends == [(False, False)] * (environments.STEPS - 1) + [(False, True)]
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "camera"),
+    [
+        ("HalfCheetah-v5", {}, 0),
+        ("HalfCheetah-v5", {"camera_id": -1}, -1),
+        ("HalfCheetah-v5", {"default_camera_config": {"distance": 9.0}}, -1),
+        ("InvertedPendulum-v5", {}, -1),
+    ],
+)
+def test_what_is_drawn_follows_the_robot(env, options, camera):
+    """If the model has a camera that does, and none was chosen."""
+    with GymTask(env, options=options).simulator(render_mode="rgb_array") as drawn:
+        assert drawn.unwrapped.mujoco_renderer.camera_id == camera
+
+
+@pytest.mark.parametrize("task", [GymTask("HalfCheetah-v5"), GymTask("Hopper-v5"), HalfCheetah()])
+def test_floors_are_drawn_without_end_and_change_nothing_else(task):
+    with task.simulator() as plain, task.simulator(render_mode="rgb_array") as drawn:
+        assert plain.unwrapped.model.geom("floor").size[0] > 0 and drawn.unwrapped.model.geom("floor").size[0] == 0
+        starts = [env.reset(seed=0)[0] for env in (plain, drawn)]
+        np.testing.assert_array_equal(*starts)
+        for action in np.random.default_rng(0).uniform(-1, 1, (30, *plain.action_space.shape)):
+            np.testing.assert_array_equal(plain.step(action)[0], drawn.step(action)[0])
 
 
 def test_an_environment_need_not_know_how_to_be_drawn():

@@ -11,6 +11,7 @@ import numpy as np
 
 from foretell.errors import UserError, brief, nearest
 from foretell.tasks.base import Task, TaskSpec
+from foretell.tasks.mujoco import without_end
 
 
 class GymTask(Task):
@@ -32,9 +33,24 @@ class GymTask(Task):
         try:
             with _blamed(f"cannot make the environment '{self._env_id}'"), _silence():
                 env = gymnasium.make(self._env_id, disable_env_checker=True, **self._options, **drawing)
+            if render_mode:
+                _prepare_drawing(env, follow=not any("camera" in option for option in self._options))
         except gymnasium.error.UnregisteredEnv:
             raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
         return _Blamed(env, self._env_id)
+
+
+def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:
+    """Draw MuJoCo's floors without end, and, if asked to `follow`, by the model's own camera that follows the robot.
+
+    Gymnasium 1.4 stays where the robot began.
+    """
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is None:
+        return
+    without_end(renderer.model)
+    if follow and renderer.camera_id < 0:
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
 class _Blamed(gymnasium.Wrapper):

@@ -70,12 +70,24 @@ class MujocoTask(Task):
         return {}
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        return gymnasium.make(self.spec.env_id, render_mode=render_mode, disable_env_checker=True, **self.env_options)
+        env = gymnasium.make(self.spec.env_id, render_mode=render_mode, disable_env_checker=True, **self.env_options)
+        if render_mode:
+            without_end(env.unwrapped.model)  # type: ignore[attr-defined]
+        return env
 
 
 def drawing(fps: int) -> dict[str, Any]:
     """Gymnasium's metadata of an environment that takes `fps` steps a second."""
     return {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": fps}
+
+
+def without_end(model: mujoco.MjModel) -> None:
+    """Draw the floors without end, as they are to the physics; in Gymnasium's models they end."""
+    for floor in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
+        size, material = model.geom_size[floor, :2], model.geom_matid[floor]
+        if size.all() and material >= 0:
+            model.mat_texrepeat[material] /= 2.0 * size  # from repeats over the whole floor to repeats per metre
+        size[:] = 0.0
 
 
 def _add_camera(body: mujoco.MjsBody, view: dict[str, Any]) -> None:
