@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 
 from foretell.worldmodel import WorldModel
 

@@ -296,7 +296,9 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", help="steve, learners (default: both)")
     parser.add_argument("--preset", default="steve/halfcheetah", help="what `steve` updates")
     rules = ("balanced", "independent")
-    parser.add_argument("--assignment", nargs="+", choices=rules, default=rules, help="who learns from a row in `steve`")
+    parser.add_argument(
+        "--assignment", nargs="+", choices=rules, default=rules, help="who learns from a row in `steve`"
+    )
     parser.add_argument("--updates", type=int, default=8, help="updates of `steve` in one program")
     parser.add_argument("--env", default="HalfCheetah-v5", help="the environment of `learners`")
     parser.add_argument("--per-call", type=int, nargs="+", default=[1, 20], help="updates of `learners` in one program")
