@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from foretell.training.loop import Interrupted, Loop
+from foretell.training.observer import Observer
 
 LINE = "environments:tiny/Line-v0"
 TINY: dict[str, Any] = {
@@ -39,16 +40,15 @@ def interrupted_at(event: str, count: int):
     """Press Ctrl-C when an observer is told of `event` for the `count`th time; the run within is then stopped."""
     began = Loop.__init__
 
-    class Presses:
+    class Presses(Observer):
         left = count
 
-        def __getattr__(self, name):
-            def listen(loop=None, *_):
-                self.left -= name == event
-                if name == event and not self.left:
-                    loop._on_interrupt()
+    def listen(self, loop, *_):
+        self.left -= 1
+        if not self.left:
+            loop._on_interrupt()
 
-            return listen
+    setattr(Presses, event, listen)
 
     def watched(self, agent, task, schedule, seed, directory, observers=()):
         began(self, agent, task, schedule, seed, directory, [*observers, Presses()])
