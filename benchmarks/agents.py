@@ -2,7 +2,8 @@
 
 `python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -250 --out docs/results/pendulums`
 writes `<out>.csv` (every evaluation episode) and `<out>.png` (its mean per round over steps, a band from the worst to
-the best seed), and prints a table. Runs follow each other, each in a process of its own.
+the best seed), and prints a table. Runs follow each other, each in a process of its own. With `--runs FOLDER` it tells
+of runs that are there, `FOLDER/steve-default/0` and so on.
 """
 
 import argparse
@@ -31,7 +32,13 @@ def train(preset: str, seed: int, env: str | None, sets: list[str], folder: Path
     start = time.monotonic()
     subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - start
-    return [row for row in runs.RunDirectory.open(folder).read_episodes() if row["kind"] == "eval"], seconds
+    return read(folder)[0], seconds
+
+
+def read(folder: Path) -> tuple[list[dict], float]:
+    """The evaluation episodes of a run that is there, and its seconds."""
+    rows = runs.RunDirectory.open(folder).read_episodes()
+    return [row for row in rows if row["kind"] == "eval"], float(rows[-1]["wall_seconds"])
 
 
 def rounds(episodes: list[dict]) -> Rounds:
@@ -85,6 +92,7 @@ def main() -> None:
     parser.add_argument("--goal", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", nargs="+", default=[])
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="tell of the runs there instead of making them")
     args = parser.parse_args()
     found: dict[str, list[tuple[Rounds, float]]] = {}
     with args.out.with_suffix(".csv").open("w", newline="") as file:
@@ -92,8 +100,9 @@ def main() -> None:
         writer.writerow(("preset", "seed", "env_steps", "return", "length"))
         for preset in args.presets:
             for seed in range(args.seeds):
-                folder = Path("runs") / "agents" / args.out.name / preset.replace("/", "-") / str(seed)
-                episodes, seconds = train(preset, seed, args.env, args.set, folder)
+                folder = (args.runs or Path("runs/agents") / args.out.name) / preset.replace("/", "-") / str(seed)
+                given = (preset, seed, args.env, args.set, folder)
+                episodes, seconds = read(folder) if args.runs else train(*given)
                 writer.writerows((preset, seed, e["env_steps"], e["return"], e["length"]) for e in episodes)
                 found.setdefault(preset, []).append((rounds(episodes), seconds))
     draw(found, args.out.with_suffix(".png"), f"{args.env or 'evaluation'}, {args.seeds} seed(s)")

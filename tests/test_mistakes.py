@@ -20,6 +20,11 @@ COMMANDS = [
     (["dance"], f"no command 'dance'; {ALL}"),
     (["train"], "name the preset to train; see `foretell presets`"),
     (["train", "pets/default", "again"], "foretell train does not take 'again'"),
+    (
+        ["train", "pets/default", "train.trials=3"],
+        "foretell train does not take 'train.trials=3'; did you mean '--set train.trials=3'?",
+    ),
+    (["presets", "a=1"], "foretell presets does not take 'a=1'"),
     (["train", "pets/default", "--sede", "3"], "foretell train does not take '--sede'; did you mean '--seed'?"),
     (["presets", "--json"], "foretell presets does not take '--json'"),
     (["train", "pets/default", "--seed"], "argument --seed: expected one argument"),

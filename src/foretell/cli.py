@@ -57,7 +57,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     args, unknown = _parser().parse_known_args(argv)
     if unknown:
         options = re.findall(r"--[a-z]+", args.parser.format_help())
-        raise UserError(f"{args.parser.prog} does not take '{unknown[0]}'{nearest(unknown[0], options)}")
+        bare_setting = "=" in unknown[0] and "--set" in options and not unknown[0].startswith("-")
+        advice = f"; did you mean '--set {unknown[0]}'?" if bare_setting else nearest(unknown[0], options)
+        raise UserError(f"{args.parser.prog} does not take '{unknown[0]}'{advice}")
     return args
 
 

@@ -68,6 +68,7 @@ class Loop:
         self._start_one = jax.jit(partial(agent.start, 1))
         self._store = jax.jit(add, donate_argnums=0)
         self._restart = jax.jit(restarted)
+        self._told: Metrics = {}
         self._started = self._saved = time.monotonic()
         self._interrupted = False
 
@@ -183,11 +184,10 @@ class Loop:
         numbers = (np.int32(number) for number in (counters.new_steps, self.seed, counters.learned))
         given = (state.agent, state.replay, pending.rows, np.int32(pending.waiting), state.metrics, *numbers)
         agent, replay, metrics = self._learn(*given)
-        jax.block_until_ready(metrics)  # and so everything, since `pending` is about to change
+        self.state, self._told = state._replace(agent=agent, replay=replay), metrics
         self.phase_seconds["fit"] += time.perf_counter() - start
         pending.waiting[...] = 0
         every, steps, new = self.schedule.log_every, int(counters.env_steps), int(counters.new_steps)
-        self.state = state._replace(agent=agent, replay=replay)
         self._count(learned=1, unlogged=1, new_steps=-new)
         if self.schedule.steps_per_learning is None:
             self._log_learning(metrics)
@@ -197,8 +197,15 @@ class Loop:
                 self._log_learning(metrics)
         self._check_interrupt()
 
+    def _finish_learning(self) -> None:
+        """Wait for the last call of `learn`, which may still be at work. Only then may `pending` be written to."""
+        start = time.perf_counter()
+        jax.block_until_ready(self._told)
+        self.phase_seconds["fit"] += time.perf_counter() - start
+
     def _log_learning(self, metrics: Metrics) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
+        self._finish_learning()
         counters, (programs, seconds) = self.state.counters, compiled()
         values = {name: float(value) / int(counters.unlogged) for name, value in metrics.items()}
         if values.get("skipped_steps", 0.0) > 0.1 * values.get("gradient_steps", np.inf):
@@ -227,7 +234,7 @@ class Loop:
         kind, episodes, horizon = self.kind, self.state.episodes, self.task.spec.horizon
         self._begin(envs)
         stepped = episodes.running
-        start = time.perf_counter()
+        start, fitted = time.perf_counter(), self.phase_seconds["fit"]
         if kind == "random":
             actions = envs.random_actions(episodes)
         else:
@@ -236,7 +243,7 @@ class Loop:
         planned = time.perf_counter()
         limit = self.schedule.limit(kind, int(self.state.counters.warmups))
         envs.step(episodes, actions, min(horizon, limit or horizon))
-        self.phase_seconds["plan"] += planned - start
+        self.phase_seconds["plan"] += planned - start - (self.phase_seconds["fit"] - fitted)
         self.phase_seconds["step"] += time.perf_counter() - planned
         self._take(stepped)
         self._tell("stepped", self)
@@ -282,6 +289,7 @@ class Loop:
         # Episodes in the first environment follow each other, so their number and time are never the same twice.
         numbers = (np.int32(number) for number in (self.seed, episodes.number[0], episodes.clock))
         actions, memory = act(self.state.agent, memory, _latest(episodes), *numbers)
+        self._finish_learning()  # all that came before this was done meanwhile
         actions = np.asarray(actions)
         if self._watcher:
             self._watcher.check()
