@@ -53,7 +53,7 @@ def interrupted_at(event: str, count: int):
     def watched(self, agent, task, schedule, seed, directory, observers=()):
         began(self, agent, task, schedule, seed, directory, [*observers, Presses()])
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
         patch.setattr(Loop, "__init__", watched)
         yield
 

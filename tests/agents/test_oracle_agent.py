@@ -12,9 +12,8 @@ from foretell.agents import AGENTS, Oracle, OracleSettings, watching
 from foretell.errors import UserError
 from foretell.tasks import TaskSettings, make_task
 from foretell.training.config import resolve
-from foretell.training.loop import Interrupted, Loop
 from foretell.training.policy import Policy
-from tiny import quick_jit
+from tiny import interrupted_at, quick_jit
 
 QUICK = {
     "planner": {"horizon": 4, "population": 6, "iterations": 1, "elites": 3, "kept_elites": 2},
@@ -84,31 +83,11 @@ def results(run):
     return episodes + [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]
 
 
-class StopAt:
-    """An observer that presses Ctrl-C at a step."""
-
-    def __init__(self, step):
-        self.left = step
-
-    def __getattr__(self, event):
-        def listen(loop=None, *_):
-            self.left -= event == "stepped"
-            if event == "stepped" and not self.left:
-                loop._on_interrupt()
-
-        return listen
-
-
 @pytest.mark.parametrize(("env", "step"), [("cartpole", 77), ("Pendulum-v1", 230)])
-def test_one_seed_is_one_result_even_after_an_interruption(env, step, tmp_path, monkeypatch):
+def test_one_seed_is_one_result_even_after_an_interruption(env, step, tmp_path):
     train = partial(foretell.train, "pets/cartpole+oracle", seed=3, env=env, overrides=QUICK, quiet=True)
-    whole, out, began = train(out=tmp_path / "whole"), tmp_path / "run", Loop.__init__
-
-    def watched(self, agent, task, schedule, seed, directory, observers=()):
-        began(self, agent, task, schedule, seed, directory, [*observers, StopAt(step)])
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(Loop, "__init__", watched)
+    whole, out = train(out=tmp_path / "whole"), tmp_path / "run"
+    with interrupted_at("stepped", step):
         train(out=out)
     foretell.resume(out, quiet=True)
     assert results(out) == results(whole.directory)

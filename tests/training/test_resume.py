@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import foretell
-from foretell.training.loop import Interrupted, Loop
 from tiny import LINE, interrupted_at
 from tiny import TINY as LINE_TINY
 
@@ -43,30 +42,9 @@ def uninterrupted(tmp_path_factory) -> list[tuple]:
     return results(out)
 
 
-class StopAt:
-    """An observer that presses Ctrl-C at the given moments."""
-
-    def __init__(self, *moments: tuple[str, int]) -> None:
-        self.moments, self.seen = set(moments), {}
-
-    def __getattr__(self, event: str):
-        def listen(loop=None, *_):
-            self.seen[event] = self.seen.get(event, 0) + 1
-            if (event, self.seen[event]) in self.moments:
-                loop._on_interrupt()
-
-        return listen
-
-
-def stopped_at(moment, out, overrides, monkeypatch):
+def stopped_at(moment, out, overrides):
     """Train until that moment, then interrupt."""
-    watch = Loop.__init__
-
-    def watched(self, agent, task, schedule, seed, directory, observers=()):
-        watch(self, agent, task, schedule, seed, directory, [*observers, StopAt(moment)])
-
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
-        patch.setattr(Loop, "__init__", watched)
+    with interrupted_at(*moment):
         foretell.train("pets/cartpole", seed=3, out=out, overrides=overrides, quiet=True)
 
 
@@ -76,9 +54,9 @@ def stopped_at(moment, out, overrides, monkeypatch):
     + [("stepped", 333), ("stepped", 555), ("finished_episode", 2), ("finished_episode", 6)],
     ids=str,
 )
-def test_a_run_interrupted_anywhere_continues_exactly(moment, uninterrupted, tmp_path, monkeypatch):
+def test_a_run_interrupted_anywhere_continues_exactly(moment, uninterrupted, tmp_path):
     out = tmp_path / "run"
-    stopped_at(moment, out, [TINY], monkeypatch)
+    stopped_at(moment, out, [TINY])
     foretell.resume(out, quiet=True)
     assert results(out) == uninterrupted
 
@@ -102,9 +80,9 @@ def warmed(tmp_path_factory) -> list[tuple]:
     [("stepped", 11), ("stepped", 37), ("finished_episode", 2), ("learned", 2), ("stepped", 65), ("stepped", 74)],
     ids=str,
 )
-def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(moment, warmed, tmp_path, monkeypatch):
+def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(moment, warmed, tmp_path):
     out = tmp_path / "run"
-    stopped_at(moment, out, [WARMED], monkeypatch)
+    stopped_at(moment, out, [WARMED])
     foretell.resume(out, quiet=True)
     assert results(out) == warmed
 
