@@ -101,8 +101,7 @@ def main() -> None:
         for preset in args.presets:
             for seed in range(args.seeds):
                 folder = (args.runs or Path("runs/agents") / args.out.name) / preset.replace("/", "-") / str(seed)
-                given = (preset, seed, args.env, args.set, folder)
-                episodes, seconds = read(folder) if args.runs else train(*given)
+                episodes, seconds = read(folder) if args.runs else train(preset, seed, args.env, args.set, folder)
                 writer.writerows((preset, seed, e["env_steps"], e["return"], e["length"]) for e in episodes)
                 found.setdefault(preset, []).append((rounds(episodes), seconds))
     draw(found, args.out.with_suffix(".png"), f"{args.env or 'evaluation'}, {args.seeds} seed(s)")

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import pytest
+import yaml
 
 from foretell.training.loop import Interrupted, Loop
 from foretell.training.observer import Observer
@@ -28,6 +29,16 @@ def benchmark(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
         return importlib.import_module(name)
+
+
+def written_run(folder, preset, kind, returns):
+    """A run directory with a random episode, and episodes of this kind that ended after so many steps."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"preset": preset, "seed": 3}))
+    lines = ["episode,env_steps,kind,return,length,wall_seconds", "0,1000,random,-1,1000,1.0"]
+    lines += [f"{i + 1},{steps},{kind},{value},1000,2.0" for i, (steps, value) in enumerate(returns)]
+    (folder / "episodes.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 def quick_jit(function, *static):

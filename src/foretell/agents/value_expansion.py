@@ -203,8 +203,7 @@ class ValueExpansion:
     ) -> tuple[ValueExpansionState, Metrics]:
         """So many updates of learner and model, and what is due between them.
 
-        They are cut where something is due, so that the many updates in between need not ask: on a GPU the answer
-        would have to be waited for.
+        They are cut where something is due, so that there are no conditionals in the many updates in between.
         """
         update = partial(self._update, replay=replay)
         periods = (self.updates.publish_every, self.updates.refresh_every if self.simulator else 0)
