@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-import foretell.training.directory as runs
+import foretell.runs.directory as runs
 
 Rounds = dict[int, float]
 """Mean return of a round of evaluation episodes, by environment steps."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell import UserError
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 
 
 class Curve(NamedTuple):

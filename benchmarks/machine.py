@@ -7,7 +7,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
-from foretell.worldmodel import WorldModel
+from foretell.models import WorldModel
 
 
 def best_seconds(call: Callable[[], object], *, repeats: int, inner: int = 1) -> float:

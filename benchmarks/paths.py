@@ -18,7 +18,7 @@ from foretell.tasks import make_task
 from foretell.tasks.base import Follows
 from foretell.tasks.nagabandi import FollowingTask, HalfCheetah
 from foretell.tasks.waypoints import follow
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 
 
 def walk(task: FollowingTask, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.tasks import make_task
-from foretell.training.compilation import COMPILER_OPTIONS
-from foretell.training.config import resolve
+from foretell.compilation import COMPILER_OPTIONS
+from foretell.runs.presets import resolve
 from foretell.training.state import Stream, init_run, key_for
 from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 
 REFERENCES = Path(__file__).parent / "references" / "released.csv"
 COLORS = {"STEVE": "C0", "MVE": "C1", "DDPG": "C2"}

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-import foretell.training.directory as runs
+import foretell.runs.directory as runs
 
 
 def train(preset: str, seed: int, folder: Path, sets: list[str]) -> tuple[list[dict], float]:

@@ -33,11 +33,11 @@ from foretell.nn import MLP
 from foretell.replay import Replay, add, init_replay, single_steps
 from foretell.tasks import make_task
 from foretell.tasks.base import TaskSpec
-from foretell.training.compilation import COMPILER_OPTIONS
-from foretell.training.config import resolve
-from foretell.training.directory import RunDirectory
+from foretell.compilation import COMPILER_OPTIONS
+from foretell.runs.presets import resolve
+from foretell.runs.directory import RunDirectory
 from foretell.training.loop import Loop
-from foretell.training.observer import Observer
+from foretell.callbacks.base import Observer
 from foretell.training.state import Stream, key_for
 from foretell.values.learners import TD3
 from machine import best_seconds, describe, matmul_rate, network_flop

@@ -12,7 +12,7 @@ import foretell
 from environments import STEPS, reward
 from foretell.errors import UserError
 from foretell.tasks import make_task
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 from tiny import LINE, TINY, interrupted_at, snapshot
 
 ENV = "tiny/Line-v0"
@@ -183,7 +183,7 @@ def test_a_pretrained_agent_may_have_random_episodes_too(trained, tmp_path):
     assert [row["kind"] for row in run.episodes] == ["random", "train"]
 
 
-@pytest.mark.parametrize(("event", "count"), [("started", 1), ("stepped", 3), ("learned", 1), ("stepped", 8)])
+@pytest.mark.parametrize(("event", "count"), [("training_start", 1), ("step", 3), ("learn_end", 1), ("step", 8)])
 def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, tmp_path):
     out = tmp_path / "run"
     with interrupted_at(event, count):

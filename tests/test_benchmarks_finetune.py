@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import foretell
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 from tiny import benchmark
 
 

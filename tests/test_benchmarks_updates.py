@@ -8,7 +8,7 @@ import pytest
 
 from foretell.replay import init_replay
 from foretell.tasks import make_task
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 from tiny import benchmark
 
 SBX = {"learner": {"hidden": [256, 256], "batch_size": 256, "policy_delay": 1}, "task": {"env": "HalfCheetah-v5"}}

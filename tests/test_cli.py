@@ -13,7 +13,7 @@ from environments import Line
 from foretell.cli import main
 from foretell.report import video
 from foretell.tasks import TaskSettings, make_task
-from foretell.training.config import part_names, preset_names
+from foretell.runs.presets import part_names, preset_names
 from tiny import LINE, TINY_SET, snapshot
 
 
@@ -189,7 +189,7 @@ def test_filming_changes_nothing_of_the_run(tmp_path, no_probe, trained):
 
 def test_a_film_shows_the_episode_that_was(run_copy, no_probe, monkeypatch):
     """Step by step what the run has on disk, at ten pictures a second."""
-    from foretell.training.directory import RunDirectory
+    from foretell.runs.directory import RunDirectory
 
     shown, render = [], Line.render
     monkeypatch.setattr(Line, "render", lambda env: (shown.append(env.state.copy()), render(env))[1])
@@ -293,7 +293,7 @@ def test_a_renderer_that_does_not_exist_is_told(trained):
 
 
 def test_square_brackets_of_a_warning_are_printed_as_they_are(capsys):
-    from foretell.training.progress import Display, plain_console
+    from foretell.callbacks.console import Display, plain_console
 
     Display(plain_console(stderr=True)).warned("damaged [/tmp/x] [source=1] :smile:")
     assert capsys.readouterr().err == "warning: damaged [/tmp/x] [source=1] :smile:\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -6,7 +6,7 @@ import pytest
 import foretell
 from foretell.errors import UserError
 from foretell.tasks import TASKS
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 from tiny import LINE, TINY_SET, snapshot
 
 ENV = "environments:tiny/"

@@ -89,7 +89,7 @@ def test_stages_that_were_interrupted_go_on(tmp_path):
     whole.mkdir()
     broken.mkdir()
     train(whole)
-    with interrupted_at("stepped", 8):  # in the planner's last trials
+    with interrupted_at("step", 8):  # in the planner's last trials
         train(broken)
     assert not (broken / "run" / "config.yaml").exists()
     train(broken)

@@ -1,6 +1,7 @@
 """A run so small that it takes about a second, and a look at everything it has written."""
 
 import importlib
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import jax
 import pytest
 import yaml
 
-from foretell.training.loop import Interrupted, Loop
-from foretell.training.observer import Observer
+from foretell import api
+from foretell.training.events import Callback
+from foretell.training.loop import Interrupted
 
 LINE = "environments:tiny/Line-v0"
 TINY: dict[str, Any] = {
-    "model": {"members": 2, "hidden": [8], "weight_decay": [0.0, 0.0]},
+    "model": {"members": 2, "hidden": [8], "weight_decay": 0.0},
     "fit": {"min_steps": 1, "epochs": 1},
     "imagination": {"particles": 2},
     "planner": {"horizon": 2, "population": 6, "iterations": 1, "elites": 2, "kept_elites": 0},
@@ -47,25 +49,21 @@ def quick_jit(function, *static):
 
 
 @contextmanager
-def interrupted_at(event: str, count: int):
-    """Press Ctrl-C when an observer is told of `event` for the `count`th time; the run within is then stopped."""
-    began = Loop.__init__
+def interrupted_at(hook: str, count: int):
+    """Press Ctrl-C when the callbacks' `on_<hook>` is called for the `count`th time; the run within is then stopped."""
 
-    class Presses(Observer):
+    class Presses(Callback):
         left = count
 
-    def listen(self, loop, *_):
+    def listen(self, event):
         self.left -= 1
         if not self.left:
-            loop._on_interrupt()
+            signal.raise_signal(signal.SIGINT)
 
-    setattr(Presses, event, listen)
-
-    def watched(self, agent, task, schedule, seed, directory, observers=()):
-        began(self, agent, task, schedule, seed, directory, [*observers, Presses()])
-
+    setattr(Presses, f"on_{hook}", listen)
+    usual = api.default_callbacks
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
-        patch.setattr(Loop, "__init__", watched)
+        patch.setattr(api, "default_callbacks", lambda run, *, quiet: [*usual(run, quiet=quiet), Presses()])
         yield
 
 

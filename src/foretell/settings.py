@@ -1,14 +1,19 @@
 """`Settings`: a frozen, validated record of an object's hyper-parameters.
 
-Planners, models and agents are `Settings`: their fields are what a preset may set, their methods are pure functions.
+Planners, models and learners are `Settings`: their fields are what a preset may set, their methods are pure functions.
 A setting therefore lives where it is used, is checked once when it is made, and can be hashed, so that compiled
 functions may close over it.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from foretell import registry
 
 
 class Settings(BaseModel):
@@ -17,23 +22,55 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
-def kind_of(default: str) -> Callable[[Any], str]:
-    """For a section that may be one of several classes: which, by its field `kind`; `default` where it is not given."""
+@dataclass(frozen=True)
+class Section:
+    """Marks a field whose class its `kind` selects from the registry: `Annotated[Planner, Section("planner", "cem")]`."""
 
-    def kind(value: Any) -> str:
-        found = value.get("kind", default) if isinstance(value, Mapping) else getattr(value, "kind", default)
-        return str(found)
+    name: str
+    """Of the registry's section."""
+    default: str
+    """The kind where none is given."""
 
-    return kind
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        base = BaseModel if source is Any else source
+
+        def validate(value: Any) -> BaseModel:
+            if isinstance(value, base):
+                return cast(BaseModel, value)
+            if not isinstance(value, Mapping):
+                raise ValueError(f"it is a section and cannot be {value!r}; set one of its keys, KEY=VALUE")
+            return self.class_of(value, base).model_validate(value)
+
+        return core_schema.no_info_plain_validator_function(
+            validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value, info: value.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+    def class_of(self, value: Mapping[str, Any], base: type = BaseModel) -> type[BaseModel]:
+        """The class that a section with these settings is of. Raises `UserError`."""
+        return registry.find(self.name, str(value.get("kind", self.default)), base)
+
+    def classes(self) -> dict[str, type[BaseModel]]:
+        """All classes it may be of, by kind."""
+        return registry.kinds(self.name)
 
 
-def kinds(annotation: Any) -> dict[str, type[BaseModel]]:
-    """The classes a field of this type may hold, by their `kind` (or by "" if they have none); empty for a value."""
-    if get_origin(annotation) is Annotated:
-        return kinds(get_args(annotation)[0])
-    if isinstance(annotation, type):
-        if not issubclass(annotation, BaseModel):
-            return {}
-        field = annotation.model_fields.get("kind")
-        return {str(field.default) if field else "": annotation}
-    return {kind: cls for option in get_args(annotation) for kind, cls in kinds(option).items()}
+@dataclass(frozen=True)
+class Name:
+    """Marks a field that holds the name of something registered: `Annotated[str, Name("reduction")]`."""
+
+    section: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: str) -> str:
+            registry.find(self.section, value)
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+def section_of(field: FieldInfo) -> Section | None:
+    """The section that a field is, if its class is chosen by kind."""
+    return next((mark for mark in field.metadata if isinstance(mark, Section)), None)

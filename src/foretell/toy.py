@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from foretell.errors import UserError
-from foretell.training.directory import writing
+from foretell.runs.directory import writing
 
 TERMINAL = 101
 _REWARDS = np.r_[np.full(TERMINAL - 1, -1.0), 100.0, 0.0].astype(np.float32)

@@ -11,7 +11,7 @@ import foretell
 from foretell.errors import UserError
 from foretell.replay import add, init_replay
 from foretell.tasks import make_task
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 from tiny import LINE, interrupted_at, quick_jit
 
 PLANNER = {
@@ -182,7 +182,7 @@ def test_demonstrations_are_told_apart_one_round_at_a_time():
         resolve("mbmf/cheetah-imitation", [rounds])
 
 
-@pytest.mark.parametrize("moment", [("stepped", 7), ("stepped", 17), ("learned", 2)])
+@pytest.mark.parametrize("moment", [("step", 7), ("step", 17), ("learn_end", 2)])
 def test_it_survives_an_interrupt(moment, planner, imitator, tmp_path):
     with interrupted_at(*moment):
         imitate(planner.directory, tmp_path / "run")

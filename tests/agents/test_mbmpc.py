@@ -11,8 +11,8 @@ from foretell.agents.pets import PETS
 from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import make_task
-from foretell.tasks.registry import TaskSettings
-from foretell.training.config import resolve
+from foretell.tasks.choice import TaskSettings
+from foretell.runs.presets import resolve
 from tiny import LINE, interrupted_at, quick_jit
 
 SMALL = {
@@ -211,7 +211,7 @@ def test_random_episodes_begin_as_the_task_wants_them_to(tmp_path):
 
     whole = run(tmp_path / "whole")
     assert [row["length"] for row in whole.episodes[:2]] == [40, 40]
-    with interrupted_at("stepped", 25):
+    with interrupted_at("step", 25):
         run(tmp_path / "run")
     resumed = foretell.resume(tmp_path / "run", quiet=True)
     assert [row["return"] for row in resumed.episodes] == [row["return"] for row in whole.episodes]

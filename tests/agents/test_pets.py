@@ -13,7 +13,7 @@ from foretell.agents.pets import PETS
 from foretell.planning import CEM, mpc
 from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task, TaskSpec
-from foretell.worldmodel import Ensemble, Fit, Imagination, WorldModel, mean_square_error
+from foretell.models import Ensemble, Fit, Imagination, WorldModel, mean_square_error
 from tiny import quick_jit
 
 

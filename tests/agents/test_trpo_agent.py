@@ -13,7 +13,7 @@ from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import Task
 from foretell.tasks.base import TaskSpec
-from foretell.training.config import parse_override, resolve
+from foretell.runs.presets import parse_override, resolve
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import TRPOUpdate
 from tiny import quick_jit

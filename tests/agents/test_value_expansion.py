@@ -12,10 +12,10 @@ from foretell.agents.value_expansion import Updates, ValueExpansion
 from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task
 from foretell.tasks.base import TaskSpec
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 from foretell.values import Expansion
 from foretell.values.learners import DDPG
-from foretell.worldmodel import NeuralSimulator, SimulatorSettings
+from foretell.models import NeuralSimulator, SimulatorSettings
 from tiny import quick_jit
 
 ENSEMBLE = 2

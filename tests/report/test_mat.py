@@ -7,7 +7,7 @@ from scipy.io import loadmat
 from foretell.cli import main
 from foretell.errors import UserError
 from foretell.report.mat import export_mat
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 
 EPISODES = [("random", 3), ("warmup", 2), ("train", 5), ("eval", 7), ("train", 4)]
 LEARNED = [0, 1, 2, 4]

@@ -110,7 +110,7 @@ def test_one_seed_is_one_result(run, tmp_path):
 def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_path):
     """In a random, a trial and an evaluation episode."""
     out = tmp_path / "run"
-    with interrupted_at("stepped", step):
+    with interrupted_at("step", step):
         train(out)
     foretell.resume(out, quiet=True)
     assert results(out) == results(run)

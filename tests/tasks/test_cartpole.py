@@ -7,7 +7,7 @@ import pytest
 
 from foretell.tasks import Task, make_task
 from foretell.tasks.cartpole import Cartpole, tip
-from foretell.tasks.registry import TaskSettings
+from foretell.tasks.choice import TaskSettings
 
 TASK = Cartpole()
 

@@ -7,7 +7,7 @@ import pytest
 
 from foretell.errors import UserError
 from foretell.tasks import make_task
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 
 
 def task_of(preset):

@@ -11,7 +11,7 @@ from simulators import differing_fields, gymnasiums_model, play, random_steps, r
 
 from foretell.tasks import make_task
 from foretell.tasks.halfcheetah import HalfCheetah
-from foretell.tasks.registry import TaskSettings
+from foretell.tasks.choice import TaskSettings
 
 TASK = HalfCheetah()
 

@@ -11,7 +11,7 @@ from simulators import differing_fields, gymnasiums_model, play, random_steps, r
 
 from foretell.tasks import make_task
 from foretell.tasks.pusher import GOAL, OBJECT, TIP, Pusher
-from foretell.tasks.registry import TaskSettings
+from foretell.tasks.choice import TaskSettings
 
 TASK = Pusher()
 ORIGINAL_MASS = 13.672997  # of the arm and a weightless object and goal (kg)

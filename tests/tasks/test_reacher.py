@@ -9,7 +9,7 @@ from simulators import names, play, random_steps, returns
 
 from foretell.tasks import make_task
 from foretell.tasks.reacher import GOAL, JOINTS, Reacher, hand
-from foretell.tasks.registry import TaskSettings
+from foretell.tasks.choice import TaskSettings
 
 TASK = Reacher()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import foretell
-from foretell.training.directory import EPISODE_COLUMNS
+from foretell.runs.directory import EPISODE_COLUMNS
 from foretell.training.state import Stream, numpy_generator
 
 TINY = {

@@ -50,8 +50,8 @@ def stopped_at(moment, out, overrides):
 
 @pytest.mark.parametrize(
     "moment",
-    [("started", 1), ("stepped", 1), ("stepped", 77), ("stepped", 200), ("learning", 1), ("learned", 2)]
-    + [("stepped", 333), ("stepped", 555), ("finished_episode", 2), ("finished_episode", 6)],
+    [("training_start", 1), ("step", 1), ("step", 77), ("step", 200), ("learn_start", 1), ("learn_end", 2)]
+    + [("step", 333), ("step", 555), ("episode_end", 2), ("episode_end", 6)],
     ids=str,
 )
 def test_a_run_interrupted_anywhere_continues_exactly(moment, uninterrupted, tmp_path):
@@ -77,7 +77,7 @@ def warmed(tmp_path_factory) -> list[tuple]:
 
 @pytest.mark.parametrize(
     "moment",
-    [("stepped", 11), ("stepped", 37), ("finished_episode", 2), ("learned", 2), ("stepped", 65), ("stepped", 74)],
+    [("step", 11), ("step", 37), ("episode_end", 2), ("learn_end", 2), ("step", 65), ("step", 74)],
     ids=str,
 )
 def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(moment, warmed, tmp_path):
@@ -92,7 +92,7 @@ def test_a_run_with_a_gaussian_process_continues_exactly(tmp_path):
     tree = {**LINE_TINY, "model": {"inducing": 10}, "fit": {"iterations": 5}, "imagination": {"propagation": "DS"}}
     options = {"env": LINE, "overrides": tree, "quiet": True}
     foretell.train("pets/default+gp", out=tmp_path / "whole", **options)
-    with interrupted_at("learned", 1):
+    with interrupted_at("learn_end", 1):
         foretell.train("pets/default+gp", out=tmp_path / "run", **options)
     foretell.resume(tmp_path / "run", quiet=True)
     assert results(tmp_path / "run") == results(tmp_path / "whole")

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from foretell.tasks import TaskSettings, make_task
-from foretell.training.config import resolve
+from foretell.runs.presets import resolve
 from foretell.training.state import Stream, init_run, key_for, numpy_generator
 
 

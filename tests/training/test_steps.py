@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import foretell
-from foretell.training.directory import RunDirectory
+from foretell.runs.directory import RunDirectory
 from foretell.training.loop import Loop
 from tiny import TINY, interrupted_at
 
@@ -123,10 +123,10 @@ def test_the_replay_holds_every_step_as_it_was_taken(run, monkeypatch, tmp_path)
     assert sum(row in known for row in stored) >= len(stored) - under_way
 
 
-MOMENTS = [("stepped", 3), ("stepped", 7), ("learned", 1), ("learned", 3), ("stepped", 13), ("finished_episode", 8)]
+MOMENTS = [("step", 3), ("step", 7), ("learn_end", 1), ("learn_end", 3), ("step", 13), ("episode_end", 8)]
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, ("stepped", 19), ("stepped", 22), ("stepped", 37)], ids=str)
+@pytest.mark.parametrize("moment", [*MOMENTS, ("step", 19), ("step", 22), ("step", 37)], ids=str)
 def test_a_run_interrupted_anywhere_continues_exactly(moment, run, tmp_path):
     """Among them moments within pretraining, within an episode and within an evaluation."""
     out = tmp_path / "run"
@@ -138,10 +138,10 @@ def test_a_run_interrupted_anywhere_continues_exactly(moment, run, tmp_path):
 
 def test_several_calls_of_resume_continue_exactly(run, tmp_path):
     out = tmp_path / "run"
-    with interrupted_at("stepped", 9):
+    with interrupted_at("step", 9):
         train(out)
     for _ in range(2):
-        with interrupted_at("stepped", 11):
+        with interrupted_at("step", 11):
             foretell.resume(out, quiet=True)
     foretell.resume(out, quiet=True)
     assert results(out) == results(run.directory)
@@ -208,7 +208,7 @@ ELSEWHERE = [("pets/default", TOGETHER, "together"), ("trpo/default", ON_POLICY,
 
 
 @pytest.mark.parametrize(("preset", "settings", "whole"), ELSEWHERE, ids=["together", "on-policy"])
-@pytest.mark.parametrize("moment", [("stepped", 2), ("learned", 1), ("stepped", 6), ("finished_episode", 5)], ids=str)
+@pytest.mark.parametrize("moment", [("step", 2), ("learn_end", 1), ("step", 6), ("episode_end", 5)], ids=str)
 def test_episodes_in_lock_step_continue_exactly(moment, preset, settings, whole, tmp_path, request):
     out = tmp_path / "run"
     with interrupted_at(*moment):

@@ -1,102 +1,71 @@
-"""What every agent is: four pure functions and the settings it is built from."""
+"""What every agent is: pure functions for acting and for learning, and the settings it is built from."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
-import gymnasium
-from jaxtyping import Array, Float, Int, Key
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.errors import UserError
-from foretell.planning import Planner
-from foretell.replay import Replay
+from foretell.models import Params, TrainedModel
+from foretell.planning import Bounds
+from foretell.replay import Replay, Trajectories
 from foretell.settings import Settings
 from foretell.tasks import Task, TaskSettings
 
 State = Any
-"""What an agent has learned: a pytree of arrays."""
-Memory = Any
+"""What an agent has learned, and what its learning carries on: a pytree of arrays."""
+PolicyParams = Any
+"""The small part of it that acting needs, here or on another machine: a pytree of arrays."""
+Carry = Any
 """What an agent remembers within an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
+Extras = dict[str, Array]
+"""What acting tells beside the actions, such as the plan they begin: arrays with a leading batch axis."""
 Metrics = dict[str, Array]
 
 
-@runtime_checkable
 class Agent(Protocol):
     """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
+
+    data: ClassVar[Literal["replay", "trajectories"]] = "replay"
+    """What `learn` is given: a replay of all transitions so far, or the steps since its last call in their order."""
+    pretraining: int = 1
+    """Calls of `learn` before an agent that learns within episodes first acts; only the first of them sees new data."""
+    model: TrainedModel | None
+    """Its world model, for diagnostics; an agent without one may leave it out."""
 
     def init(self, key: Key[Array, ""]) -> State:
         """An untrained agent."""
 
-    def start(self, batch: int) -> Memory:
-        """Memory at the start of `batch` episodes."""
+    def policy(self, state: State) -> PolicyParams:
+        """What acting needs of a state."""
+
+    def begin(self, params: PolicyParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> Carry:
+        """The carry at the start of episodes that begin with these observations; nothing unless overridden."""
+        return ()
 
     def act(
-        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
-    ) -> tuple[Float[Array, "batch action"], Memory]:
+        self, params: PolicyParams, carry: Carry, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], Carry, Extras]:
         """Actions in the environment's units; `explore` asks for the noise used to collect data.
 
         Without it they are within the bounds. With it they may lie beyond: the environment executes the nearest action
         within, but `learn` sees what was chosen here, whose density a policy gradient needs.
         """
 
-    def learn(self, state: State, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]) -> tuple[State, Metrics]:
-        """Learn from `replay`, whose newest `new` transitions this agent has not seen."""
+    def learn(self, state: State, data: Replay | Trajectories, key: Key[Array, ""]) -> tuple[State, Metrics]:
+        """Learn from data, in one compiled call of many updates."""
+
+    def model_params(self, state: State) -> Params:
+        """What imagination in `model` needs of a state."""
+        return None
 
 
-@runtime_checkable
-class Imagines(Protocol):
-    """An agent that can show what it expects of its latest plan."""
+class Pretrained(NamedTuple):
+    """The agent of another run, from which a run starts (`train.pretrained`)."""
 
-    @property
-    def planner(self) -> Planner:
-        """What made the plan."""
-
-    def imagine(
-        self, state: State, memory: Memory, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> Float[Array, "batch times particles obs"]:
-        """The trajectories it imagines of the plan in `memory`, made at `obs`; `obs` itself comes first."""
-
-
-@runtime_checkable
-class Publishes(Protocol):
-    """An agent that learns within episodes, but acts with a policy that it renews now and then."""
-
-    @property
-    def pretraining(self) -> int:
-        """Calls of `learn` before it acts; only the first of them sees new transitions. 0 if it acts untaught."""
-
-    def epoch(self, state: State) -> Int[Array, ""]:
-        """How many policies there have been."""
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """An agent that must see the environment itself, not only what it observes."""
-
-    def watch(self, env: gymnasium.Env | None) -> None:
-        """Act in `env` from now on; None: in none."""
-
-    def check(self) -> None:
-        """Raises the `UserError` that the last `act` met, if any; a compiled program cannot raise it."""
-
-
-def watcher(agent: Agent) -> Watcher | None:
-    """The agent, if it must see the environment."""
-    return agent if isinstance(agent, Watcher) else None
-
-
-@contextmanager
-def watching(watcher: Watcher | None, env: gymnasium.Env) -> Iterator[None]:
-    """Let an agent see `env` as long as it acts there."""
-    if watcher is None:
-        yield
-        return
-    watcher.watch(env)
-    try:
-        yield
-    finally:
-        watcher.watch(None)
+    settings: "RunSettings"
+    state: State
 
 
 class Schedule(Settings):
@@ -107,7 +76,7 @@ class Schedule(Settings):
     steps: PositiveInt | None = None
     """End the run after this many environment steps instead, random ones included."""
     environments: PositiveInt = 1
-    """Environments stepped in lock-step, for which the agent acts as one batch."""
+    """Environments stepped together, for which the agent acts as one batch."""
     steps_per_learning: PositiveInt | None = None
     """Learn whenever this many steps have been taken, also within episodes, each environment beginning its next episode
     at once (DDPG, STEVE). Null: learn between episodes alone, which begin and end together (PETS, MB-MPC)."""
@@ -134,6 +103,11 @@ class Schedule(Settings):
     """Steps between two lines of metrics, each their means, for an agent that learns within episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
+    stop_at_return: FiniteFloat | None = None
+    """End the run early once a round of evaluation episodes, or five trials in a row without evaluation, reach this mean
+    return; null: never."""
+    keep_best: bool = False
+    """Keep the agent of the best round of evaluation, or of the best trial without evaluation, in `best/`."""
     record: NonNegativeInt = 0
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
@@ -176,8 +150,13 @@ class Schedule(Settings):
         return self
 
     def room(self, horizon: int) -> int:
-        """Transitions that may wait for the replay, into which they go when the agent learns or no more could wait."""
-        return self.steps_per_learning or horizon * self.environments
+        """Steps in every environment that may wait for the replay, or for an agent that learns from trajectories.
+
+        They are handed over when the agent learns; a replay also takes them when no more could wait.
+        """
+        if self.steps_per_learning is not None:
+            return self.steps_per_learning // self.environments
+        return horizon
 
     def limit(self, kind: str, warmups: int) -> int | None:
         """Steps after which an episode of this kind is cut, beside the task's own limit, after so many warm-ups."""
@@ -191,16 +170,19 @@ class Schedule(Settings):
 class RunSettings(Settings):
     """A whole run, resolved: the sections that all agents share. Each agent adds its own."""
 
-    learns: ClassVar[bool] = True
-    """Whether the agent knows nothing before it has learned from data."""
     agent: str
     description: str
     task: TaskSettings
     train: Schedule
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether the agent has to learn from data before it can act."""
+        return True
+
     @model_validator(mode="after")
     def _check_experience(self) -> "RunSettings":
-        knows = not self.learns or self.train.pretrained is not None
+        knows = not self.needs_data or self.train.pretrained is not None
         if not (knows or self.train.random_episodes or self.train.random_steps):
             raise ValueError(f"train.random_episodes must be at least 1: '{self.agent}' has to learn before it can act")
         return self
@@ -209,14 +191,19 @@ class RunSettings(Settings):
         """The agent for `task`. Raises `UserError` if they do not fit."""
         raise NotImplementedError
 
-    def adopt(self, settings: "RunSettings", state: State, own: State) -> State:
-        """An agent of these settings that goes on from `state`, that of another run with other `settings`.
+    def start_from(self, other: Pretrained, own: State) -> State:
+        """The state with which a run of these settings goes on from another run's agent.
 
-        `own` is an untrained one. Raises `UserError` if the two do not fit.
+        Args:
+            other: the other run's agent.
+            own: an untrained agent of these settings.
+
+        Raises:
+            UserError: if the two do not fit.
         """
         del own
-        self.check_same(settings, "agent", "model", "outcome", "learner", "simulator", "policy")
-        return state
+        self.check_same(other.settings, "agent", "model", "reward_model", "learner", "policy")
+        return other.state
 
     def check_same(self, settings: "RunSettings", *sections: str) -> None:
         """Raises `UserError` unless these sections of another run's settings are as ours."""
@@ -226,3 +213,8 @@ class RunSettings(Settings):
                     f"the run in train.pretrained='{self.train.pretrained}' has other settings in '{section}'; "
                     "start with the preset and the settings it was trained with"
                 )
+
+
+def bounds_of(task: Task) -> Bounds:
+    """The least and the greatest action, in the environment's units."""
+    return Bounds(jnp.array(task.spec.action_low), jnp.array(task.spec.action_high))

@@ -6,25 +6,27 @@ structured prediction to no-regret online learning", 2011.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
-from foretell.agents.base import Metrics, RunSettings, Schedule, State
+from foretell.agents.base import Agent, Extras, Metrics, Pretrained, RunSettings, State
 from foretell.agents.mbmpc import MBMPCSettings
-from foretell.agents.pets import PETS, PETSState
+from foretell.agents.pets import PETS
 from foretell.errors import UserError
+from foretell.models import Params, rollout, start
 from foretell.planning import Refiner, mpc
-from foretell.replay import Replay
+from foretell.regression.fit import Fit
+from foretell.registry import register
+from foretell.replay import Trajectories
 from foretell.settings import Settings
 from foretell.tasks import Task
 from foretell.tasks.base import Follows
 from foretell.values.cloning import Clone, Cloning
 from foretell.values.gaussian import GaussianPolicy, GaussianState
-from foretell.worldmodel import Fit
 
 _LABELLED_AT_ONCE = 10
 """Observations for which the expert plans as one batch when it labels them."""
@@ -39,7 +41,7 @@ class Imitation(Settings):
     """Demonstrations of this return or less are not learned from, and go on until there is a better one; null: all are
     good enough."""
     expert_noise: NonNegativeFloat = 0.0
-    """Deviation of normal noise on the expert's executed actions, not on what is learned from them, where half the
+    """Standard deviation of normal noise on the expert's executed actions, not on what is learned from them, where half the
     distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
     policy_noise: NonNegativeFloat = 0.0
     """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
@@ -49,21 +51,29 @@ class Imitation(Settings):
     policies for robotics tasks from zero-order trajectory optimizers"); else at the middle of the action range."""
 
 
+@register("agent", "imitation")
 class ImitatorSettings(MBMPCSettings):
     """Everything a preset of imitation may set. The expert's sections are those of the run it starts with."""
 
-    learns: ClassVar[bool] = False  # the expert has learned
-
-    agent: Literal["imitation"] = "imitation"  # type: ignore[assignment]
+    agent: str = "imitation"
     imitation: Imitation = Imitation()
     policy: GaussianPolicy = GaussianPolicy()
     policy_fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=70, bootstrap=False, holdout=0.05)
     """How the policy is trained; squared error of its mean (Nagabandi et al.: 1e-4 and batches of 500 in the paper)."""
 
+    @property
+    def needs_data(self) -> bool:
+        return False  # the expert has learned
+
     @model_validator(mode="after")
     def _check_rounds(self) -> "ImitatorSettings":
         if self.train.steps_per_learning is not None:
             raise ValueError(f"train.steps_per_learning must be null: '{self.agent}' learns between episodes")
+        if self.train.random_episodes or self.train.random_steps or self.train.warmup_episodes:
+            raise ValueError(
+                f"train.random_episodes, random_steps and warmup_episodes must be 0: '{self.agent}' learns from the "
+                "expert's and its own episodes alone"
+            )
         if self.imitation.least_return is not None and self.train.episodes_per_learning > 1:
             raise ValueError(
                 f"train.episodes_per_learning must be 1 with imitation.least_return, not "
@@ -78,30 +88,41 @@ class ImitatorSettings(MBMPCSettings):
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
         return self
 
-    def adopt(self, settings: RunSettings, state: State, own: State) -> State:
+    def start_from(self, other: Pretrained, own: State) -> State:
         """The untrained imitator `own`, with the agent of another run as its expert."""
-        if settings.agent not in ("mbmpc", "pets"):
+        if other.settings.agent not in ("mbmpc", "pets"):
             raise UserError(
-                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{settings.agent}'"
+                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{other.settings.agent}'"
             )
-        self.check_same(settings, "model", "outcome", "guide")
-        return own._replace(expert=state)
+        self.check_same(other.settings, "model", "reward_model", "guide")
+        return own._replace(expert=other.state)
 
     def build(self, task: Task) -> "Imitator":  # type: ignore[override]
         if isinstance(task, Follows):
             raise UserError("task.options.path must be null: a policy does not know how far along a path it is")
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
-        return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train)
+        return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
+
+
+class Labels(NamedTuple):
+    """What the policy learns from: the newest `capacity` observations, and what the expert would do there."""
+
+    obs: Float[Array, "capacity obs"]
+    action: Float[Array, "capacity action"]
+    """In units in which the bounds are -1 and 1."""
+    added: Int[Array, ""]
+    """Labels ever added; slot `added % capacity` is written next."""
+
+    @property
+    def size(self) -> Int[Array, ""]:
+        return jnp.minimum(self.added, len(self.obs))
 
 
 class ImitatorState(NamedTuple):
     """What was learned, and from what."""
 
-    expert: PETSState
-    labels: Float[Array, "capacity action"]
-    """What the expert would do at the observation in each slot of the replay, in units in which the bounds are +-1."""
-    kept: Bool[Array, "capacity"]
-    """Which slots are learned from."""
+    expert: State
+    labels: Labels
     clone: Clone
     """The mean of the policy in training."""
     policy: GaussianState
@@ -110,133 +131,150 @@ class ImitatorState(NamedTuple):
     """Calls of `learn`."""
 
 
+class ImitatorParams(NamedTuple):
+    """What acting needs."""
+
+    expert: Params
+    policy: GaussianState
+    demonstrating: Bool[Array, ""]
+    """Whether the expert acts."""
+
+
 @dataclass(frozen=True)
-class Imitator:
+class Imitator(Agent):
     """The planner that is imitated, and the policy that imitates it."""
+
+    data: ClassVar[Literal["replay", "trajectories"]] = "trajectories"
 
     expert: PETS
     imitation: Imitation
-    policy: GaussianPolicy
+    gaussian: GaussianPolicy
     cloning: Cloning
-    schedule: Schedule
+    capacity: int
 
     @property
     def task(self) -> Task:
-        return self.expert.world.task
+        return self.expert.task
+
+    @property
+    def model(self) -> Any:  # type: ignore[override]
+        """The expert's world model."""
+        return self.expert.model
 
     def init(self, key: Key[Array, ""]) -> ImitatorState:
         expert_key, network_key, policy_key = jax.random.split(key, 3)
         sizes = self.task.feature_size, self.task.spec.action_size
+        stored = (self.capacity, self.task.spec.obs_size), (self.capacity, sizes[1])
         return ImitatorState(
             self.expert.init(expert_key),
-            jnp.zeros((self.schedule.capacity, sizes[1])),
-            jnp.zeros(self.schedule.capacity, bool),
+            Labels(jnp.zeros(stored[0]), jnp.zeros(stored[1]), jnp.zeros((), jnp.int32)),
             self.cloning.init(network_key, *sizes),
-            self.policy.init(policy_key, *sizes),
+            self.gaussian.init(policy_key, *sizes),
             jnp.zeros((), jnp.int32),
         )
 
-    def start(self, batch: int) -> mpc.Control:
-        return self.expert.start(batch)
+    def policy(self, state: ImitatorState) -> ImitatorParams:
+        return ImitatorParams(self.expert.policy(state.expert), state.policy, self._demonstrating(state))
+
+    def model_params(self, state: ImitatorState) -> Params:
+        return self.expert.model_params(state.expert)
+
+    def begin(self, params: ImitatorParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
+        return self.expert.begin(params.expert, obs, key)
 
     def act(
         self,
-        state: ImitatorState,
-        memory: mpc.Control,
+        params: ImitatorParams,
+        carry: mpc.Control,
         obs: Float[Array, "batch obs"],
         key: Key[Array, ""],
         *,
         explore: bool,
-    ) -> tuple[Float[Array, "batch action"], mpc.Control]:
+    ) -> tuple[Float[Array, "batch action"], mpc.Control, Extras]:
         """The expert's actions until there is a policy, then the policy's."""
         act_key, noise_key = jax.random.split(key)
-        demonstrating = self._demonstrating(state)
 
         def demonstrate() -> tuple[Float[Array, "batch action"], mpc.Control]:
-            action, control = self.expert.act(state.expert, memory, obs, act_key, explore=explore)
+            action, control, _ = self.expert.act(params.expert, carry, obs, act_key, explore=explore)
             return self.task.to_unit(action), control
 
         def imitate() -> tuple[Float[Array, "batch action"], mpc.Control]:
-            return self.policy.mean(state.policy, self.task.features(obs)), memory
+            return self.gaussian.mean(params.policy, self.task.features(obs)), carry
 
-        action, memory = jax.lax.cond(demonstrating, demonstrate, imitate)
+        action, carry = jax.lax.cond(params.demonstrating, demonstrate, imitate)
         if explore:
-            std = jnp.where(demonstrating, self.imitation.expert_noise, self.imitation.policy_noise)
+            std = jnp.where(params.demonstrating, self.imitation.expert_noise, self.imitation.policy_noise)
             action += std * jax.random.normal(noise_key, action.shape)
-        return self.task.from_unit(jnp.clip(action, -1.0, 1.0)), memory
+        return self.task.from_unit(jnp.clip(action, -1.0, 1.0)), carry, {}
 
-    def learn(
-        self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[ImitatorState, Metrics]:
-        """Label the new transitions; once there have been all demonstrations, train the policy on all that are kept."""
+    def learn(self, state: ImitatorState, data: Trajectories, key: Key[Array, ""]) -> tuple[ImitatorState, Metrics]:
+        """Label the new steps; once there have been all demonstrations, train the policy on all labels."""
         label_key, fit_key = jax.random.split(key)
-        labels, kept = self._labelled(state, replay, new, label_key), self._kept(state, replay, new)
-        state = state._replace(labels=labels, kept=kept, calls=state.calls + 1)
-        count = kept.sum()
+        rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), data._replace(valid=self._kept(state, data)))
+        rows = jax.tree.map(lambda a: a[jnp.argsort(~rows.valid, stable=True)], rows)  # those to learn from come first
+        labels = _append(state.labels, rows, self._labels(state, rows, label_key))
+        state = state._replace(labels=labels, calls=state.calls + 1)
 
         def train(state: ImitatorState) -> tuple[ImitatorState, Metrics]:
-            first = jnp.argsort(~kept, stable=True)
-            features = self.task.features(replay.data.obs[first])
-            clone, metrics = self.cloning.learn(fit_key, state.clone, features, labels[first], count)
+            features = self.task.features(labels.obs)
+            clone, metrics = self.cloning.learn(fit_key, state.clone, features, labels.action, labels.size)
             return state._replace(clone=clone, policy=state.policy._replace(network=clone.network)), metrics
 
-        told = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(train, state)[1])
-        state, metrics = jax.lax.cond(~self._demonstrating(state), train, lambda state: (state, told), state)
-        return state, {**metrics, "labels": count.astype(jnp.float32)}
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(train, state)[1])
+        state, metrics = jax.lax.cond(~self._demonstrating(state), train, lambda state: (state, nothing), state)
+        return state, {**metrics, "labels": labels.size.astype(jnp.float32)}
 
-    def _kept(self, state: ImitatorState, replay: Replay, new: Int[Array, ""]) -> Bool[Array, "capacity"]:
-        """The slots to learn from: of the newest `new`, those of demonstrations that are good enough, and all later."""
-        is_new = _is_newest(replay, new)
+    def _kept(self, state: ImitatorState, data: Trajectories) -> Bool[Array, "time environments"]:
+        """Which steps are learned from: those of demonstrations that are good enough, and all later ones."""
         if self.imitation.least_return is None:
-            return state.kept | is_new
-        environment, count = replay.data.environment, self.schedule.environments
-        returns = jax.ops.segment_sum(jnp.where(is_new, replay.data.reward, 0.0), environment, count)
-        good = (returns > self.imitation.least_return)[environment]
-        return jnp.where(is_new, good | ~self._demonstrating(state), state.kept)
+            return data.valid
+        returns = jnp.where(data.valid, data.reward, 0.0).sum(0)
+        return data.valid & ((returns > self.imitation.least_return) | ~self._demonstrating(state))
 
     def _demonstrating(self, state: ImitatorState) -> Bool[Array, ""]:
         """Whether the expert acts."""
-        return (state.calls < self.imitation.demonstrations) | ~state.kept.any()
+        return (state.calls < self.imitation.demonstrations) | (state.labels.added == 0)
 
-    def _labelled(
-        self, state: ImitatorState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> Float[Array, "capacity action"]:
-        """The labels, with those of the newest `new` transitions: what the expert did there, or plans to do now."""
-        first, capacity = replay.added - new, replay.capacity
-        labels = jnp.where(_is_newest(replay, new)[:, None], self.task.to_unit(replay.data.action), state.labels)
+    def _labels(self, state: ImitatorState, rows: Trajectories, key: Key[Array, ""]) -> Float[Array, "rows action"]:
+        """What the expert did in the valid rows, which come first, or plans to do now."""
         its_own = self._demonstrating(state) & (self.imitation.expert_noise == 0)
-        offset = jnp.arange(_LABELLED_AT_ONCE)
+        offset, params, count = jnp.arange(_LABELLED_AT_ONCE), self.policy(state), rows.valid.sum()
 
-        def plan(i: Int[Array, ""], labels: Float[Array, "capacity action"]) -> Float[Array, "capacity action"]:
-            number = i * _LABELLED_AT_ONCE + offset
-            slot = (first + number) % capacity
-            obs, plan_key = replay.data.obs[slot], jax.random.fold_in(key, i)
-            control = self._before_labels(state, obs, plan_key)
-            action, _ = self.expert.act(state.expert, control, obs, plan_key, explore=False)
-            slot = jnp.where(number < new, slot, capacity)  # where a scatter in "drop" mode ignores them
-            return labels.at[slot].set(self.task.to_unit(action), mode="drop")
+        def plan(i: Int[Array, ""], labels: Float[Array, "rows action"]) -> Float[Array, "rows action"]:
+            place = i * _LABELLED_AT_ONCE + offset
+            obs, plan_key = rows.obs[jnp.minimum(place, len(labels) - 1)], jax.random.fold_in(key, i)
+            control = self._before_labels(params, obs, plan_key)
+            action, _, _ = self.expert.act(params.expert, control, obs, plan_key, explore=False)
+            return labels.at[place].set(self.task.to_unit(action), mode="drop")
 
-        return jax.lax.fori_loop(0, jnp.where(its_own, 0, -(-new // _LABELLED_AT_ONCE)), plan, labels)
+        chunks = jnp.where(its_own, 0, -(-count // _LABELLED_AT_ONCE))
+        return jax.lax.fori_loop(0, chunks, plan, self.task.to_unit(rows.action))
 
-    def _before_labels(self, state: ImitatorState, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
-        """What the expert knows before it plans at observations that it has not come to by itself."""
-        control = self.expert.start(len(obs))
+    def _before_labels(
+        self, params: ImitatorParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]
+    ) -> mpc.Control:
+        """The expert's carry before it plans at observations that it has not come to by itself."""
+        control = self.expert.begin(params.expert, obs, key)
         if not self.imitation.warm_labels:
             return control
-        task, world, horizon = self.task, self.expert.world, self.expert.planner.horizon
+        model, horizon = self.expert.model, self.expert.planner.horizon
 
-        def guide(obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows action"]:
-            return task.from_unit(jnp.clip(self.policy.mean(state.policy, task.features(obs)), -1.0, 1.0))
+        def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Array) -> tuple[Array, tuple]:
+            del key, t
+            unit = jnp.clip(self.gaussian.mean(params.policy, self.task.features(obs)), -1.0, 1.0)
+            return self.task.from_unit(unit), ()
 
-        def follow(key: Key[Array, ""], obs: Float[Array, "obs"]) -> Float[Array, "horizon action"]:
-            first = jnp.broadcast_to(guide(obs), (horizon, task.spec.action_size))
-            return guide(world.trajectories(key, state.expert.world, obs, first, guide)[:-1, 0])
-
-        plans = jax.vmap(follow)(jax.random.split(key, len(obs)), obs)
-        mean = jnp.where(self._demonstrating(state), control.memory.mean, plans)
-        return control._replace(memory=control.memory._replace(mean=mean))
+        begin = start(model, params.expert, obs, key, model.particles)
+        trajectory = rollout(model, params.expert, begin, act, horizon, key)
+        plans = jnp.swapaxes(trajectory.action[:, 0], 0, 1)  # of the first particle
+        mean = jnp.where(params.demonstrating, control.warm_start.mean, plans)
+        return control._replace(warm_start=control.warm_start._replace(mean=mean))
 
 
-def _is_newest(replay: Replay, new: Int[Array, ""]) -> Bool[Array, "capacity"]:
-    """The slots of the `new` transitions added last."""
-    return (jnp.arange(replay.capacity) - (replay.added - new)) % replay.capacity < new
+def _append(labels: Labels, rows: Trajectories, actions: Float[Array, "rows action"]) -> Labels:
+    """With the valid rows, which come first; the oldest are overwritten."""
+    capacity, count = len(labels.obs), rows.valid.sum(dtype=jnp.int32)
+    # Rows that are not valid are sent out of bounds, where a scatter in "drop" mode ignores them.
+    slot = jnp.where(rows.valid, (labels.added + jnp.arange(len(actions))) % capacity, capacity)
+    obs = labels.obs.at[slot].set(rows.obs, mode="drop")
+    return Labels(obs, labels.action.at[slot].set(actions, mode="drop"), labels.added + count)

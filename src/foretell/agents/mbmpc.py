@@ -5,29 +5,35 @@ fine-tuning", 2018 (arXiv:1708.02596).
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import model_validator
 
-from foretell.agents.base import Metrics
-from foretell.agents.pets import PETS, PETSSettings, PETSState
+from foretell.agents.base import Extras, Metrics
+from foretell.agents.pets import PETS, PETSSettings, planned
 from foretell.errors import UserError
-from foretell.planning import Objective, mpc
+from foretell.models import Act, ModelState, Params, PathModel, open_loop, rollout, start
+from foretell.models.path import with_progress
+from foretell.nn import MLP
+from foretell.planning import Objective, mpc, objective_of
+from foretell.planning.imagined import judge
+from foretell.registry import register
 from foretell.replay import Replay
 from foretell.tasks import Task
 from foretell.tasks.base import Follows
-from foretell.tasks.waypoints import Progress, carry
+from foretell.tasks.waypoints import Progress, carry_on
 from foretell.values.cloning import Clone, Cloning
 from foretell.values.learners.networks import policy_output
 
 
+@register("agent", "mbmpc")
 class MBMPCSettings(PETSSettings):
     """Everything a preset of MB-MPC may set."""
 
-    agent: Literal["mbmpc"] = "mbmpc"  # type: ignore[assignment]
+    agent: str = "mbmpc"
     guide: Cloning | None = None
     """A policy that learns what was done in trials, and takes all actions of a plan but the first; null: none."""
 
@@ -49,61 +55,72 @@ class MBMPCSettings(PETSSettings):
         return PathFollower(*self.parts(task))
 
 
-class Itinerary(NamedTuple):
-    """What is remembered while a path is followed."""
+class PathControl(NamedTuple):
+    """What is carried while a path is followed."""
 
     control: mpc.Control
     progress: Progress
-    begun: Bool[Array, "*batch"]
-    """Whether the first observation, where the path begins, has been seen."""
-
-    @property
-    def actions(self) -> Float[Array, "*batch horizon action"]:
-        """The latest plan."""
-        return self.control.actions
 
 
 class PathFollower(PETS):
     """Plans are judged by how well they follow a path (Nagabandi et al. 2018, section IV-E)."""
 
-    def start(self, batch: int) -> Itinerary:  # type: ignore[override]
-        progress = self._task.start_progress(jnp.zeros((batch, self.world.task.spec.obs_size)))
-        return Itinerary(super().start(batch), progress, jnp.zeros(batch, bool))
+    def begin(  # type: ignore[override]
+        self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]
+    ) -> PathControl:
+        return PathControl(super().begin(params, obs, key), self._path.start_progress(obs))
 
-    def act(  # type: ignore[override]
-        self, state: PETSState, memory: Itinerary, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
-    ) -> tuple[Float[Array, "batch action"], Itinerary]:
+    def act(
+        self, params: Params, carry: PathControl, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], PathControl, Extras]:
         """Plan from each observation and from how far its episode has come; execute the first actions."""
         del explore
-        task, (plan_key, reach_key) = self._task, jax.random.split(key)
-        begun, first = memory.begun, task.start_progress(obs)
-        before = jax.tree.map(
-            lambda a, b: jnp.where(begun.reshape(-1, *[1] * (a.ndim - 1)), a, b), memory.progress, first
-        )
-        here = task.plan_progress(before, obs)
+        model, (plan_key, reach_key) = PathModel(self.model, self._path), jax.random.split(key)
+        here = self._path.plan_progress(carry.progress, obs)
 
-        def objective_from(start: tuple[Float[Array, "obs"], Progress]) -> Objective:
-            return lambda key, actions: self.world.returns(key, state.world, start[0], actions, start[1])
+        def objective_from(at: tuple[Float[Array, "obs"], Progress]) -> Objective:
+            return lambda key, actions: judge(
+                model, params, self._start(model, params, at, len(actions)), actions, key, optimism=self.optimism
+            )
 
-        actions, control = mpc.act(self.planner, plan_key, objective_from, memory.control, (obs, here), self.bounds)
-        keys = jax.random.split(reach_key, len(obs))
-        reach = lambda key, *start: self.world.reach(key, state.world, *start)  # noqa: E731
-        chosen = jax.vmap(reach)(keys, obs, control.actions, here)
-        return actions, Itinerary(control, carry(before, chosen), jnp.ones_like(begun))
+        def reach(key: Key[Array, ""], at: tuple, plan: Float[Array, "horizon action"]) -> Progress:
+            begin = self._start(model, params, at, 1)
+            found = rollout(model, params, begin, open_loop(plan[None], self.model.particles), len(plan), key)
+            return jax.tree.map(lambda a: a[0, 0], found.end.carry.progress)
+
+        actions, control = mpc.act(self.planner, plan_key, objective_from, carry.control, (obs, here), self.bounds)
+        chosen = jax.vmap(reach)(jax.random.split(reach_key, len(obs)), (obs, here), control.plan)
+        return actions, PathControl(control, carry_on(carry.progress, chosen)), planned(control)
+
+    def _start(self, model: PathModel, params: Params, at: tuple[Array, Progress], batch: int) -> Any:
+        """The start of rollouts from one observation and progress."""
+        obs = jnp.broadcast_to(at[0], (batch, *at[0].shape))
+        # The networks that follow paths are deterministic, so the key decides nothing.
+        return with_progress(start(model, params, obs, jax.random.key(0), self.model.particles), at[1])
 
     @property
-    def _task(self) -> Follows:
-        assert isinstance(self.world.task, Follows)
-        return self.world.task
+    def _path(self) -> Follows:
+        assert isinstance(self.task, Follows)
+        return self.task
 
 
 class GuidedState(NamedTuple):
-    """The planner's state, and the guide's."""
+    """The world model's state, and the guide's."""
 
-    planner: PETSState
+    model: ModelState
     clone: Clone
+    first: Int[Array, ""]
+    """Transitions there were at the first call of `learn`; 0 before it."""
     taught: Bool[Array, ""]
     """Whether the guide has seen any trial."""
+
+
+class GuidedParams(NamedTuple):
+    """What acting needs of these."""
+
+    model: Params
+    network: MLP
+    taught: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -112,57 +129,60 @@ class Guided(PETS):
 
     cloning: Cloning
 
-    def init(self, key: Key[Array, ""]) -> GuidedState:  # type: ignore[override]
-        planner_key, guide_key = jax.random.split(key)
-        task = self.world.task
-        clone = self.cloning.init(guide_key, task.feature_size, task.spec.action_size)
-        return GuidedState(super().init(planner_key), clone, jnp.zeros((), bool))
+    def init(self, key: Key[Array, ""]) -> GuidedState:
+        model_key, guide_key = jax.random.split(key)
+        clone = self.cloning.init(guide_key, self.task.feature_size, self.task.spec.action_size)
+        return GuidedState(self.model.init(model_key), clone, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
-    def act(  # type: ignore[override]
-        self,
-        state: GuidedState,
-        memory: mpc.Control,
-        obs: Float[Array, "batch obs"],
-        key: Key[Array, ""],
-        *,
-        explore: bool,
-    ) -> tuple[Float[Array, "batch action"], mpc.Control]:
+    def policy(self, state: GuidedState) -> GuidedParams:
+        return GuidedParams(self.model.params(state.model), state.clone.network, state.taught)
+
+    def model_params(self, state: GuidedState) -> Params:
+        return self.model.params(state.model)
+
+    def act(
+        self, params: GuidedParams, carry: mpc.Control, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], mpc.Control, Extras]:
         """As without a guide until it has learned from a trial."""
-        task, network = self.world.task, state.clone.network
-
-        def guide(obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows action"]:
-            return task.from_unit(jnp.clip(policy_output(network, task.features(obs)), -1.0, 1.0))
 
         def objective_from(obs: Float[Array, "obs"]) -> Objective:
-            return lambda key, actions: self.world.returns(key, state.planner.world, obs, actions, guide=guide)
+            guide = self._guide(params.network)
+            return objective_of(
+                self.model, params.model, obs, self.model.particles, optimism=self.optimism, guide=guide
+            )
 
         def guided() -> tuple[Float[Array, "batch action"], mpc.Control]:
-            return mpc.act(self.planner, key, objective_from, memory, obs, self.bounds)
+            return mpc.act(self.planner, key, objective_from, carry, obs, self.bounds)
 
-        plain = lambda: super(Guided, self).act(state.planner, memory, obs, key, explore=explore)  # noqa: E731
-        return jax.lax.cond(state.taught, guided, plain)
+        def plain() -> tuple[Float[Array, "batch action"], mpc.Control]:
+            return super(Guided, self).act(params.model, carry, obs, key, explore=explore)[:2]
 
-    def imagine(  # type: ignore[override]
-        self, state: GuidedState, memory: mpc.Control, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> Float[Array, "batch times particles obs"]:
-        """The trajectories that the model expects of the latest plan's own actions, made at `obs`."""
-        return super().imagine(state.planner, memory, obs, key)
+        actions, carry = jax.lax.cond(params.taught, guided, plain)
+        return actions, carry, planned(carry)
 
-    def learn(  # type: ignore[override]
-        self, state: GuidedState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[GuidedState, Metrics]:
+    def learn(self, state: GuidedState, data: Replay, key: Key[Array, ""]) -> tuple[GuidedState, Metrics]:
         """The model learns from everything, the guide from what was added since the first call."""
         model_key, guide_key = jax.random.split(key)
-        planner, metrics = super().learn(state.planner, replay, new, model_key)
-        first = planner.dynamics_fit.first
-        taught = replay.size > first
-        features = jnp.roll(self.world.task.features(replay.data.obs), -first, 0)
-        actions = jnp.roll(self.world.task.to_unit(replay.data.action), -first, 0)
+        model, metrics = super().learn(state.model, data, model_key)
+        first = jnp.where(state.first > 0, state.first, data.size)
+        taught = data.size > first
+        features = jnp.roll(self.task.features(data.data.obs), -first, 0)
+        actions = jnp.roll(self.task.to_unit(data.data.action), -first, 0)
 
         def teach() -> tuple[Clone, Metrics]:
-            return self.cloning.learn(guide_key, state.clone, features, actions, replay.size - first)
+            return self.cloning.learn(guide_key, state.clone, features, actions, data.size - first)
 
-        told = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(teach)[1])
-        clone, losses = jax.lax.cond(taught, teach, lambda: (state.clone, told))
+        nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(teach)[1])
+        clone, losses = jax.lax.cond(taught, teach, lambda: (state.clone, nothing))
         metrics |= {f"guide_{name}": value for name, value in losses.items()}
-        return GuidedState(planner, clone, taught), metrics
+        return GuidedState(model, clone, first, taught), metrics
+
+    def _guide(self, network: MLP) -> Act:
+        """The guide as a policy in imagination."""
+
+        def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Array) -> tuple[Array, tuple]:
+            del key, t
+            unit = jnp.clip(policy_output(network, self.task.features(obs)), -1.0, 1.0)
+            return self.task.from_unit(unit), ()
+
+        return act

@@ -1,158 +1,105 @@
-"""PETS: plan with a probabilistic ensemble. No policy, no value function.
+"""PETS: plan with a world model. No policy, no value function.
 
 Chua, Calandra, McAllister, Levine: "Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics
 Models", NeurIPS 2018.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
-from pydantic import model_validator
+from jaxtyping import Array, Float, Key
 
-from foretell.agents.base import Metrics, RunSettings
+from foretell.agents.base import Agent, Extras, Metrics, RunSettings, bounds_of
 from foretell.errors import UserError
-from foretell.planning import AnyPlanner, Bounds, Planner, mpc
+from foretell.models import ModelSections, ModelState, Params, TrainedModel, build_model
+from foretell.planning import Bounds, Planner, mpc, objective_of
+from foretell.registry import register
 from foretell.replay import Replay, newest
+from foretell.settings import Section
 from foretell.tasks import Task
 from foretell.tasks.base import Follows
-from foretell.worldmodel import (
-    AnyFit,
-    AnyModel,
-    Ensemble,
-    Fit,
-    Imagination,
-    WorldModel,
-    WorldState,
-    mean_square_error,
-)
-from foretell.worldmodel.dynamics import noise_key, outcome_key
-from foretell.worldmodel.fit import noisy
 
 
-class PETSSettings(RunSettings):
+@register("agent", "pets")
+class PETSSettings(ModelSections, RunSettings):
     """Everything a PETS preset may set."""
 
-    agent: Literal["pets"] = "pets"
-    model: AnyModel
-    fit: AnyFit
-    imagination: Imagination
-    outcome: Ensemble = Ensemble(members=2, hidden=(64, 64), weight_decay=(0.0, 0.0, 0.0), probabilistic=False)
-    """The model of a reward and a termination that the task does not know; not used where it knows both."""
-    outcome_fit: Fit = Fit(learning_rate=2e-3, anneal=True, min_steps=1000)
-    planner: AnyPlanner
+    agent: str = "pets"
+    planner: Annotated[Planner, Section("planner", "cem")]
+    """The search for actions."""
 
-    @model_validator(mode="after")
-    def _check(self) -> "PETSSettings":
-        wanted = {"gp": "lbfgs"}.get(self.model.kind, "adam")
-        if self.fit.kind != wanted:
-            raise ValueError(f"model.kind={self.model.kind} is trained with fit.kind={wanted}, not {self.fit.kind}")
-        self.imagination.check(self.model)
-        return self
+    @property
+    def needs_data(self) -> bool:
+        return self.model.needs_data
 
     def build(self, task: Task) -> "PETS":
         if isinstance(task, Follows):
             raise UserError("task.options.path must be null: of the agents that plan only 'mbmpc' follows paths")
         return PETS(*self.parts(task))
 
-    def parts(self, task: Task) -> tuple[WorldModel, Any, Fit, Planner]:
+    def parts(self, task: Task) -> "Parts":
         """What the agent is made of."""
-        return WorldModel(task, self.model, self.imagination, self.outcome), self.fit, self.outcome_fit, self.planner
+        return Parts(task, build_model(task, self), self.planner, self.imagination.optimism)
 
 
-class PETSState(NamedTuple):
-    """What was learned, and what the training of its parts carries on, such as Adam's moments."""
+class Parts(NamedTuple):
+    """What a planning agent is made of."""
 
-    world: WorldState
-    dynamics_fit: Any
-    outcome_fit: Any
+    task: Task
+    model: TrainedModel
+    planner: Planner
+    optimism: float
 
 
 @dataclass(frozen=True)
-class PETS:
-    """Model predictive control on a learned model."""
+class PETS(Agent):
+    """Model predictive control in imagination. Its state is that of its world model."""
 
-    world: WorldModel
-    fit: Any
-    """`Fit` or `GPFit`: the one that goes with the model."""
-    outcome_fit: Fit
+    data: ClassVar[Literal["replay", "trajectories"]] = "replay"
+
+    task: Task
+    model: TrainedModel
     planner: Planner
+    optimism: float
 
     @property
     def bounds(self) -> Bounds:
-        spec = self.world.task.spec
-        return Bounds(jnp.array(spec.action_low), jnp.array(spec.action_high))
+        return bounds_of(self.task)
 
-    def init(self, key: Key[Array, ""]) -> PETSState:
-        world = self.world.init(key)
-        outcome_fit = None if world.outcome is None else self.outcome_fit.start(world.outcome)
-        return PETSState(world, self.fit.start(world.dynamics), outcome_fit)
+    def init(self, key: Key[Array, ""]) -> ModelState:
+        return self.model.init(key)
 
-    def start(self, batch: int) -> mpc.Control:
-        return mpc.start(self.planner, self.bounds, batch)
+    def policy(self, state: ModelState) -> Params:
+        return self.model.params(state)
+
+    def model_params(self, state: ModelState) -> Params:
+        return self.model.params(state)
+
+    def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
+        return mpc.begin(self.planner, self.bounds, len(obs))
 
     def act(
-        self,
-        state: PETSState,
-        memory: mpc.Control,
-        obs: Float[Array, "batch obs"],
-        key: Key[Array, ""],
-        *,
-        explore: bool,
-    ) -> tuple[Float[Array, "batch action"], mpc.Control]:
+        self, params: Any, carry: Any, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], Any, Extras]:
         """Plan from each observation and return the first actions. PETS explores by its model's optimism alone."""
         del explore
-        objective_from = lambda obs: lambda key, actions: self.world.returns(key, state.world, obs, actions)  # noqa: E731
-        return mpc.act(self.planner, key, objective_from, memory, obs, self.bounds)
 
-    def imagine(
-        self, state: PETSState, memory: mpc.Control, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> Float[Array, "batch times particles obs"]:
-        """The trajectories that the model expects of the latest plan, made at `obs`."""
+        def objective_from(obs: Float[Array, "obs"]) -> Any:
+            return objective_of(self.model, params, obs, self.model.particles, optimism=self.optimism)
 
-        def one(
-            key: Key[Array, ""], obs: Float[Array, "obs"], actions: Float[Array, "horizon action"]
-        ) -> Float[Array, "times particles obs"]:
-            return self.world.trajectories(key, state.world, obs, actions)
+        actions, carry = mpc.act(self.planner, key, objective_from, carry, obs, self.bounds)
+        return actions, carry, planned(carry)
 
-        return jax.vmap(one)(jax.random.split(key, len(obs)), obs, memory.actions)
-
-    def learn(
-        self, state: PETSState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[PETSState, Metrics]:
+    def learn(self, state: Any, data: Replay, key: Key[Array, ""]) -> tuple[Any, Metrics]:
         """Train on all data; `new_mse` is the one-step error on the new data of the model that has not seen them."""
-        world, learned = self.world, state.world
-        count = min(world.task.spec.horizon, replay.capacity)
-        new_mse = mean_square_error(
-            world.model.predictor(learned.dynamics),
-            world.model.members,
-            world.rows(newest(replay, count)),
-            1.0 * (jnp.arange(count) < new),
-        )
-        rows = world.rows(replay.data)
-        if isinstance(self.fit, Fit) and self.fit.noise:
-            rows = noisy(noise_key(key), self.fit, rows, replay.valid, world.task.feature_size)
-        fitted = self.fit.fit(key, world.model, learned.dynamics, state.dynamics_fit, rows, replay.size)
-        state = PETSState(learned._replace(dynamics=fitted.state), fitted.carried, state.outcome_fit)
-        metrics = {"new_mse": new_mse, **fitted.metrics}
-        return (
-            self._learn_outcome(state, replay, outcome_key(key), metrics) if world.learns_outcome else (state, metrics)
-        )
+        count = min(self.task.spec.horizon, data.capacity)
+        new = 1.0 * (jnp.arange(count) < data.new)
+        new_mse = self.model.error(self.model.params(state), newest(data, count), new)
+        state, metrics = self.model.fit(state, data, key)
+        return state, {"new_mse": new_mse, **metrics}
 
-    def _learn_outcome(
-        self, state: PETSState, replay: Replay, key: Key[Array, ""], metrics: Metrics
-    ) -> tuple[PETSState, Metrics]:
-        world = self.world
-        assert state.world.outcome is not None
-        fitted = self.outcome_fit.fit(
-            key,
-            world.outcome,
-            state.world.outcome,
-            state.outcome_fit,
-            world.outcome_rows(replay.data),
-            replay.size,
-        )
-        state = state._replace(world=state.world._replace(outcome=fitted.state), outcome_fit=fitted.carried)
-        return state, metrics | {f"outcome_{name}": value for name, value in fitted.metrics.items()}
+
+def planned(control: mpc.Control) -> Extras:
+    """What acting tells of the latest plan: its actions and its imagined return."""
+    return {"plan": control.plan, "value": control.value}

@@ -5,29 +5,32 @@ Schulman, Levine, Moritz, Jordan, Abbeel: "Trust region policy optimization", IC
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 from pydantic import model_validator
 
-from foretell.agents.base import Metrics, RunSettings, State
+from foretell.agents.base import Agent, Extras, Metrics, Pretrained, RunSettings, State
 from foretell.agents.imitation import ImitatorSettings
-from foretell.replay import Replay, newest
+from foretell.registry import register
+from foretell.replay import Trajectories
 from foretell.tasks import Task
-from foretell.values.gaussian import GaussianPolicy
+from foretell.values.gaussian import GaussianPolicy, GaussianState
 from foretell.values.trpo import Batch, TRPOState, TRPOUpdate
 
 
+@register("agent", "trpo")
 class TRPOSettings(RunSettings):
     """Everything a preset of TRPO may set. A batch is `train.steps_per_learning` steps."""
 
-    learns: ClassVar[bool] = False  # it collects its data itself, from the first step on
-
-    agent: Literal["trpo"] = "trpo"
+    agent: str = "trpo"
     policy: GaussianPolicy = GaussianPolicy()
     trpo: TRPOUpdate = TRPOUpdate()
+
+    @property
+    def needs_data(self) -> bool:
+        return False  # it collects its data itself, from the first step on
 
     @model_validator(mode="after")
     def _check(self) -> "TRPOSettings":
@@ -37,81 +40,69 @@ class TRPOSettings(RunSettings):
             raise ValueError(f"train.random_steps must be 0: '{self.agent}' learns from its own actions alone")
         return self
 
-    def adopt(self, settings: RunSettings, state: State, own: State) -> State:
+    def start_from(self, other: Pretrained, own: State) -> State:
         """Go on from a run of TRPO, or begin with the means of a policy that imitated a planner.
 
-        Its deviations are the chosen ones: imitation learns means only (Nagabandi et al. 2018, section V).
+        Its standard deviations are the chosen ones: imitation learns means only (Nagabandi et al. 2018, section V).
         """
-        if not isinstance(settings, ImitatorSettings):
-            return super().adopt(settings, state, own)
+        theirs = other.settings
+        if not isinstance(theirs, ImitatorSettings):
+            return super().start_from(other, own)
         chosen = self.policy.model_dump(include={"initial_std", "learn_std"})
-        self.check_same(settings.model_copy(update={"policy": settings.policy.model_copy(update=chosen)}), "policy")
-        return own._replace(policy=own.policy._replace(network=state.policy.network))
+        self.check_same(theirs.model_copy(update={"policy": theirs.policy.model_copy(update=chosen)}), "policy")
+        return own._replace(policy=own.policy._replace(network=other.state.policy.network))
 
     def build(self, task: Task) -> "TRPO":
-        assert self.train.steps_per_learning is not None
-        times = self.train.steps_per_learning // self.train.environments
-        return TRPO(task, self.policy, self.trpo, times, self.train.environments)
+        return TRPO(task, self.policy, self.trpo)
+
+
+class TRPOPolicy(NamedTuple):
+    """What acting needs: the policy, and the number of iterations it has learned in."""
+
+    policy: GaussianState
+    version: Int[Array, ""]
 
 
 @dataclass(frozen=True)
-class TRPO:
-    """The policy, what it learns by, and the shape of its batches: so many `times` in so many `environments`."""
+class TRPO(Agent):
+    """The policy, and what it learns by. A batch are the steps between two calls of `learn`."""
+
+    data: ClassVar[Literal["replay", "trajectories"]] = "trajectories"
+    pretraining: ClassVar[int] = 0  # type: ignore[misc]
 
     task: Task
-    policy: GaussianPolicy
+    gaussian: GaussianPolicy
     optimizer: TRPOUpdate
-    times: int
-    environments: int
-
-    @property
-    def pretraining(self) -> int:
-        """It acts before it has learned."""
-        return 0
-
-    def epoch(self, state: TRPOState) -> Int[Array, ""]:
-        """Policies there have been after the first."""
-        return state.iterations
 
     def init(self, key: Key[Array, ""]) -> TRPOState:
-        policy = self.policy.init(key, self.task.feature_size, self.task.spec.action_size)
+        policy = self.gaussian.init(key, self.task.feature_size, self.task.spec.action_size)
         return self.optimizer.init(policy, self.task.feature_size)
 
-    def start(self, batch: int) -> tuple[()]:
-        """It remembers nothing within an episode."""
-        return ()
+    def policy(self, state: TRPOState) -> TRPOPolicy:
+        return TRPOPolicy(state.policy, state.iterations)
 
     def act(
-        self, state: TRPOState, memory: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
-    ) -> tuple[Float[Array, "batch action"], tuple[()]]:
+        self, params: TRPOPolicy, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
         """Actions drawn from the policy, which may lie beyond the bounds; or its means, brought within them."""
         features = self.task.features(obs)
         if explore:
-            return self.task.from_unit(self.policy.sample(state.policy, features, key)), memory
-        return self.task.from_unit(jnp.clip(self.policy.mean(state.policy, features), -1.0, 1.0)), memory
+            action = self.gaussian.sample(params.policy, features, key)
+        else:
+            action = jnp.clip(self.gaussian.mean(params.policy, features), -1.0, 1.0)
+        return self.task.from_unit(action), carry, {"policy_version": jnp.broadcast_to(params.version, len(obs))}
 
-    def learn(
-        self, state: TRPOState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
-    ) -> tuple[TRPOState, Metrics]:
-        """One iteration on the newest transitions, of which `new` must be a whole batch.
-
-        All are the acting policy's: the loop calls this when a batch is complete and at no other time.
-        """
-        del new, key
-        state, metrics = self.optimizer.update(self.policy, state, self._batch(replay))
-        return state, {**metrics, "epoch": jnp.float32(state.iterations)}
-
-    def _batch(self, replay: Replay) -> Batch:
-        """The newest steps, oldest first. They were stored time by time, and within a time by environment."""
-        shape = (self.times, self.environments)
-        rows = newest(replay, self.times * self.environments)
-        rows = jax.tree.map(lambda a: a[::-1].reshape(*shape, *a.shape[1:]), rows)
-        return Batch(
-            self.task.features(rows.obs),
-            self.task.to_unit(rows.action),
-            rows.reward,
-            self.task.features(rows.next_obs),
-            rows.terminated,
-            rows.over,
-            rows.time,
+    def learn(self, state: TRPOState, data: Trajectories, key: Key[Array, ""]) -> tuple[TRPOState, Metrics]:
+        """One iteration on a whole batch of the acting policy's own steps."""
+        del key
+        batch = Batch(
+            self.task.features(data.obs),
+            self.task.to_unit(data.action),
+            data.reward,
+            self.task.features(data.next_obs),
+            data.terminated,
+            data.over,
+            data.time,
         )
+        state, metrics = self.optimizer.update(self.gaussian, state, batch)
+        return state, {**metrics, "policy_version": jnp.float32(state.iterations)}

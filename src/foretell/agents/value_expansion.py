@@ -7,21 +7,24 @@ Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the lear
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from foretell.agents.base import Metrics, RunSettings
+from foretell.agents.base import Agent, Extras, Metrics, RunSettings
+from foretell.errors import UserError
+from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, build_model
 from foretell.nn import MLP
+from foretell.regression.ensemble import Ensemble
+from foretell.registry import register
 from foretell.replay import Replay, Transitions, sample
-from foretell.settings import Settings
+from foretell.settings import Section, Settings
 from foretell.tasks import Task
-from foretell.values import Expansion, Rollout, candidates, rollout
-from foretell.values.learners import AnyLearner, Learner, LearnerState
-from foretell.worldmodel import NeuralSimulator, SimulatorSettings, SimulatorState
+from foretell.values import Expansion, Frames, candidates, imagine
+from foretell.values.learners import Learner, LearnerState
 
 _PRETRAINING_BLOCK = 500
 """Model updates per call of `learn` before the agent acts: enough to be fast, few enough to show progress."""
@@ -34,20 +37,25 @@ class Updates(Settings):
     """Updates of the learner, and of the model, per environment step."""
     pretraining: NonNegativeInt = 10_000
     """Updates of the model before the agent acts, on random data alone."""
-    publish_every: PositiveInt = 500
-    """Let the newest policy act every so many updates, before update `u`, counted from 0, where `u + 1` is a multiple
-    of it."""
-    refresh_every: PositiveInt = 500
-    """Likewise, compute targets with the newest model."""
+    sync_policy_every: PositiveInt = 500
+    """Copy the newest policy to the one that acts every so many updates, before update `u`, counted from 0, where
+    `u + 1` is a multiple of it."""
+    sync_model_every: PositiveInt = 500
+    """Likewise, copy the newest model to the one that targets are computed with."""
 
 
-class ValueExpansionSettings(RunSettings):
-    """Everything a preset of DDPG, TD3, SAC, MVE or STEVE may set."""
+@register("agent", "value-expansion")
+class ValueExpansionSettings(ModelSections, RunSettings):
+    """Everything a preset of DDPG, TD3, SAC, MVE or STEVE may set.
 
-    agent: Literal["value-expansion"] = "value-expansion"
-    learner: AnyLearner
-    simulator: SimulatorSettings = SimulatorSettings()
-    """The model; not used where `expansion.horizon` is 0."""
+    The sections of the model are not used where `expansion.horizon` is 0.
+    """
+
+    agent: str = "value-expansion"
+    imagination: Imagination = Imagination(particles=None)
+    reward_model: Ensemble | None = None
+    learner: Annotated[Learner, Section("learner", "ddpg")]
+    """The actor-critic learner."""
     expansion: Expansion
     updates: Updates = Updates()
 
@@ -55,30 +63,52 @@ class ValueExpansionSettings(RunSettings):
     def _check(self) -> "ValueExpansionSettings":
         if self.train.steps_per_learning is None:
             raise ValueError(f"train.steps_per_learning must be given: '{self.agent}' learns within episodes")
+        if self.expansion.horizon and not self.model.trains_stepwise:
+            raise ValueError(
+                f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "
+                "choose ensemble or steve"
+            )
         return self
 
     def build(self, task: Task) -> "ValueExpansion":
-        simulator = NeuralSimulator(task, self.simulator) if self.expansion.horizon else None
-        return ValueExpansion(task, self.learner, simulator, self.expansion, self.updates)
+        model = build_model(task, self) if self.expansion.horizon else None
+        self._check_samples(task, model)
+        return ValueExpansion(task, self.learner, model, self.expansion, self.updates)
+
+    def _check_samples(self, task: Task, model: TrainedModel | None) -> None:
+        """Raises `UserError` where horizons are weighed by the spread of samples, and there is one sample of each."""
+        if model is None or self.expansion.reduction not in ("inverse-variance", "inverse-covariance"):
+            return
+        opinions = getattr(self.model, "reward_members", 1) if task.reward is None and self.reward_model is None else 1
+        if model.particles * opinions * self.learner.critics == 1:
+            raise UserError(
+                f"expansion.reduction={self.expansion.reduction} weighs horizons by the spread of their samples, but "
+                "single networks give one sample each; raise model.members or learner.critics, or choose last, mean or "
+                "lambda"
+            )
 
 
-class ModelState(NamedTuple):
+class ModelCopies(NamedTuple):
     """The model that is trained, and the copy of it that targets are computed with."""
 
-    trained: SimulatorState
-    used: SimulatorState
-    opt: Any
+    trained: ModelState
+    target: Params
+
+
+class PolicyCopy(NamedTuple):
+    """The policy that acts."""
+
+    network: MLP
+    version: Int[Array, ""]
+    """How often it has been renewed."""
 
 
 class ValueExpansionState(NamedTuple):
     """What was learned, and how often."""
 
     learner: LearnerState
-    model: ModelState | None
-    published: MLP
-    """The policy that acts."""
-    epoch: Int[Array, ""]
-    """Times a policy was published."""
+    model: ModelCopies | None
+    acting: PolicyCopy
     calls: Int[Array, ""]
     """Calls of `learn`."""
     credit: Float[Array, ""]
@@ -86,98 +116,91 @@ class ValueExpansionState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ValueExpansion:
+class ValueExpansion(Agent):
     """An actor-critic learner whose targets look ahead in imagination."""
 
     task: Task
     learner: Learner
-    simulator: NeuralSimulator | None
+    model: TrainedModel | None
     expansion: Expansion
     updates: Updates
 
     @property
-    def pretraining(self) -> int:
+    def pretraining(self) -> int:  # type: ignore[override]
         """Calls of `learn` before it acts."""
-        return max(1, math.ceil(self.updates.pretraining / _PRETRAINING_BLOCK)) if self.simulator else 1
+        return max(1, math.ceil(self.updates.pretraining / _PRETRAINING_BLOCK)) if self._model_learns else 1
 
-    def epoch(self, state: ValueExpansionState) -> Int[Array, ""]:
-        """Times a policy was published."""
-        return state.epoch
+    @property
+    def _model_learns(self) -> bool:
+        return self.model is not None and self.model.needs_data
 
     def init(self, key: Key[Array, ""]) -> ValueExpansionState:
         learner_key, model_key = jax.random.split(key)
         learner = self.learner.init(learner_key, self.task.feature_size, self.task.spec.action_size)
         model = None
-        if self.simulator is not None:
-            networks = self.simulator.init(model_key)
-            model = ModelState(networks, networks, self.simulator.start(networks))
+        if self.model is not None:
+            state = self.model.init(model_key)
+            model = ModelCopies(state, self.model.params(state))
         zero = jnp.zeros((), jnp.int32)
-        return ValueExpansionState(learner, model, learner.policy, zero, zero, jnp.zeros(()))
+        return ValueExpansionState(learner, model, PolicyCopy(learner.policy, zero), zero, jnp.zeros(()))
 
-    def start(self, batch: int) -> tuple[()]:
-        """It remembers nothing within an episode."""
-        return ()
+    def policy(self, state: ValueExpansionState) -> PolicyCopy:
+        return state.acting
+
+    def model_params(self, state: ValueExpansionState) -> Params:
+        return None if state.model is None else state.model.target
 
     def act(
-        self,
-        state: ValueExpansionState,
-        memory: tuple[()],
-        obs: Float[Array, "batch obs"],
-        key: Key[Array, ""],
-        *,
-        explore: bool,
-    ) -> tuple[Float[Array, "batch action"], tuple[()]]:
-        """Actions of the published policy."""
-        action = self.learner.act(state.published, self.task.features(obs), key, explore=explore)
-        return self.task.from_unit(action), memory
+        self, params: PolicyCopy, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
+        action = self.learner.act(params.network, self.task.features(obs), key, explore=explore)
+        return self.task.from_unit(action), carry, {"policy_version": jnp.broadcast_to(params.version, len(obs))}
 
     def learn(
-        self, state: ValueExpansionState, replay: Replay, new: Int[Array, ""], key: Key[Array, ""]
+        self, state: ValueExpansionState, data: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
-        """Before the agent acts, train the model alone; afterwards make the updates that are due for `new` steps.
+        """Before the agent acts, train the model alone; afterwards make the updates that are due for the new steps.
 
-        Metrics are means over the updates, of which there were `gradient_steps` and `model_steps`.
+        Metrics are means over the updates, of which there were `gradient_steps`.
         """
         pretrain_key, update_key = jax.random.split(key)
         acting = state.calls >= self.pretraining
-        total = state.credit + self.updates.per_step * new * acting
+        total = state.credit + self.updates.per_step * data.new * acting
         due = jnp.floor(total).astype(jnp.int32)
-        state = state._replace(calls=state.calls + 1, credit=total - due)
+        state = self._prepared(state._replace(calls=state.calls + 1, credit=total - due), data)
         metrics: Metrics = {}
         pretrained = jnp.zeros((), jnp.int32)
-        if self.simulator is not None:
+        if self._model_learns:
             left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
             pretrained = jnp.where(acting, 0, jnp.clip(left, 0, _PRETRAINING_BLOCK))
-            state, metrics = self._repeat(pretrained, self._train_model, state, replay, pretrain_key)
-        release = state.calls == self.pretraining
-        state = _refresh(_publish(state, release), release)
-        state, updated = self._make_updates(due, state, replay, update_key)
+            state, metrics = self._repeat(pretrained, self._train_model, state, data, pretrain_key)
+        first = state.calls == self.pretraining
+        state = self._sync_model(_sync_policy(state, first), first)
+        state, updated = self._make_updates(due, state, data, update_key)
         metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
         skipped = metrics.pop("value_skipped") * due
-        if self.simulator is not None:
+        if self.model is not None:
             skipped += metrics.pop("model_skipped") * jnp.maximum(due, pretrained)
-        counts = {"gradient_steps": due + pretrained, "skipped_steps": skipped, "epoch": state.epoch}
+        counts = {"gradient_steps": due + pretrained, "skipped_steps": skipped, "policy_version": state.acting.version}
         return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
 
-    def expand(
-        self, key: Key[Array, ""], learner: LearnerState, model: SimulatorState | None, batch: Transitions
-    ) -> Rollout:
+    def expand(self, key: Key[Array, ""], learner: LearnerState, model: Params, batch: Transitions) -> Frames:
         """Follow the policy in imagination from where real transitions led."""
-        features, simulator = self.task.features, self.simulator
+        features = self.task.features
 
-        def step(obs: Array, action: Array) -> tuple[Array, Array, Array]:
-            assert simulator is not None and model is not None
-            return simulator.step(model, obs, self.task.from_unit(action))
+        def act(key: Key[Array, ""], obs: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
+            del t
+            action, bonus = self.learner.propose(learner, features(obs), key)
+            return self.task.from_unit(action), (action, bonus)
 
-        return rollout(
+        return imagine(
             key,
             self.expansion.horizon,
-            simulator.settings.members if simulator else 1,
-            batch.reward,
-            batch.next_obs,
-            batch.terminated,
-            act=lambda key, obs: self.learner.propose(learner, features(obs), key),
-            step=step,
+            batch,
+            model=self.model,
+            params=model,
+            particles=self.model.particles if self.model else 1,
+            act=act,
             value=lambda obs, action: self.learner.values(learner.target_critics, features(obs), action),
         )
 
@@ -185,7 +208,7 @@ class ValueExpansion:
         self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
     ) -> Float[Array, "frames batch"]:
         """The weight of every horizon in the target of each real transition."""
-        imagined = self.expand(key, state.learner, state.model.used if state.model else None, batch)
+        imagined = self.expand(key, state.learner, self.model_params(state), batch)
         rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
         return self.expansion.reduce(rows[0])[1]
 
@@ -206,13 +229,13 @@ class ValueExpansion:
         They are cut where something is due, so that there are no conditionals in the many updates in between.
         """
         update = partial(self._update, replay=replay)
-        periods = (self.updates.publish_every, self.updates.refresh_every if self.simulator else 0)
+        periods = (self.updates.sync_policy_every, self.updates.sync_model_every if self.model else 0)
 
         def cut(carry: tuple) -> tuple:
             done, state, total = carry
             number = state.learner.updates + 1
-            state = _publish(state, number % self.updates.publish_every == 0)
-            state = _refresh(state, number % self.updates.refresh_every == 0)
+            state = _sync_policy(state, number % self.updates.sync_policy_every == 0)
+            state = self._sync_model(state, number % self.updates.sync_model_every == 0)
             until = [period - number % period for period in periods if period]
             end = jnp.minimum(count, done + jnp.stack(until).min())
             state, total = jax.lax.fori_loop(done, end, partial(_add_update, update, key), (state, total))
@@ -238,20 +261,20 @@ class ValueExpansion:
     ) -> tuple[ValueExpansionState, Metrics]:
         sample_key, imagine_key, update_key = jax.random.split(key, 3)
         batch = sample(replay, sample_key, self.learner.batch_size)
-        imagined = self.expand(imagine_key, state.learner, state.model.used if state.model else None, batch)
+        imagined = self.expand(imagine_key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
         obs, action = self._pairs(batch, imagined, len(targets.target))
         features = self.task.features(obs)
         learner, metrics = self.learner.update(
             state.learner, update_key, features, action, targets.target, targets.weight
         )
-        if self.simulator is not None:
+        if self.model is not None:
             weights = {f"weight_{i}": weight for i, weight in enumerate(targets.horizon_weights)}
             metrics = {**metrics, "model_use": targets.model_use, **weights}
         return state._replace(learner=learner), metrics
 
     def _pairs(
-        self, batch: Transitions, imagined: Rollout, sources: int
+        self, batch: Transitions, imagined: Frames, sources: int
     ) -> tuple[Float[Array, "sources particles batch obs"], Float[Array, "sources particles batch action"]]:
         """Where critics are trained: at the real pair, and with the TD-k trick at the imagined ones."""
         if sources == 1:
@@ -266,11 +289,22 @@ class ValueExpansion:
     def _train_model(
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
-        assert self.simulator is not None and state.model is not None
-        sample_key, update_key = jax.random.split(key)
-        batch = sample(replay, sample_key, self.simulator.settings.batch_size)
-        trained, opt, losses = self.simulator.update(update_key, state.model.trained, state.model.opt, batch)
-        return state._replace(model=state.model._replace(trained=trained, opt=opt)), losses
+        assert self.model is not None and state.model is not None
+        trained, losses = self.model.update(state.model.trained, replay, key)
+        return state._replace(model=state.model._replace(trained=trained)), losses
+
+    def _prepared(self, state: ValueExpansionState, replay: Replay) -> ValueExpansionState:
+        """With the statistics of the data that the model's updates need."""
+        if self.model is None or state.model is None:
+            return state
+        return state._replace(model=state.model._replace(trained=self.model.prepare(state.model.trained, replay)))
+
+    def _sync_model(self, state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
+        """Compute targets with the newest model from now on, if there is one and that is due."""
+        if self.model is None or state.model is None:
+            return state
+        target = _either(due, self.model.params(state.model.trained), state.model.target)
+        return state._replace(model=state.model._replace(target=target))
 
 
 def _zeros_of(update: Any, *args: Any, **given: Any) -> Metrics:
@@ -285,17 +319,10 @@ def _add_update(update: Any, key: Key[Array, ""], number: Int[Array, ""], carry:
     return state, jax.tree.map(jnp.add, total, metrics)
 
 
-def _publish(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
+def _sync_policy(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
     """Act with the newest policy from now on, if that is due."""
-    published = _either(due, state.learner.policy, state.published)
-    return state._replace(published=published, epoch=state.epoch + due)
-
-
-def _refresh(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
-    """Imagine with the newest model from now on, if there is one and that is due."""
-    if state.model is None:
-        return state
-    return state._replace(model=state.model._replace(used=_either(due, state.model.trained, state.model.used)))
+    network = _either(due, state.learner.policy, state.acting.network)
+    return state._replace(acting=PolicyCopy(network, state.acting.version + due))
 
 
 def _either(first: Bool[Array, ""], a: Any, b: Any) -> Any:

@@ -12,8 +12,8 @@ from foretell.settings import Settings
 
 Objective = Callable[[Key[Array, ""], Float[Array, "candidates horizon action"]], Float[Array, "candidates"]]
 """Estimated return of each action sequence; higher is better, and what is not finite counts as worst."""
-Memory = Any
-"""What a plan hands to the next one, some time steps later: a pytree."""
+WarmStart = Any
+"""What a plan hands to the next one, some time steps later: a pytree of arrays."""
 
 
 class Bounds(NamedTuple):
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     """The outcome of a search."""
 
     actions: Float[Array, "horizon action"]
-    memory: Memory
+    warm_start: WarmStart
     value: Float[Array, ""]
     """Estimated return of the best candidate of the last iteration."""
 
@@ -49,11 +49,11 @@ class Planner(Settings):
     iterations: PositiveInt = 5
     """Rounds of candidates per plan."""
 
-    def start(self, bounds: Bounds) -> Memory:
-        """Memory at the start of an episode."""
+    def begin(self, bounds: Bounds) -> WarmStart:
+        """What there is at the start of an episode."""
         raise NotImplementedError
 
-    def plan(self, key: Key[Array, ""], objective: Objective, memory: Memory, bounds: Bounds) -> Plan:
+    def plan(self, key: Key[Array, ""], objective: Objective, warm_start: WarmStart, bounds: Bounds) -> Plan:
         """Search for the action sequence of highest return."""
         raise NotImplementedError
 

@@ -12,9 +12,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from foretell.planning.base import Bounds, Objective, Plan, Refiner, Share, worst_if_not_finite
+from foretell.registry import register
 
 
-class CEMMemory(NamedTuple):
+class CEMWarmStart(NamedTuple):
     """What a plan hands to the next one."""
 
     mean: Float[Array, "horizon action"]
@@ -23,13 +24,14 @@ class CEMMemory(NamedTuple):
     """False before the first plan of an episode: `elites` then means nothing."""
 
 
+@register("planner", "cem")
 class CEM(Refiner):
     """Receding-horizon planning by the cross-entropy method. The defaults are the paper's, for the cartpole.
 
     The population counts the kept elites and the mean, if they compete.
     """
 
-    kind: Literal["cem"] = "cem"
+    kind: str = "cem"
     elites: PositiveInt = 40
     """Best candidates the distribution is refitted to."""
     alpha: Share = 0.1
@@ -61,13 +63,13 @@ class CEM(Refiner):
             raise ValueError("population_decay needs epsilon=0: a search whose rounds differ cannot stop early")
         return self
 
-    def start(self, bounds: Bounds) -> CEMMemory:
+    def begin(self, bounds: Bounds) -> CEMWarmStart:
         """The mean is the middle of the action range."""
         mean = self.first_mean(bounds)
-        return CEMMemory(mean, jnp.zeros((self.kept_elites, *mean.shape)), jnp.zeros((), bool))
+        return CEMWarmStart(mean, jnp.zeros((self.kept_elites, *mean.shape)), jnp.zeros((), bool))
 
-    def plan(self, key: Key[Array, ""], objective: Objective, memory: CEMMemory, bounds: Bounds) -> Plan:
-        """Search for the action sequence of highest return, from the warm start in `memory`."""
+    def plan(self, key: Key[Array, ""], objective: Objective, warm_start: CEMWarmStart, bounds: Bounds) -> Plan:
+        """Search for the action sequence of highest return, from the warm start in `warm_start`."""
 
         def refine(i: Int[Array, ""] | int, search: _Search, population: int = self.population) -> _Search:
             sample_key, objective_key = jax.random.split(jax.random.fold_in(key, i))
@@ -81,12 +83,12 @@ class CEM(Refiner):
             return _Search(mean, variance, elites[: self.kept_elites], jnp.ones((), bool), elites[0], best_values[0])
 
         start = _Search(
-            memory.mean, self.first_variance(bounds), memory.elites, memory.planned, memory.mean, jnp.array(-jnp.inf)
+            warm_start.mean, self.first_variance(bounds), warm_start.elites, warm_start.planned, warm_start.mean, jnp.array(-jnp.inf)
         )
         end = self._loop(refine, start)
         actions = end.mean if self.execute == "mean" else end.best
-        memory = CEMMemory(self.shift(end.mean, bounds), self.shift(end.elites, bounds), end.planned)
-        return Plan(actions, memory, end.value)
+        warm_start = CEMWarmStart(self.shift(end.mean, bounds), self.shift(end.elites, bounds), end.planned)
+        return Plan(actions, warm_start, end.value)
 
     def _loop(self, refine: Callable, search: "_Search") -> "_Search":
         if self.population_decay > 1:

@@ -7,23 +7,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from foretell.planning.base import Bounds, Memory, Objective, Plan, Planner
+from foretell.planning.base import Bounds, Objective, Plan, Planner, WarmStart
 
 
 class Control(NamedTuple):
-    """What is remembered between the steps of an episode; with a leading batch axis for several episodes."""
+    """What is carried between the steps of an episode; with a leading batch axis for several episodes."""
 
-    memory: Memory
-    actions: Float[Array, "*batch horizon action"]
+    warm_start: WarmStart
+    plan: Float[Array, "*batch horizon action"]
     """The latest plan."""
-    done: Int[Array, "*batch"]
+    value: Float[Array, "*batch"]
+    """Its imagined return."""
+    executed: Int[Array, "*batch"]
     """Steps of it that were executed; `replan_every` before the first plan."""
 
 
-def start(planner: Planner, bounds: Bounds, batch: int) -> Control:
+def begin(planner: Planner, bounds: Bounds, batch: int) -> Control:
     """At the start of `batch` episodes."""
-    actions = jnp.zeros((planner.horizon, len(bounds.low)))
-    control = Control(planner.start(bounds), actions, jnp.array(planner.replan_every, jnp.int32))
+    plan = jnp.zeros((planner.horizon, len(bounds.low)))
+    control = Control(planner.begin(bounds), plan, jnp.zeros(()), jnp.array(planner.replan_every, jnp.int32))
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), control)
 
 
@@ -37,24 +39,30 @@ def act(
 ) -> tuple[Float[Array, "batch action"], Control]:
     """The next action of each episode. Plans are made when any episode's last one has been executed far enough.
 
-    `starts`, mostly observations, have a leading batch axis; plans from each are judged by its `objective_from`.
+    Args:
+        planner: the search.
+        key: for its noise.
+        objective_from: what plans from each of `starts` are judged by.
+        control: what is carried.
+        starts: mostly observations, with a leading batch axis.
+        bounds: the least and the greatest action.
     """
 
-    def plan(key: Key[Array, ""], memory: Memory, start: Any) -> Plan:
-        return planner.plan(key, objective_from(start), memory, bounds)
+    def plan(key: Key[Array, ""], warm_start: WarmStart, start: Any) -> Plan:
+        return planner.plan(key, objective_from(start), warm_start, bounds)
 
     def renew(control: Control) -> Control:
-        found = jax.vmap(plan)(jax.random.split(key, len(control.done)), control.memory, starts)
-        return Control(found.memory, found.actions, jnp.zeros_like(control.done))
+        found = jax.vmap(plan)(jax.random.split(key, len(control.executed)), control.warm_start, starts)
+        return Control(found.warm_start, found.actions, found.value, jnp.zeros_like(control.executed))
 
     if planner.replan_every == 1:
         control = renew(control)
     else:
-        due = control.done >= planner.replan_every
+        due = control.executed >= planner.replan_every
         renewed = jax.lax.cond(due.any(), renew, lambda control: control, control)
         control = jax.tree.map(lambda new, old: _where(due, new, old), renewed, control)
-    actions = jax.vmap(lambda actions, t: actions[t])(control.actions, control.done)
-    return actions, control._replace(done=control.done + 1)
+    actions = jax.vmap(lambda plan, t: plan[t])(control.plan, control.executed)
+    return actions, control._replace(executed=control.executed + 1)
 
 
 def _where(rows: Any, new: Array, old: Array) -> Array:

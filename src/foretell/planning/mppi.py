@@ -11,18 +11,20 @@ from jaxtyping import Array, Float, Int, Key
 from pydantic import PositiveFloat, model_validator
 
 from foretell.planning.base import Bounds, Objective, Plan, Refiner, worst_if_not_finite
+from foretell.registry import register
 
 
-class MPPIMemory(NamedTuple):
+class MPPIWarmStart(NamedTuple):
     """What a plan hands to the next one."""
 
     mean: Float[Array, "horizon action"]
 
 
+@register("planner", "mppi")
 class MPPI(Refiner):
     """Receding-horizon planning by path integrals. The deviation of the samples stays `initial_std`."""
 
-    kind: Literal["mppi"] = "mppi"
+    kind: str = "mppi"
     temperature: PositiveFloat = 0.1
     """How much a worse sample still counts, as a share of the gap between the best and the median candidate: a
     candidate is weighted by `exp((return - best) / (temperature * gap))`. Towards 0 only the best counts."""
@@ -33,12 +35,12 @@ class MPPI(Refiner):
             raise ValueError(f"population ({self.population}) leaves no room for samples beside the mean")
         return self
 
-    def start(self, bounds: Bounds) -> MPPIMemory:
+    def begin(self, bounds: Bounds) -> MPPIWarmStart:
         """The mean is the middle of the action range."""
-        return MPPIMemory(self.first_mean(bounds))
+        return MPPIWarmStart(self.first_mean(bounds))
 
-    def plan(self, key: Key[Array, ""], objective: Objective, memory: MPPIMemory, bounds: Bounds) -> Plan:
-        """Search for the action sequence of highest return, from the warm start in `memory`."""
+    def plan(self, key: Key[Array, ""], objective: Objective, warm_start: MPPIWarmStart, bounds: Bounds) -> Plan:
+        """Search for the action sequence of highest return, from the warm start in `warm_start`."""
         variance = self.first_variance(bounds)
 
         def refine(
@@ -53,8 +55,8 @@ class MPPI(Refiner):
             weights = path_weights(values, self.temperature)
             return jnp.where(weights.sum() > 0, jnp.einsum("c,cha->ha", weights, candidates), mean), values.max()
 
-        mean, value = jax.lax.fori_loop(0, self.iterations, refine, (memory.mean, jnp.array(-jnp.inf)))
-        return Plan(mean, MPPIMemory(self.shift(mean, bounds)), value)
+        mean, value = jax.lax.fori_loop(0, self.iterations, refine, (warm_start.mean, jnp.array(-jnp.inf)))
+        return Plan(mean, MPPIWarmStart(self.shift(mean, bounds)), value)
 
 
 def path_weights(values: Float[Array, "candidates"], temperature: float) -> Float[Array, "candidates"]:

@@ -10,21 +10,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from foretell.planning.base import Bounds, Objective, Plan, Planner, worst_if_not_finite
+from foretell.registry import register
 
 
-class NoMemory(NamedTuple):
+class NoWarmStart(NamedTuple):
     """Random shooting starts anew at every plan."""
 
 
+@register("planner", "random")
 class RandomShooting(Planner):
     """The best of `iterations * population` sequences, drawn round by round to bound the memory it takes."""
 
-    kind: Literal["random"] = "random"
+    kind: str = "random"
 
-    def start(self, bounds: Bounds) -> NoMemory:
-        return NoMemory()
+    def begin(self, bounds: Bounds) -> NoWarmStart:
+        return NoWarmStart()
 
-    def plan(self, key: Key[Array, ""], objective: Objective, memory: NoMemory, bounds: Bounds) -> Plan:
+    def plan(self, key: Key[Array, ""], objective: Objective, warm_start: NoWarmStart, bounds: Bounds) -> Plan:
         shape = (self.population, self.horizon, len(bounds.low))
 
         def draw(
@@ -39,4 +41,4 @@ class RandomShooting(Planner):
 
         none = jnp.broadcast_to(bounds.middle, shape[1:]), jnp.array(-jnp.inf)
         actions, value = jax.lax.fori_loop(0, self.iterations, draw, none)
-        return Plan(actions, memory, value)
+        return Plan(actions, warm_start, value)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Transitions(NamedTuple):
-    """Rows of experience."""
+    """Rows of experience, in the environment's units."""
 
     obs: Float[Array, "rows obs"]
     action: Float[Array, "rows action"]
@@ -16,26 +16,6 @@ class Transitions(NamedTuple):
     next_obs: Float[Array, "rows obs"]
     terminated: Bool[Array, "rows"]
     """Marks true ends only; a time limit is not one."""
-    time: Int[Array, "rows"]
-    """The step within its episode, 0 first."""
-    environment: Int[Array, "rows"]
-    """Of those stepped in lock-step, the one it happened in."""
-    over: Bool[Array, "rows"]
-    """Marks the last steps of episodes, terminated or cut. Random episodes that are cut where the random steps end are
-    not marked: their rows were stored before."""
-
-
-def single_steps(
-    obs: Float[Array, "rows obs"],
-    action: Float[Array, "rows action"],
-    reward: Float[Array, "rows"],
-    next_obs: Float[Array, "rows obs"],
-    terminated: Bool[Array, "rows"],
-) -> Transitions:
-    """Rows of no known order: each is an episode of its own."""
-    count = len(reward)
-    zeros, ones = jnp.zeros(count, jnp.int32), jnp.ones(count, bool)
-    return Transitions(obs, action, reward, next_obs, terminated, time=zeros, environment=zeros, over=ones)
 
 
 class Replay(NamedTuple):
@@ -44,6 +24,8 @@ class Replay(NamedTuple):
     data: Transitions
     added: Int[Array, ""]
     """Transitions ever added."""
+    new: Int[Array, ""]
+    """Of these, transitions added since the last call of `learn`."""
 
     @property
     def capacity(self) -> int:
@@ -59,29 +41,38 @@ class Replay(NamedTuple):
 
 
 def init_replay(capacity: int, obs_size: int, action_size: int) -> Replay:
+    """An empty replay."""
     data = Transitions(
         obs=jnp.zeros((capacity, obs_size)),
         action=jnp.zeros((capacity, action_size)),
         reward=jnp.zeros(capacity),
         next_obs=jnp.zeros((capacity, obs_size)),
         terminated=jnp.zeros(capacity, bool),
-        time=jnp.zeros(capacity, jnp.int32),
-        environment=jnp.zeros(capacity, jnp.int32),
-        over=jnp.zeros(capacity, bool),
     )
-    return Replay(data, jnp.zeros((), jnp.int32))
+    return Replay(data, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def add(replay: Replay, rows: Transitions, count: Int[Array, ""]) -> Replay:
-    """Append the first `count` of `rows`, overwriting the oldest. More rows than the capacity are refused."""
+def add(replay: Replay, rows: Transitions, use: Bool[Array, "rows"] | None = None) -> Replay:
+    """Append rows in order, overwriting the oldest.
+
+    Args:
+        replay: where to.
+        rows: at most as many as the capacity.
+        use: which of them to append; all if None.
+
+    Raises:
+        ValueError: if there are more rows than the capacity.
+    """
     incoming = rows.reward.shape[0]
     if incoming > replay.capacity:
         raise ValueError(f"{incoming} rows do not fit into a replay of capacity {replay.capacity}")
-    offset = jnp.arange(incoming)
-    # Rows past `count` are sent out of bounds, where a scatter in "drop" mode ignores them.
-    slot = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
+    use = jnp.ones(incoming, bool) if use is None else use
+    place = jnp.cumsum(use) - 1
+    # Rows that are not used are sent out of bounds, where a scatter in "drop" mode ignores them.
+    slot = jnp.where(use, (replay.added + place) % replay.capacity, replay.capacity)
     data = jax.tree.map(lambda store, new: store.at[slot].set(new, mode="drop"), replay.data, rows)
-    return Replay(data, replay.added + count)
+    count = use.sum(dtype=jnp.int32)
+    return Replay(data, replay.added + count, replay.new + count)
 
 
 def sample(replay: Replay, key: Key[Array, ""], count: int) -> Transitions:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.io import savemat  # type: ignore[import-untyped]
 
 from foretell.errors import UserError
-from foretell.training.directory import RunDirectory, writing
+from foretell.runs.directory import RunDirectory, writing
 
 
 def export_mat(directory: RunDirectory, path: Path) -> dict[str, tuple[int, ...]]:

@@ -7,28 +7,38 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
 
+from foretell.envs import reset, within
 from foretell.errors import UserError, brief
+from foretell.runs.directory import RunDirectory, writing
 from foretell.tasks import Task
-from foretell.training.directory import RunDirectory, writing
-from foretell.training.environments import reset, within
-from foretell.training.loop import Loop
-from foretell.training.observer import Observer
-from foretell.training.policy import Outcome, Policy
+from foretell.training.controller import Controller, EvaluationResult
 
 _PROBE = "from mujoco import GLContext; context = GLContext(16, 16); context.make_current(); context.free()"
 
 
 def record(
-    policy: Policy, task: Task, folder: Path, *, episodes: int = 1, wrap: Callable[[gymnasium.Env], gymnasium.Env]
-) -> list[Outcome]:
-    """Play episodes as `Policy.play` does in the wrapped environment, each saved as `<folder>/eval-episode-<n>.mp4`.
+    controller: Controller,
+    task: Task,
+    folder: Path,
+    *,
+    episodes: int = 1,
+    wrap: Callable[[gymnasium.Env], gymnasium.Env],
+) -> list[EvaluationResult]:
+    """Play episodes as `Controller.play` does, each saved as `<folder>/eval-episode-<n>.mp4`.
 
-    Raises `UserError`.
+    Args:
+        controller: the agent.
+        task: the task.
+        folder: where the videos go.
+        episodes: how many.
+        wrap: called with the environment that is filmed; returns the one to play in.
+
+    Raises:
+        UserError: if the task cannot be filmed here, or if the disk refuses.
     """
     choose_renderer()
     drawable = _drawable(task)
@@ -39,35 +49,24 @@ def record(
         )
         with closing(env):
             wrapped = wrap(env)
-            return [policy.play(wrapped, episode=i) for i in range(episodes)]
-
-
-class Films(Observer):
-    """Films trials and evaluation episodes of a run, the first few after each call of `learn`.
-
-    An episode is repeated from its seed and its actions when it is over, so that training itself draws nothing.
-    """
-
-    def __init__(self, task: Task) -> None:
-        """Raises `UserError` if the task cannot be filmed here."""
-        choose_renderer()
-        self._task = task
-        _drawable(task).close()
-
-    def finished_episode(self, loop: Loop, row: dict[str, Any]) -> None:
-        """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
-        counters, schedule = loop.state.counters, loop.schedule
-        if schedule.steps_per_learning is None:
-            per_learning = schedule.episodes_per_learning * schedule.environments
-            since_learning = (counters.trials - 1) % per_learning * (1 + schedule.eval_episodes) + counters.evals
-        else:
-            since_learning = counters.evals - 1 if row["kind"] == "eval" else schedule.record  # evaluation alone
-        if row["kind"] in ("train", "eval") and since_learning < schedule.record:
-            film(self._task, loop.directory, loop.seed, int(row["episode"]))
+            return [controller.play(wrapped, episode=i) for i in range(episodes)]
 
 
 def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
-    """Repeat a finished episode of the run with this seed before a camera; the video. Raises `UserError`."""
+    """Repeat a finished episode of a run before a camera.
+
+    Args:
+        task: the task.
+        directory: the run's.
+        seed: the run's.
+        number: of the episode.
+
+    Returns:
+        The video.
+
+    Raises:
+        UserError: if the task cannot be filmed here, or if the disk refuses.
+    """
     episode = directory.read_episode(number)
     actions, random = episode["actions"].astype(np.float32), str(episode["kind"]) == "random"
     with writing(directory.videos), warnings.catch_warnings():
@@ -88,9 +87,19 @@ def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
 
 
 def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Sequence[int] | None) -> Iterator[Path]:
-    """Film these episodes of a run, or the first, second, 9th, 28th and so on, a cube of the number and one.
+    """Film finished episodes of a run.
 
-    That is Gymnasium's schedule, after which episodes are filmed a thousand apart. Raises `UserError`.
+    Args:
+        task: the task.
+        directory: the run's.
+        seed: the run's.
+        numbers: of the episodes; None for those that Gymnasium films by default: cubes, then every thousandth.
+
+    Returns:
+        The videos, each made when it is asked for.
+
+    Raises:
+        UserError: if there is no such episode; later also as `film`.
     """
     from gymnasium.utils.save_video import capped_cubic_video_schedule  # slow to import, and needed here alone
 
@@ -103,6 +112,12 @@ def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Seque
             raise UserError(f"the run has finished no episode {number}{last}")
     choose_renderer()
     return (film(task, directory, seed, number) for number in numbers)
+
+
+def check_drawable(task: Task) -> None:
+    """Raises `UserError` if the task cannot be filmed here."""
+    choose_renderer()
+    _drawable(task).close()
 
 
 def choose_renderer() -> None:

@@ -15,6 +15,7 @@ from foretell.tasks.waypoints import Progress
 # (obs, action, next_obs) -> one number per row; all arguments share their leading axes.
 RewardFn = Callable[[Array, Array, Array], Array]
 TerminatedFn = Callable[[Array, Array, Array], Array]
+Restore = Callable[[gymnasium.Env, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Task:
     """Whether episodes may also be cut after another number of steps than the `horizon` of `spec`."""
     collecting_reset: Mapping[str, Any] | None = None
     """Options of the environment's `reset` for episodes of random actions, where it knows a difference."""
+    restore: Restore | None = None
+    """Put a bare simulator into the state that an observation (float64) describes; None where it does not tell."""
     action_noise: float = 0.0
     """Deviation of the noise on every executed action, in the units of the actions."""
 
@@ -123,7 +126,7 @@ class Follows(Protocol):
 
     That needs to know how far along the path an episode is, and every candidate of a plan in imagination: `Progress`.
     An episode begins with `start_progress`. All candidates of a plan begin with the `plan_progress` of the episode's,
-    and each goes on by `follow`. The episode goes on by `waypoints.carry(progress, chosen)`, where `chosen` is how far
+    and each goes on by `follow`. The episode goes on by `waypoints.carry_on(progress, chosen)`, where `chosen` is how far
     the chosen candidate came by the plan's end.
     """
 

@@ -7,12 +7,14 @@ command in [-3, 3], worth 100 N a unit. One step is 0.04 s; an episode is 200 st
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.registry import register
 from foretell.tasks.base import TaskSpec
-from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, set_state
 
 POLE_LENGTH = 0.6
 ACTION_COST = 0.01
@@ -54,6 +56,7 @@ class CartpoleEnv(EditedMujocoEnv):
         return np.concatenate([self.data.qpos, self.data.qvel])
 
 
+@register("task", "cartpole")
 class Cartpole(MujocoTask):
     """What the model may know: the reward, and that the angle acts through its sine and cosine."""
 
@@ -69,6 +72,10 @@ class Cartpole(MujocoTask):
         tip_x, tip_z = tip(next_obs)
         gap = jnp.square(tip_x) + jnp.square(tip_z - POLE_LENGTH)
         return jnp.exp(-gap / POLE_LENGTH**2) - ACTION_COST * jnp.square(action).sum(-1)
+
+    def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
+        """Put a bare simulator into the state that an observation describes."""
+        set_state(env, obs[:2], obs[2:])
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
         """`(sin theta, cos theta, x, x', theta')`."""

@@ -8,14 +8,16 @@ in [-1, 1]. One step is 0.01 s; an episode is 1000 steps unless set otherwise; n
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import gymnasium
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.registry import register
 from foretell.tasks.base import TaskSpec
 from foretell.tasks.halfcheetah import CAMERA, JOINTS, draw_floor
-from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, set_state
 
 Signal = Literal["com-lagged", "com", "torso"]
 """Which position stands at the end of an observation."""
@@ -82,6 +84,7 @@ class HalfCheetahTorsoEnv(EditedMujocoEnv):
         return np.concatenate([self.data.qpos[1:], self.data.qvel, where])
 
 
+@register("task", "cheetah-torso")
 @dataclass(eq=False, kw_only=True)
 class CheetahTorso(MujocoTask):
     """What the model may know: the cost that the homework plans with, which is not what the environment pays.
@@ -106,6 +109,18 @@ class CheetahTorso(MujocoTask):
     def env_options(self) -> dict[str, Any]:
         return {"progress": self.progress}
 
+    def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
+        """Put a bare simulator into the state that an observation describes.
+
+        The position along the track follows from the one at the end of the observation. Of the start of the step, that
+        goes with the joints' positions before it; at the start of an episode there was no step.
+        """
+        qpos, qvel, seen = np.concatenate([[0.0], obs[:8]]), obs[8:X], obs[X:]
+        states = [qpos] if self.progress == "com" else [qpos, qpos - DT * qvel]
+        gap = min((seen - _position(env, state, qvel) for state in states), key=lambda gap: abs(gap[2]))
+        qpos[0] += gap[0]
+        set_state(env, qpos, qvel)
+
     def reward(
         self,
         obs: Float[Array, "*rows obs"],
@@ -117,6 +132,12 @@ class CheetahTorso(MujocoTask):
         Minus the cost of the homework (Nagabandi et al. 2018 have the same fines where they follow paths).
         """
         return (next_obs[..., X] - obs[..., X]) / DT - FOLDED_COST * folded(obs[..., FRONT_LEG])
+
+
+def _position(env: Any, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+    """The position (m) at the end of an observation of a state."""
+    set_state(env, qpos, qvel)
+    return env._observation()[X:]
 
 
 def folded(front_leg: Float[Array, "*rows 3"]) -> Float[Array, "*rows"]:

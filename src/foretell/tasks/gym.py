@@ -3,15 +3,18 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.envs.mujoco import MujocoEnv
 
 from foretell.errors import UserError, brief, nearest
-from foretell.tasks.base import Task, TaskSpec
-from foretell.tasks.mujoco import without_end
+from foretell.tasks.base import Restore, Task, TaskSpec
+from foretell.tasks.mujoco import set_state, without_end
 
 
 class GymTask(Task):
@@ -38,6 +41,74 @@ class GymTask(Task):
         except gymnasium.error.UnregisteredEnv:
             raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
         return _Blamed(env, self._env_id)
+
+    @cached_property
+    def restore(self) -> Restore | None:  # type: ignore[override]
+        """Put a bare simulator into the state that an observation describes; None where it does not tell.
+
+        Known of MuJoCo environments that observe `qpos`, without its first one or two numbers or with them, and `qvel`,
+        and of the pendulum. Whether an environment is of these is found on first use, by trying.
+        """
+        try:
+            with self.simulator() as env, self.simulator() as twin:
+                restore = _restore_of(env.unwrapped, self.spec.obs_size)
+                return restore if restore is not None and _restores(restore, env, twin) else None
+        except Exception:  # whatever the user's code raises; it does so again where it is needed
+            return None
+
+
+_TRIED, _SAME = 20, 1e-6
+"""Steps by which a way to restore states is tried, and the difference of numbers that are the same (also relative)."""
+_FAST = 1e3
+"""A velocity (m/s, rad/s) that an environment which clips velocities does not show."""
+
+
+def _restore_of(env: gymnasium.Env, size: int) -> Restore | None:
+    """How to restore the states of a bare environment from observations of this size, if they are what they seem."""
+    if isinstance(env, PendulumEnv):
+        return _restore_pendulum
+    if not isinstance(env, MujocoEnv):
+        return None
+    hidden, velocities = env.model.nq + env.model.nv - size, env.model.nv
+
+    def restore(env: gymnasium.Env, obs: np.ndarray) -> None:
+        set_state(env, np.concatenate([np.zeros(hidden), obs[:-velocities]]), obs[-velocities:])
+
+    return restore if hidden in (0, 1, 2) and _shows_velocities(restore, env, size) else None
+
+
+def _restore_pendulum(env: gymnasium.Env, obs: np.ndarray) -> None:
+    env.state = np.array([np.arctan2(obs[1], obs[0]), obs[2]])  # type: ignore[attr-defined]
+
+
+def _shows_velocities(restore: Restore, env: Any, size: int) -> bool:
+    """Whether high ones are observed as they are."""
+    obs = np.linspace(1.0, _FAST, size)
+    env.reset(seed=0)
+    obs[: size - env.model.nv] = env._get_obs()[: size - env.model.nv]
+    restore(env, obs)
+    return _same(env._get_obs(), obs)
+
+
+def _restores(restore: Restore, env: gymnasium.Env, twin: gymnasium.Env) -> bool:
+    """Whether another environment, put where observations of random steps say, goes on as the one that was observed."""
+    generator, space = np.random.default_rng(0), env.action_space
+    obs, _ = env.reset(seed=1)
+    twin.reset(seed=2)
+    for i in range(_TRIED):
+        restore(twin.unwrapped, np.asarray(obs, np.float64))
+        if not _same(twin.unwrapped._get_obs(), obs):  # type: ignore[attr-defined]
+            return False
+        action = generator.uniform(space.low, space.high).astype(space.dtype)  # type: ignore[attr-defined]
+        step, other = env.step(action), twin.step(action)
+        if not all(map(_same, step[:3], other[:3])):
+            return False
+        obs = env.reset(seed=3 + i)[0] if step[2] or step[3] else step[0]
+    return True
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.shape(one) == np.shape(other) and np.allclose(one, other, rtol=_SAME, atol=_SAME)
 
 
 def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:

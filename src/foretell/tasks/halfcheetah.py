@@ -7,13 +7,15 @@ steps; nothing terminates it.
 
 from typing import Any
 
+import gymnasium
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.registry import register
 from foretell.tasks.base import TaskSpec
-from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, set_state
 
 JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "front_foot")
 ACTION_COST = 0.1
@@ -65,6 +67,7 @@ def draw_floor(model: mujoco.MjSpec) -> None:
     model.stat.extent = 8
 
 
+@register("task", "halfcheetah")
 class HalfCheetah(MujocoTask):
     """What the model may know: the reward, and that the pitch acts through its sine and cosine."""
 
@@ -78,6 +81,10 @@ class HalfCheetah(MujocoTask):
     ) -> Float[Array, "*rows"]:
         """Speed (m/s) `- 0.1 |action|^2` (Chua et al. 2018)."""
         return next_obs[..., 0] - ACTION_COST * jnp.square(action).sum(-1)
+
+    def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
+        """Put a bare simulator into the state that an observation describes, at the start of the track."""
+        set_state(env, np.concatenate([[0.0], obs[1:9]]), obs[9:])
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
         """`(z, sin pitch, cos pitch, ...)`, without the speed of the step before."""

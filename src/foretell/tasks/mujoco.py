@@ -76,6 +76,18 @@ class MujocoTask(Task):
         return env
 
 
+def set_state(env: gymnasium.Env, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    """Put a bare MuJoCo environment into a state, whatever its last one was.
+
+    Args:
+        env: the environment.
+        qpos: positions of the joints (m, rad).
+        qvel: velocities of the joints (m/s, rad/s).
+    """
+    env.data.qacc_warmstart[:] = 0.0  # type: ignore[attr-defined]
+    env.set_state(qpos, qvel)  # type: ignore[attr-defined]
+
+
 def drawing(fps: int) -> dict[str, Any]:
     """Gymnasium's metadata of an environment that takes `fps` steps a second."""
     return {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": fps}

@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Literal
 
 import gymnasium
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from foretell.errors import UserError
+from foretell.registry import register
 from foretell.tasks import nagabandi_simulators as simulators
 from foretell.tasks import waypoints
 from foretell.tasks.cheetah_torso import folded
-from foretell.tasks.mujoco import MujocoTask
+from foretell.tasks.mujoco import MujocoTask, set_state
 from foretell.tasks.nagabandi_simulators import Reset
 from foretell.tasks.waypoints import Path, PathCost, Route
 
@@ -125,11 +127,17 @@ class FollowingTask(NagabandiTask):
             return env
         return waypoints.EndOfPath(env, self.routes[self.path][0], self.position, self.segments)
 
+    def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
+        """Put a bare simulator into the state that an observation describes."""
+        nq, nv = env.model.nq, env.model.nv  # type: ignore[attr-defined]
+        set_state(env, obs[:nq], obs[nq : nq + nv])
+
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
         """What the released code charges for a posture on a segment of direction `angle` (rad)."""
         raise NotImplementedError
 
 
+@register("task", "mbmf-swimmer")
 @dataclass(eq=False, kw_only=True)
 class Swimmer(FollowingTask):
     """Two joints, no legs. Observations end with the centre of mass; x is its 10th number, its velocity the 13th."""
@@ -154,6 +162,7 @@ class Swimmer(FollowingTask):
         return heading + BEND_COST * (jnp.abs(obs[..., 3:5]) > BEND).sum(-1)
 
 
+@register("task", "mbmf-cheetah")
 @dataclass(eq=False, kw_only=True)
 class HalfCheetah(FollowingTask):
     """The half-cheetah, whose first number is its position. It follows paths along x; its y is 0."""
@@ -171,6 +180,7 @@ class HalfCheetah(FollowingTask):
         return self.path_cost.posture * folded(obs[..., 6:9])
 
 
+@register("task", "mbmf-hopper")
 @dataclass(eq=False, kw_only=True)
 class Hopper(NagabandiTask):
     """One leg. It ends an episode by falling, but not while random data are collected."""
@@ -194,6 +204,7 @@ class Hopper(NagabandiTask):
         return ~((jnp.abs(pitch) < simulators.MAX_PITCH) & (height > simulators.MIN_HEIGHT))
 
 
+@register("task", "mbmf-ant")
 @dataclass(eq=False, kw_only=True)
 class Ant(FollowingTask):
     """Four legs. It ends an episode by falling or jumping too high, also while random data are collected."""

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.registry import register
 from foretell.tasks.base import TaskSpec
 from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
 
@@ -100,6 +101,7 @@ class PusherEnv(EditedMujocoEnv):
         return self.data.body(body).subtree_com
 
 
+@register("task", "pusher")
 @dataclass(eq=False, kw_only=True)
 class Pusher(MujocoTask):
     """What the model may know: the reward, of the state that a step leads to rather than of that it starts from."""

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.registry import register
 from foretell.tasks.base import TaskSpec
-from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
+from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, set_state
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex", "wrist_roll")
 """Of the PR2's right arm, from the shoulder on."""
@@ -76,6 +78,7 @@ class ReacherEnv(EditedMujocoEnv):
         return np.concatenate([self.data.qpos, self.data.qvel[:7]])
 
 
+@register("task", "reacher")
 @dataclass(eq=False, kw_only=True)
 class Reacher(MujocoTask):
     """What the model may know: the reward.
@@ -105,6 +108,10 @@ class Reacher(MujocoTask):
         """`-|hand - goal|^2 - 0.01 |action|^2` (Chua et al. 2018): the next hand, the present goal."""
         gap = hand(next_obs, original=self.original_kinematics) - obs[..., GOAL]
         return -jnp.square(gap).sum(-1) - ACTION_COST * jnp.square(action).sum(-1)
+
+    def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
+        """Put a bare simulator into the state that an observation describes; the goal stands still."""
+        set_state(env, obs[: GOAL.stop], np.concatenate([obs[GOAL.stop :], np.zeros(3)]))
 
     def advance(
         self, obs: Float[Array, "*rows obs"], output: Float[Array, "*rows target"]

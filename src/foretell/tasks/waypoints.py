@@ -138,7 +138,7 @@ def follow_in_plan(path: Path, progress: Progress, position: Float[Array, "*rows
     return follow(path, fresh, position).progress
 
 
-def carry(progress: Progress, chosen: Progress) -> Progress:
+def carry_on(progress: Progress, chosen: Progress) -> Progress:
     """An episode's progress after a plan: one segment more if the chosen candidate moved on anywhere in the plan.
 
     `progress` is the episode's before the plan, `chosen` the candidate's at the plan's horizon.

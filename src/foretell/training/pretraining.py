@@ -5,13 +5,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from foretell.agents import Agent, RunSettings
+from foretell.agents import Agent, Pretrained, RunSettings
 from foretell.agents.base import State
 from foretell.errors import UserError
 from foretell.tasks import Task, make_task
-from foretell.training.checkpoint import Checkpoints
-from foretell.training.config import preset_names, resolve
-from foretell.training.directory import RunDirectory
+from foretell.runs.checkpoint import Checkpoints
+from foretell.runs.presets import preset_names, resolve
+from foretell.runs.directory import RunDirectory
 from foretell.training.state import init_run
 
 
@@ -32,7 +32,7 @@ def pretrained(
         return None
     directory = RunDirectory.open(Path(settings.train.pretrained))
     other, _, their_seed = directory.read_config()
-    own = init_run(agent, task.spec, settings.train, seed).agent
+    own = init_run(agent, task.spec, settings.train, seed)[0].agent
     their_task = make_task(other.task, functions)
     sizes, theirs = ((t.spec.obs_size, t.spec.action_size) for t in (task, their_task))
     if sizes != theirs:
@@ -40,7 +40,7 @@ def pretrained(
             f"the run in train.pretrained='{settings.train.pretrained}' has observations and actions of sizes {theirs} "
             f"in '{their_task.spec.env_id}', not {sizes} as '{task.spec.env_id}'"
         )
-    like = init_run(other.build(their_task), their_task.spec, other.train, their_seed)
-    settings.adopt(other, like.agent, own)  # what does not fit is told before it is read
+    like, _ = init_run(other.build(their_task), their_task.spec, other.train, their_seed)
+    settings.start_from(Pretrained(other, like.agent), own)  # what does not fit is said before it is read
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
-        return settings.adopt(other, checkpoints.restore(like, lambda _: None).agent, own)
+        return settings.start_from(Pretrained(other, checkpoints.restore(like, lambda _: None).agent), own)

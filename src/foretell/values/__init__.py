@@ -1,5 +1,5 @@
 """What actions are worth: targets for critics."""
 
-from foretell.values.expansion import Expansion, Rollout, Targets, candidates, rollout
+from foretell.values.expansion import Expansion, Frames, Targets, candidates, imagine
 
-__all__ = ["Expansion", "Rollout", "Targets", "candidates", "rollout"]
+__all__ = ["Expansion", "Frames", "Targets", "candidates", "imagine"]

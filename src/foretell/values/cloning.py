@@ -9,9 +9,9 @@ from pydantic import Field, PositiveInt
 from foretell.nn import MLP
 from foretell.nn.mlp import Activation, fold_normalizer
 from foretell.settings import Settings
-from foretell.worldmodel import Ensemble, EnsembleState, Fit
-from foretell.worldmodel.fit import Carried
-from foretell.worldmodel.prediction import Rows
+from foretell.regression.ensemble import Ensemble, EnsembleState
+from foretell.regression.fit import Carried, Fit
+from foretell.regression.prediction import Rows
 
 
 class Clone(NamedTuple):
@@ -44,7 +44,7 @@ class Cloning(Settings):
             hidden=self.hidden,
             activation=self.activation,
             initializer="glorot",
-            weight_decay=(0.0,) * (len(self.hidden) + 1),
+            weight_decay=0.0,
             min_std=1e-6,
         )
 

@@ -18,47 +18,48 @@ a critic member. The target is a weighted sum over horizons of the samples' mean
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeInt, model_validator
 
-from foretell.settings import Settings
+from foretell import registry
+from foretell.models import Params, WorldModel, rollout, start, survival
+from foretell.registry import register
+from foretell.replay import Transitions
+from foretell.settings import Name, Settings
 
-ReductionName = Literal["last", "mean", "lambda", "inverse-variance", "inverse-covariance"]
+ReductionName = Annotated[str, Name("reduction")]
 EPSILON = 1e-8
 """Added to variances before they are inverted, and to the chance of reaching a frame before it divides."""
 RIDGE = 1e-3
 """Added to the variances of `inverse-covariance`."""
 
-Observations = Float[Array, "particles batch obs"]
-Actions = Float[Array, "particles batch action"]
-Act = Callable[[Key[Array, ""], Observations], tuple[Actions, Float[Array, "particles batch"]]]
-"""(key, observations) -> actions, and what being in doubt about them is worth: `-alpha log pi` (SAC), or 0."""
-Step = Callable[
-    [Observations, Actions],
-    tuple[Observations, Float[Array, "rewards particles batch"], Float[Array, "particles batch"]],
-]
-"""(observations, actions) -> next observations, every member's rewards, and probabilities that the episode ends."""
-Value = Callable[[Observations, Actions], Float[Array, "critics particles batch"]]
-"""(observations, actions) -> every critic's value, of what follows and without the bonus of the actions themselves."""
+_UNROLLED = 8
+"""Imagined steps that are compiled as straight code."""
+
+Act = Callable[[Key[Array, ""], Array, Array], tuple[Array, tuple[Array, Array]]]
+"""(key, observations, time) -> actions in the environment's units, and what is kept of them: the action in units in which
+the bounds are -1 and 1, and its entropy bonus, `-alpha log pi` (SAC) or 0."""
+Value = Callable[[Array, Array], Float[Array, "critics frames particles batch"]]
+"""(observations, actions) -> every critic's value, of what follows and without the entropy bonus of the actions."""
 
 
-class Rollout(NamedTuple):
+class Frames(NamedTuple):
     """Imagined frames behind real transitions; `frames` is the horizon plus 1. All of it is constant to gradients."""
 
     obs: Float[Array, "frames particles batch obs"]
     """Frame 0 is the real next observation, in every particle."""
     action: Float[Array, "frames particles batch action"]
-    """What the policy does there."""
+    """What the policy does there, in units in which the bounds are -1 and 1."""
     reward: Float[Array, "frames rewards particles batch"]
     """For the step into the frame; that of frame 0 is real."""
     terminated: Float[Array, "frames particles batch"]
     """Probability that the step into the frame ends the episode; that of frame 0 is the real flag."""
     bonus: Float[Array, "frames particles batch"]
-    """Worth of the doubt about the frame's action, in units of the values."""
+    """Entropy bonus of the frame's action, in units of the values."""
     value: Float[Array, "frames critics particles batch"]
     """Of the frame's observation and action, without that bonus."""
 
@@ -102,13 +103,12 @@ class Expansion(Settings):
             raise ValueError("tdk trains on imagined pairs, but with horizon 0 there are none")
         return self
 
-    def targets(self, rollout: Rollout, discount: float, reward_scale: float = 1.0) -> Targets:
+    def targets(self, frames: Frames, discount: float, reward_scale: float = 1.0) -> Targets:
         """Targets of the real pairs, and with `tdk` of all imagined pairs but the last frame's."""
-        frames = len(rollout.reward)
-        sources = frames if self.tdk else 1
-        rows = candidates(rollout, discount=discount, reward_scale=reward_scale, sources=sources)
+        sources = len(frames.reward) if self.tdk else 1
+        rows = candidates(frames, discount=discount, reward_scale=reward_scale, sources=sources)
         target, weights = zip(*(self.reduce(row, source) for source, row in enumerate(rows)), strict=True)
-        reach, _ = survival(rollout.terminated)
+        reach, _ = survival(frames.terminated)
         return Targets(jnp.stack(target), reach[:sources].mean(1), weights[0].mean(1))
 
     def reduce(
@@ -116,61 +116,64 @@ class Expansion(Settings):
     ) -> tuple[Float[Array, "batch"], Float[Array, "frames batch"]]:
         """The target of a source, and the weight of each horizon in it; `row` holds the source's candidates."""
         mean, deviation = centre(row[source:])
-        weights = REDUCTIONS[self.reduction](deviation, source, self)
+        reduction: Reduction = registry.find("reduction", self.reduction)
+        weights = reduction(deviation, source, self)
         return (weights * mean).sum(0), jnp.pad(weights, ((source, 0), (0, 0)))
 
 
-def rollout(
+def imagine(
     key: Key[Array, ""],
     horizon: int,
-    particles: int,
-    reward: Float[Array, "batch"],
-    next_obs: Float[Array, "batch obs"],
-    terminated: Bool[Array, "batch"] | Float[Array, "batch"],
+    real: Transitions,
     *,
+    model: WorldModel | None,
+    params: Params,
+    particles: int,
     act: Act,
-    step: Step,
     value: Value,
-) -> Rollout:
-    """Follow the policy through the model from where a real transition led; particle `p` is `step`'s to interpret."""
+) -> Frames:
+    """Follow a policy in imagination from where real transitions led.
 
-    def frame(
-        key: Key[Array, ""],
-        obs: Observations,
-        reward: Float[Array, "rewards particles batch"],
-        terminated: Float[Array, "particles batch"],
-    ) -> Rollout:
-        action, bonus = act(key, obs)
-        return Rollout(obs, action, reward, terminated, bonus, value(obs, action))
-
-    repeat = lambda a: jnp.broadcast_to(a, (particles, *a.shape))  # noqa: E731
-    first_key, *keys = jax.random.split(key, horizon + 1)
-    frames = [frame(first_key, repeat(next_obs), repeat(reward)[None], repeat(terminated.astype(reward.dtype)))]
-    for frame_key in keys:
-        frames.append(frame(frame_key, *step(frames[-1].obs, frames[-1].action)))
-    real = frames[0]._replace(reward=jnp.broadcast_to(frames[0].reward, frames[-1].reward.shape))
-    return jax.lax.stop_gradient(jax.tree.map(lambda *a: jnp.stack(a), real, *frames[1:]))
-
-
-def survival(
-    terminated: Float[Array, "frames particles batch"],
-) -> tuple[Float[Array, "frames particles batch"], Float[Array, "frames particles batch"]]:
-    """Probabilities that the episode gets as far as the step into each frame, and that it goes on after it."""
-    onward = jnp.cumprod(1.0 - terminated, 0)
-    return jnp.concatenate([jnp.ones_like(onward[:1]), onward[:-1]]), onward
+    Args:
+        key: for the policy's and the model's noise.
+        horizon: imagined steps; 0 needs no model.
+        real: the transitions.
+        model: the world model.
+        params: what it needs.
+        particles: trajectories from each transition.
+        act: the policy; it keeps the action in units in which the bounds are -1 and 1, and its entropy bonus.
+        value: of such actions.
+    """
+    begin_key, roll_key, last_key = jax.random.split(key, 3)
+    first = jnp.broadcast_to(real.next_obs, (particles, *real.next_obs.shape))
+    reward = jnp.broadcast_to(real.reward, (1, 1, particles, len(real.reward)))
+    ends = jnp.broadcast_to(real.terminated.astype(reward.dtype), (1, particles, len(real.reward)))
+    obs, kept = first[None], jax.tree.map(lambda a: a[None], act(last_key, first, jnp.int32(horizon))[1])
+    if horizon:
+        assert model is not None
+        begin = start(model, params, real.next_obs, begin_key, particles)
+        steps = rollout(model, params, begin, act, horizon, roll_key, unroll=min(horizon, _UNROLLED))
+        _, last = act(last_key, steps.end.obs, jnp.int32(horizon))
+        obs, kept = steps.obs, jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), steps.extras, last)
+        opinions = steps.reward.shape[1]
+        reward = jnp.concatenate([jnp.broadcast_to(reward, (1, opinions, *reward.shape[2:])), steps.reward])
+        ends = jnp.concatenate([ends, steps.terminated])
+    action, bonus = kept
+    frames = Frames(obs, action, reward, ends, bonus, jnp.moveaxis(value(obs, action), 0, 1))
+    return jax.lax.stop_gradient(frames)
 
 
 def candidates(
-    rollout: Rollout, *, discount: float, reward_scale: float, sources: int
+    frames: Frames, *, discount: float, reward_scale: float, sources: int
 ) -> Float[Array, "sources frames samples batch"]:
     """Samples of the target of each of the first sources by horizon; 0 where the horizon lies before the source.
 
     Of the bonuses a target counts those of later actions, not that of its own pair (Haarnoja et al. 2018, SAC).
     """
-    reach, onward = survival(rollout.terminated)
+    reach, onward = survival(frames.terminated)
 
     def row(source: int) -> Float[Array, "frames samples batch"]:
-        later = Rollout(*(a[source:] for a in rollout))
+        later = Frames(*(a[source:] for a in frames))
         powers = discount ** jnp.arange(len(later.reward), dtype=reach.dtype)[:, None, None]
         given = powers / (reach[source] + EPSILON)
         here, beyond = given * reach[source:], discount * given * onward[source:]
@@ -194,6 +197,8 @@ def centre(
 Deviation = Float[Array, "ends samples batch"]
 """Of the samples of a source's candidates from their means; `ends` counts the horizons from the source on."""
 Weights = Float[Array, "ends batch"]
+Reduction = Callable[[Deviation, int, "Expansion"], Weights]
+"""(deviations, source, settings) -> the weight of each horizon from the source on; further ones register themselves."""
 
 
 def _alike(weights: Float[Array, "ends"], deviation: Deviation) -> Weights:
@@ -201,25 +206,30 @@ def _alike(weights: Float[Array, "ends"], deviation: Deviation) -> Weights:
     return jnp.broadcast_to(weights[:, None], deviation[:, 0].shape)
 
 
+@register("reduction", "last")
 def _last(deviation: Deviation, source: int, settings: Expansion) -> Weights:
     return _alike(jnp.zeros_like(deviation[:, 0, 0]).at[-1].set(1.0), deviation)
 
 
+@register("reduction", "mean")
 def _mean(deviation: Deviation, source: int, settings: Expansion) -> Weights:
     return jnp.full_like(deviation[:, 0], 1.0 / len(deviation))
 
 
+@register("reduction", "lambda")
 def _lambda(deviation: Deviation, source: int, settings: Expansion) -> Weights:
     first = 0 if settings.lambda_per_source else source
     powers = settings.lambda_return ** jnp.arange(first, first + len(deviation), dtype=deviation.dtype)
     return _alike(((1.0 - settings.lambda_return) * powers).at[-1].set(powers[-1]), deviation)
 
 
+@register("reduction", "inverse-variance")
 def _inverse_variance(deviation: Deviation, source: int, settings: Expansion) -> Weights:
     weights = 1.0 / (jnp.square(deviation).mean(1) + EPSILON)
     return weights / weights.sum(0)
 
 
+@register("reduction", "inverse-covariance")
 def _inverse_covariance(deviation: Deviation, source: int, settings: Expansion) -> Weights:
     """Weights that sum to 1 and make the weighted sum vary least: `C^-1 1 / (1' C^-1 1)`, of the ridged covariance `C`.
 
@@ -233,13 +243,3 @@ def _inverse_covariance(deviation: Deviation, source: int, settings: Expansion) 
     right = -(steps * deviation[0]).sum(1).T - ridge * ridge_steps[:, 0]
     onward = jnp.linalg.solve(products, right[..., None])[..., 0].T
     return -jnp.diff(onward, axis=0, prepend=jnp.ones_like(deviation[:1, 0]), append=jnp.zeros_like(deviation[:1, 0]))
-
-
-REDUCTIONS: dict[str, Callable[[Deviation, int, Expansion], Weights]] = {
-    "last": _last,
-    "mean": _mean,
-    "lambda": _lambda,
-    "inverse-variance": _inverse_variance,
-    "inverse-covariance": _inverse_covariance,
-}
-"""(deviations, source, settings) -> the weight of each horizon from the source on."""

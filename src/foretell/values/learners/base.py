@@ -147,9 +147,9 @@ class Learner(Settings):
     def values(
         self,
         networks: MLP,
-        features: Float[Array, "particles batch features"],
-        action: Float[Array, "particles batch action"],
-    ) -> Float[Array, "critics particles batch"]:
+        features: Float[Array, "*rows features"],
+        action: Float[Array, "*rows action"],
+    ) -> Float[Array, "critics *rows"]:
         """Every critic's value of every pair; `networks` are the critics or the target critics."""
         return predict(networks, self._to_all(join(features, action)), self.pair).min(1)
 

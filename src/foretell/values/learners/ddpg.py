@@ -3,7 +3,7 @@
 Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; Buckman et al. 2018.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,16 @@ from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeFloat
 
 from foretell.nn import MLP
+from foretell.registry import register
 from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
 from foretell.values.learners.networks import join, policy_output, predict
 
 
+@register("learner", "ddpg")
 class DDPG(Learner):
     """The action is `tanh(u)` of the policy's output `u`. The defaults are STEVE's, with a single critic."""
 
-    kind: Literal["ddpg"] = "ddpg"
+    kind: str = "ddpg"
     explore_chance: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Chance that an explored action's dimension has noise added to `u`; as released, STEVE's was in effect 0."""
     explore_std: NonNegativeFloat = 1.0

@@ -4,7 +4,7 @@ Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 """
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,19 @@ from jaxtyping import Array, Float, Key
 from pydantic import Field, PositiveFloat, model_validator
 
 from foretell.nn import MLP
+from foretell.registry import register
 from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
 from foretell.values.learners.networks import join, policy_output, predict
 
 
+@register("learner", "sac")
 class SAC(Learner):
     """The action is `tanh(u)`; `u` is drawn from a diagonal Gaussian. The policy's outputs are means, then log-stds."""
 
     pair: ClassVar[int] = 2
     policy_outputs: ClassVar[int] = 2
 
-    kind: Literal["sac"] = "sac"
+    kind: str = "sac"
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
     initial_temperature: PositiveFloat = 1.0
     """Weight of the entropy at the start."""

@@ -3,7 +3,7 @@
 Fujimoto et al. 2018, "Addressing function approximation error in actor-critic methods".
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,19 @@ from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from foretell.nn import MLP
+from foretell.registry import register
 from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
 from foretell.values.learners.networks import join, policy_output, predict
 
 
+@register("learner", "td3")
 class TD3(Learner):
     """The action is `tanh` of the policy's output; there is a target policy."""
 
     pair: ClassVar[int] = 2
     follow_policy: ClassVar[bool] = True
 
-    kind: Literal["td3"] = "td3"
+    kind: str = "td3"
     policy_delay: PositiveInt = 2
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
     noise_std: NonNegativeFloat = 0.1

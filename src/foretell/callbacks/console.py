@@ -1,0 +1,177 @@
+"""Progress of a run: a live line in a terminal, one plain line per episode elsewhere."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import rich.console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from foretell.training.clock import kind_of_episode, rounds_due
+from foretell.training.events import (
+    Callback,
+    EpisodeEnded,
+    Event,
+    InterruptRequested,
+    Learned,
+    LearningStarted,
+    StepTaken,
+    TrainingEnded,
+    TrainingStarted,
+    Warned,
+)
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_WIDTH = 80
+"""Characters of the longest row of them."""
+_LOSSES = {"train_loss": "model loss", "critic_loss": "critic loss"}
+
+
+class Console(Callback):
+    """Prints how the run is going: by episodes, or by rows of metrics if the agent learns within episodes."""
+
+    def __init__(self, screen: rich.console.Console | None = None) -> None:
+        """`screen`: where to print; by default stdout."""
+        self._screen = screen or plain_console()
+        self._bar: Progress | None = None
+        self._returns: list[float] = []
+        self._loss = ""
+        self._pace = Pace()
+        self._drawn = 0.0
+
+    def on_training_start(self, event: TrainingStarted) -> None:
+        counters, episodes = event.counters, event.episodes
+        self._returns = [row["return"] for row in event.run.directory.read_episodes() if row["kind"] == "train"]
+        if counters.env_steps:
+            number = counters.begun - int(episodes.number[0] >= 0)
+            self._say(f"continuing at episode {number}, step {episodes.length[0]}")
+        if self._screen.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            self._bar = Progress(*columns, console=self._screen, transient=True)
+            self._bar.start()
+            self._bar.add_task("compiling", total=event.run.task.spec.horizon, text="")
+
+    def on_step(self, event: StepTaken) -> None:
+        now = time.monotonic()
+        if self._bar is None or now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        length, number = int(event.episodes.length[0]), ""
+        text = f"step {length}  return {event.episodes.rewards[0, :length].sum():.1f}"
+        if event.kind == "train":
+            done, end = event.progress
+            number = f" {done + (event.run.schedule.steps is None)}/{end}"
+        self._show(f"{event.kind}{number}", length, f"{text}  {_speed(event)}{self._loss}{self._left(event)}")
+
+    def on_learn_start(self, event: LearningStarted) -> None:
+        if event.run.schedule.steps_per_learning is None or not event.counters.learned:
+            self._show("learning", 0, f"from {event.counters.env_steps} steps{self._left(event)}")
+
+    def on_learn_end(self, event: Learned) -> None:
+        for name, label in _LOSSES.items():
+            if name in event.row:
+                self._loss = f"  {label} {event.row[name]:.2f}"
+        self._pace.learned(time.monotonic(), _done(event))
+        if event.run.schedule.steps_per_learning is None:
+            return
+        recent = self._returns[-10:]
+        mean = f"  mean of last {len(recent)} returns {sum(recent) / len(recent):.1f}" if recent else ""
+        done, end = event.progress
+        self._say(f"{done}/{end}{mean}{self._loss}  {event.seconds:.1f} s{self._left(event)}")
+
+    def on_episode_end(self, event: EpisodeEnded) -> None:
+        row, schedule, kind = event.row, event.run.schedule, event.row["kind"]
+        if kind == "train":
+            self._returns.append(row["return"])
+        if schedule.steps_per_learning is not None and kind != "eval":
+            return
+        name = kind if kind != "train" else f"trial {event.counters.trials}/{schedule.trials}"
+        best = f"  best {max(self._returns):7.1f}" if self._returns else ""
+        self._say(
+            f"{name:12} return {row['return']:8.1f}{best}  {row['length']:4d} steps"
+            f"{'  ' + _speed(event) if kind != 'random' else ''}"
+            f"{self._loss if kind == 'train' else ''}  {row['wall_seconds']:.1f} s{self._left(event)}"
+        )
+
+    def on_warning(self, event: Warned) -> None:
+        self._say(f"warning: {event.text}")
+
+    def on_interrupt(self, event: InterruptRequested) -> None:
+        self._say("stopping once everything can be saved; Ctrl-C again stops at once")
+
+    def on_training_end(self, event: TrainingEnded) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if event.reason is not None:
+            self._say(f"ended early: {event.reason}")
+        if (_is_done(event) or event.reason is not None) and len(self._returns) > 1:
+            self._screen.print(f"returns      {sparkline(self._returns)}")
+
+    def _say(self, text: str) -> None:
+        self._screen.print(text, soft_wrap=True)
+
+    def _show(self, description: str, completed: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=description, completed=completed, text=text)
+
+    def _left(self, event: Event) -> str:
+        left = None if _is_done(event) else self._pace.left(time.monotonic(), _done(event), event.progress[1])
+        return f"  ~{_duration(left)} left" if left is not None else ""
+
+
+class Pace:
+    """How long a run will still take, judged by its pace since it first went on after learning."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, float] | None = None
+
+    def learned(self, now: float, done: float) -> None:
+        """The clock starts with the last learning before the run goes on: those waited for the compiler."""
+        if self._start is None or done <= self._start[1]:
+            self._start = now, done
+
+    def left(self, now: float, done: float, end: int) -> float | None:
+        """Seconds until `end`; None while nothing can be said."""
+        if self._start is None or done <= self._start[1]:
+            return None
+        start, first = self._start
+        return (end - done) * (now - start) / (done - first)
+
+
+def plain_console(*, stderr: bool = False) -> rich.console.Console:
+    """A console that prints what it is given, square brackets and all."""
+    return rich.console.Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """The values as one row of block characters, lowest to highest; of many, means of equal parts of them."""
+    parts = np.array_split(values, min(len(values), _WIDTH))
+    values = [float(part.mean()) for part in parts]
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    return "".join(_BLOCKS[1 + round((len(_BLOCKS) - 2) * (v - low) / span)] for v in values)
+
+
+def _speed(event: Event) -> str:
+    """Seconds per environment step since the last row of metrics."""
+    return f"{1e3 * event.step_seconds:.1f} ms/step"
+
+
+def _is_done(event: Event) -> bool:
+    """Whether the run is at its end, evaluation included."""
+    done, end = event.progress
+    return done >= end and event.counters.rounds >= rounds_due(event.run.schedule, event.counters)
+
+
+def _done(event: Event) -> float:
+    """How far the run is, in the unit of its `progress`; trials under way count by their steps."""
+    schedule, (done, _) = event.run.schedule, event.progress
+    if schedule.steps is not None or kind_of_episode(schedule, event.counters) in ("random", "warmup"):
+        return done
+    return done + event.counters.under_way_steps / event.run.task.spec.horizon
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,56 @@
+"""World models: the protocol, imagination, and its implementations."""
+
+from foretell.models.base import (
+    Act,
+    Metrics,
+    ModelState,
+    Params,
+    Start,
+    Step,
+    TrainedModel,
+    Trajectory,
+    WorldModel,
+    open_loop,
+    returns,
+    rollout,
+    start,
+    survival,
+)
+from foretell.models.build import ModelSections, build_model
+from foretell.models.learned import EnsembleModel, GPModel, LearnedModel
+from foretell.models.path import PathModel
+from foretell.models.reward import WithRewardModel
+from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.models.steve import SteveModel, SteveNetworks
+from foretell.models.true import TrueDynamics, TrueModel
+
+__all__ = [
+    "Act",
+    "EnsembleModel",
+    "GPModel",
+    "Imagination",
+    "LearnedModel",
+    "Metrics",
+    "ModelSections",
+    "ModelSettings",
+    "ModelState",
+    "Params",
+    "PathModel",
+    "Start",
+    "Step",
+    "SteveModel",
+    "SteveNetworks",
+    "TrainedModel",
+    "Trajectory",
+    "TrueDynamics",
+    "TrueModel",
+    "Unknown",
+    "WithRewardModel",
+    "WorldModel",
+    "build_model",
+    "open_loop",
+    "returns",
+    "rollout",
+    "start",
+    "survival",
+]

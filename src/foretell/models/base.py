@@ -1,0 +1,165 @@
+"""What every world model is, and imagination, its rollout.
+
+A world model is one-step dynamics. It steps a *carry*, whatever it must remember from step to step: for models of
+observations the observation itself, for a model with a latent state that state. Many particles are stepped side by side
+for each row of a batch; how they differ is the model's uncertainty.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from foretell.replay import Replay, Transitions
+
+Params = Any
+"""What imagination needs of a trained model: a pytree of arrays."""
+Carry = Any
+"""What a model remembers between steps: a pytree of arrays `[particles, batch, ...]`."""
+ModelState = Any
+"""What a model has learned, and what its training carries on: a pytree of arrays."""
+Metrics = dict[str, Array]
+
+
+class Step(NamedTuple):
+    """What one imagined step leads to."""
+
+    obs: Float[Array, "particles batch obs"]
+    """The next observation."""
+    reward: Float[Array, "rewards particles batch"]
+    """The reward in the environment's units, from each of the model's reward networks; one row where there is one opinion."""
+    terminated: Float[Array, "particles batch"]
+    """Probability that the step ends the episode."""
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """One-step dynamics, learned or true. Both methods are pure and can be compiled."""
+
+    def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int) -> Carry:
+        """The carry of `particles` imagined trajectories from each observation."""
+
+    def step(
+        self, params: Params, carry: Carry, action: Float[Array, "particles batch action"], key: Key[Array, ""]
+    ) -> tuple[Carry, Step]:
+        """One step of all particles; actions are in the environment's units."""
+
+
+@runtime_checkable
+class TrainedModel(WorldModel, Protocol):
+    """A world model that learns from a replay, in one long call or in single gradient steps. What agents are built on."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it knows nothing before it has been trained."""
+
+    @property
+    def particles(self) -> int:
+        """Particles of a rollout unless the caller wants another number."""
+
+    def init(self, key: Key[Array, ""]) -> ModelState:
+        """An untrained model."""
+
+    def params(self, state: ModelState) -> Params:
+        """What imagination needs."""
+
+    def fit(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
+        """Train on all data (as PETS does between episodes)."""
+
+    def prepare(self, state: ModelState, replay: Replay) -> ModelState:
+        """What single updates need first, such as statistics of the data."""
+
+    def update(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
+        """One gradient step on a minibatch (as STEVE does beside its critics); its metrics include `model_skipped`."""
+
+    def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        """One-step squared error of the mean prediction, averaged over rows (weighted) and dimensions of the target."""
+
+
+class Start(NamedTuple):
+    """Where a rollout begins."""
+
+    carry: Carry
+    obs: Float[Array, "particles batch obs"]
+
+
+Act = Callable[[Key[Array, ""], Float[Array, "particles batch obs"], Int[Array, ""]], tuple[Array, Any]]
+"""(key, observations, time) -> actions `[particles, batch, action]` in the environment's units, and anything to keep."""
+
+
+class Trajectory(NamedTuple):
+    """Imagined steps. Times lead."""
+
+    obs: Float[Array, "horizon+1 particles batch obs"]
+    """Where the rollout began, and where every step led."""
+    action: Float[Array, "horizon particles batch action"]
+    reward: Float[Array, "horizon rewards particles batch"]
+    terminated: Float[Array, "horizon particles batch"]
+    """Probability that the step ends the episode."""
+    extras: Any
+    """What `act` returned beside the actions."""
+    end: Start
+    """From where the rollout could go on."""
+
+
+def start(
+    model: WorldModel, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
+) -> Start:
+    """The start of a rollout from real observations."""
+    carry = model.begin(params, obs, key, particles)
+    return Start(carry, jnp.broadcast_to(obs, (particles, *obs.shape)))
+
+
+def rollout(
+    model: WorldModel, params: Params, start: Start, act: Act, horizon: int, key: Key[Array, ""], *, unroll: int = 1
+) -> Trajectory:
+    """Imagine `horizon` steps. Whatever of the trajectory is not used costs nothing once compiled.
+
+    Args:
+        model: the world model.
+        params: what it needs, see `TrainedModel.params`.
+        start: where to begin, see `start`, or the `end` of another rollout.
+        act: a policy, an open-loop plan (`open_loop`), or recorded actions.
+        horizon: steps.
+        key: for the policy's and the model's noise.
+        unroll: steps compiled as straight code; more is faster for short horizons, and compiles longer.
+    """
+
+    def one(here: Start, at: tuple[Int[Array, ""], Key[Array, "2"]]) -> tuple[Start, tuple]:
+        t, (act_key, step_key) = at
+        action, extras = act(act_key, here.obs, t)
+        carry, step = model.step(params, here.carry, action, step_key)
+        return Start(carry, step.obs), (step, action, extras)
+
+    keys = jax.random.split(key, (horizon, 2))  # all at once: on CPUs a single key takes as long as many
+    end, (steps, actions, extras) = jax.lax.scan(one, start, (jnp.arange(horizon), keys), unroll=unroll)
+    obs = jnp.concatenate([start.obs[None], steps.obs])
+    return Trajectory(obs, actions, steps.reward, steps.terminated, extras, end)
+
+
+def open_loop(plan: Float[Array, "batch horizon action"], particles: int) -> Act:
+    """Act as planned, or as recorded, whatever is observed."""
+
+    def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Int[Array, ""]) -> tuple[Array, tuple]:
+        del key, obs
+        now = jax.lax.dynamic_index_in_dim(plan, t, 1, keepdims=False)
+        return jnp.broadcast_to(now, (particles, *now.shape)), ()
+
+    return act
+
+
+def survival(
+    terminated: Float[Array, "horizon *rows"] | Bool[Array, "horizon *rows"],
+) -> tuple[Float[Array, "horizon *rows"], Float[Array, "horizon *rows"]]:
+    """Probabilities that the episode gets as far as each step, and that it goes on after it."""
+    onward = jnp.cumprod(1.0 - terminated, 0)
+    return jnp.concatenate([jnp.ones_like(onward[:1]), onward[:-1]]), onward
+
+
+def returns(trajectory: Trajectory) -> Float[Array, "particles batch"]:
+    """Undiscounted return of every particle; after a termination nothing is earned."""
+    reach, _ = survival(trajectory.terminated)
+    reward = trajectory.reward.mean(1)
+    return jnp.where(reach > 0, reach * reward, 0.0).sum(0)  # what is imagined after the end may be infinite

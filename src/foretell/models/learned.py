@@ -1,0 +1,240 @@
+"""A world model that is a regression: an ensemble or a Gaussian process from observation and action to what changes.
+
+Chua et al. 2018 (PETS), section 4; Nagabandi et al. 2018 (MB-MPC), section IV.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from foretell import registry
+from foretell.errors import UserError
+from foretell.models.base import Metrics, Params, Step, TrainedModel
+from foretell.models.propagation import MATCHING_STREAM, Noise, Outcome, Propagation, rematch
+from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.registry import register
+from foretell.regression.ensemble import Ensemble
+from foretell.regression.fit import Fit, mean_square_error, noisy
+from foretell.regression.gp import GP, GPFit
+from foretell.regression.prediction import Prediction, Predictor, Rows
+from foretell.replay import Replay, Transitions
+from foretell.tasks.base import Task
+
+_PARTICLES = 20
+"""The paper's number of particles."""
+
+register("fit", "adam")(Fit)
+register("fit", "lbfgs")(GPFit)
+
+
+class RegressionSettings(ModelSettings):
+    """What ensembles and Gaussian processes share."""
+
+    def check(self, fit: Any, imagination: Imagination) -> None:
+        """Raises `ValueError` where the model does not go with the propagation (the rules of the released PETS)."""
+        regressor: Any = self
+        name, members = imagination.propagation, regressor.members
+        if name.startswith("TS") and members < 2:
+            raise ValueError(
+                f"imagination.propagation={name} needs a model of several networks, not {regressor.name}; "
+                f"choose one of: {'E' if regressor.name == 'D' else 'E, DS, MM'}"
+            )
+        if regressor.name == "D" and name != "E":
+            raise ValueError(f"imagination.propagation={name} needs an uncertain model, which D is not; choose E")
+        if name == "E" and imagination.particles not in (1, None):
+            raise ValueError(
+                f"imagination.propagation=E has one particle, not {imagination.particles}; set imagination.particles=1"
+            )
+        count = particles_of(imagination, members)
+        if name in ("TS1", "TSinf") and count % members:
+            near = max(1, round(count / members)) * members
+            raise ValueError(
+                f"imagination.particles ({imagination.particles}) must be a multiple of model.members ({members}) "
+                f"with {name}; the nearest is {near}"
+            )
+
+    def build(self, task: Task, *, fit: Any, imagination: Imagination, unknown: Unknown) -> TrainedModel:
+        return LearnedModel(task, self, fit, imagination, unknown)
+
+
+@register("model", "ensemble")
+class EnsembleModel(Ensemble, RegressionSettings):
+    """An ensemble of networks, probabilistic (PE, P) or deterministic (DE, D)."""
+
+    kind: str = "ensemble"
+
+    def check(self, fit: Any, imagination: Imagination) -> None:
+        if fit.kind != "adam":
+            raise ValueError(f"model.kind=ensemble is trained with fit.kind=adam, not {fit.kind}")
+        super().check(fit, imagination)
+
+
+@register("model", "gp")
+class GPModel(GP, RegressionSettings):
+    """A sparse Gaussian process."""
+
+    trains_stepwise = False
+
+    kind: str = "gp"
+
+    def check(self, fit: Any, imagination: Imagination) -> None:
+        if fit.kind != "lbfgs":
+            raise ValueError(f"model.kind=gp is trained with fit.kind=lbfgs, not {fit.kind}")
+        super().check(fit, imagination)
+
+
+class LearnedState(NamedTuple):
+    """What was learned, and what training carries on."""
+
+    regressor: Any
+    training: Any
+
+
+@dataclass(frozen=True)
+class LearnedModel:
+    """Dynamics learned by regression; reward and termination are known, or further outputs of the same regression.
+
+    Its carry is the observation of every particle. Which member a particle follows is its place among the particles.
+    """
+
+    task: Task
+    regressor: Any
+    """An `Ensemble`, or a `GP`."""
+    training: Any
+    """A `Fit`, or a `GPFit`: the one that goes with the regressor."""
+    imagination: Imagination
+    unknown: Unknown
+
+    @property
+    def needs_data(self) -> bool:
+        return True
+
+    @property
+    def particles(self) -> int:
+        return particles_of(self.imagination, self.regressor.members)
+
+    def init(self, key: Key[Array, ""]) -> LearnedState:
+        task = self.task
+        sizes = (task.feature_size + task.spec.action_size, task.target_size + self.unknown.reward)
+        regressor = self.regressor.init(key, *sizes, int(self.unknown.termination))
+        return LearnedState(regressor, self.training.start(regressor))
+
+    def params(self, state: LearnedState) -> Params:
+        return self.regressor.ready(state.regressor)
+
+    def begin(
+        self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
+    ) -> Float[Array, "particles batch obs"]:
+        del params, key
+        return jnp.broadcast_to(obs, (particles, *obs.shape))
+
+    def step(
+        self,
+        params: Params,
+        carry: Float[Array, "particles batch obs"],
+        action: Float[Array, "particles batch action"],
+        key: Key[Array, ""],
+    ) -> tuple[Float[Array, "particles batch obs"], Step]:
+        task, noise = self.task, Noise(key, self.imagination.shared_noise)
+        inputs = inputs_of(task, carry, action)
+        outputs, flags = self._propagate(self._predictor(params), inputs, noise)
+        next_obs = task.advance(carry, outputs[..., : task.target_size])
+        if self._matches_state:
+            next_obs = rematch(next_obs, noise.normals(next_obs.shape, MATCHING_STREAM))
+        learned = outputs[..., -1] if self.unknown.reward else None
+        ends = flags[..., 0] if self.unknown.termination else None
+        return next_obs, known_step(task, carry, action, next_obs, learned, ends)
+
+    def rows(self, data: Transitions) -> Rows:
+        """The regression problem that transitions pose; they may have any leading axes."""
+        y = self.task.target(data.obs, data.next_obs)
+        if self.unknown.reward:
+            y = jnp.concatenate([y, data.reward[..., None]], -1)
+        ends = data.terminated[..., None]
+        return Rows(inputs_of(self.task, data.obs, data.action), y, ends[..., : int(self.unknown.termination)])
+
+    def fit(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
+        rows = self.rows(replay.data)
+        if isinstance(self.training, Fit) and self.training.noise:
+            rows = noisy(_noise_key(key), self.training, rows, replay.valid, self.task.feature_size)
+        fitted = self.training.fit(key, self.regressor, state.regressor, state.training, rows, replay.size)
+        return LearnedState(fitted.state, fitted.carried), fitted.metrics
+
+    def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
+        rows = self.rows(replay.data)
+        regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.size)
+        return state._replace(regressor=regressor)
+
+    def update(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
+        shape = (self.regressor.members, self.training.batch_size)
+        slots = jax.random.randint(key, shape, 0, replay.size)
+        rows = self.rows(jax.tree.map(lambda store: store[slots], replay.data))
+        fitted = self.training.step(self.regressor, state.regressor, state.training, rows)
+        return LearnedState(fitted.state, fitted.carried), fitted.metrics
+
+    def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        return mean_square_error(self._predictor(params), self.regressor.members, self.rows(data), weight)
+
+    def _predictor(self, params: Params) -> Predictor:
+        predictor = self.regressor.predictor(params)
+        return _certain(predictor) if self.imagination.ignore_variance else predictor
+
+    def _propagate(self, predictor: Predictor, inputs: Float[Array, "particles batch in"], noise: Noise) -> Outcome:
+        name, ignored = self.imagination.propagation, self.imagination.ignore_variance
+        name = "E" if ignored and name in ("DS", "MM") else "DS" if self._matches_state else name
+        propagation: Propagation = registry.find("propagation", name)
+        return propagation(predictor, self.regressor.members, inputs, noise)
+
+    @property
+    def _matches_state(self) -> bool:
+        wanted = self.imagination.propagation == "MM" and self.imagination.moment_matching == "state"
+        return wanted and not self.imagination.ignore_variance
+
+
+def particles_of(imagination: Imagination, members: int) -> int:
+    """Particles of each candidate."""
+    if imagination.particles is not None:
+        return imagination.particles
+    return 1 if imagination.propagation == "E" else -(-_PARTICLES // members) * members
+
+
+def inputs_of(
+    task: Task, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]
+) -> Float[Array, "*rows in"]:
+    """What networks see of an observation and an action."""
+    return jnp.concatenate([task.features(obs), action], -1)
+
+
+def known_step(
+    task: Task,
+    obs: Float[Array, "particles batch obs"],
+    action: Float[Array, "particles batch action"],
+    next_obs: Float[Array, "particles batch obs"],
+    reward: Float[Array, "particles batch"] | None = None,
+    terminated: Float[Array, "particles batch"] | None = None,
+) -> Step:
+    """A step whose reward and termination are the task's where it knows them, else as given, else 0."""
+    none = jnp.zeros(obs.shape[:2])
+    if task.reward is not None:
+        reward = task.reward(obs, action, next_obs)
+    if task.terminated is not None:
+        terminated = 1.0 * task.terminated(obs, action, next_obs)
+    return Step(next_obs, (none if reward is None else reward)[None], none if terminated is None else terminated)
+
+
+def _certain(predictor: Predictor) -> Predictor:
+    """The same means, without variance."""
+
+    def means(x: Float[Array, "members rows in"]) -> Prediction:
+        prediction = predictor(x)
+        return prediction._replace(variance=jnp.zeros_like(prediction.variance))
+
+    return means
+
+
+def _noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """A key that is none of those that splitting `key` gives: `fold_in(key, i)` is `split(key, n)[i]` for i < n."""
+    return jax.random.fold_in(key, 2**31 - 2)

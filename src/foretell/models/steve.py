@@ -1,0 +1,251 @@
+"""STEVE's networks: ensembles of deterministic networks of transition, reward and termination, trained by one loss.
+
+Buckman et al. 2018, "Sample-Efficient Reinforcement Learning with Stochastic Ensemble Value Expansion" (STEVE), and
+its released code.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from foretell.models.base import Metrics, TrainedModel
+from foretell.models.base import Step as ModelStep
+from foretell.models.learned import inputs_of, known_step
+from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.nn import MLP, all_finite, init_mlp, step_if
+from foretell.nn.mlp import Activation, Initializer
+from foretell.regression.fit import Fit
+from foretell.registry import register
+from foretell.replay import Replay, Transitions, sample
+from foretell.tasks.base import Task
+
+Losses = dict[str, Float[Array, ""]]
+Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+@register("model", "steve")
+class SteveNetworks(ModelSettings):
+    """The networks of a `SteveModel`. The defaults are the released STEVE's.
+
+    Of the section `fit` they use `learning_rate`, `batch_size`, and for one long call of training `epochs`, `min_steps`
+    and `max_steps`. Of `imagination` they use `particles`, a multiple of `members`; null: one for each member.
+    """
+
+    kind: str = "steve"
+    members: PositiveInt = 4
+    """Transition networks and termination networks; they are used in pairs."""
+    reward_members: PositiveInt = 4
+    """Reward networks."""
+    hidden: Widths = (512,) * 7
+    """Widths of the hidden layers of the transition networks."""
+    aux_hidden: Widths = (128,) * 3
+    """Widths of the hidden layers of the reward and termination networks."""
+    activation: Activation = "relu"
+    """Hidden activation."""
+    initializer: Initializer = "glorot"
+    """Initial weights, see `foretell.nn.mlp.init_mlp`; the released code has `glorot-joint`, by accident."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Adds `decay / 2` times the sum of squares of all weights and biases of all members to the loss."""
+    assignment: Literal["balanced", "independent"] = "balanced"
+    """Which member of a network learns from a row: the one whose part of the batch it is in, all parts being equal
+    (`balanced`), or one drawn for it alone (`independent`), as released. The expected gradient is the same, but
+    `balanced` costs only a share of the time: no member computes the rows of others."""
+
+    def check(self, fit: Any, imagination: Imagination) -> None:
+        if fit.kind != "adam":
+            raise ValueError(f"model.kind=steve is trained with fit.kind=adam, not {fit.kind}")
+        if imagination.propagation != "TSinf":
+            raise ValueError(
+                f"imagination.propagation must be TSinf with model.kind=steve, not {imagination.propagation}: every "
+                "particle follows one network"
+            )
+        if imagination.particles is not None and imagination.particles % self.members:
+            near = max(1, round(imagination.particles / self.members)) * self.members
+            raise ValueError(
+                f"imagination.particles ({imagination.particles}) must be a multiple of model.members "
+                f"({self.members}); the nearest is {near}"
+            )
+        common = math.lcm(self.members, self.reward_members)
+        if self.assignment == "balanced" and fit.batch_size % common:
+            near = max(1, round(fit.batch_size / common)) * common
+            raise ValueError(
+                f"fit.batch_size ({fit.batch_size}) must be a multiple of model.members ({self.members}) and of "
+                f"model.reward_members ({self.reward_members}) with model.assignment=balanced; the nearest is {near}"
+            )
+
+    def build(self, task: Task, *, fit: Any, imagination: Imagination, unknown: Unknown) -> TrainedModel:
+        return SteveModel(task, self, fit, imagination.particles or self.members, unknown)
+
+
+class SteveParams(NamedTuple):
+    """The networks, which the optimiser trains; None where there is nothing to learn."""
+
+    transition: MLP
+    """From observation (its features) and action to the task's target."""
+    reward: MLP | None
+    """From next observation, observation (their features) and action to the reward."""
+    termination: MLP | None
+    """From the same to the logit of the probability that the episode ends."""
+
+
+class SteveState(NamedTuple):
+    """The networks, and Adam's moments."""
+
+    networks: SteveParams
+    opt: optax.OptState
+
+
+@dataclass(frozen=True)
+class SteveModel:
+    """Rewards and actions are in the environment's units; nothing is standardised.
+
+    Particle `p` of `P` moves and ends as member `floor(p / (P / members))` says; every reward network judges it.
+    """
+
+    task: Task
+    settings: SteveNetworks
+    training: Fit
+    particles: int
+    unknown: Unknown
+
+    @property
+    def needs_data(self) -> bool:
+        return True
+
+    def init(self, key: Key[Array, ""]) -> SteveState:
+        task, settings, keys = self.task, self.settings, jax.random.split(key, 3)
+        network = partial(init_mlp, activation=settings.activation, initializer=settings.initializer)
+        seen = task.feature_size
+        sizes = (seen + task.spec.action_size, *settings.hidden, task.target_size)
+        aux = (2 * seen + task.spec.action_size, *settings.aux_hidden, 1)
+        networks = SteveParams(
+            network(keys[0], sizes, members=settings.members),
+            network(keys[1], aux, members=settings.reward_members) if self.unknown.reward else None,
+            network(keys[2], aux, members=settings.members) if self.unknown.termination else None,
+        )
+        return SteveState(networks, self.optimizer.init(networks))
+
+    def params(self, state: SteveState) -> SteveParams:
+        return state.networks
+
+    def begin(
+        self, params: SteveParams, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
+    ) -> Float[Array, "particles batch obs"]:
+        del params, key
+        return jnp.broadcast_to(obs, (particles, *obs.shape))
+
+    def step(
+        self,
+        params: SteveParams,
+        carry: Float[Array, "particles batch obs"],
+        action: Float[Array, "particles batch action"],
+        key: Key[Array, ""],
+    ) -> tuple[Float[Array, "particles batch obs"], ModelStep]:
+        del key
+        task, inputs = self.task, inputs_of(self.task, carry, action)
+        next_obs = task.advance(carry, self._by_member(params.transition, inputs))
+        x = jnp.concatenate([task.features(next_obs), inputs], -1)
+        ends = None
+        if params.termination is not None:
+            ends = jax.nn.sigmoid(self._by_member(params.termination, x)[..., 0])
+        step = known_step(task, carry, action, next_obs, terminated=ends)
+        if params.reward is not None:
+            reward = _everyone(params.reward, x.reshape(-1, x.shape[-1])).reshape(-1, *x.shape[:2])
+            step = step._replace(reward=reward)
+        return next_obs, step
+
+    def loss(self, params: SteveParams, data: Transitions, key: Key[Array, ""]) -> tuple[Float[Array, ""], Losses]:
+        """The sum of the errors, averaged over rows, and of the decay; and its parts.
+
+        The errors are half the squared error of target and reward, summed over outputs, and the cross-entropy of
+        termination. Reward and termination networks see the real next observation. Each row is predicted by the member
+        assigned to it; `key` draws members where they are independent, else the members divide the rows evenly.
+        """
+        task, keys = self.task, jax.random.split(key, 3)
+        inputs = inputs_of(task, data.obs, data.action)
+        x = jnp.concatenate([task.features(data.next_obs), inputs], -1)
+        output = self._assigned(keys[0], params.transition, inputs)
+        losses = {"transition_loss": _half_square(output - task.target(data.obs, data.next_obs))}
+        if params.reward is not None:
+            output = self._assigned(keys[1], params.reward, x)
+            losses["reward_loss"] = _half_square(output - data.reward[:, None])
+        if params.termination is not None:
+            logit = self._assigned(keys[2], params.termination, x)[:, 0]
+            losses["termination_loss"] = (jax.nn.softplus(logit) - data.terminated * logit).mean()
+        squares = sum((jnp.square(leaf).sum() for leaf in jax.tree.leaves(params)), jnp.zeros(()))
+        losses["decay_loss"] = 0.5 * self.settings.weight_decay * squares
+        return sum(losses.values(), jnp.zeros(())), losses
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return optax.adam(self.training.learning_rate)
+
+    def fit(self, state: SteveState, replay: Replay, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
+        """So many updates as `fit` asks for; their losses are means."""
+        steps = self.training.steps(replay.size, replay.size)
+
+        def one(i: Array, carry: tuple[SteveState, Metrics]) -> tuple[SteveState, Metrics]:
+            state, metrics = self.update(carry[0], replay, jax.random.fold_in(key, i))
+            return state, jax.tree.map(jnp.add, carry[1], metrics)
+
+        shapes = jax.eval_shape(self.update, state, replay, key)[1]
+        none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+        state, total = jax.lax.fori_loop(0, steps, one, (state, none))
+        skipped = total.pop("model_skipped")
+        means = {name: value / jnp.maximum(steps, 1) for name, value in total.items()}
+        return state, {"gradient_steps": steps, "skipped_steps": skipped, **means}
+
+    def prepare(self, state: SteveState, replay: Replay) -> SteveState:
+        """Nothing: there are no statistics."""
+        return state
+
+    def update(self, state: SteveState, replay: Replay, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
+        """One Adam step on rows in random order, and its losses.
+
+        A step whose loss is not finite is skipped, a gradient that alone is not finite counts as 0; the metric
+        `model_skipped` is then 1, and the losses 0.
+        """
+        sample_key, loss_key = jax.random.split(key)
+        return self.learn_from(state, sample(replay, sample_key, self.training.batch_size), loss_key)
+
+    def learn_from(self, state: SteveState, data: Transitions, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
+        """The same on given rows."""
+        (total, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(state.networks, data, key)
+        networks, opt = step_if(jnp.isfinite(total), self.optimizer, grads, *state)
+        ok = all_finite(total, grads)
+        metrics = {name: jnp.where(ok, loss, 0.0) for name, loss in {"model_loss": total, **losses}.items()}
+        return SteveState(networks, opt), {**metrics, "model_skipped": 1.0 - ok}
+
+    def error(self, params: SteveParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        mean = _everyone(params.transition, inputs_of(self.task, data.obs, data.action)).mean(0)
+        square = jnp.square(mean - self.task.target(data.obs, data.next_obs)).mean(-1)
+        return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
+
+    def _by_member(self, network: MLP, x: Float[Array, "particles batch in"]) -> Float[Array, "particles batch out"]:
+        """The output of each particle's own member."""
+        rows = x.reshape(self.settings.members, -1, x.shape[-1])
+        return network(rows).reshape(*x.shape[:2], -1)
+
+    def _assigned(self, key: Key[Array, ""], network: MLP, x: Float[Array, "rows in"]) -> Float[Array, "rows out"]:
+        """The prediction for each row of the one member that learns from it."""
+        members = len(network.weights[0])
+        if self.settings.assignment == "balanced":
+            return jnp.concatenate(network(x.reshape(members, -1, x.shape[-1])))
+        chosen = jax.random.randint(key, x.shape[:1], 0, members) == jnp.arange(members)[:, None]
+        return jnp.where(chosen[..., None], _everyone(network, x), 0.0).sum(0)
+
+
+def _everyone(network: MLP, x: Float[Array, "rows in"]) -> Float[Array, "members rows out"]:
+    """All members on the same rows."""
+    return network(jnp.broadcast_to(x, (len(network.weights[0]), *x.shape)))
+
+
+def _half_square(error: Float[Array, "rows out"]) -> Float[Array, ""]:
+    return 0.5 * jnp.square(error).sum(-1).mean()

@@ -1,0 +1,356 @@
+"""The true model: the simulator itself as a world model.
+
+What a planner achieves with it bounds from above what it can achieve with any model, and separates a planner's failure
+from a model's.
+
+The states that imagined trajectories are in live outside of the compiled program, as bare environments in *slots*; a
+carry names them. A rollout takes its slots in `begin` and goes on from wherever they are.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from threading import Lock
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
+from pydantic import PositiveInt
+
+from foretell.envs import live
+from foretell.envs.copies import blank, put, snapshot
+from foretell.errors import UserError, brief
+from foretell.models.base import Metrics, Step
+from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.registry import register
+from foretell.replay import Replay, Transitions
+from foretell.tasks.base import Task
+
+GENERATIONS = 4
+"""Rollouts that can go on at a time."""
+
+_FAILED = -1
+"""In a carry: an earlier call has failed and reported why."""
+
+
+@register("model", "true-model")
+class TrueDynamics(ModelSettings):
+    """The simulator itself. It learns nothing, and ignores how models are trained and how they imagine."""
+
+    needs_data: ClassVar[bool] = False
+
+    kind: str = "true-model"
+    threads: PositiveInt | None = None
+    """Environments stepped side by side; one for each core if null."""
+
+    def count(self) -> int:
+        """Threads, as many as there are cores for this process if not set."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.threads or cores
+
+    def build(self, task: Task, *, fit: Any, imagination: Imagination, unknown: Unknown) -> "TrueModel":
+        """The true model of a task.
+
+        Args:
+            task: the task.
+            fit: ignored.
+            imagination: ignored.
+            unknown: ignored.
+
+        Raises:
+            UserError: if the environment cannot be copied.
+        """
+        del fit, imagination, unknown
+        with task.make() as env, _worded(task, "cannot be copied, which planning with the simulator needs"):
+            env.reset(seed=0)
+            snapshot(env)
+        return TrueModel(task, self.count())
+
+
+@dataclass(frozen=True)
+class TrueModel:
+    """The simulator as a world model, exact at any number of threads. Time limits do not end what it imagines.
+
+    Rollouts begin in the states that observations describe if the task can restore them (`Task.restore`); noise then
+    follows from the key. Otherwise they begin in the state of the one environment that is acted in
+    (`foretell.envs.live`), whatever the observations, with its random generator: they foresee its noise. What wrappers
+    remember is not part of a state.
+
+    A rollout is linear: a carry can be stepped once, as long as no more than 4 rollouts have begun since, this one
+    included, and each needs a key of its own. Failures are reported (`live.report`), and all results then not numbers.
+    """
+
+    task: Task
+    threads: int
+    """Environments stepped side by side."""
+
+    needs_data: ClassVar[bool] = False
+    particles: ClassVar[int] = 1
+
+    def init(self, key: Key[Array, ""]) -> tuple[()]:
+        return ()
+
+    def params(self, state: tuple[()]) -> tuple[()]:
+        return ()
+
+    def begin(
+        self, params: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
+    ) -> Int[Array, "particles batch 3"]:
+        """The carry of `particles` trajectories from each observation: generation, slot and time of each."""
+        del params
+        carry = jax.ShapeDtypeStruct((particles, len(obs), 3), jnp.int32)
+        call = partial(_begin, self._slots, particles)
+        # The key, here and below, so that XLA neither moves calls out of loops nor takes two for the same.
+        return jax.pure_callback(call, carry, obs, jax.random.key_data(key), vmap_method="broadcast_all")
+
+    def step(
+        self,
+        params: tuple[()],
+        carry: Int[Array, "particles batch 3"],
+        action: Float[Array, "particles batch action"],
+        key: Key[Array, ""],
+    ) -> tuple[Int[Array, "particles batch 3"], Step]:
+        """One step of all environments. As in a run, actions beyond the bounds are the nearest within.
+
+        Environments that have terminated stand still, and earn nothing more.
+        """
+        del params
+        rows, size = carry.shape[:2], self.task.spec.obs_size
+        shapes = _Stepped(*(jax.ShapeDtypeStruct(rows + own, jnp.float32) for own in ((size,), (), ())), carry)
+        call, words = partial(_step, self._slots, size), jax.random.key_data(key)
+        found = jax.pure_callback(call, shapes, carry, action, words, vmap_method="broadcast_all")
+        return found.carry, Step(found.obs, found.reward[None], found.terminated)
+
+    def fit(self, state: tuple[()], replay: Replay, key: Key[Array, ""]) -> tuple[tuple[()], Metrics]:
+        return state, {}
+
+    def prepare(self, state: tuple[()], replay: Replay) -> tuple[()]:
+        return state
+
+    def update(self, state: tuple[()], replay: Replay, key: Key[Array, ""]) -> tuple[tuple[()], Metrics]:
+        return state, {"model_loss": jnp.zeros(()), "model_skipped": jnp.zeros(())}
+
+    def error(self, params: tuple[()], data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    @cached_property
+    def _slots(self) -> "_Slots":
+        return _Slots(self.task, self.threads)
+
+
+class _Stepped(NamedTuple):
+    """What the callback of a step returns; any leading axes."""
+
+    obs: Any
+    reward: Any
+    terminated: Any
+    carry: Any
+
+
+def _begin(slots: "_Slots", particles: int, obs: Array, words: Array) -> Int[np.ndarray, "*rows 3"]:
+    """The callback of `TrueModel.begin`; vmapped axes lead."""
+    *lead, batch, size = obs.shape
+    rows = np.broadcast_to(np.asarray(obs)[..., None, :, :], (*lead, particles, batch, size))
+    carry = np.full((*lead, particles, batch, 3), _FAILED, np.int32)
+    try:
+        with slots.lock:
+            found = slots.begin(rows.reshape(-1, particles * batch, size), _flat(words))
+        carry[...] = found.reshape(carry.shape)
+    except UserError as error:
+        live.report(error)
+    return carry
+
+
+def _step(slots: "_Slots", size: int, carry: Array, action: Array, words: Array) -> _Stepped:
+    """The callback of `TrueModel.step`; vmapped axes lead."""
+    del words
+    rows, carry = carry.shape[:-1], np.asarray(carry)
+    try:
+        if (carry != _FAILED).all():
+            with slots.lock:
+                found = slots.step(_flat(carry), _flat(action))
+            return _Stepped(*(part.reshape(*rows, *part.shape[1:]) for part in found))
+    except UserError as error:
+        live.report(error)
+    nothing = np.full((*rows, size), np.nan, np.float32)
+    return _Stepped(nothing, nothing[..., 0], nothing[..., 0], np.full_like(carry, _FAILED))
+
+
+def _flat(rows: Array | np.ndarray) -> np.ndarray:
+    """The same with one leading axis."""
+    rows = np.asarray(rows)
+    return rows.reshape(-1, rows.shape[-1])
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A bare environment in one state of a rollout, and what led there."""
+
+    env: gymnasium.Env
+    time: int = 0
+    obs: Float[np.ndarray, "obs"] = field(default_factory=lambda: np.zeros(0))
+    reward: float = 0.0
+    terminated: bool = False
+
+    def begin(self, start: gymnasium.Env, obs: Float[np.ndarray, "obs"]) -> None:
+        put(self.env, start)
+        self.time, self.obs, self.reward, self.terminated = 0, obs, 0.0, False
+
+
+class _Worker:
+    """An environment as its task wraps it, whose bare environment can stand for any slot's."""
+
+    def __init__(self, task: Task) -> None:
+        self.env = task.make()
+        self.env.reset(seed=0)  # wrappers insist on it
+        self._bare = self.env.unwrapped
+
+    def step(self, slot: _Slot, action: Float[np.ndarray, "action"]) -> None:
+        self._bare.__dict__ = vars(slot.env)  # both then share one state, whoever else refers to either
+        obs, reward, terminated, _, _ = self.env.step(action)
+        slot.obs, slot.reward, slot.terminated = obs, float(reward), bool(terminated)
+
+
+class _Slots:
+    """The slots of the latest rollouts. They are used again by later ones: making one is slow."""
+
+    def __init__(self, task: Task, threads: int) -> None:
+        self.lock = Lock()
+        """Of two rollouts in one program, XLA may step both at a time."""
+        self._task, self._threads = task, threads
+        self._generations: dict[int, list[_Slot]] = {}
+        self._free: list[_Slot] = []
+        self._begun = 0
+
+    def begin(
+        self, obs: Float[np.ndarray, "rollouts rows obs"], words: UInt32[np.ndarray, "rollouts words"]
+    ) -> Int[np.ndarray, "all 3"]:
+        """Take slots for a new generation, and put them where the observations are. Raises `UserError`."""
+        rows = obs.reshape(-1, obs.shape[-1])
+        if self._restore is None:
+            slots = self._take(self._live_start(), rows)
+        else:
+            slots = self._take(self._prototype, rows)
+            self._restore_all(self._restore, slots, words)
+        number = np.full(len(slots), self._begun - 1)
+        return np.stack([number, np.arange(len(slots)), np.zeros_like(number)], -1)
+
+    def step(self, carry: Int[np.ndarray, "all 3"], actions: Float[np.ndarray, "all action"]) -> _Stepped:
+        """Step slots, each in the state that its carry names. Raises `UserError`."""
+        slots = self._find(carry)
+        actions = np.clip(actions, *self._bounds)
+        moving = [pair for pair in zip(slots, actions, strict=True) if not pair[0].terminated]
+        for slot in slots:
+            slot.time, slot.reward = slot.time + 1, 0.0
+        with _worded(self._task, "failed while planning"):
+            self._move(moving)
+            obs = np.array([slot.obs for slot in slots], np.float32)
+        reward = np.array([slot.reward for slot in slots], np.float32)
+        terminated = np.array([slot.terminated for slot in slots], np.float32)
+        return _Stepped(obs, reward, terminated, carry + np.array([0, 0, 1], np.int32))
+
+    def _take(self, start: gymnasium.Env, obs: Float[np.ndarray, "all obs"]) -> list[_Slot]:
+        """As many slots as observations, for a new generation, all in the state of a snapshot."""
+        for number in list(self._generations)[: 1 - GENERATIONS]:
+            self._free += self._generations.pop(number)
+        slots = [self._free.pop() if self._free else _Slot(blank(start)) for _ in obs]
+        self._generations[self._begun], self._begun = slots, self._begun + 1
+        for slot, row in zip(slots, obs, strict=True):
+            slot.begin(start, row)
+        return slots
+
+    def _live_start(self) -> gymnasium.Env:
+        """A snapshot of the one environment that is acted in."""
+        envs = {id(env): env for env in live.served()}
+        name = self._task.spec.env_id
+        if not envs:
+            raise UserError(
+                f"the true model needs the environment's state, which observations of '{name}' do not tell: "
+                "evaluate the run instead of acting by hand"
+            )
+        if len(envs) > 1:
+            raise UserError(f"the true model acts in one environment at a time, not for {len(envs)} observations")
+        with _worded(self._task, "cannot be copied, which planning with the simulator needs"):
+            return snapshot(*envs.values())
+
+    def _restore_all(
+        self,
+        restore: Callable[[gymnasium.Env, np.ndarray], None],
+        slots: Sequence[_Slot],
+        words: UInt32[np.ndarray, "rollouts words"],
+    ) -> None:
+        """Put slots where their observations are, with noise of their own."""
+        each = len(slots) // len(words)
+        with _worded(self._task, "failed while planning"):
+            for i, slot in enumerate(slots):
+                restore(slot.env, np.asarray(slot.obs, np.float64))
+                slot.env.np_random = np.random.default_rng([*words[i // each], i % each])
+
+    def _find(self, carry: Int[np.ndarray, "all 3"]) -> list[_Slot]:
+        rows = carry.tolist()
+        if any(number not in self._generations for number, _, _ in rows):
+            raise UserError(
+                f"the true model keeps {GENERATIONS} rollouts at a time: this one began before {GENERATIONS} others"
+            )
+        slots = [self._generations[number][place] for number, place, _ in rows]
+        times = [slot.time for slot in slots]
+        if times != [time for _, _, time in rows] or len(set(map(id, slots))) < len(slots):
+            raise UserError("the true model cannot step a rollout twice from the same state: begin another rollout")
+        return slots
+
+    def _move(self, moving: Sequence[tuple[_Slot, np.ndarray]]) -> None:
+        """One step of each slot with its action, in all threads."""
+        workers = self._workers[: max(1, len(moving))]
+
+        def move(which: int) -> None:
+            for slot, action in moving[which :: len(workers)]:
+                workers[which].step(slot, action)
+
+        futures = [self._pool.submit(move, which) for which in range(1, len(workers))]
+        try:
+            move(0)
+        finally:
+            wait(futures)  # what a thread is still stepping must not be used again
+        for future in futures:
+            future.result()
+
+    @cached_property
+    def _restore(self) -> Callable[[gymnasium.Env, np.ndarray], None] | None:
+        return self._task.restore
+
+    @cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        spec = self._task.spec
+        return np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
+
+    @cached_property
+    def _prototype(self) -> gymnasium.Env:
+        """At the start of an episode; what an observation does not describe is as here."""
+        with _worded(self._task, "cannot be copied, which planning with the simulator needs"), self._task.make() as env:
+            env.reset(seed=0)
+            return snapshot(env)
+
+    @cached_property
+    def _workers(self) -> list[_Worker]:
+        return [_Worker(self._task) for _ in range(self._threads)]
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="simulator")
+
+
+@contextmanager
+def _worded(task: Task, what: str) -> Iterator[None]:
+    """Turn whatever an environment's code raises into a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"'{task.spec.env_id}' {what} ({brief(error)})") from error

@@ -1,0 +1,178 @@
+"""Ensembles of networks, which disagree where data are few, and may predict a variance beside the mean.
+
+Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and deterministic networks, P and D single ones.
+The bounded log-variance is their appendix A.1.
+"""
+
+from typing import Annotated, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+
+from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
+from foretell.nn.mlp import Activation, Initializer, fold_normalizer
+from foretell.settings import Settings
+from foretell.regression.prediction import Prediction, Predictor
+
+
+class EnsembleParams(eqx.Module):
+    """What the optimiser trains. The log-variance bounds are shared by all members."""
+
+    network: MLP
+    max_logvar: Float[Array, "out"]
+    min_logvar: Float[Array, "out"]
+    probabilistic: bool = eqx.field(static=True)
+
+
+class EnsembleState(eqx.Module):
+    """A trained ensemble: parameters, and the statistics its inputs and targets are standardised with."""
+
+    params: EnsembleParams
+    inputs: Normalizer
+    targets: Normalizer
+
+
+class ReadyEnsemble(NamedTuple):
+    """An ensemble as it is used: on raw inputs."""
+
+    params: EnsembleParams
+    targets: Normalizer
+
+
+class Ensemble(Settings):
+    """An ensemble of multilayer perceptrons. The defaults are the paper's PE, for the cartpole."""
+
+    members: PositiveInt = 5
+    """Networks in the ensemble (PE, DE), or 1 (P, D); each trains on its own bootstrap sample."""
+    probabilistic: bool = True
+    """Predict a variance for each output, trained by likelihood (PE, P), or the mean alone by squared error (DE, D)."""
+    hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
+    """Widths of the hidden layers."""
+    activation: Activation = "silu"
+    """Hidden activation; the paper's swish is `silu`."""
+    initializer: Initializer = "truncated"
+    """Initial weights: the paper's, or those of MB-MPC (`glorot`)."""
+    weight_decay: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (
+        1e-4,
+        2.5e-4,
+        2.5e-4,
+        5e-4,
+    )
+    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases are never decayed. One number is
+    for all layers; a list of another length than there are layers is stretched or shrunk linearly, ends kept."""
+    logvar_init: tuple[float, float] = (-10.0, 0.5)
+    """Initial lower and upper bound of the predicted log-variance; both are trained."""
+    logvar_penalty: NonNegativeFloat = 0.01
+    """Weight that pulls the two bounds together."""
+    nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may give
+    up on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
+    scale_targets: bool = False
+    """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
+    center_targets: bool = False
+    """Subtract their mean from targets (MB-MPC)."""
+    min_std: Annotated[float, Field(gt=0)] = 1e-12
+    """An input or target whose standard deviation is below this counts as constant: that is taken as 1."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Ensemble":
+        if self.logvar_init[0] >= self.logvar_init[1]:
+            raise ValueError(f"logvar_init must be (low, high) with low < high, not {self.logvar_init}")
+        return self
+
+    @property
+    def layer_decay(self) -> tuple[float, ...]:
+        """The decay of each layer."""
+        given = np.atleast_1d(self.weight_decay)
+        places = np.linspace(0, len(given) - 1, len(self.hidden) + 1)
+        return tuple(np.interp(places, np.arange(len(given)), given).tolist())
+
+    @property
+    def name(self) -> str:
+        """The paper's name of this type of model."""
+        return ("P" if self.probabilistic else "D") + ("E" if self.members > 1 else "")
+
+    def init(self, key: Key[Array, ""], in_size: int, out_size: int, flags: int) -> EnsembleState:
+        """A fresh ensemble of `in_size` inputs, `out_size` real outputs and `flags` yes/no outputs."""
+        low, high = self.logvar_init
+        sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
+        network = init_mlp(key, sizes, members=self.members, activation=self.activation, initializer=self.initializer)
+        params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
+        return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size))
+
+    def loss(
+        self,
+        params: EnsembleParams,
+        x: Float[Array, "members rows in"],
+        y: Float[Array, "members rows out"],
+        flags: Bool[Array, "members rows flags"],
+        weight: Float[Array, "rows"],
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Summed over members: the error, decay, and for probabilistic networks the bound penalty.
+
+        The error is the negative log-likelihood without its factor 1/2 and constant, or half the squared error.
+        `x` and `y` are standardised. `weight` sums to 1 and masks rows. Returns the loss and its error part averaged
+        over members.
+        """
+        prediction = predict(params, x)
+        error = self._error(prediction, y)
+        outputs = max(y.shape[-1], 1)
+        likelihood = jnp.einsum("br,r->", error.sum(-1) / outputs, weight)
+        if flags.shape[-1]:
+            cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
+            likelihood += jnp.einsum("brf,r->", cross_entropy, weight)
+        decay = sum(
+            0.5 * decay * jnp.square(w).sum()
+            for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
+        )
+        total = likelihood + decay
+        if self.probabilistic:
+            total += self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
+        return total, likelihood / self.members
+
+    def ready(self, state: EnsembleState) -> "ReadyEnsemble":
+        """What prediction needs, the input normaliser folded into the network."""
+        network = fold_normalizer(state.params.network, state.inputs)
+        return ReadyEnsemble(eqx.tree_at(lambda p: p.network, state.params, network), state.targets)
+
+    def predictor(self, ready: "ReadyEnsemble") -> Predictor:
+        """From raw inputs to predictions of raw targets."""
+
+        def raw(x: Float[Array, "members rows in"]) -> Prediction:
+            mean, variance, logits = predict(ready.params, x)
+            return Prediction(ready.targets.denormalize(mean), variance * jnp.square(ready.targets.std), logits)
+
+        return raw
+
+    def _error(self, prediction: Prediction, y: Float[Array, "members rows out"]) -> Float[Array, "members rows out"]:
+        square = jnp.square(prediction.mean - y)
+        if not self.probabilistic:
+            return 0.5 * square
+        nll = square / prediction.variance + jnp.log(prediction.variance)
+        return nll * jax.lax.stop_gradient(prediction.variance**self.nll_beta) if self.nll_beta else nll
+
+
+def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Prediction:
+    """Every member on its own rows."""
+    out_size = params.max_logvar.shape[0]
+    out = params.network(x)
+    if not params.probabilistic:
+        mean = out[..., :out_size]
+        return Prediction(mean, jnp.zeros_like(mean), out[..., out_size:])
+    variance = bounded_variance(out[..., out_size : 2 * out_size], params.min_logvar, params.max_logvar)
+    return Prediction(out[..., :out_size], variance, out[..., 2 * out_size :])
+
+
+def bounded_variance(
+    raw: Float[Array, "*rows out"], low: Float[Array, "out"], high: Float[Array, "out"]
+) -> Float[Array, "*rows out"]:
+    """The variance whose logarithm is `raw` squashed smoothly between the bounds: far from data it would explode.
+
+    With `below = high - softplus(high - raw)` the log-variance is `low + softplus(below - low)` (Chua et al. 2018,
+    A.1). Its exponential is a sum without any logarithm, which saves planners a good part of their time.
+    """
+    return jnp.exp(low) + jnp.exp(high) * jax.nn.sigmoid(raw - high)

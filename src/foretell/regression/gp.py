@@ -1,0 +1,199 @@
+"""A Gaussian process as a model: the GP baseline of Chua et al. 2018, by sparse variational regression (Titsias 2009).
+
+All outputs share one kernel and one noise, and therefore one predictive variance. Inputs are used as they are. The
+mathematics of training is in `sgpr.py`.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from foretell.errors import UserError
+from foretell.nn import fit_normalizer
+from foretell.regression import sgpr
+from foretell.regression.fit import Fitted, mean_square_error
+from foretell.regression.prediction import Prediction, Predictor, Rows
+from foretell.replay import shuffle
+from foretell.settings import Settings
+
+_LEAST_VARIANCE = 1e-12
+"""In squared units of the (scaled) targets; rounding may leave a negative number where the process is certain."""
+
+
+class GPState(eqx.Module):
+    """A trained Gaussian process: its hyper-parameters, and its posterior in terms of the inducing inputs."""
+
+    variance: Float[Array, ""]
+    """Variance of the kernel, for targets divided by `scale`."""
+    lengthscales: Float[Array, "in"]
+    """In the units of the inputs."""
+    noise: Float[Array, ""]
+    """Variance of the observation noise, for targets divided by `scale`."""
+    inducing: Float[Array, "inducing in"]
+    weights: Float[Array, "inducing out"]
+    """With `k` the kernel between an input and the inducing inputs, the mean is `scale * (k @ weights)`."""
+    reduction: Float[Array, "inducing inducing"]
+    """The variance is `scale^2 * (variance - |k @ reduction|^2)`."""
+    scale: Float[Array, "out"]
+    """What the targets are divided by."""
+
+
+class GP(Settings):
+    """A sparse Gaussian process with an RBF kernel, zero mean and one lengthscale per input.
+
+    The defaults are the paper's.
+    """
+
+    kind: Literal["gp"] = "gp"
+    inducing: PositiveInt = 200
+    """Inducing inputs; planning time grows with their square, training time too."""
+    variance: PositiveFloat = 1.0
+    """Start value of the kernel's variance, in squared units of the (scaled) targets."""
+    lengthscale: PositiveFloat = 1.0
+    """Start value of every lengthscale, in the units of the inputs."""
+    noise: PositiveFloat = 1.0
+    """Start value of the variance of the observation noise, in squared units of the (scaled) targets."""
+    jitter: PositiveFloat = 1e-6
+    """Added to the variance of the inducing values, so that their covariance can be factorised."""
+    scale_targets: bool = False
+    """Divide each target by its standard deviation (True), which gives all outputs the same share in kernel and noise,
+    or use them as they are, as the paper does (False)."""
+    min_std: PositiveFloat = 1e-12
+    """A target whose standard deviation is below this counts as constant: its standard deviation is taken as 1."""
+
+    @property
+    def members(self) -> int:
+        """One: a Gaussian process is not an ensemble."""
+        return 1
+
+    @property
+    def name(self) -> str:
+        """The paper's name of this type of model."""
+        return "GP"
+
+    def init(self, key: Key[Array, ""], in_size: int, out_size: int, flags: int) -> GPState:
+        """The prior; nothing is random.
+
+        Args:
+            key: Not used; every model's `init` takes one.
+            in_size: Number of inputs.
+            out_size: Number of real outputs.
+            flags: Number of yes/no outputs, of which a Gaussian process can have none.
+
+        Raises:
+            UserError: There are yes/no outputs.
+        """
+        if flags:
+            raise UserError("a Gaussian process cannot learn yes/no outputs such as ends of episodes; use an ensemble")
+        return GPState(
+            jnp.float32(self.variance),
+            jnp.full(in_size, self.lengthscale, jnp.float32),
+            jnp.float32(self.noise),
+            jnp.zeros((self.inducing, in_size)),
+            jnp.zeros((self.inducing, out_size)),
+            jnp.zeros((self.inducing, self.inducing)),
+            jnp.ones(out_size),
+        )
+
+    def scale(self, y: Float[Array, "rows out"], valid: Bool[Array, "rows"]) -> Float[Array, "out"]:
+        """What the targets are to be divided by, in their own units; only `valid` rows count."""
+        if not self.scale_targets:
+            return jnp.ones(y.shape[-1])
+        return fit_normalizer(y, valid, min_std=self.min_std).std
+
+    def predictor(self, state: GPState) -> Predictor:
+        """From inputs to mean and variance of the latent function, that is, without the observation noise.
+
+        Args:
+            state: A prior or a trained process.
+
+        Returns:
+            A function of inputs in the units of the data, of one member, that predicts in those of the targets.
+        """
+        inducing = state.inducing / state.lengthscales
+
+        def predict(x: Float[Array, "1 rows in"]) -> Prediction:
+            # Differences, not inner products, whose rounding the weights of a smooth process would magnify.
+            apart = jnp.square(x[0, :, None] / state.lengthscales - inducing).sum(-1)
+            k = state.variance * jnp.exp(-0.5 * apart)
+            mean = state.scale * (k @ state.weights)
+            variance = state.variance - jnp.square(k @ state.reduction).sum(-1, keepdims=True)
+            variance = jnp.maximum(variance, _LEAST_VARIANCE) * jnp.square(state.scale)
+            return Prediction(mean[None], variance[None], jnp.zeros((*x.shape[:2], 0)))
+
+        return predict
+
+
+class GPFit(Settings):
+    """How a Gaussian process is trained at each call: L-BFGS on the variational bound, in float64.
+
+    The hyper-parameters go on from where they are; the inducing inputs start anew, at randomly chosen rows. The
+    defaults are the paper's, but for `max_rows`.
+    """
+
+    kind: Literal["lbfgs"] = "lbfgs"
+    iterations: PositiveInt = 1000
+    """At most this many steps of L-BFGS."""
+    tolerance: NonNegativeFloat = 2.2e-9
+    """Stop when an iteration improves the bound by less than this share of its size (SciPy's rule and value)."""
+    max_rows: PositiveInt = 1000
+    """Train on at most this many rows, drawn anew at each call; time and memory grow with it. The paper takes all."""
+    log_rows: PositiveInt = 5000
+    """At most this many rows are used for the logged error."""
+
+    def start(self, state: GPState) -> tuple[()]:
+        """What training carries from call to call beside the state: nothing."""
+        return ()
+
+    def fit(
+        self, key: Key[Array, ""], model: GP, state: GPState, carried: tuple[()], rows: Rows, size: Int[Array, ""]
+    ) -> Fitted:
+        """Train on (at most `max_rows` of) the first `size` rows.
+
+        Args:
+            key: Chooses the rows and, among them, the inducing inputs.
+            model: Settings of the process.
+            state: Where the hyper-parameters start.
+            carried: Nothing; see `start`.
+            rows: Data of fixed capacity.
+            size: How many of the rows are valid, at least 1.
+
+        Returns:
+            The trained state and metrics. If the bound or the posterior is not finite, it is the old state and the
+            metric `skipped_fits` is 1, else 0. `train_loss` is the bound's negative per row and output, in nats.
+        """
+        scale = model.scale(rows.y, jnp.arange(len(rows.x)) < size)
+        data = self._draw(key, model, rows, size, scale)
+        start = sgpr.Parameters(state.variance, state.lengthscales, state.noise, data.x[: model.inducing])
+        found = sgpr.fit(data, start, jitter=model.jitter, iterations=self.iterations, tolerance=self.tolerance)
+
+        ok = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found)]).all()
+        new = GPState(*found.parameters, found.weights, found.reduction, scale)
+        state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, state)
+        metrics = {
+            "gradient_steps": found.steps,
+            "skipped_fits": 1 - ok.astype(jnp.int32),
+            "train_loss": -found.bound / (data.present.sum() * rows.y.shape[-1]),
+            "train_mse": self._error(model.predictor(state), rows, size),
+        }
+        return Fitted(state, carried, metrics)
+
+    def _draw(
+        self, key: Key[Array, ""], model: GP, rows: Rows, size: Int[Array, ""], scale: Float[Array, "out"]
+    ) -> sgpr.Data:
+        """The rows to train on, in random order and with scaled targets, padded to at least the inducing inputs."""
+        place = jnp.arange(max(min(self.max_rows, len(rows.x)), model.inducing))
+        chosen = shuffle(key, place % size, size)  # a random order of all rows, of which those present are taken
+        present = place < jnp.minimum(size, self.max_rows)
+        x = jnp.where(present[:, None], rows.x[chosen], 0.0)
+        return sgpr.Data(x, rows.y[chosen] / scale, present)
+
+    def _error(self, predictor: Predictor, rows: Rows, size: Int[Array, ""]) -> Float[Array, ""]:
+        """Squared error on rows that are evenly spaced among the first `size`."""
+        count = min(self.log_rows, rows.x.shape[0])
+        logged = (jnp.arange(count) * (size / count)).astype(jnp.int32)
+        return mean_square_error(predictor, 1, jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))

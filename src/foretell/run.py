@@ -1,0 +1,127 @@
+"""A run on disk with its trained agent, as Python sees it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foretell.agents import RunSettings
+from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
+from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
+from foretell.errors import UserError, brief
+from foretell.report.video import record
+from foretell.runs.directory import RunDirectory
+from foretell.tasks import Task
+from foretell.training.controller import Controller, EvaluationResult
+
+
+class Run:
+    """A run on disk with its trained agent: act with it, evaluate it, film it."""
+
+    def __init__(
+        self, directory: RunDirectory, settings: RunSettings, seed: int, task: Task, controller: Controller
+    ) -> None:
+        self.directory, self.settings, self.seed, self.task = directory.path, settings, seed, task
+        self._files, self._controller = directory, controller
+
+    @property
+    def episodes(self) -> list[dict[str, Any]]:
+        """The rows of `episodes.csv`."""
+        return self._files.read_episodes()
+
+    @property
+    def returns(self) -> list[float]:
+        """Return of each trial."""
+        return [row["return"] for row in self.episodes if row["kind"] == "train"]
+
+    def act(self, obs: ArrayLike) -> np.ndarray:
+        """Action for an observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+
+        Raises `UserError` for a wrong shape, a value that is not finite, or a batch that changes size mid-episode.
+        """
+        return self._controller.act(obs)
+
+    def reset(self, where: ArrayLike | None = None) -> None:
+        """Forget the episode: call it when an episode begins, in a batch with a mask of the rows where one does.
+
+        Raises `UserError` for a mask of another type or shape.
+        """
+        self._controller.reset(where)
+
+    def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[EvaluationResult]:
+        """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
+        return self._play(episodes, seed, video, lambda env: env)
+
+    def inspect(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> Inspection:
+        """Fresh episodes, and how far the agent's targets trust its model there, or how far its model sees.
+
+        For targets the weight of each horizon, drawn as `figures/horizon_weights.png`. For plans the error of open-loop
+        predictions, of which that of the first episode is drawn as `figures/prediction.png`. With `video`, each episode
+        is saved under `videos/`. Raises `UserError`.
+        """
+        rows: list[tuple] = []
+        results = self._play(episodes, seed, video, lambda env: Recording(env, rows))
+        name = self.task.spec.env_id
+        weights = horizon_weights(self._controller, rows)
+        if weights is None and getattr(self._controller.agent, "model", None) is not None:
+            played = tracks(rows, results)
+            figure, names = self.prediction_figure, self.task.spec.obs_names
+            draw_prediction(self._controller, played[0], names, figure, title=f"{name}: open-loop prediction")
+            return Inspection(results, errors=prediction_errors(self._controller, played))
+        if weights is None:
+            return Inspection(results)
+        histogram = weight_histogram(weights)
+        draw_weights(histogram, self.weights_figure, title=f"{name}: trust in each horizon")
+        return Inspection(results, histogram)
+
+    @within_memory()
+    def _play(
+        self, episodes: int, seed: int, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+    ) -> list[EvaluationResult]:
+        check_seed(seed)
+        if episodes < 1:
+            raise UserError(f"episodes must be at least 1, not {episodes}")
+        controller = self._controller.with_seed(seed)
+        if video:
+            return record(controller, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
+        with closing(wrap(self.task.make())) as env:
+            return [controller.play(env, episode=i) for i in range(episodes)]
+
+    @property
+    def videos(self) -> Path:
+        return self._files.videos
+
+    @property
+    def weights_figure(self) -> Path:
+        return self._files.figures / "horizon_weights.png"
+
+    @property
+    def prediction_figure(self) -> Path:
+        return self._files.figures / "prediction.png"
+
+    @property
+    def figure(self) -> Path:
+        return self._files.figures / "learning_curve.png"
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Tell as a `UserError` that the settings ask for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        advice = "lower planner.population, imagination.particles, model.hidden or train.capacity"
+        raise UserError(f"the settings ask for more memory than there is; {advice} ({brief(error)})") from error
+
+
+def check_seed(seed: int) -> None:
+    """Raises `UserError` unless a seed is one."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise UserError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed!r}")

@@ -1,0 +1,174 @@
+"""From a task's settings to the task: a registered one by its short name, or any Gymnasium environment."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from inspect import signature
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from foretell import registry
+from foretell.errors import UserError, brief, nearest
+from foretell.settings import Settings
+from foretell.tasks.base import Task, TaskSpec
+from foretell.tasks.gym import GymTask
+
+_WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
+"""What the settings of that name may be, beside the name of a function."""
+
+
+class TaskSettings(Settings):
+    """Which environment, and where its reward and termination come from."""
+
+    env: str | None = None
+    """Name of a registered task, `module:Class` of a task, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
+    reward: str = "auto"
+    """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
+    terminated: str = "auto"
+    """As for `reward`, and `none`: the model never expects an episode to end."""
+    horizon: PositiveInt | None = None
+    """Steps per episode; the environment's own time limit when null. Some registered tasks fix it."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
+    of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
+    `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
+    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`."""
+    actions: Literal["bounds", "unit"] = "bounds"
+    """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
+    STEVE), as if those were the bounds."""
+    action_noise: NonNegativeFloat = 0.0
+    """Standard deviation of normal noise on every executed action, in the actions' units. Data and models keep the intended
+    action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
+
+
+def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
+    """The task that `settings` describe, with the `reward` and `terminated` in `functions` where callable.
+
+    Raises `UserError`.
+    """
+    if settings.env is None:
+        raise UserError("name the environment: --env ID, for example --env Pendulum-v1")
+    known = {name: f for name, f in (functions or {}).items() if callable(f)}
+    task_class = _task_class(settings.env)
+    task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env)
+    task.action_noise = settings.action_noise
+    if settings.actions == "unit":
+        size = task.spec.action_size
+        task.spec = replace(task.spec, action_low=(-1.0,) * size, action_high=(1.0,) * size)
+    for role, choice in (("reward", settings.reward), ("terminated", settings.terminated)):
+        if role in known or choice not in _WORDS[role]:
+            setattr(task, role, _checked(task, role, choice, known.get(role) or load_function(role, choice)))
+    return task
+
+
+def _task_class(env: str) -> type[Task] | None:
+    """The class that a registered name, or `module:Class`, stands for; None if `env` is a Gymnasium id."""
+    module_name, _, name = env.rpartition(":")
+    if not module_name or "-v" in name:
+        return registry.kinds("task").get(env)
+    return registry.import_object("env", env, Task)
+
+
+def _gym_task(settings: TaskSettings, env: str) -> Task:
+    module, colon, _ = env.rpartition(":")
+    tasks = registry.kinds("task")
+    if colon:
+        registry.import_module("env", env, module)
+    elif "-v" not in env:
+        choices = nearest(env, [*tasks, *gymnasium.registry]) or f"{nearest('', tasks)}, Id-v0, module:Id-v0"
+        raise UserError(f"no task '{env}'{choices}")
+    task = GymTask(env, horizon=settings.horizon, options=settings.options)
+    task.learns_termination = settings.terminated in ("auto", "learned")
+    return task
+
+
+def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Task:
+    _check_options(task_class, settings)
+    try:
+        task = task_class(**settings.options)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's class raises
+        raise UserError(f"env '{env}': the task cannot be made ({brief(error)})") from error
+    if not isinstance(getattr(task, "spec", None), TaskSpec):
+        raise UserError(f"env '{env}': the task must have a `spec`, a foretell.tasks.TaskSpec")
+    if settings.horizon is not None:
+        if not task.any_horizon:
+            raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{env}'; remove task.horizon")
+        task.spec = replace(task.spec, horizon=settings.horizon)
+    if settings.reward == "learned":
+        task.reward = None
+    if settings.terminated in ("learned", "none"):
+        task.terminated, task.learns_termination = None, settings.terminated == "learned"
+    return task
+
+
+def _check_options(task_class: type[Task], settings: TaskSettings) -> None:
+    """Raises `UserError` if the task has no such option or an option is not of its type."""
+    try:
+        known = signature(task_class, eval_str=True).parameters
+    except NameError:  # of types that are only there for a type checker
+        known = signature(task_class).parameters
+    for name, value in settings.options.items():
+        if name not in known:
+            has = nearest(name, known) or "; it has none"
+            raise UserError(f"the task '{settings.env}' has no option '{name}'{has}")
+        wrong = _mismatch(known[name].annotation, value)
+        if wrong:
+            raise UserError(f"task.options.{name} of '{settings.env}' {wrong}")
+
+
+def _mismatch(annotation: Any, value: Any) -> str:
+    """What is wrong with an option's value, or nothing; types that a user's class has beside these are not checked."""
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return "" if value is None or len(kinds) > 1 else _mismatch(kinds[0], value)
+    if get_origin(annotation) is Literal:
+        choices = [str(choice) for choice in get_args(annotation)]
+        return "" if value in get_args(annotation) else f"must not be {value!r}{nearest(str(value), choices)}"
+    right, kind = {
+        bool: (isinstance(value, bool), "a switch, true or false"),
+        int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        float: (isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+    }.get(annotation, (True, ""))
+    return "" if right else f"is {kind}, not {value!r}"
+
+
+def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
+    """The user's function, if it can run in a compiled program and gives one value per row; else a `UserError`."""
+    obs = jnp.zeros((2, 3, task.spec.obs_size))
+    action = jnp.zeros((2, 3, task.spec.action_size))
+    try:
+        out = jax.eval_shape(function, obs, action, obs)
+    except Exception as error:  # whatever the user's code raises
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            problem = "must use jax.numpy and no `if`, `float` or NumPy on its arguments, to run in a compiled program"
+        else:
+            problem = "fails on arrays of shape [..., obs], [..., action], [..., obs]"
+        raise UserError(f"{role} '{path}' {problem} ({brief(error)})") from error
+    if getattr(out, "shape", None) != (2, 3):
+        raise UserError(
+            f"{role} '{path}' must return one value per row, shape (2, 3) for inputs of shape (2, 3, n), "
+            f"not {getattr(out, 'shape', type(out).__name__)}"
+        )
+    return function
+
+
+def load_function(role: str, path: str) -> Callable:
+    """Import `module:function`. Raises `UserError`."""
+    module_name, _, name = path.partition(":")
+    if not (module_name and name):
+        words = ", ".join(map(repr, _WORDS[role]))
+        raise UserError(f"{role} must be {words} or 'module:function', not '{path}'")
+    module = registry.import_module(role, path, module_name)
+    function = getattr(module, name, None)
+    if callable(function):
+        return function
+    if "<" in name or module_name == "__main__":
+        raise UserError(f"{role} '{path}' cannot be imported by name; in Python, give {role}= to load or resume too")
+    functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    raise UserError(f"{role} '{path}': '{module_name}' has no function '{name}'{nearest(name, functions)}")

@@ -1,0 +1,113 @@
+"""A trained agent in use: `act` on one observation or a batch, and whole episodes to measure it."""
+
+from functools import partial
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from foretell.agents import Agent
+from foretell.agents.base import Carry, PolicyParams, State
+from foretell.compilation import COMPILER_OPTIONS
+from foretell.envs.live import serving
+from foretell.errors import UserError
+from foretell.keys import Stream, numpy_generator
+from foretell.tasks import TaskSpec
+from foretell.training.actor import begin_and_act
+
+
+class EvaluationResult(NamedTuple):
+    """One evaluation episode."""
+
+    total: float
+    """Its return."""
+    length: int
+
+
+class Controller:
+    """Acts without exploration, from a policy's parameters. Call `reset` between episodes."""
+
+    def __init__(self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0) -> None:
+        """`state` is what the agent has learned; `seed` decides the noise in acting, if there is any."""
+        self.agent, self.state, self._spec, self._seed = agent, state, spec, seed
+        self._policy: PolicyParams = jax.jit(agent.policy)(state)
+        self._act = jax.jit(
+            partial(begin_and_act, agent, Stream.EVALUATION, explore=False), compiler_options=COMPILER_OPTIONS
+        )
+        self._calls = 0
+        self._carry: Carry = None
+        self._fresh = np.ones(0, bool)
+
+    def with_seed(self, seed: int) -> "Controller":
+        """The same agent with another random seed, at the start of an episode."""
+        return Controller(self.agent, self.state, self._spec, seed=seed)
+
+    def reset(self, where: ArrayLike | None = None) -> None:
+        """New episodes begin: everywhere, or in the rows of the batch that `where` marks. Raises `UserError`."""
+        if where is None or not self._fresh.size:
+            self._fresh = np.ones(0, bool)
+            return
+        mask = np.asarray(where)
+        if mask.dtype != bool or mask.shape != self._fresh.shape:
+            raise UserError(
+                f"the mask given to reset() must be of type bool and shape {self._fresh.shape}, one entry per row, "
+                f"not of type {mask.dtype} and shape {mask.shape}"
+            )
+        self._fresh = self._fresh | mask
+
+    def act(self, obs: ArrayLike) -> Float[np.ndarray, "*batch action"]:
+        """The action for one observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+
+        Raises:
+            UserError: for a wrong shape, a value that is not finite, or a batch that changes size within an episode.
+        """
+        rows = self._checked(obs)
+        if not self._fresh.size:
+            self._fresh, self._carry = np.ones(len(rows), bool), self._no_carry(rows)
+        if len(rows) != len(self._fresh):
+            raise UserError(
+                f"a batch of {len(rows)} observations follows one of {len(self._fresh)}; call reset() first"
+            )
+        with serving(()):  # what fails within the program is raised here
+            numbers = np.int32(self._seed), np.int32(self._calls)
+            found, self._carry, _ = self._act(self._policy, self._carry, rows, self._fresh, *numbers)
+            action = np.asarray(found)
+        self._calls += 1
+        self._fresh = np.zeros(len(rows), bool)
+        return action if np.ndim(obs) == 2 else action[0]
+
+    def play(self, env: gymnasium.Env, *, episode: int) -> EvaluationResult:
+        """One whole episode in `env`; the controller's seed and `episode` decide its start and all noise in acting."""
+        self.reset()
+        self._calls = episode * self._spec.horizon
+        obs, _ = env.reset(seed=int(numpy_generator(self._seed, Stream.EVALUATION, episode).integers(2**31)))
+        total, length, over = 0.0, 0, False
+        with serving([env]):
+            while not over:
+                obs, reward, terminated, truncated, _ = env.step(self.act(obs))
+                if not np.isfinite(float(reward)):
+                    raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {length}")
+                total, length = total + float(reward), length + 1
+                over = terminated or truncated or length == self._spec.horizon
+        return EvaluationResult(total, length)
+
+    def _no_carry(self, rows: Float[np.ndarray, "batch obs"]) -> Carry:
+        """Zeros in the structure of a carry: every row begins an episode."""
+        shapes = jax.eval_shape(self.agent.begin, self._policy, rows, jax.random.key(0))
+        return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+    def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:
+        try:
+            rows = np.asarray(obs, np.float32)
+        except (TypeError, ValueError):
+            raise UserError(f"an observation must be an array of numbers, not {type(obs).__name__}") from None
+        size = self._spec.obs_size
+        if rows.ndim not in (1, 2) or rows.shape[-1] != size or not rows.size:
+            raise UserError(f"an observation must have shape ({size},) or (batch, {size}), not {rows.shape}")
+        if not np.isfinite(rows).all():
+            where = int(np.argwhere(~np.isfinite(rows))[0][-1])
+            raise UserError(f"the observation is not finite in '{self._spec.obs_names[where]}'")
+        return np.atleast_2d(rows)

@@ -1,0 +1,96 @@
+"""Learning in a run: one compiled program that stores new steps and calls the agent's `learn`."""
+
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from foretell.agents import Agent
+from foretell.agents.base import Metrics, PolicyParams, State
+from foretell.compilation import BackgroundProgram
+from foretell.errors import UserError
+from foretell.keys import Stream, key_for
+from foretell.replay import Replay, Trajectories, Transitions, add
+from foretell.training.state import RunState
+
+_MOST_SKIPPED = 0.1
+"""Share of gradient steps that may be not finite before a run is ended."""
+
+
+class Learner:
+    """Calls `learn` without waiting for it: what comes next can be prepared meanwhile."""
+
+    def __init__(self, agent: Agent, seed: int) -> None:
+        self._seed = np.int32(seed)
+        self._program = BackgroundProgram(partial(_learn, agent), donate=(0, 1))
+        self._store = jax.jit(_stored, donate_argnums=0)
+        self._latest: Any = ()
+
+    def compile(self, state: RunState) -> None:
+        """Begin to compile."""
+        self._program.compile(*self._arguments(state))
+
+    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics]:
+        """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
+        agent, policy, replay, metrics = self._program(*self._arguments(state))
+        self._latest = metrics
+        state.collected.clear()  # `_arguments` has copied it
+        return state._replace(agent=agent, replay=replay), policy, metrics
+
+    def flush(self, state: RunState) -> RunState:
+        """Move what was collected to the replay, to make room. An agent that learns from trajectories drops it."""
+        self.wait()
+        replay = state.replay
+        if replay is not None:
+            replay = jax.block_until_ready(self._store(replay, state.collected.steps))
+        state.collected.clear()
+        return state._replace(replay=replay)
+
+    def wait(self) -> float:
+        """Wait until the last call is done; the seconds that took."""
+        start = time.perf_counter()
+        jax.block_until_ready(self._latest)
+        return time.perf_counter() - start
+
+    def _arguments(self, state: RunState) -> tuple:
+        steps = jax.tree.map(np.copy, state.collected.steps)
+        return state.agent, state.replay, steps, state.metrics, self._seed, np.int32(state.counters.learned)
+
+
+def check_finite(metrics: dict[str, float]) -> None:
+    """Raises `UserError` if learning diverges."""
+    if metrics.get("skipped_steps", 0.0) > _MOST_SKIPPED * metrics.get("gradient_steps", np.inf):
+        raise UserError(
+            f"learning diverged: {metrics['skipped_steps']:.0f} of {metrics['gradient_steps']:.0f} gradient steps "
+            "were not finite; lower the learning rate or check the environment's rewards and observations"
+        )
+
+
+def _learn(
+    agent: Agent,
+    state: State,
+    replay: Replay | None,
+    steps: Trajectories,
+    metrics: Metrics,
+    seed: Int[Array, ""],
+    learned: Int[Array, ""],
+) -> tuple[State, PolicyParams, Replay | None, Metrics]:
+    """Store new steps, then learn; the metrics are added to those before."""
+    if replay is not None:
+        replay = _stored(replay, steps)
+    state, found = agent.learn(state, steps if replay is None else replay, key_for(seed, Stream.LEARN, learned))
+    if replay is not None:
+        replay = replay._replace(new=jnp.zeros_like(replay.new))
+    sums = {name: value + (metrics[name] if metrics else 0.0) for name, value in found.items()}
+    return state, agent.policy(state), replay, sums
+
+
+def _stored(replay: Replay, steps: Trajectories) -> Replay:
+    """With the valid steps, in the order in which they were taken."""
+    rows = jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), steps)
+    data = Transitions(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated)
+    return add(replay, data, rows.valid)

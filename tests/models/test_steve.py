@@ -1,0 +1,422 @@
+"""The networks that stand in for an environment: one step, their loss and its ensemble rule, and learning."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from foretell.replay import single_steps
+from foretell.tasks import Task, TaskSpec
+from foretell.models import NeuralSimulator, SimulatorSettings, SimulatorState
+from tiny import quick_jit
+
+
+class Pendulum(Task):
+    """An angle and its speed. The networks see the angle's sine and cosine, and predict twice the change."""
+
+    spec = TaskSpec("Pendulum-v0", ("angle", "speed"), (-2.0,), (3.0,), horizon=10)
+    learns_termination = True
+
+    def features(self, obs):
+        return jnp.stack([jnp.sin(obs[..., 0]), jnp.cos(obs[..., 0]), obs[..., 1]], -1)
+
+    def target(self, obs, next_obs):
+        return 2.0 * (next_obs - obs)
+
+    def advance(self, obs, output):
+        return obs + 0.5 * output
+
+
+class Known(Pendulum):
+    """As `Pendulum`, but there is nothing to learn beside how it moves."""
+
+    def reward(self, obs, action, next_obs):
+        return obs[..., 0] + 10.0 * action[..., 0] + 100.0 * next_obs[..., 0]
+
+    def terminated(self, obs, action, next_obs):
+        return next_obs[..., 1] > action[..., 0]
+
+
+class Endless(Pendulum):
+    learns_termination = False
+
+
+MEMBERS, REWARDS, BATCH = 2, 3, 12
+SETTINGS = SimulatorSettings(
+    members=MEMBERS, reward_members=REWARDS, hidden=(5, 4), aux_hidden=(6,), batch_size=BATCH, weight_decay=0.3
+)
+SIMULATOR = NeuralSimulator(Pendulum(), SETTINGS)
+KEY = jax.random.key(0)
+
+
+def trained_state(simulator=SIMULATOR):
+    """As after training: no bias is zero."""
+    rng, shapes = np.random.default_rng(0), jax.eval_shape(simulator.init, KEY)
+    return jax.tree.map(lambda a: jnp.array(rng.normal(0, 0.5, a.shape), jnp.float32), shapes)
+
+
+STATE = trained_state()
+loss = quick_jit(jax.value_and_grad(SIMULATOR.loss, has_aux=True))
+step = quick_jit(SIMULATOR.step)
+update = quick_jit(SIMULATOR.update)
+
+
+def changed(state, network, member):
+    """The state with other weights of one member of one network."""
+    mask = np.arange(len(getattr(state, network).biases[0])) == member
+    other = jax.tree.map(lambda a: a + np.float32(0.3) * mask[:, None, None], getattr(state, network))
+    return state._replace(**{network: other})
+
+
+def batch(rows=BATCH, seed=0):
+    rng = np.random.default_rng(seed)
+    obs, next_obs = rng.normal(size=(2, rows, 2))
+    action, reward = rng.uniform(-2, 3, (rows, 1)), rng.normal(size=rows)
+    return single_steps(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(rng.random(rows) < 0.5))
+
+
+def particles(rows=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.float32(rng.normal(size=(MEMBERS, rows, 2))), jnp.float32(rng.uniform(-2, 3, (MEMBERS, rows, 1)))
+
+
+def forward(network, member, x):
+    """The output of one member for one row."""
+    layers = list(zip(network.weights, network.biases, strict=True))
+    for i, (weight, bias) in enumerate(layers):
+        x = x @ np.float64(weight[member]) + np.float64(bias[member, 0])
+        x = np.maximum(x, 0) if i < len(layers) - 1 else x
+    return x
+
+
+def features(obs):
+    return np.array([np.sin(obs[0]), np.cos(obs[0]), obs[1]])
+
+
+def seen(obs, action):
+    """What the transition network sees."""
+    return np.concatenate([features(obs), action])
+
+
+def judged(next_obs, obs, action):
+    """What the reward and termination networks see."""
+    return np.concatenate([features(next_obs), features(obs), action])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize(
+    ("obs", "action", "transition", "aux"),
+    [
+        (8, 2, 1_585_672, 35_585),
+        (11, 3, 1_589_259, 36_481),
+        (17, 6, 1_596_945, 38_401),
+        (24, 4, 1_603_096, 39_937),
+        (44, 17, 1_630_252, 46_721),
+        (376, 17, 1_970_552, 131_713),
+    ],
+    ids=["swimmer", "hopper", "half-cheetah", "hardcore walker", "roboschool humanoid", "humanoid"],
+)
+def test_networks_have_as_many_parameters_as_released(obs, action, transition, aux):
+    task = Task()
+    task.learns_termination = True
+    task.spec = TaskSpec("Any-v0", tuple(map(str, range(obs))), (-1.0,) * action, (1.0,) * action, horizon=1)
+    state = jax.eval_shape(NeuralSimulator(task, SimulatorSettings()).init, KEY)
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(network)) for network in state]
+    assert counts == [4 * transition, 4 * aux, 4 * aux]
+
+
+def test_the_initializer_is_passed_on():
+    """Counted over two members jointly, limits are smaller by the square root of two."""
+    released = NeuralSimulator(Pendulum(), SETTINGS.model_copy(update={"initializer": "glorot-joint"}))
+    alone, jointly = (quick_jit(simulator.init)(KEY) for simulator in (SIMULATOR, released))
+    assert_close(jointly.transition.weights, jax.tree.map(lambda w: w / np.sqrt(2), alone.transition.weights))
+    assert_close(jointly.reward.weights, jax.tree.map(lambda w: w / np.sqrt(3), alone.reward.weights))
+
+
+def test_fresh_networks_differ():
+    state = quick_jit(NeuralSimulator(Pendulum(), SETTINGS.model_copy(update={"reward_members": MEMBERS})).init)(KEY)
+    assert not np.isclose(state.reward.weights[0], state.termination.weights[0]).any()
+    assert not np.isclose(state.transition.weights[1][0], state.transition.weights[1][1]).any()
+
+
+def test_step_equals_a_loop_over_particles_and_rows():
+    obs, action = particles()
+    found = step(STATE, obs, action)
+    assert found.reward.shape == (REWARDS, MEMBERS, 3)
+    obs, action = np.float64(obs), np.float64(action)
+    for t, row in np.ndindex(MEMBERS, 3):
+        next_obs = obs[t, row] + 0.5 * forward(STATE.transition, t, seen(obs[t, row], action[t, row]))
+        x = judged(next_obs, obs[t, row], action[t, row])
+        rewards = [forward(STATE.reward, member, x)[0] for member in range(REWARDS)]
+        assert_close(found.next_obs[t, row], next_obs)
+        assert_close(found.reward[:, t, row], np.array(rewards))
+        assert_close(found.terminated[t, row], sigmoid(forward(STATE.termination, t, x)[0]))
+
+
+def test_a_particle_keeps_to_its_member():
+    data = particles()
+    before, moved = step(STATE, *data), step(changed(STATE, "transition", 1), *data)
+    ended = step(changed(STATE, "termination", 1), *data)
+    for a, b in ((before.next_obs, moved.next_obs), (before.terminated, ended.terminated)):
+        assert_equal(a[0], b[0])
+        assert not np.isclose(a[1], b[1]).any()
+    assert_equal(before.next_obs, ended.next_obs)
+
+
+def test_every_reward_member_judges_every_particle():
+    data = particles()
+    before, after = step(STATE, *data), step(changed(STATE, "reward", 2), *data)
+    assert_equal(before.reward[:2], after.reward[:2])
+    assert not np.isclose(before.reward[2], after.reward[2]).any()
+
+
+def test_a_known_reward_and_termination_need_no_networks():
+    simulator, (obs, action) = NeuralSimulator(Known(), SETTINGS), particles(rows=8)
+    state = trained_state(simulator)
+    assert state.reward is None and state.termination is None
+    next_obs, reward, terminated = quick_jit(simulator.step)(state, obs, action)
+    obs, action, next_obs = map(np.asarray, (obs, action, next_obs))
+    assert_close(reward, (obs[..., 0] + 10 * action[..., 0] + 100 * next_obs[..., 0])[None])
+    assert_equal(terminated, np.float32(next_obs[..., 1] > action[..., 0]))
+    assert 0 < terminated.sum() < terminated.size
+    *_, metrics = quick_jit(simulator.update)(KEY, state, simulator.start(state), batch())
+    assert set(metrics) == {"model_loss", "transition_loss", "decay_loss", "model_skipped"}
+
+
+def test_an_endless_task_never_ends():
+    simulator = NeuralSimulator(Endless(), SETTINGS)
+    state = trained_state(simulator)
+    assert state.termination is None and state.reward is not None
+    assert_equal(quick_jit(simulator.step)(state, *particles()).terminated, np.zeros((MEMBERS, 3)))
+
+
+def errors_by_hand(state, data, row, member):
+    """Errors of one transition and termination member, and of all reward members, on one row."""
+    obs, action, reward, next_obs = (np.float64(a[row]) for a in data[:4])
+    target = 2 * (next_obs - obs)
+    transition = 0.5 * np.square(forward(state.transition, member, seen(obs, action)) - target).sum()
+    x = judged(next_obs, obs, action)
+    rewards = [0.5 * (forward(state.reward, n, x)[0] - reward) ** 2 for n in range(REWARDS)]
+    logit = forward(state.termination, member, x)[0]
+    return transition, rewards, np.log1p(np.exp(-logit if data.terminated[row] else logit))
+
+
+def decay_by_hand(state):
+    return 0.5 * 0.3 * sum(np.square(np.float64(leaf)).sum() for leaf in jax.tree.leaves(state))
+
+
+def test_balanced_loss_equals_a_loop_in_which_each_member_has_its_own_part():
+    data = batch()
+    transition, reward, termination = 0.0, 0.0, 0.0
+    for row in range(BATCH):
+        errors = errors_by_hand(STATE, data, row, row // (BATCH // MEMBERS))
+        transition += errors[0] / BATCH
+        reward += errors[1][row // (BATCH // REWARDS)] / BATCH
+        termination += errors[2] / BATCH
+    decay = decay_by_hand(STATE)
+    (total, losses), _ = loss(STATE, data, KEY)
+    assert total == pytest.approx(transition + reward + termination + decay, rel=1e-5)
+    expected = {
+        "transition_loss": transition,
+        "reward_loss": reward,
+        "termination_loss": termination,
+        "decay_loss": decay,
+    }
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_decay_covers_weights_and_biases_of_all_members_and_networks():
+    decay = quick_jit(jax.grad(lambda state: SIMULATOR.loss(state, batch(), KEY)[1]["decay_loss"]))(STATE)
+    assert_close(decay, jax.tree.map(lambda leaf: 0.3 * np.asarray(leaf), STATE))
+
+
+def simulator_of(**changes):
+    """Without decay, so that gradients are those of the data alone."""
+    return NeuralSimulator(Pendulum(), SETTINGS.model_copy(update={"weight_decay": 0.0, **changes}))
+
+
+RELEASED = simulator_of(assignment="independent")
+
+
+def learners(gradient):
+    """Per network, which members have any gradient, by the biases of the output (no unit of theirs can be dead)."""
+    return [np.asarray(network.biases[-1])[..., 0, 0] != 0 for network in gradient]
+
+
+@pytest.fixture(scope="module")
+def lonely():
+    """Losses and gradients on a single row, for many keys."""
+    released = jax.value_and_grad(RELEASED.loss, has_aux=True)
+    return jax.device_get(quick_jit(jax.vmap(partial(released, STATE, batch(1))))(jax.random.split(KEY, 1000)))
+
+
+def test_independent_draws_give_a_row_to_one_member_of_each_network(lonely):
+    """The others' gradients are exactly 0; each member has its share of draws, whatever those of other networks."""
+    chosen = learners(lonely[1])
+    for network, mine in zip(lonely[1], chosen, strict=True):
+        assert (mine.sum(1) == 1).all()
+        for leaf in jax.tree.leaves(network):
+            assert not leaf[~mine].any()
+        np.testing.assert_allclose(mine.mean(0), 1 / mine.shape[1], atol=0.05)
+    transition, reward, termination = (mine[:, 0] for mine in chosen)
+    assert (transition & termination).mean() == pytest.approx(1 / 4, abs=0.05)
+    assert (transition & reward).mean() == pytest.approx(1 / 6, abs=0.05)
+
+
+def test_independent_losses_are_those_of_the_members_drawn(lonely):
+    transition, rewards, termination = zip(
+        *(errors_by_hand(STATE, batch(1), 0, m) for m in range(MEMBERS)), strict=True
+    )
+    errors = {"transition_loss": transition, "reward_loss": rewards[0], "termination_loss": termination}
+    for (name, expected), mine in zip(errors.items(), learners(lonely[1]), strict=True):
+        assert_close(lonely[0][1][name], np.array(expected)[mine.argmax(1)])
+
+
+def test_balanced_members_learn_from_their_own_part_only():
+    gradient = quick_jit(jax.grad(simulator_of().loss, has_aux=True))
+    data, row = batch(), np.arange(BATCH)
+    reward = data.reward + np.float32(row // 4 == 1)
+    other = data._replace(reward=reward, action=data.action + np.float32(row < 6)[:, None])
+    before, after = gradient(STATE, data, KEY)[0], gradient(STATE, other, KEY)[0]
+    same = [np.isclose(a.biases[-1], b.biases[-1]).all((1, 2)).tolist() for a, b in zip(before, after, strict=True)]
+    assert same == [[False, True], [False, False, True], [False, True]]
+
+
+@pytest.fixture(scope="module")
+def expected_gradient():
+    """Every member's on all rows of the batch, divided by the number of members: its share of them."""
+    gradient = quick_jit(jax.grad(simulator_of(members=1, reward_members=1).loss, has_aux=True))
+
+    def alone(network, member):
+        one = jax.tree.map(lambda a: np.asarray(a)[[member % len(a)]], STATE)
+        return getattr(gradient(one, batch(), KEY)[0], network)
+
+    def every(network):
+        members = len(getattr(STATE, network).biases[0])
+        each = [alone(network, member) for member in range(members)]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves) / members, *each)
+
+    return SimulatorState(*map(every, SimulatorState._fields))
+
+
+def test_balanced_gradients_are_on_average_the_share_of_each_member(expected_gradient):
+    """Turned to all places, every row has been in every part equally often."""
+    data = batch()
+    gradient = partial(jax.grad(simulator_of().loss, has_aux=True), STATE)
+    turned = jax.tree.map(lambda a: np.stack([np.roll(a, i, 0) for i in range(BATCH)]), data)
+    found = quick_jit(lambda data: jax.tree.map(lambda a: a.mean(0), jax.vmap(lambda d: gradient(d, KEY)[0])(data)))
+    assert_close(found(turned), expected_gradient)
+
+
+def test_independent_gradients_are_in_expectation_the_same(expected_gradient):
+    gradient = partial(jax.grad(RELEASED.loss, has_aux=True), STATE, batch())
+    drawn = jax.device_get(quick_jit(jax.vmap(lambda key: gradient(key)[0]))(jax.random.split(KEY, 800)))
+    assert all(mine.all(1).mean() > 0.95 for mine in learners(drawn))  # rows are not all given to the same member
+
+    def agree(drawn, expected):
+        error = drawn.std(0) / np.sqrt(len(drawn))
+        assert (np.abs(drawn.mean(0) - expected) <= 5 * error + 1e-5).all()
+
+    jax.tree.map(agree, drawn, expected_gradient)
+
+
+def test_update_is_a_step_of_adam():
+    data, opt_state = batch(), SIMULATOR.start(STATE)
+    found, after, metrics = update(KEY, STATE, opt_state, data)
+    (total, losses), gradient = loss(STATE, data, KEY)
+    updates, expected = quick_jit(optax.adam(3e-4).update)(gradient, opt_state)
+    assert_close((found, after), (jax.tree.map(lambda a, b: a + b, *jax.device_get((STATE, updates))), expected))
+    assert_close(metrics, {"model_loss": total, **losses, "model_skipped": 0.0})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(value):
+    data, opt_state = batch(), SIMULATOR.start(STATE)
+    broken = data._replace(reward=np.where(np.arange(BATCH) == 3, np.float32(value), data.reward))
+    found, after, metrics = update(KEY, STATE, opt_state, broken)
+    assert_equal((found, after), (STATE, opt_state))
+    assert metrics.pop("model_skipped") == 1
+    assert not any(metrics.values())
+
+
+class Pushed(Task):
+    """A point that is pushed along a line, earns by where it comes to, and falls off beyond 0.5."""
+
+    spec = TaskSpec("Pushed-v0", ("place", "speed"), (-1.0,), (1.0,), horizon=10)
+    learns_termination = True
+
+
+def pushes(key, rows):
+    obs, action = jax.random.uniform(key, (rows, 2), minval=-1), jax.random.uniform(key, (rows, 1), minval=-1)
+    speed = obs[:, 1] + 0.3 * action[:, 0] - 0.2 * jnp.sin(3 * obs[:, 0])
+    next_obs = jnp.stack([obs[:, 0] + 0.3 * speed, speed], -1)
+    return single_steps(obs, action, 1.0 - jnp.square(next_obs[:, 0]) - action[:, 0], next_obs, next_obs[:, 0] > 0.5)
+
+
+@pytest.mark.parametrize("assignment", ["balanced", "independent"])
+def test_it_learns_to_simulate(assignment):
+    changes = {"members": 2, "reward_members": 2, "hidden": (32, 32), "aux_hidden": (32,), "weight_decay": 1e-6}
+    settings = SimulatorSettings(**changes, learning_rate=5e-3, batch_size=64, assignment=assignment)
+    simulator, test = NeuralSimulator(Pushed(), settings), pushes(jax.random.key(1), 500)
+
+    def body(i, carry):
+        data_key, update_key = jax.random.split(jax.random.fold_in(KEY, i))
+        return simulator.update(update_key, *carry, pushes(data_key, 64))[:2]
+
+    def errors(state):
+        obs, action = (jnp.stack([a] * 2) for a in (test.obs, test.action))
+        next_obs, reward, terminated = simulator.step(state, obs, action)
+        wrong = (terminated > 0.5) != test.terminated
+        return jnp.square(next_obs - test.next_obs).mean(), jnp.square(reward - test.reward).mean(), wrong.mean()
+
+    @quick_jit
+    def learn(key):
+        fresh = simulator.init(key)
+        state, _ = jax.lax.fori_loop(0, 1000, body, (fresh, simulator.start(fresh)))
+        return errors(fresh), errors(state)
+
+    before, after = learn(KEY)
+    assert after[0] < before[0] / 10 and after[0] < 1e-3
+    assert after[1] < before[1] / 10 and after[1] < 1e-2
+    assert after[2] < 0.05
+
+
+def test_the_default_is_the_papers():
+    settings = SimulatorSettings()
+    assert (settings.members, settings.reward_members, settings.batch_size) == (4, 4, 512)
+    assert (settings.hidden, settings.aux_hidden) == ((512,) * 7, (128,) * 3)
+    assert (settings.learning_rate, settings.weight_decay) == (3e-4, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 50}, r"batch_size \(50\) must be a multiple of members \(2\) .*; the nearest is 48"),
+        ({"batch_size": 2}, r"of reward_members \(3\) with assignment=balanced; the nearest is 6"),
+        ({"members": 0}, "members"),
+        ({"hidden": ()}, "hidden"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"assignment": "bootstrap"}, "assignment"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        SimulatorSettings(**{**SETTINGS.model_dump(), **change})
+
+
+def test_independent_draws_go_with_any_batch():
+    assert SimulatorSettings(**{**SETTINGS.model_dump(), "batch_size": 50, "assignment": "independent"})

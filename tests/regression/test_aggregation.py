@@ -1,0 +1,179 @@
+"""What MB-MPC does with data: frozen statistics, mixed batches, and noise on the inputs and targets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from foretell.nn import identity_normalizer
+from foretell.models import Ensemble, Fit
+from foretell.regression.fit import Carried, _mixed_minibatch, fit, noisy
+from foretell.regression.prediction import Rows
+
+NETWORK = Ensemble(
+    members=1,
+    probabilistic=False,
+    hidden=(16,),
+    activation="relu",
+    initializer="glorot",
+    weight_decay=(0.0, 0.0),
+    scale_targets=True,
+    center_targets=True,
+    min_std=1e-6,
+)
+FROZEN = Fit(batch_size=8, epochs=2, bootstrap=False, statistics="first")
+compiled = jax.jit(fit, static_argnums=(1, 2))
+
+
+def linear(count, seed=0, shift=0.0):
+    """Inputs and targets far from standardised, the second input constant."""
+    rng = np.random.default_rng(seed)
+    x = np.stack([rng.normal(5.0 + shift, 2.0, count), np.full(count, 3.0)], -1)
+    y = 4.0 * x[:, :1] - 7.0
+    return Rows(jnp.float32(x), jnp.float32(y), jnp.zeros((count, 0), bool))
+
+
+def train(rows, size, how=FROZEN, *, after=None, ensemble=NETWORK):
+    if after is None:
+        state = ensemble.init(jax.random.key(0), rows.x.shape[1], 1, 0)
+        return compiled(jax.random.key(1), ensemble, how, state, how.start(state), rows, jnp.int32(size))
+    return compiled(jax.random.key(2), ensemble, how, after.state, after.carried, rows, jnp.int32(size))
+
+
+def test_statistics_are_those_of_the_first_data_for_good():
+    rows = linear(60)
+    rows = rows._replace(x=rows.x.at[40:].add(100.0))
+    first = train(rows, 40)
+    second = train(rows, 60, after=first)
+    assert second.carried.first == 40
+    for name in ("inputs", "targets"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(first.state, name), getattr(second.state, name))
+    np.testing.assert_allclose(first.state.inputs.mean[0], rows.x[:40, 0].mean(), rtol=1e-6)
+    assert first.state.inputs.std[1] == 1.0, "a constant input counts as having deviation 1"
+
+
+def test_a_later_fit_starts_from_the_weights_and_moments_of_the_one_before():
+    rows = linear(40)
+    first = train(rows, 40)
+    none = FROZEN.model_copy(update={"epochs": 1, "max_steps": 1, "learning_rate": 1e-20})
+    again = train(rows, 40, none, after=first)
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, first.state.params)
+    assert again.carried.opt_state[0].count == first.carried.opt_state[0].count + 1
+
+
+def test_targets_are_centred_and_scaled():
+    rows = linear(50)
+    state = train(rows, 50).state
+    np.testing.assert_allclose(state.targets.mean, rows.y.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(state.targets.std, rows.y.std(0), rtol=1e-5)
+
+
+def test_a_network_of_zeros_expects_the_mean_target():
+    state = NETWORK.init(jax.random.key(0), 2, 1, 0)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    targets = identity_normalizer(1)._replace(mean=jnp.array([2.5]))
+    predict = NETWORK.predictor(type(state)(zeros, state.inputs, targets))
+    np.testing.assert_allclose(predict(jnp.ones((1, 3, 2))).mean, 2.5)
+
+
+def test_a_linear_system_is_learned():
+    rows, how = linear(200), FROZEN.model_copy(update={"epochs": 60})
+    assert train(rows, 200, how).metrics["train_mse"] < 5e-3 * rows.y.var()
+
+
+def test_the_first_loss_on_standardised_targets_is_about_half_their_variance():
+    """Unit variance, and that of the untrained network beside it; the metric is half the squared error."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(3.0, 2.0, (512, 26)), rng.normal(-1.0, 5.0, (512, 20))
+    rows = Rows(jnp.float32(x), jnp.float32(y), jnp.zeros((512, 0), bool))
+    ensemble = NETWORK.model_copy(update={"hidden": (500, 500), "weight_decay": (0.0,) * 3})
+    state = ensemble.init(jax.random.key(0), 26, 20, 0)
+    how = FROZEN.model_copy(update={"batch_size": 512, "epochs": 1})
+    loss = compiled(jax.random.key(1), ensemble, how, state, how.start(state), rows, jnp.int32(512)).metrics
+    assert 0.9 < 2 * loss["first_loss"] < 2.0
+    assert loss["first_loss"] == loss["train_loss"], "there was one step"
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps"), [(10_000, 1200), (20_000, 2400), (150_000, 17_580), (512, 60), (10_240, 1200), (1, 60)]
+)
+def test_steps_of_the_homework(rows, steps):
+    """60 epochs of batches of 512, the last of them short but never empty."""
+    how = Fit(batch_size=512, epochs=60, bootstrap=False)
+    assert how.steps(jnp.array(rows), jnp.array(min(rows, 10_000))) == steps
+
+
+def test_steps_with_mixed_batches():
+    """An epoch is a pass over the old data in chunks of what the new leave free: 10,000 / 52."""
+    how = Fit(batch_size=512, epochs=1, bootstrap=False, new_share=0.9)
+    old = jnp.array(10_000)
+    assert how.new_rows(jnp.array(20_000), old) == 460
+    assert how.batches(jnp.array(20_000), old) == 192
+    assert how.batches(old, old) == 19, "without new data plain epochs"
+    assert how.new_rows(jnp.array(10_100), old) == 100, "no more than there are"
+    none = how.model_copy(update={"new_share": 0.0})
+    assert none.batches(jnp.array(90_000), old) == 19
+    every = how.model_copy(update={"new_share": 1.0})
+    assert every.batches(jnp.array(20_000), old) == 19 and every.new_rows(jnp.array(20_000), old) == 512
+
+
+def batches_of(how, size, first, count, members=1):
+    keys = jax.random.split(jax.random.key(5), members)
+    pick = jax.jit(lambda i: _mixed_minibatch(i, keys, how, jnp.int32(size), jnp.int32(first)))
+    return [np.asarray(pick(i)[0]) for i in range(count)]
+
+
+def test_mixed_batches_walk_the_old_data_and_draw_from_the_new():
+    how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.8)
+    found = np.concatenate(batches_of(how, 100, 20, 10), -1)[0].reshape(10, 10)
+    assert sorted(found[:, :2].ravel()) == list(range(20)), "an epoch visits every old row once"
+    new = found[:, 2:].ravel()
+    assert new.min() >= 20 and new.max() < 100 and len(set(new)) > 40
+
+
+def test_without_aggregation_new_data_are_never_seen():
+    how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.0)
+    found = np.concatenate(batches_of(how, 100, 30, 6), -1)
+    assert sorted(found[0][:30]) == list(range(30)) and found.max() < 30
+
+
+def test_nothing_new_means_plain_epochs():
+    how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.9)
+    found = np.concatenate(batches_of(how, 30, 30, 3), -1)
+    assert sorted(found[0]) == list(range(30))
+
+
+def test_mixed_batches_train():
+    rows, how = linear(100), FROZEN.model_copy(update={"new_share": 0.5, "epochs": 30})
+    first = train(rows, 40, how)
+    second = train(rows, 100, how, after=first)
+    assert second.metrics["train_mse"] < first.metrics["train_mse"]
+    assert second.metrics["gradient_steps"] == 30 * (40 // 4)
+
+
+def test_mixed_batches_go_with_neither_bootstrap_nor_holdout():
+    with pytest.raises(ValidationError, match="new_share needs bootstrap=false and holdout=0"):
+        Fit(new_share=0.5)
+    with pytest.raises(ValidationError, match="new_share needs bootstrap=false and holdout=0"):
+        Fit(new_share=0.5, bootstrap=False, holdout=0.1)
+
+
+@pytest.mark.parametrize("scale", ["std", "mean"])
+def test_noise_is_a_share_of_each_column(scale):
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.normal([10.0, -10.0, 10.0], [2.0, 2.0, 2.0], (20_000, 3)))
+    y = np.float32(rng.normal(0.0, 3.0, (20_000, 1)))
+    rows = Rows(jnp.asarray(x), jnp.asarray(y), jnp.zeros((20_000, 0), bool))
+    how = Fit(noise=0.1, noise_scale=scale)
+    out = noisy(jax.random.key(0), how, rows, jnp.ones(20_000, bool), 2)
+    stds = (np.asarray(out.x) - x).std(0)
+    np.testing.assert_allclose(stds, [0.2, 0.2, 0.0] if scale == "std" else [1.0, 0.0, 0.0], rtol=0.03, atol=1e-6)
+    expected = 0.3 if scale == "std" else 0.1 * max(y.mean(), 0.0)
+    np.testing.assert_allclose((np.asarray(out.y) - y).std(), expected, rtol=0.03, atol=1e-5)
+
+
+def test_what_is_carried_starts_with_no_rows():
+    state = NETWORK.init(jax.random.key(0), 2, 1, 0)
+    carried = FROZEN.start(state)
+    assert isinstance(carried, Carried) and carried.first == 0

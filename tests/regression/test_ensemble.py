@@ -1,0 +1,234 @@
+"""The probabilistic ensemble: what it predicts, and its loss, against a plain loop."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretell.nn import MLP, Normalizer
+from foretell.models import Ensemble, EnsembleState, bounded_variance
+from foretell.regression.ensemble import EnsembleParams, predict
+from tiny import quick_jit
+
+ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
+IN, OUT, ROWS = 3, 2, 4
+loss = quick_jit(ENSEMBLE.loss)
+gradient = quick_jit(jax.grad(ENSEMBLE.loss, has_aux=True))
+squash = quick_jit(lambda *args: jnp.log(bounded_variance(*args)))
+
+
+def trained_params(flags, seed=0, *, probabilistic=True):
+    """As after training: no bias is zero, and the bounds differ between outputs."""
+    rng, sizes = np.random.default_rng(seed), (IN, 5, 4, (1 + probabilistic) * OUT + flags)
+    shapes = list(itertools.pairwise(sizes))
+    weights = tuple(jnp.float32(rng.normal(0, 0.5, (3, *shape))) for shape in shapes)
+    biases = tuple(jnp.float32(rng.normal(0, 0.5, (3, 1, out))) for _, out in shapes)
+    return EnsembleParams(MLP(weights, biases, "silu"), jnp.array([0.5, 1.0]), jnp.array([-3.0, -2.0]), probabilistic)
+
+
+def batch(flags, seed=0):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(3, ROWS, IN)), rng.normal(size=(3, ROWS, OUT))
+    return jnp.float32(x), jnp.float32(y), jnp.array(rng.random((3, ROWS, flags)) < 0.5)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def by_hand(params, member, row):
+    """Mean, log-variance and logits of one member for one row."""
+    params, h = jax.tree.map(np.float64, (params, row))
+    for i, (weight, bias) in enumerate(zip(params.network.weights, params.network.biases, strict=True)):
+        h = h @ weight[member] + bias[member, 0]
+        h = h / (1 + np.exp(-h)) if i < 2 else h
+    low, high = params.min_logvar, params.max_logvar
+    logvar = high - softplus(high - h[OUT : 2 * OUT])
+    return h[:OUT], low + softplus(logvar - low), h[2 * OUT :]
+
+
+def loss_by_hand(params, x, y, flags, rows):
+    """The loss on the first `rows` rows, and its likelihood part per member."""
+    (x, y, flags), likelihood = jax.tree.map(np.asarray, (x, y, flags)), 0.0
+    for member in range(3):
+        for row in range(rows):
+            mean, logvar, logits = by_hand(params, member, x[member, row])
+            for j in range(OUT):
+                error = mean[j] - y[member, row, j]
+                likelihood += (error**2 * np.exp(-logvar[j]) + logvar[j]) / (rows * OUT)
+            for j, logit in enumerate(logits):
+                probability = 1 / (1 + np.exp(-logit))
+                likelihood -= np.log(probability if flags[member, row, j] else 1 - probability) / rows
+    decay = sum(0.5 * d * np.square(w).sum() for d, w in zip((0.1, 0.2, 0.3), params.network.weights, strict=True))
+    bounds = 0.07 * (np.sum(params.max_logvar) - np.sum(params.min_logvar))
+    return likelihood + decay + bounds, likelihood / 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"), [(-20, -9.999955), (-5, -4.997336), (0, -0.474004), (0.5, -0.193092), (5, 0.488980)]
+)
+def test_bounded_logvar(raw, expected):
+    found = squash(jnp.array([float(raw)]), jnp.array([-10.0]), jnp.array([0.5]))
+    assert float(found[0]) == pytest.approx(expected, abs=2e-6)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.floats(-1e6, 1e6, width=32), st.floats(-20, 0, width=32), st.floats(0.5, 20, width=32))
+def test_bounded_logvar_stays_near_its_bounds(raw, low, gap):
+    found = float(squash(jnp.array([raw]), jnp.array([low]), jnp.array([low + gap]))[0])
+    # Two softplus in a row: the upper bound is exceeded by what the lower one pushes up.
+    assert low - 1e-4 <= found <= low + np.log1p(np.exp(gap)) + 1e-4
+
+
+def test_the_default_is_the_papers():
+    ensemble = Ensemble()
+    assert (ensemble.members, ensemble.hidden) == (5, (500, 500, 500))
+    assert ensemble.weight_decay == (1e-4, 2.5e-4, 2.5e-4, 5e-4)
+    assert (ensemble.logvar_init, ensemble.logvar_penalty) == ((-10.0, 0.5), 0.01)
+    assert not ensemble.scale_targets
+
+
+def test_a_fresh_ensemble():
+    state = quick_jit(lambda: ENSEMBLE.init(jax.random.key(0), IN, OUT, flags=1))()
+    assert [w.shape for w in state.params.network.weights] == [(3, 3, 5), (3, 5, 4), (3, 4, 2 * OUT + 1)]
+    np.testing.assert_array_equal(state.params.max_logvar, [0.5, 0.5])
+    np.testing.assert_array_equal(state.params.min_logvar, [-10, -10])
+    for normalizer, size in ((state.inputs, IN), (state.targets, OUT)):
+        np.testing.assert_array_equal(normalizer.mean, np.zeros(size))
+        np.testing.assert_array_equal(normalizer.std, np.ones(size))
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_predict_equals_a_loop_over_members_and_rows(flags):
+    params, (x, _, _) = trained_params(flags), batch(flags)
+    found = quick_jit(predict)(params, x)
+    for member in range(3):
+        for row in range(ROWS):
+            logs = found._replace(variance=jnp.log(found.variance))
+            for a, b in zip(logs, by_hand(params, member, x[member, row]), strict=True):
+                np.testing.assert_allclose(a[member, row], b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+def test_loss_equals_a_plain_loop(flags):
+    params, (x, y, f) = trained_params(flags), batch(flags)
+    found = loss(params, x, y, f, jnp.full(ROWS, 1 / ROWS))
+    np.testing.assert_allclose(found, loss_by_hand(params, x, y, f, ROWS), rtol=1e-5)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_beta_weights_each_terms_gradient_by_its_variance_to_that_power(beta):
+    params, (x, y, flags) = trained_params(0), batch(0)
+    ensemble = ENSEMBLE.model_copy(update={"nll_beta": beta})
+    gradient = quick_jit(jax.grad(lambda p: ensemble.loss(p, x, y, flags, jnp.full(ROWS, 1 / ROWS))[0]))(params)
+    mean, variance, _ = quick_jit(predict)(params, x)
+    by_hand = (variance ** (beta - 1) * 2 * (mean - y)).sum(1) / (ROWS * OUT)
+    np.testing.assert_allclose(gradient.network.biases[-1][:, 0, :OUT], by_hand, rtol=2e-4, atol=1e-6)
+
+
+def test_masked_rows_count_for_nothing():
+    params, (x, y, f) = trained_params(1), batch(1)
+    weight = jnp.array([0.5, 0.5, 0.0, 0.0])
+    found = loss(params, x, y, f, weight)
+    np.testing.assert_allclose(found, loss_by_hand(params, x, y, f, rows=2), rtol=1e-5)
+    other = loss(params, x.at[:, 2:].add(3.0), y.at[:, 2:].add(3.0), ~f.at[:, :2].set(~f[:, :2]), weight)
+    np.testing.assert_array_equal(other, found)
+
+
+def test_biases_are_not_decayed():
+    params, (x, y, f) = trained_params(0), batch(0)
+    grads = gradient(params, x, y, f, jnp.zeros(ROWS))[0]  # without rows, decay alone acts on the network
+    assert not any(g.any() for g in grads.network.biases)
+    for g, decay, w in zip(grads.network.weights, (0.1, 0.2, 0.3), params.network.weights, strict=True):
+        np.testing.assert_allclose(g, decay * w, rtol=1e-5)
+
+
+def test_members_learn_independently():
+    params, (x, y, f) = trained_params(0), batch(0)
+    weight = jnp.full(ROWS, 1 / ROWS)
+    before = gradient(params, x, y, f, weight)[0].network.weights
+    after = gradient(params, x, y.at[1].add(1.0), f, weight)[0].network.weights
+    for a, b in zip(before, after, strict=True):
+        assert not np.allclose(a[1], b[1])
+        np.testing.assert_allclose(a[[0, 2],], b[[0, 2],], rtol=1e-5, atol=1e-6)
+
+
+DETERMINISTIC = ENSEMBLE.model_copy(update={"probabilistic": False})
+
+
+def deterministic_by_hand(params, member, row):
+    """Mean and logits of one member for one row."""
+    params, h = jax.tree.map(np.float64, (params, row))
+    for i, (weight, bias) in enumerate(zip(params.network.weights, params.network.biases, strict=True)):
+        h = h @ weight[member] + bias[member, 0]
+        h = h / (1 + np.exp(-h)) if i < 2 else h
+    return h[:OUT], h[OUT:]
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_deterministic_networks_predict_means_and_logits_without_variance(flags):
+    params, (x, _, _) = trained_params(flags, probabilistic=False), batch(flags)
+    found = quick_jit(predict)(params, x)
+    np.testing.assert_array_equal(found.variance, np.zeros((3, ROWS, OUT)))
+    for member in range(3):
+        for row in range(ROWS):
+            mean, logits = deterministic_by_hand(params, member, x[member, row])
+            np.testing.assert_allclose(found.mean[member, row], mean, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.logits[member, row], logits, rtol=1e-5, atol=1e-5)
+
+
+def test_scaled_targets_give_deterministic_networks_no_variance():
+    params = trained_params(0, probabilistic=False)
+    targets = Normalizer(jnp.zeros(OUT), jnp.array([2.0, 3.0]))
+    state = EnsembleState(params, Normalizer(jnp.zeros(IN), jnp.ones(IN)), targets)
+    x = batch(0)[0]
+    found = quick_jit(lambda: DETERMINISTIC.predictor(state)(x))()
+    np.testing.assert_allclose(found.mean, predict(params, x).mean * targets.std, rtol=1e-5)
+    assert (found.variance == 0).all()
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_deterministic_networks_minimise_half_the_squared_error_and_decay_alone(flags):
+    params, (x, y, f) = trained_params(flags, probabilistic=False), batch(flags)
+    error = 0.0
+    for member in range(3):
+        for row in range(ROWS):
+            mean, logits = deterministic_by_hand(params, member, x[member, row])
+            error += 0.5 * np.square(mean - y[member, row]).sum() / (ROWS * OUT)
+            for logit, flag in zip(logits, f[member, row], strict=True):
+                error += np.log1p(np.exp(-logit if flag else logit)) / ROWS
+    decay = sum(0.5 * d * np.square(w).sum() for d, w in zip((0.1, 0.2, 0.3), params.network.weights, strict=True))
+    found = quick_jit(DETERMINISTIC.loss)(params, x, y, f, jnp.full(ROWS, 1 / ROWS))
+    np.testing.assert_allclose(found, (error + decay, error / 3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+@pytest.mark.parametrize(("ensemble", "columns"), [(ENSEMBLE, 2 * OUT), (DETERMINISTIC, OUT)], ids=["PE", "DE"])
+def test_only_probabilistic_networks_have_outputs_for_a_variance(ensemble, columns, flags):
+    state = jax.eval_shape(lambda: ensemble.init(jax.random.key(0), IN, OUT, flags))
+    assert state.params.network.weights[-1].shape == (3, 4, columns + flags)
+    assert state.params.probabilistic == ensemble.probabilistic
+
+
+@pytest.mark.parametrize(
+    ("members", "probabilistic", "name"), [(1, False, "D"), (1, True, "P"), (2, False, "DE"), (5, True, "PE")]
+)
+def test_the_types_of_model_have_the_papers_names(members, probabilistic, name):
+    assert Ensemble(members=members, probabilistic=probabilistic).name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": (5, 5, 5)}, "3 hidden layers need 4"),
+        ({"logvar_init": (0.5, -10)}, "low < high"),
+        ({"members": 0}, "members"),
+    ],
+)
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**{**ENSEMBLE.model_dump(), **change})
