@@ -7,7 +7,7 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 
-from foretell.models import WorldModel
+from foretell.models import LearnedModel
 
 
 def best_seconds(call: Callable[[], object], *, repeats: int, inner: int = 1) -> float:
@@ -41,11 +41,11 @@ def network_flop(sizes: tuple[int, ...]) -> float:
     return 2.0 * sum(a * b for a, b in pairwise(sizes))
 
 
-def network_sizes(world: WorldModel) -> tuple[int, ...]:
+def network_sizes(model: LearnedModel) -> tuple[int, ...]:
     """Widths of the dynamics networks, input and output included."""
-    task, model = world.task, world.model
-    heads = 1 + model.probabilistic
-    return (task.feature_size + task.spec.action_size, *model.hidden, heads * task.target_size)
+    task, ensemble = model.task, model.regressor
+    heads = 1 + ensemble.probabilistic
+    return (task.feature_size + task.spec.action_size, *ensemble.hidden, heads * task.target_size)
 
 
 def describe() -> str:

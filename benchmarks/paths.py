@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell import UserError
+from foretell.runs.directory import RunDirectory
 from foretell.tasks import make_task
 from foretell.tasks.base import Follows
 from foretell.tasks.nagabandi import FollowingTask, HalfCheetah
 from foretell.tasks.waypoints import follow
-from foretell.runs.directory import RunDirectory
 
 
 def walk(task: FollowingTask, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,16 +29,18 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.agents.value_expansion import ValueExpansion, ValueExpansionState
+from foretell.callbacks import CSVLog
+from foretell.compilation import COMPILER_OPTIONS
+from foretell.keys import Stream, key_for
+from foretell.models import SteveModel
 from foretell.nn import MLP
-from foretell.replay import Replay, add, init_replay, single_steps
+from foretell.replay import Replay, Transitions, add, init_replay
+from foretell.runs.directory import RunDirectory
+from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from foretell.tasks.base import TaskSpec
-from foretell.compilation import COMPILER_OPTIONS
-from foretell.runs.presets import resolve
-from foretell.runs.directory import RunDirectory
+from foretell.training.events import Callback, RunInfo, StepTaken
 from foretell.training.loop import Loop
-from foretell.callbacks.base import Observer
-from foretell.training.state import Stream, key_for
 from foretell.values.learners import TD3
 from machine import best_seconds, describe, matmul_rate, network_flop
 
@@ -65,15 +67,15 @@ def update_flop(agent: ValueExpansion, state: ValueExpansionState) -> UpdateFlop
     inputs alone costs two. A policy that is trained at every second update costs half.
     """
     values, model = _learner_flop(agent, state), 0.0
-    if agent.simulator is not None and state.model is not None:
-        settings, networks = agent.simulator.settings, state.model.trained
-        transition, reward, termination = map(_row_flop, networks)
+    if isinstance(agent.model, SteveModel) and state.model is not None:
+        settings, batch_size = agent.model.settings, agent.model.training.batch_size
+        transition, reward, termination = map(_row_flop, state.model.trained.networks)
         frames = agent.expansion.horizon * settings.members * agent.learner.batch_size
         values += frames * (transition + settings.reward_members * reward + termination)
         everyone = settings.assignment == "independent"
         predicted = (settings.members if everyone else 1) * (transition + termination)
         predicted += (settings.reward_members if everyone else 1) * reward
-        model = 3.0 * settings.batch_size * predicted
+        model = 3.0 * batch_size * predicted
     return UpdateFlop(values, model)
 
 
@@ -81,7 +83,7 @@ def _learner_flop(agent: ValueExpansion, state: ValueExpansionState) -> float:
     """Of actions and values of all frames, of training the critics, and of training the policy."""
     learner, expansion = agent.learner, agent.expansion
     policy, critic, batch = _row_flop(state.learner.policy), _row_flop(state.learner.critics), learner.batch_size
-    particles, frames = agent.simulator.settings.members if agent.simulator else 1, expansion.horizon + 1
+    particles, frames = agent.model.particles if agent.model else 1, expansion.horizon + 1
     targets = frames * particles * batch * (policy + learner.critics * learner.pair * critic)
     pairs = batch * (frames * particles if expansion.tdk else 1)
     trained = learner.pair * (learner.critics if learner.assignment == "independent" else 1)
@@ -121,8 +123,8 @@ def random_replay(spec: TaskSpec, rows: int) -> Replay:
     obs, next_obs = generator.normal(size=(2, rows, spec.obs_size)).astype(np.float32)
     action = generator.uniform(spec.action_low, spec.action_high, (rows, spec.action_size)).astype(np.float32)
     reward = generator.normal(size=rows).astype(np.float32)
-    data = single_steps(obs, action, reward, next_obs, np.zeros(rows, bool))
-    return jax.jit(add)(init_replay(rows, spec.obs_size, spec.action_size), data, np.int32(rows))
+    data = Transitions(obs, action, reward, next_obs, np.zeros(rows, bool))
+    return jax.jit(add)(init_replay(rows, spec.obs_size, spec.action_size), data)
 
 
 def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inner: int = 1) -> float:
@@ -144,8 +146,8 @@ def steve_table(preset: str, assignments: list[str], count: int, repeats: int) -
     rows, limits = [], []
     for assignment in assignments:
         rule = {"assignment": assignment}
-        given = subject(preset, {"simulator": rule, "learner": rule})
-        members, *widths = max((w.shape for w in given.state.model.used.transition.weights), key=np.prod)
+        given = subject(preset, {"model": rule, "learner": rule})
+        members, *widths = max((w.shape for w in given.state.model.target.transition.weights), key=np.prod)
         for name, flop, update in _parts(given):
             rows.append((assignment, name, flop, update_seconds(given, update, count, repeats)))
             limits.append(matmul_rate(members, given.agent.learner.batch_size, *widths))
@@ -168,10 +170,15 @@ def _parts(given: Subject) -> list[tuple[str, float, Any]]:
         return lambda state, replay, count, key: agent._repeat(count, update, state, replay, key)
 
     return [
-        ("values and model", sum(flop), agent.learn),
+        ("values and model", sum(flop), learn_from(agent)),
         ("values", flop.values, alone(agent._train_values)),
         ("model", flop.model, alone(agent._train_model)),
     ]
+
+
+def learn_from(agent: ValueExpansion) -> Any:
+    """The agent's `learn` as a function for `update_seconds`."""
+    return lambda state, replay, count, key: agent.learn(state, replay._replace(new=count), key)
 
 
 def learner_overrides(env: str, per_call: int) -> dict[str, Any]:
@@ -180,31 +187,34 @@ def learner_overrides(env: str, per_call: int) -> dict[str, Any]:
     return {
         "task": {"env": env},
         "learner": {"hidden": [256, 256], "batch_size": 256, "target_tau": 0.005},
-        "updates": {"per_step": 1.0, "pretraining": 0, "publish_every": 1},
+        "updates": {"per_step": 1.0, "pretraining": 0, "sync_policy_every": 1},
         "train": schedule,
     }
 
 
-class Clock(Observer):
+class Timer(Callback):
     """The time of every step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def stepped(self, loop: Loop) -> None:
+    def on_step(self, event: StepTaken) -> None:
         self.times.append(time.perf_counter())
 
 
 def step_seconds(name: str, env: str, per_call: int, blocks: int) -> float:
     """Seconds of one environment step of a run, its files included, in the best of some blocks of steps."""
     steps = {"train": {"steps": WARM + blocks * BLOCK + 1}}
-    settings, clock = resolve(f"{name}/default", [learner_overrides(env, per_call), steps]), Clock()
+    settings, timer = resolve(f"{name}/default", [learner_overrides(env, per_call), steps]), Timer()
     task = make_task(settings.task)
+    preset = f"{name}/default"
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory.create(Path(folder) / "run", overwrite=False)
-        directory.write_config(settings, f"{name}/default", 0)
-        Loop(settings.build(task), task, settings.train, 0, directory, [clock]).run()
-    return float(min(np.diff(clock.times[WARM::BLOCK]))) / BLOCK
+        directory.write_config(settings, preset, 0)
+        agent, schedule = settings.build(task), settings.train
+        run = RunInfo(directory=directory, preset=preset, seed=0, task=task, agent=agent, schedule=schedule)
+        Loop(run, [CSVLog(), timer]).run()
+    return float(min(np.diff(timer.times[WARM::BLOCK]))) / BLOCK
 
 
 class Plan(NamedTuple):
@@ -227,7 +237,7 @@ def learner_table(plan: Plan, counts: list[int], peer: Path | None) -> Table:
     for name in LEARNERS:
         for count in counts:
             given = subject(f"{name}/default", learner_overrides(plan.env, count))
-            update = update_seconds(given, given.agent.learn, count, plan.repeats, plan.calls(count))
+            update = update_seconds(given, learn_from(given.agent), count, plan.repeats, plan.calls(count))
             step = step_seconds(name, plan.env, count, plan.blocks)
             his = time_peer(peer, name, count, plan) if peer else {}
             rates = (f"{1 / update:.0f}", *_beside(update, his.get("update"), lambda s: f"{1 / s:.0f}"))

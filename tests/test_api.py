@@ -11,8 +11,8 @@ import pytest
 import foretell
 from environments import STEPS, reward
 from foretell.errors import UserError
-from foretell.tasks import make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import make_task
 from tiny import LINE, TINY, interrupted_at, snapshot
 
 ENV = "tiny/Line-v0"

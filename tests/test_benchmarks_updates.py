@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 from foretell.replay import init_replay
-from foretell.tasks import make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import make_task
 from tiny import benchmark
 
 SBX = {"learner": {"hidden": [256, 256], "batch_size": 256, "policy_delay": 1}, "task": {"env": "HalfCheetah-v5"}}
-INDEPENDENT = {"simulator": {"assignment": "independent"}, "learner": {"assignment": "independent"}}
+INDEPENDENT = {"model": {"assignment": "independent"}, "learner": {"assignment": "independent"}}
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from environments import Line
 from foretell.cli import main
 from foretell.report import video
-from foretell.tasks import TaskSettings, make_task
 from foretell.runs.presets import part_names, preset_names
+from foretell.tasks import TaskSettings, make_task
 from tiny import LINE, TINY_SET, snapshot
 
 

@@ -5,8 +5,8 @@ import pytest
 
 import foretell
 from foretell.errors import UserError
-from foretell.tasks import TASKS
 from foretell.runs.directory import RunDirectory
+from foretell.tasks import TASKS
 from tiny import LINE, TINY_SET, snapshot
 
 ENV = "environments:tiny/"

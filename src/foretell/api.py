@@ -1,6 +1,6 @@
 """The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,8 @@ def _learned(
         return load_model(model_path(directory.models, trial), like.agent)
     if best:
         return load_best(directory, like.agent)
-    console = plain_console(stderr=True)
-    warn: Callable[[str], object] = (lambda _: None) if quiet else console.print
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
-        return checkpoints.restore(like, lambda text: warn(text)).agent
+        return checkpoints.restore(like, lambda text: None if quiet else plain_console(stderr=True).print(text)).agent
 
 
 def _run_to_end(loop: Loop, settings: RunSettings) -> Run:

@@ -20,6 +20,18 @@ from foretell.tasks import Task
 from foretell.training.controller import Controller, EvaluationResult
 
 
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Tell as a `UserError` that the settings ask for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        advice = "lower planner.population, imagination.particles, model.hidden or train.capacity"
+        raise UserError(f"the settings ask for more memory than there is; {advice} ({brief(error)})") from error
+
+
 class Run:
     """A run on disk with its trained agent: act with it, evaluate it, film it."""
 
@@ -107,18 +119,6 @@ class Run:
     @property
     def figure(self) -> Path:
         return self._files.figures / "learning_curve.png"
-
-
-@contextmanager
-def within_memory() -> Iterator[None]:
-    """Tell as a `UserError` that the settings ask for more memory than there is."""
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "out of memory" not in str(error).lower():
-            raise
-        advice = "lower planner.population, imagination.particles, model.hidden or train.capacity"
-        raise UserError(f"the settings ask for more memory than there is; {advice} ({brief(error)})") from error
 
 
 def check_seed(seed: int) -> None:

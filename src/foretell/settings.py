@@ -24,7 +24,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Section:
-    """Marks a field whose class its `kind` selects from the registry: `Annotated[Planner, Section("planner", "cem")]`."""
+    """Marks a field whose class is selected by its `kind`: `Annotated[Planner, Section("planner", "cem")]`."""
 
     name: str
     """Of the registry's section."""

@@ -10,8 +10,8 @@ import pytest
 import foretell
 from foretell.errors import UserError
 from foretell.replay import add, init_replay
-from foretell.tasks import make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import make_task
 from tiny import LINE, interrupted_at, quick_jit
 
 PLANNER = {

@@ -10,9 +10,9 @@ from foretell.agents.mbmpc import Guided, PathFollower
 from foretell.agents.pets import PETS
 from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
+from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from foretell.tasks.choice import TaskSettings
-from foretell.runs.presets import resolve
 from tiny import LINE, interrupted_at, quick_jit
 
 SMALL = {

@@ -10,10 +10,10 @@ import pytest
 
 from foretell.agents import AGENTS, PETSSettings
 from foretell.agents.pets import PETS
+from foretell.models import Ensemble, Fit, Imagination, WorldModel, mean_square_error
 from foretell.planning import CEM, mpc
 from foretell.replay import add, init_replay, single_steps
 from foretell.tasks import Task, TaskSpec
-from foretell.models import Ensemble, Fit, Imagination, WorldModel, mean_square_error
 from tiny import quick_jit
 
 

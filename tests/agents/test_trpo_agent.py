@@ -11,9 +11,9 @@ from foretell.agents import AGENTS, TRPO, TRPOSettings
 from foretell.agents.base import Publishes
 from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
+from foretell.runs.presets import parse_override, resolve
 from foretell.tasks import Task
 from foretell.tasks.base import TaskSpec
-from foretell.runs.presets import parse_override, resolve
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import TRPOUpdate
 from tiny import quick_jit

@@ -10,8 +10,8 @@ import pytest
 import foretell
 from foretell.agents import AGENTS, Oracle, OracleSettings, watching
 from foretell.errors import UserError
-from foretell.tasks import TaskSettings, make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import TaskSettings, make_task
 from foretell.training.controller import Policy
 from tiny import interrupted_at, quick_jit
 

@@ -9,13 +9,13 @@ import pytest
 
 from foretell.agents import AGENTS, ValueExpansionSettings
 from foretell.agents.value_expansion import Updates, ValueExpansion
+from foretell.models import NeuralSimulator, SimulatorSettings
 from foretell.replay import add, init_replay, single_steps
+from foretell.runs.presets import resolve
 from foretell.tasks import Task
 from foretell.tasks.base import TaskSpec
-from foretell.runs.presets import resolve
 from foretell.values import Expansion
 from foretell.values.learners import DDPG
-from foretell.models import NeuralSimulator, SimulatorSettings
 from tiny import quick_jit
 
 ENSEMBLE = 2

@@ -1,13 +1,120 @@
+"""What a run prints."""
+
 import io
 import re
 
-from rich.console import Console
+import pytest
+import rich.console
+from played import Played
 
 import foretell
-from foretell.callbacks.console import Display, Pace, sparkline
+from foretell.callbacks import Console, StopAtReturn, sparkline
+from foretell.callbacks.console import Pace
 from tiny import LINE, TINY, interrupted_at
 
 ROOM = {"train": {"capacity": 500}}
+
+
+class Printed(Played):
+    """A run played by hand, and what it has printed."""
+
+    def __init__(self, path, more=list, **schedule):
+        self._file = io.StringIO()
+        screen = rich.console.Console(file=self._file, width=200, highlight=False, markup=False, emoji=False)
+        super().__init__(path, lambda: [Console(screen), *more()], **schedule)
+
+    @property
+    def lines(self):
+        """Without times left."""
+        return re.sub(r"  ~\d+ s left", "", self._file.getvalue()).splitlines()
+
+
+def test_episodic_runs_print_episodes(tmp_path):
+    run = Printed(tmp_path / "run", trials=2)
+    run.episode("random", 1.0)
+    run.learn(train_loss=0.25)
+    run.episode("train", 3.0)
+    run.episode("train", 2.0)
+    run.end()
+    assert run.lines == [
+        "random       return      1.0     5 steps  0.5 s",
+        "trial 1/2    return      3.0  best     3.0     5 steps  2.0 ms/step  model loss 0.25  0.5 s",
+        "trial 2/2    return      2.0  best     3.0     5 steps  2.0 ms/step  model loss 0.25  0.5 s",
+        "returns      █▁",
+    ]
+
+
+def test_stepwise_runs_print_rows_of_metrics_and_evaluation(tmp_path):
+    stepwise = {"steps": 20, "steps_per_learning": 1, "random_episodes": 0, "random_steps": 5}
+    run = Printed(tmp_path / "run", **stepwise, eval_episodes=1, eval_every=5)
+    run.episode("random", 1.0)
+    run.learn(critic_loss=0.5)
+    run.episode("train", 3.0)
+    run.learn(critic_loss=0.25)
+    run.episode("eval", 2.0)
+    assert run.lines == [
+        "5/20  critic loss 0.50  7200.0 s",
+        "10/20  mean of last 1 returns 3.0  critic loss 0.25  7200.0 s",
+        "eval         return      2.0  best     3.0     5 steps  2.0 ms/step  0.5 s",
+    ]
+
+
+def test_a_run_that_ends_early_prints_why(tmp_path):
+    run = Printed(tmp_path / "run", lambda: [StopAtReturn(1.0)], eval_episodes=1)
+    run.episode("train", 1.0)
+    run.episode("eval", 2.0)
+    run.end()
+    assert run.lines[-1] == "ended early: a round of evaluation had a mean return of 2, at least the 1 asked for"
+
+
+def test_an_interrupted_run_draws_no_returns(tmp_path):
+    run = Printed(tmp_path / "run", trials=3)
+    run.episode("train", 1.0)
+    run.episode("train", 2.0)
+    run.interrupt()
+    run.end()
+    assert run.lines[-1] == "stopping once everything can be saved; Ctrl-C again stops at once"
+
+
+def test_a_resumed_run_says_where_and_knows_its_past(tmp_path):
+    run = Printed(tmp_path / "run")
+    run.episode("train", 9.0)
+    run.resume(run.save())
+    run.episode("train", 1.0)
+    assert run.lines[1] == "continuing at episode 1, step 0"
+    assert "best     9.0" in run.lines[2]
+
+
+def test_warnings_are_printed_as_they_are(tmp_path):
+    run = Printed(tmp_path / "run")
+    run.warn("damaged [/tmp/x] [source=1] :smile:")
+    assert run.lines == ["warning: damaged [/tmp/x] [source=1] :smile:"]
+
+
+def test_the_time_left_follows_the_pace_since_learning():
+    """What was learned before anything was done does not count."""
+    pace = Pace()
+    assert pace.left(10.0, 0, 8) is None
+    pace.learned(20.0, 0)
+    pace.learned(50.0, 0)
+    assert pace.left(51.0, 0, 8) is None
+    assert pace.left(52.0, 0.5, 8) == 30
+    pace.learned(90.0, 4)
+    assert pace.left(90.0, 4, 8) == 40
+
+
+def test_a_sparkline_spans_lowest_to_highest():
+    assert sparkline([0.0, 50.0, 100.0]) in ("▁▄█", "▁▅█")
+    assert len(set(sparkline([3.0, 3.0]))) == 1
+
+
+def test_a_sparkline_of_many_values_is_one_of_their_means():
+    row = sparkline([float(i) for i in range(5000)])
+    assert len(row) == 80 and row[0] == "▁" and row[-1] == "█"
+    assert list(row) == sorted(row)
+
+
+# Within a real run.
 
 
 def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
@@ -20,46 +127,24 @@ def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
 
 def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypatch):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=140)
-    monkeypatch.setattr("foretell.api.Display", lambda: Display(console))
+    console = rich.console.Console(file=screen, force_terminal=True, width=140)
+    monkeypatch.setattr("foretell.callbacks.console.plain_console", lambda: console)
     foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, {"planner": {"population": 60}}])
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(r"train \d/2 .* step \d+  return -?[\d.]+  [\d.]+ ms/step", text)
     assert "trial 2/2" in text
 
 
-def test_the_time_left_is_told_by_the_pace_after_learning():
-    """What was learned before anything was done is not part of it."""
-    pace = Pace()
-    assert pace.left(10.0, 0, 8) is None
-    pace.learned(20.0, 0)
-    pace.learned(50.0, 0)
-    assert pace.left(51.0, 0, 8) is None
-    assert pace.left(52.0, 0.5, 8) == 30
-    pace.learned(90.0, 4)
-    assert pace.left(90.0, 4, 8) == 40
-
-
-def test_environments_in_lock_step_are_told_a_time_left_within_their_first_round(tmp_path, capsys):
+def test_environments_in_lock_step_show_a_time_left_within_their_first_round(tmp_path, capsys):
     rounds = {"train": {"trials": 4, "environments": 2, "capacity": 1000}}
     foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, rounds])
     trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
     assert [bool(re.search(r"~\d.* left$", line)) for line in trials] == [True, True, True, False]
 
 
-def test_a_request_to_stop_is_answered_at_once(tmp_path, capsys):
+@pytest.mark.parametrize("moment", [("learn_start", 1), ("step", 7)], ids=str)
+def test_a_request_to_stop_is_answered_at_once(moment, tmp_path, capsys):
     """Learning, which may take minutes, ends before the run does."""
-    with interrupted_at("learn_start", 1):
+    with interrupted_at(*moment):
         foretell.train("pets/default", env=LINE, out=tmp_path / "run", overrides=[TINY])
     assert "stopping once everything can be saved" in capsys.readouterr().out
-
-
-def test_a_sparkline_spans_lowest_to_highest():
-    assert sparkline([0.0, 50.0, 100.0]) == "▁▄█" or sparkline([0.0, 50.0, 100.0]) == "▁▅█"
-    assert len(set(sparkline([3.0, 3.0]))) == 1
-
-
-def test_a_sparkline_of_many_values_is_one_of_their_means():
-    row = sparkline([float(i) for i in range(5000)])
-    assert len(row) == 80 and row[0] == "▁" and row[-1] == "█"
-    assert list(row) == sorted(row)

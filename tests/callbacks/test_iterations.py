@@ -8,10 +8,7 @@ import pytest
 import foretell
 from tiny import LINE, TINY, interrupted_at
 
-COLUMNS = [
-    "Iteration",
-    *(f"{what}{of}" for of in ("Cost", "Return") for what in ("Average", "Std", "Minimum", "Maximum")),
-]
+STATISTICS = {"Average": np.mean, "Std": np.std, "Minimum": np.min, "Maximum": np.max}
 
 
 def reward(obs, action, next_obs):
@@ -31,41 +28,45 @@ def read(run):
 
 
 @pytest.fixture(scope="module")
-def lined(tmp_path_factory):
+def logged(tmp_path_factory):
     return train(tmp_path_factory.mktemp("iterations") / "run")
 
 
-def test_a_line_for_each_iteration_with_the_homeworks_columns(lined):
-    rows = read(lined.directory)
-    assert list(rows[0]) == COLUMNS
+def test_each_iteration_has_a_line_with_the_homeworks_columns(logged):
+    rows = read(logged.directory)
+    assert list(rows[0]) == ["Iteration", *(f"{what}{of}" for of in ("Cost", "Return") for what in STATISTICS)]
     assert [row["Iteration"] for row in rows] == ["0", "1", "2"]
 
 
-def test_costs_are_the_planners_and_returns_the_environments(lined):
-    trials = [row for row in lined.episodes if row["kind"] == "train"]
-    for i, row in enumerate(read(lined.directory)):
-        costs = []
-        for trial in trials[2 * i : 2 * i + 2]:
-            with np.load(lined.directory / "data" / f"episode_{trial['episode']:04d}.npz") as file:
-                obs, actions = file["observations"], file["actions"]
-            costs.append(-reward(obs[:-1], actions, obs[1:]).sum())
-        for name, values in (("Cost", costs), ("Return", [trial["return"] for trial in trials[2 * i : 2 * i + 2]])):
-            expected = [np.mean(values), np.std(values), np.min(values), np.max(values)]
-            found = [float(row[f"{what}{name}"]) for what in ("Average", "Std", "Minimum", "Maximum")]
+def cost(run, number):
+    with np.load(run / "data" / f"episode_{number:04d}.npz") as file:
+        obs, actions = file["observations"], file["actions"]
+    return -reward(obs[:-1], actions, obs[1:]).sum()
+
+
+def test_costs_are_the_planners_and_returns_the_environments(logged):
+    trials = [row for row in logged.episodes if row["kind"] == "train"]
+    for i, row in enumerate(read(logged.directory)):
+        pair = trials[2 * i : 2 * i + 2]
+        values = {"Cost": [cost(logged.directory, trial["episode"]) for trial in pair]}
+        values["Return"] = [trial["return"] for trial in pair]
+        for name in values:
+            expected = [function(values[name]) for function in STATISTICS.values()]
+            found = [float(row[f"{what}{name}"]) for what in STATISTICS]
             np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_the_cost_of_a_learned_reward_is_not_known(tmp_path):
+def test_the_cost_of_a_learned_reward_is_not_a_number(tmp_path):
     row = read(train(tmp_path / "run", judge=None, trials=2).directory)[0]
     assert row["AverageCost"] == "nan" and float(row["AverageReturn"]) < 0
 
 
 @pytest.mark.parametrize("moment", [("step", 17), ("episode_end", 5)])
-def test_it_survives_an_interrupt(moment, lined, tmp_path):
+def test_an_interrupted_run_writes_the_same(moment, logged, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run")
     foretell.resume(tmp_path / "run", reward=reward, quiet=True)
-    assert (tmp_path / "run" / "log.txt").read_bytes() == (lined.directory / "log.txt").read_bytes()
+    assert (tmp_path / "run" / "log.txt").read_bytes() == (logged.directory / "log.txt").read_bytes()
 
 
 def test_single_trials_are_no_iterations(trained):

@@ -11,7 +11,8 @@ from tiny import LINE
 
 SMALL = {
     "learner": {"hidden": [8], "batch_size": 8},
-    "simulator": {"hidden": [8], "aux_hidden": [8], "batch_size": 8},
+    "model": {"hidden": [8], "aux_hidden": [8]},
+    "fit": {"batch_size": 8},
     "updates": {"per_step": 0.5, "pretraining": 5},
     "train": {"steps": 20, "steps_per_learning": 5, "random_steps": 10, "eval_episodes": 0, "capacity": 50},
 }

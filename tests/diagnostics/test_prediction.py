@@ -8,8 +8,8 @@ import pytest
 
 import foretell
 from foretell.cli import main
-from foretell.planning import RandomShooting
 from foretell.diagnostics.prediction import Track, open_loop, prediction_errors, tracks
+from foretell.planning import RandomShooting
 from foretell.tasks import make_task
 from foretell.tasks.choice import TaskSettings
 from foretell.training.controller import Outcome, Policy

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from foretell.models import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
+from foretell.models.propagation import PROPAGATIONS, Shape, normals
 from foretell.nn import MLP, Normalizer
+from foretell.regression.ensemble import EnsembleParams
 from foretell.replay import single_steps
 from foretell.tasks import Task, TaskSpec
-from foretell.models import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
-from foretell.regression.ensemble import EnsembleParams
-from foretell.models.propagation import PROPAGATIONS, Shape, normals
 
 PARTICLES, CANDIDATES, HORIZON, MEMBERS, JUDGES = 4, 3, 5, 2, 3
 OBS = jnp.array([0.4, -0.8])

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from foretell.models.propagation import PROPAGATIONS, Shape, rematch
 from foretell.nn import MLP
 from foretell.regression.ensemble import EnsembleParams, predict
 from foretell.regression.prediction import Prediction
-from foretell.models.propagation import PROPAGATIONS, Shape, rematch
 from tiny import quick_jit
 
 MEMBERS, PARTICLES, CANDIDATES, IN, OUT = 3, 6, 4, 3, 2

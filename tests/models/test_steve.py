@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from foretell.models import NeuralSimulator, SimulatorSettings, SimulatorState
 from foretell.replay import single_steps
 from foretell.tasks import Task, TaskSpec
-from foretell.models import NeuralSimulator, SimulatorSettings, SimulatorState
 from tiny import quick_jit
 
 

@@ -44,7 +44,7 @@ def fresh():
     return jax.jit(lambda: init_mlp(jax.random.key(0), (64, 200, 200), members=4, activation="silu"))()
 
 
-def test_weights_are_cut_at_two_deviations_of_half_the_inverse_root_of_fan_in(fresh):
+def test_weights_are_cut_at_two_standard_deviations_of_half_the_inverse_root_of_fan_in(fresh):
     for weight, fan_in in zip(fresh.weights, (64, 200), strict=True):
         scale = 1 / (2 * np.sqrt(fan_in))
         largest = np.abs(weight).max()

@@ -12,7 +12,7 @@ from foretell.nn import Normalizer, fit_normalizer, identity_normalizer
 
 fit = jax.jit(fit_normalizer, static_argnames="min_std")
 
-# Multiples of 1/64: their deviation is either 0 or far above any guard.
+# Multiples of 1/64: their standard deviation is either 0 or far above any guard.
 ROWS = arrays(np.float32, (12, 3), elements=st.integers(-64_000, 64_000).map(lambda i: i / 64))
 
 
@@ -32,7 +32,7 @@ def test_equals_numpy_in_float64_on_the_valid_rows(x, count, constant):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1e4 + 0.3, -3e7])
-def test_a_constant_column_gets_deviation_one_at_any_offset(offset, compiled):
+def test_a_constant_column_gets_standard_deviation_one_at_any_offset(offset, compiled):
     x = jnp.full((200, 1), offset)
     found = (fit if compiled else fit_normalizer)(x, jnp.arange(200) < 157, min_std=1e-12)
     assert found.std == 1
@@ -40,7 +40,7 @@ def test_a_constant_column_gets_deviation_one_at_any_offset(offset, compiled):
     assert not found.normalize(x).any()
 
 
-def test_min_std_is_the_least_deviation_that_counts():
+def test_min_std_is_the_least_standard_deviation_that_counts():
     x = np.array([[0.9e-3, 1.1e-3], [-0.9e-3, -1.1e-3]], np.float32)
     found = fit(x, np.ones(2, bool), min_std=1e-3)
     np.testing.assert_allclose(found.std, [1.0, 1.1e-3], rtol=1e-6)

@@ -33,13 +33,13 @@ def compiled(planner, objective):
         jax.debug.callback(lambda *arrays: seen.append(tuple(map(np.asarray, arrays))), actions, values, ordered=True)
         return values
 
-    return quick_jit(lambda key, memory: planner.plan(key, watched, memory, BOUNDS)), seen
+    return quick_jit(lambda key, warm_start: planner.plan(key, watched, warm_start, BOUNDS)), seen
 
 
-def search(planner, objective=quadratic, memory=None, key=0):
+def search(planner, objective=quadratic, warm_start=None, key=0):
     """A plan, and the candidates and values of every iteration."""
     run, seen = compiled(planner, objective)
     seen.clear()
-    plan = run(jax.random.key(key), planner.start(BOUNDS) if memory is None else memory)
+    plan = run(jax.random.key(key), planner.begin(BOUNDS) if warm_start is None else warm_start)
     jax.effects_barrier()
     return plan, list(seen)

@@ -1,4 +1,4 @@
-"""The cross-entropy method: its first and its repeated refinements, its memory, and what it does with bad values."""
+"""The cross-entropy method: its first and its repeated refinements, its warm start, and what it does with bad values."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search, towards_the_upper_bound
 
 from foretell.planning import CEM, Bounds
-from foretell.planning.cem import CEMMemory
+from foretell.planning.cem import CEMWarmStart
 from tiny import quick_jit
 
 SMALL = CEM(horizon=3, population=40, iterations=2, elites=8, epsilon=0.0, alpha=0.1)
@@ -17,10 +17,10 @@ ICEM = CEM(**{**SMALL.model_dump(), "noise": "coloured", "kept_elites": 3, "mean
 PLANNERS = {"PETS": SMALL, "iCEM": ICEM}
 
 
-def memory_of(mean, planner=SMALL, elites=0.0, planned=False):
+def warm_start_of(mean, planner=SMALL, elites=0.0, planned=False):
     shape = (planner.horizon, 2)
     elites = np.full((planner.kept_elites, *shape), elites, np.float32)
-    return CEMMemory(np.broadcast_to(np.float32(mean), shape), elites, np.array(planned))
+    return CEMWarmStart(np.broadcast_to(np.float32(mean), shape), elites, np.array(planned))
 
 
 def refitted(planner, mean, variance, candidates, values):
@@ -46,13 +46,13 @@ def test_the_defaults_are_the_papers():
     assert (planner.kept_elites, planner.mean_candidate) == (0, False)
 
 
-def test_the_first_samples_have_a_quarter_of_the_range_as_deviation(large):
+def test_the_first_samples_have_a_quarter_of_the_range_as_standard_deviation(large):
     _, _, ((candidates, _), _) = large
     np.testing.assert_allclose(candidates.mean(0)[0], MIDDLE, atol=0.02)
     np.testing.assert_allclose(candidates.std(0)[0], 0.879626 * 0.25 * (HIGH - LOW), rtol=0.02)
 
 
-def test_the_second_samples_have_the_refitted_mean_and_deviation(large):
+def test_the_second_samples_have_the_refitted_mean_and_standard_deviation(large):
     planner, _, (first, (candidates, _)) = large
     mean, variance = refitted(planner, MIDDLE, np.square(0.25 * (HIGH - LOW)), *first)
     np.testing.assert_allclose(candidates.mean((0, 1)), mean[0], atol=0.02)
@@ -108,8 +108,8 @@ def test_the_next_plan_starts_as_many_steps_later_as_are_executed(every):
     planner = ICEM.model_copy(update={"replan_every": every, "execute": "mean"})
     plan, (*_, (candidates, values)) = search(planner)
     fill = np.broadcast_to(MIDDLE, (every, 2))
-    np.testing.assert_array_equal(plan.memory.mean, np.concatenate([plan.actions[every:], fill]))
-    for kept, best in zip(plan.memory.elites, best_of(candidates, values, 3), strict=True):
+    np.testing.assert_array_equal(plan.warm_start.mean, np.concatenate([plan.actions[every:], fill]))
+    for kept, best in zip(plan.warm_start.elites, best_of(candidates, values, 3), strict=True):
         np.testing.assert_array_equal(kept, np.concatenate([best[every:], fill]))
 
 
@@ -130,9 +130,9 @@ def test_the_best_candidate_of_the_last_iteration_may_be_executed():
 
 
 def test_every_iteration_draws_anew():
-    luck = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
-    _, ((first, first_luck), (second, second_luck)) = search(SMALL.model_copy(update={"alpha": 0.99}), luck)
-    assert (first_luck != second_luck).all()
+    noise = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
+    _, ((first, first_noise), (second, second_noise)) = search(SMALL.model_copy(update={"alpha": 0.99}), noise)
+    assert (first_noise != second_noise).all()
     standard = [((c - c.mean(0)) / c.std(0)).ravel() for c in (first, second)]
     assert abs(np.corrcoef(*standard)[0, 1]) < 0.3
 
@@ -141,13 +141,13 @@ def test_every_iteration_draws_anew():
 @pytest.mark.parametrize("objective", [quadratic, towards_the_upper_bound])
 def test_no_candidate_leaves_asymmetric_bounds(planner, objective):
     first, asked = search(planner, objective)
-    second, more = search(planner, objective, first.memory, key=1)
+    second, more = search(planner, objective, first.warm_start, key=1)
     for actions in (first.actions, second.actions, *(c for c, _ in asked + more)):
         assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
 
 
-def test_near_a_bound_the_deviation_shrinks():
-    _, ((candidates, _), *_) = search(SMALL, memory=memory_of([2.9, -1.0]))
+def test_near_a_bound_the_standard_deviation_shrinks():
+    _, ((candidates, _), *_) = search(SMALL, warm_start=warm_start_of([2.9, -1.0]))
     assert np.abs(candidates[..., 0] - 2.9).max() < 0.1 + 1e-6
     assert np.abs(candidates[..., 1] + 1.0).max() > 1.0
 
@@ -163,7 +163,7 @@ def test_refinement_stops_once_the_largest_variance_is_at_most_epsilon(share):
 
 
 def test_a_large_epsilon_leaves_the_warm_start_as_it_is():
-    plan, asked = search(SMALL.model_copy(update={"epsilon": 100.0}), memory=memory_of([0.2, 0.3]))
+    plan, asked = search(SMALL.model_copy(update={"epsilon": 100.0}), warm_start=warm_start_of([0.2, 0.3]))
     assert not asked
     np.testing.assert_allclose(plan.actions, np.broadcast_to([0.2, 0.3], (3, 2)), rtol=1e-6)
 
@@ -191,7 +191,7 @@ def test_values_that_are_not_finite_count_as_worst(bad):
     assert 8 <= np.isfinite(values).sum() < 40
     np.testing.assert_array_equal(plan.actions, candidates[good.argmax()])
     mean, _ = refitted(SMALL, np.broadcast_to(MIDDLE, (3, 2)), 0, candidates, good)
-    np.testing.assert_allclose(plan.memory.mean[:-1], mean[1:], rtol=1e-5)
+    np.testing.assert_allclose(plan.warm_start.mean[:-1], mean[1:], rtol=1e-5)
     assert plan.value == good.max()
 
 
@@ -199,7 +199,7 @@ def test_values_that_are_not_finite_count_as_worst(bad):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_actions_are_finite_even_if_no_value_is(planner, bad):
     plan, _ = search(planner, lambda _, actions: jnp.full(len(actions), bad))
-    for actions in (plan.actions, plan.memory.mean, plan.memory.elites):
+    for actions in (plan.actions, plan.warm_start.mean, plan.warm_start.elites):
         assert np.isfinite(actions).all()
         assert (actions >= LOW).all() and (actions <= HIGH).all()
 
@@ -218,9 +218,9 @@ def test_kept_elites_and_the_mean_compete_in_the_next_iteration():
 
 
 def test_before_the_first_plan_of_an_episode_there_are_no_elites_to_keep():
-    _, ((first, _), _) = search(ICEM, memory=memory_of(MIDDLE, ICEM, elites=2.0, planned=False))
+    _, ((first, _), _) = search(ICEM, warm_start=warm_start_of(MIDDLE, ICEM, elites=2.0, planned=False))
     assert (first[:3] != 2.0).all()
-    _, ((first, _), _) = search(ICEM, memory=memory_of(MIDDLE, ICEM, elites=2.0, planned=True))
+    _, ((first, _), _) = search(ICEM, warm_start=warm_start_of(MIDDLE, ICEM, elites=2.0, planned=True))
     assert (first[:3] == 2.0).all()
 
 
@@ -228,13 +228,13 @@ def test_before_the_first_plan_of_an_episode_there_are_no_elites_to_keep():
 def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last):
     planner = ICEM.model_copy(update={"fill": fill, "execute": "mean"})
     plan, (*_, (candidates, values)) = search(planner)
-    np.testing.assert_array_equal(plan.memory.mean, [*plan.actions[1:], last])
-    assert plan.memory.planned
+    np.testing.assert_array_equal(plan.warm_start.mean, [*plan.actions[1:], last])
+    assert plan.warm_start.planned
     kept = best_of(candidates, values, 3)
-    np.testing.assert_array_equal(plan.memory.elites, np.concatenate([kept[:, 1:], np.tile(last, (3, 1, 1))], 1))
-    _, ((first, _), *_) = search(planner, memory=plan.memory, key=1)
-    np.testing.assert_array_equal(first[:3], plan.memory.elites)
-    np.testing.assert_array_equal(first[3], plan.memory.mean)
+    np.testing.assert_array_equal(plan.warm_start.elites, np.concatenate([kept[:, 1:], np.tile(last, (3, 1, 1))], 1))
+    _, ((first, _), *_) = search(planner, warm_start=plan.warm_start, key=1)
+    np.testing.assert_array_equal(first[:3], plan.warm_start.elites)
+    np.testing.assert_array_equal(first[3], plan.warm_start.mean)
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
@@ -244,19 +244,19 @@ def test_shift_drops_the_first_action_and_appends_the_fill(rows):
     np.testing.assert_array_equal(found, [*rows[1:], (1.0, 0.5)])
 
 
-def test_the_deviation_is_reset_at_every_plan():
+def test_the_standard_deviation_is_reset_at_every_plan():
     planner = CEM(horizon=1, population=5_000, iterations=1, elites=4, epsilon=0.0)
-    _, ((candidates, _),) = search(planner, memory=memory_of([0.5, -2.0], planner, planned=True))
+    _, ((candidates, _),) = search(planner, warm_start=warm_start_of([0.5, -2.0], planner, planned=True))
     np.testing.assert_allclose(candidates.mean(0)[0], [0.5, -2.0], atol=0.05)
     np.testing.assert_allclose(candidates.std(0)[0], 0.879626 * np.array([0.75, 0.5]), rtol=0.03)  # shrunk by bounds
 
 
 @pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
 def test_an_episode_starts_at_the_middle_of_the_range(planner):
-    memory = planner.start(BOUNDS)
-    np.testing.assert_array_equal(memory.mean, np.broadcast_to(MIDDLE, (3, 2)))
-    assert memory.elites.shape == (planner.kept_elites, 3, 2)
-    assert not memory.planned
+    warm_start = planner.begin(BOUNDS)
+    np.testing.assert_array_equal(warm_start.mean, np.broadcast_to(MIDDLE, (3, 2)))
+    assert warm_start.elites.shape == (planner.kept_elites, 3, 2)
+    assert not warm_start.planned
 
 
 def test_the_key_decides_the_plan():
@@ -269,15 +269,15 @@ def test_the_key_decides_the_plan():
 def test_a_batch_of_plans_equals_one_plan_at_a_time(planner):
     """Also where one of them stops refining before the others."""
 
-    def one(key, memory, scale):
-        return planner.plan(key, lambda k, a: scale * quadratic(k, a), memory, BOUNDS)
+    def one(key, warm_start, scale):
+        return planner.plan(key, lambda k, a: scale * quadratic(k, a), warm_start, BOUNDS)
 
     keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.0, -1.0])
-    memory = jax.tree.map(lambda *a: np.stack(a), *(memory_of([m, m], planner) for m in (0.0, 0.5, 0.9)))
-    together = quick_jit(jax.vmap(one))(keys, memory, scale)
+    warm_start = jax.tree.map(lambda *a: np.stack(a), *(warm_start_of([m, m], planner) for m in (0.0, 0.5, 0.9)))
+    together = quick_jit(jax.vmap(one))(keys, warm_start, scale)
     single = quick_jit(one)
     for i in range(3):
-        alone = single(keys[i], *jax.tree.map(lambda a: a[i], (memory, scale)))  # noqa: B023
+        alone = single(keys[i], *jax.tree.map(lambda a: a[i], (warm_start, scale)))  # noqa: B023
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6), together, alone)  # noqa: B023
 
 

@@ -46,31 +46,31 @@ def observations(t):
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_a_plan_is_made_every_so_many_steps_and_its_actions_are_executed_in_turn(every):
     planner = SMALL.model_copy(update={"replan_every": every})
-    step, control = stepper(planner), mpc.start(planner, BOUNDS, BATCH)
+    step, control = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
     for t in range(9):
         before = control
         actions, control, planned = step(jax.random.key(t), control, observations(t))
         assert planned == (t % every == 0)
-        np.testing.assert_array_equal(actions, control.actions[:, t % every])
-        np.testing.assert_array_equal(control.done, [t % every + 1] * BATCH)
+        np.testing.assert_array_equal(actions, control.plan[:, t % every])
+        np.testing.assert_array_equal(control.executed, [t % every + 1] * BATCH)
         if not planned:
-            jax.tree.map(np.testing.assert_array_equal, control._replace(done=0), before._replace(done=0))
+            jax.tree.map(np.testing.assert_array_equal, control._replace(executed=0), before._replace(executed=0))
 
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_plans_are_those_of_the_planner_alone(every):
-    """From the memory that the plan before has left, for each episode by itself."""
+    """From the warm start that the plan before has left, for each episode by itself."""
     planner = SMALL.model_copy(update={"replan_every": every})
-    step, control = stepper(planner), mpc.start(planner, BOUNDS, BATCH)
-    alone = quick_jit(lambda key, memory, obs: planner.plan(key, towards(obs), memory, BOUNDS))
-    memories = [planner.start(BOUNDS)] * BATCH
+    step, control = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
+    alone = quick_jit(lambda key, warm_start, obs: planner.plan(key, towards(obs), warm_start, BOUNDS))
+    warm_starts = [planner.begin(BOUNDS)] * BATCH
     for t in range(0, 3 * every, every):
         obs = observations(t)
         plans = [
             alone(key, m, o)
-            for key, m, o in zip(jax.random.split(jax.random.key(t), BATCH), memories, obs, strict=True)
+            for key, m, o in zip(jax.random.split(jax.random.key(t), BATCH), warm_starts, obs, strict=True)
         ]
-        memories = [plan.memory for plan in plans]
+        warm_starts = [plan.warm_start for plan in plans]
         for later in range(every):  # keys and observations between plans do not matter
             actions, control, _ = step(jax.random.key(t + later), control, observations(t + later))
             expected = np.stack([plan.actions[later] for plan in plans])
@@ -80,7 +80,7 @@ def test_plans_are_those_of_the_planner_alone(every):
 def test_episodes_that_begin_at_different_times_replan_at_different_times():
     """As when one of several episodes ends before the others and starts anew."""
     planner = SMALL.model_copy(update={"replan_every": 3})
-    step, fresh = stepper(planner), mpc.start(planner, BOUNDS, BATCH)
+    step, fresh = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
     control, phases = fresh, [[0, 0, 0], [1, 1, 1], [2, 0, 2], [0, 1, 0], [1, 2, 1], [2, 0, 2]]
     for t, phase in enumerate(phases):
         if t == 2:
@@ -88,13 +88,13 @@ def test_episodes_that_begin_at_different_times_replan_at_different_times():
         before = control
         actions, control, planned = step(jax.random.key(t), control, observations(t))
         assert planned == (0 in phase)
-        np.testing.assert_array_equal(control.done, np.add(phase, 1))
+        np.testing.assert_array_equal(control.executed, np.add(phase, 1))
         for row, place in enumerate(phase):
-            np.testing.assert_array_equal(actions[row], control.actions[row, place])
+            np.testing.assert_array_equal(actions[row], control.plan[row, place])
             kept = jax.tree.map(
                 lambda a, b: np.array_equal(a[row], b[row]),  # noqa: B023
-                (control.actions, control.memory.mean),
-                (before.actions, before.memory.mean),
+                (control.plan, control.warm_start.mean),
+                (before.plan, before.warm_start.mean),
             )
             assert kept == ((False, False) if place == 0 else (True, True))
 
@@ -102,8 +102,8 @@ def test_episodes_that_begin_at_different_times_replan_at_different_times():
 def test_no_episode_disturbs_another():
     """What the others see makes no difference, nor when they plan."""
     planner = SMALL.model_copy(update={"replan_every": 2})
-    step, fresh = stepper(planner), mpc.start(planner, BOUNDS, BATCH)
-    control, other = fresh, fresh._replace(done=jnp.array([2, 1, 0]))
+    step, fresh = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
+    control, other = fresh, fresh._replace(executed=jnp.array([2, 1, 0]))
     for t in range(5):
         obs = observations(t)
         actions, control, _ = step(jax.random.key(t), control, obs)
@@ -112,9 +112,9 @@ def test_no_episode_disturbs_another():
 
 
 def test_before_the_first_plan_nothing_is_executed():
-    control = mpc.start(SMALL, BOUNDS, BATCH)
-    np.testing.assert_array_equal(control.done, [1] * BATCH)
-    assert control.actions.shape == control.memory.mean.shape == (BATCH, 4, 2)
+    control = mpc.begin(SMALL, BOUNDS, BATCH)
+    np.testing.assert_array_equal(control.executed, [1] * BATCH)
+    assert control.plan.shape == control.warm_start.mean.shape == (BATCH, 4, 2)
 
 
 PLANNERS = {
@@ -138,7 +138,7 @@ PLANNERS = {
 optimised = {
     name: quick_jit(
         lambda key, obs, bounds, planner=planner: mpc.act(
-            planner, key, towards, mpc.start(planner, bounds, BATCH), obs, bounds
+            planner, key, towards, mpc.begin(planner, bounds, BATCH), obs, bounds
         )[0]
     )
     for name, planner in PLANNERS.items()

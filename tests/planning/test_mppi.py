@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search, towards_the_upper_bound
 
 from foretell.planning import MPPI
-from foretell.planning.mppi import MPPIMemory, path_weights
+from foretell.planning.mppi import MPPIWarmStart, path_weights
 from tiny import quick_jit
 
 PLANNER = MPPI(horizon=3, population=40, iterations=2, temperature=0.3)
@@ -17,8 +17,8 @@ compiled_weights = quick_jit(path_weights, 1)
 number = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
 
-def memory_of(mean):
-    return MPPIMemory(jnp.broadcast_to(jnp.float32(mean), (3, 2)))
+def warm_start_of(mean):
+    return MPPIWarmStart(jnp.broadcast_to(jnp.float32(mean), (3, 2)))
 
 
 def gap_of(values):
@@ -88,7 +88,7 @@ def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
     assert plan.value == asked[-1][1].max()
 
 
-def test_the_mean_moves_and_the_deviation_stays():
+def test_the_mean_moves_and_the_standard_deviation_stays():
     planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05)
     _, (first, (candidates, _)) = search(planner)
     np.testing.assert_allclose(first[0].mean(0)[0], MIDDLE, atol=0.01)
@@ -112,18 +112,18 @@ def test_at_a_high_temperature_all_candidates_count_alike():
 def test_no_candidate_leaves_asymmetric_bounds(noise, objective):
     planner = PLANNER.model_copy(update={"noise": noise})
     first, asked = search(planner, objective)
-    second, more = search(planner, objective, first.memory, key=1)
+    second, more = search(planner, objective, first.warm_start, key=1)
     for actions in (first.actions, second.actions, *(c for c, _ in asked + more)):
         assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
 
 
 def test_the_mean_itself_may_compete():
     planner = PLANNER.model_copy(update={"mean_candidate": True})
-    _, (first, (candidates, _)) = search(planner, memory=memory_of([0.2, 0.3]))
-    np.testing.assert_array_equal(first[0][0], memory_of([0.2, 0.3]).mean)
+    _, (first, (candidates, _)) = search(planner, warm_start=warm_start_of([0.2, 0.3]))
+    np.testing.assert_array_equal(first[0][0], warm_start_of([0.2, 0.3]).mean)
     np.testing.assert_allclose(candidates[0], moved(planner, *first), rtol=1e-4, atol=1e-5)
-    _, ((candidates, _), _) = search(PLANNER, memory=memory_of([0.2, 0.3]))
-    assert (candidates[0] != memory_of([0.2, 0.3]).mean).all()
+    _, ((candidates, _), _) = search(PLANNER, warm_start=warm_start_of([0.2, 0.3]))
+    assert (candidates[0] != warm_start_of([0.2, 0.3]).mean).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -137,19 +137,19 @@ def test_values_that_are_not_finite_count_for_nothing(bad):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_mean_stays_if_no_value_is_finite(bad):
-    plan, _ = search(PLANNER, lambda _, actions: jnp.full(len(actions), bad), memory_of([0.2, 0.3]))
-    np.testing.assert_array_equal(plan.actions, memory_of([0.2, 0.3]).mean)
+    plan, _ = search(PLANNER, lambda _, actions: jnp.full(len(actions), bad), warm_start_of([0.2, 0.3]))
+    np.testing.assert_array_equal(plan.actions, warm_start_of([0.2, 0.3]).mean)
 
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
 def test_the_next_plan_starts_from_the_mean_as_many_steps_later_as_are_executed(fill, last, every):
     plan, _ = search(PLANNER.model_copy(update={"fill": fill, "replan_every": every}))
-    np.testing.assert_array_equal(plan.memory.mean, [*plan.actions[every:], *[last] * every])
+    np.testing.assert_array_equal(plan.warm_start.mean, [*plan.actions[every:], *[last] * every])
 
 
 def test_an_episode_starts_at_the_middle_of_the_range():
-    np.testing.assert_array_equal(PLANNER.start(BOUNDS).mean, np.broadcast_to(MIDDLE, (3, 2)))
+    np.testing.assert_array_equal(PLANNER.begin(BOUNDS).mean, np.broadcast_to(MIDDLE, (3, 2)))
 
 
 def test_the_key_decides_the_plan():
@@ -159,14 +159,14 @@ def test_the_key_decides_the_plan():
 
 
 def test_a_batch_of_plans_equals_one_plan_at_a_time():
-    def one(key, memory, scale):
-        return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), memory, BOUNDS)
+    def one(key, warm_start, scale):
+        return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), warm_start, BOUNDS)
 
     keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.0, -1.0])
-    memory = jax.tree.map(lambda *a: jnp.stack(a), *(memory_of([m, m]) for m in (0.0, 0.5, 0.9)))
-    together, single = quick_jit(jax.vmap(one))(keys, memory, scale), quick_jit(one)
+    warm_start = jax.tree.map(lambda *a: jnp.stack(a), *(warm_start_of([m, m]) for m in (0.0, 0.5, 0.9)))
+    together, single = quick_jit(jax.vmap(one))(keys, warm_start, scale), quick_jit(one)
     for i in range(3):
-        alone = single(keys[i], *jax.tree.map(lambda a: a[i], (memory, scale)))  # noqa: B023
+        alone = single(keys[i], *jax.tree.map(lambda a: a[i], (warm_start, scale)))  # noqa: B023
         np.testing.assert_allclose(together.actions[i], alone.actions, rtol=1e-5, atol=1e-6)
 
 

@@ -39,7 +39,7 @@ def test_samples_never_leave_the_bounds(sampler, seed, low, extent, where, std):
     assert (samples >= low - slack).all() and (samples <= high + slack).all()
 
 
-def test_the_cut_leaves_its_share_of_the_deviation():
+def test_the_cut_leaves_its_share_of_the_standard_deviation():
     samples = draw("truncated", 0.5, 0.2, -10.0, 10.0)
     assert samples.mean() == pytest.approx(0.5, abs=0.003)
     assert samples.std() == pytest.approx(0.879626 * 0.2, rel=0.01)
@@ -47,7 +47,7 @@ def test_the_cut_leaves_its_share_of_the_deviation():
 
 
 @pytest.mark.parametrize(("mean", "expected"), [(2.0, 0.5), (-0.8, 0.1), (1.0, 0.6)])
-def test_the_deviation_shrinks_to_half_the_distance_to_the_nearer_bound(mean, expected):
+def test_the_standard_deviation_shrinks_to_half_the_distance_to_the_nearer_bound(mean, expected):
     samples = draw("truncated", mean, 0.6, -1.0, 3.0)
     assert samples.std() == pytest.approx(0.879626 * expected, rel=0.01)
     assert samples.mean() == pytest.approx(mean, abs=0.02)
@@ -59,12 +59,12 @@ def test_on_a_bound_the_truncated_normal_is_the_bound():
 
 def test_coloured_noise_is_clipped_to_the_bounds():
     samples = draw("coloured", 2.5, 0.5, -1.0, 3.0)
-    assert (samples == 3.0).mean() == pytest.approx(0.1587, abs=0.01)  # beyond one deviation
+    assert (samples == 3.0).mean() == pytest.approx(0.1587, abs=0.01)  # beyond one standard deviation
     assert samples.min() < 2.5 - 3 * 0.5
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_each_time_and_action_has_its_own_mean_deviation_and_draws(sampler):
+def test_each_time_and_action_has_its_own_mean_standard_deviation_and_draws(sampler):
     mean, std = jnp.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]), jnp.array([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])
     bounds = jnp.array([-100.0, -100.0]), jnp.array([100.0, 100.0])
     samples = np.asarray(SAMPLERS[sampler](KEY, 20_000, mean, std, *bounds))

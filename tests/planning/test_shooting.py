@@ -39,9 +39,9 @@ def test_no_round_is_always_the_best():
     assert len(set(best)) > 1
 
 
-def test_every_round_draws_its_own_luck():
-    luck = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
-    _, asked = search(PLANNER, luck)
+def test_every_round_has_its_own_noise():
+    noise = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
+    _, asked = search(PLANNER, noise)
     assert len({float(values[0]) for _, values in asked}) == 4
 
 
@@ -60,10 +60,10 @@ def test_the_middle_of_the_range_is_executed_if_no_value_is_finite(bad):
     np.testing.assert_array_equal(plan.actions, np.broadcast_to(MIDDLE, (3, 2)))
 
 
-def test_nothing_is_remembered():
-    memory = PLANNER.start(BOUNDS)
-    assert not jax.tree.leaves(memory)
-    assert search(PLANNER)[0].memory == memory
+def test_there_is_no_warm_start():
+    warm_start = PLANNER.begin(BOUNDS)
+    assert not jax.tree.leaves(warm_start)
+    assert search(PLANNER)[0].warm_start == warm_start
 
 
 def test_the_key_decides_the_plan():
@@ -74,7 +74,7 @@ def test_the_key_decides_the_plan():
 
 def test_a_batch_of_plans_equals_one_plan_at_a_time():
     def one(key, scale):
-        return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), PLANNER.start(BOUNDS), BOUNDS)
+        return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), PLANNER.begin(BOUNDS), BOUNDS)
 
     keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.5, -1.0])
     together, single = quick_jit(jax.vmap(one))(keys, scale), quick_jit(one)

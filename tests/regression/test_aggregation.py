@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from foretell.nn import identity_normalizer
 from foretell.models import Ensemble, Fit
+from foretell.nn import identity_normalizer
 from foretell.regression.fit import Carried, _mixed_minibatch, fit, noisy
 from foretell.regression.prediction import Rows
 

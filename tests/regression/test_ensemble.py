@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.nn import MLP, Normalizer
 from foretell.models import Ensemble, EnsembleState, bounded_variance
+from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import EnsembleParams, predict
 from tiny import quick_jit
 

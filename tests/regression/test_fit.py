@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell import worldmodel
-from foretell.nn import Normalizer
 from foretell.models import Ensemble, Fit, Rows, fit, mean_square_error
+from foretell.nn import Normalizer
 from foretell.regression.ensemble import EnsembleParams, EnsembleState, predict
 from foretell.regression.fit import _minibatch, _update
 from tiny import quick_jit

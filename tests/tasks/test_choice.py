@@ -9,8 +9,8 @@ import pytest
 import environments
 from foretell.errors import UserError
 from foretell.tasks import TASKS, TaskSettings, make_task
-from foretell.tasks.gym import GymTask
 from foretell.tasks.choice import load_function
+from foretell.tasks.gym import GymTask
 
 LINE = "tiny/Line-v0"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from foretell.errors import UserError
-from foretell.tasks import make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import make_task
 
 
 def task_of(preset):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from simulators import differing_fields, gymnasiums_model, play, random_steps, returns
 
 from foretell.tasks import make_task
-from foretell.tasks.halfcheetah import HalfCheetah
 from foretell.tasks.choice import TaskSettings
+from foretell.tasks.halfcheetah import HalfCheetah
 
 TASK = HalfCheetah()
 

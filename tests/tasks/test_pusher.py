@@ -10,8 +10,8 @@ import pytest
 from simulators import differing_fields, gymnasiums_model, play, random_steps, returns
 
 from foretell.tasks import make_task
-from foretell.tasks.pusher import GOAL, OBJECT, TIP, Pusher
 from foretell.tasks.choice import TaskSettings
+from foretell.tasks.pusher import GOAL, OBJECT, TIP, Pusher
 
 TASK = Pusher()
 ORIGINAL_MASS = 13.672997  # of the arm and a weightless object and goal (kg)

@@ -8,8 +8,8 @@ import pytest
 from simulators import names, play, random_steps, returns
 
 from foretell.tasks import make_task
-from foretell.tasks.reacher import GOAL, JOINTS, Reacher, hand
 from foretell.tasks.choice import TaskSettings
+from foretell.tasks.reacher import GOAL, JOINTS, Reacher, hand
 
 TASK = Reacher()
 

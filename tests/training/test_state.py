@@ -1,8 +1,8 @@
 import jax
 import numpy as np
 
-from foretell.tasks import TaskSettings, make_task
 from foretell.runs.presets import resolve
+from foretell.tasks import TaskSettings, make_task
 from foretell.training.state import Stream, init_run, key_for, numpy_generator
 
 

@@ -14,8 +14,9 @@ from tiny import TINY, interrupted_at
 RAGGED = "environments:tiny/Ragged-v0"
 SMALL = {
     "learner": {"hidden": [8], "batch_size": 8},
-    "simulator": {"hidden": [8], "aux_hidden": [8], "batch_size": 8},
-    "updates": {"per_step": 0.5, "pretraining": 700, "publish_every": 4, "refresh_every": 4},
+    "model": {"hidden": [8], "aux_hidden": [8]},
+    "fit": {"batch_size": 8},
+    "updates": {"per_step": 0.5, "pretraining": 700, "sync_policy_every": 4, "sync_model_every": 4},
     "train": {
         "steps": 60,
         "environments": 2,

@@ -1,6 +1,6 @@
 """What every agent is: pure functions for acting and for learning, and the settings it is built from."""
 
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -9,7 +9,6 @@ from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, mo
 from foretell.errors import UserError
 from foretell.models import Params, TrainedModel
 from foretell.planning import Bounds
-from foretell.replay import Replay, Trajectories
 from foretell.settings import Settings
 from foretell.tasks import Task, TaskSettings
 
@@ -24,7 +23,7 @@ Extras = dict[str, Array]
 Metrics = dict[str, Array]
 
 
-class Agent(Protocol):
+class Agent:
     """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
 
     data: ClassVar[Literal["replay", "trajectories"]] = "replay"
@@ -36,9 +35,11 @@ class Agent(Protocol):
 
     def init(self, key: Key[Array, ""]) -> State:
         """An untrained agent."""
+        raise NotImplementedError
 
     def policy(self, state: State) -> PolicyParams:
         """What acting needs of a state."""
+        raise NotImplementedError
 
     def begin(self, params: PolicyParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> Carry:
         """The carry at the start of episodes that begin with these observations; nothing unless overridden."""
@@ -52,9 +53,11 @@ class Agent(Protocol):
         Without it they are within the bounds. With it they may lie beyond: the environment executes the nearest action
         within, but `learn` sees what was chosen here, whose density a policy gradient needs.
         """
+        raise NotImplementedError
 
-    def learn(self, state: State, data: Replay | Trajectories, key: Key[Array, ""]) -> tuple[State, Metrics]:
-        """Learn from data, in one compiled call of many updates."""
+    def learn(self, state: State, data: Any, key: Key[Array, ""]) -> tuple[State, Metrics]:
+        """Learn from a `Replay` or from `Trajectories`, see `data`, in one compiled call of many updates."""
+        raise NotImplementedError
 
     def model_params(self, state: State) -> Params:
         """What imagination in `model` needs of a state."""
@@ -104,8 +107,8 @@ class Schedule(Settings):
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
     stop_at_return: FiniteFloat | None = None
-    """End the run early once a round of evaluation episodes, or five trials in a row without evaluation, reach this mean
-    return; null: never."""
+    """End the run early once a round of evaluation episodes, or five trials in a row without evaluation, reach this
+    mean return; null: never."""
     keep_best: bool = False
     """Keep the agent of the best round of evaluation, or of the best trial without evaluation, in `best/`."""
     record: NonNegativeInt = 0

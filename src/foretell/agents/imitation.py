@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
-from foretell.agents.base import Agent, Extras, Metrics, Pretrained, RunSettings, State
+from foretell.agents.base import Agent, Extras, Metrics, Pretrained, State
 from foretell.agents.mbmpc import MBMPCSettings
 from foretell.agents.pets import PETS
 from foretell.errors import UserError
 from foretell.models import Params, rollout, start
 from foretell.planning import Refiner, mpc
-from foretell.regression.fit import Fit
 from foretell.registry import register
+from foretell.regression.fit import Fit
 from foretell.replay import Trajectories
 from foretell.settings import Settings
 from foretell.tasks import Task
@@ -41,8 +41,8 @@ class Imitation(Settings):
     """Demonstrations of this return or less are not learned from, and go on until there is a better one; null: all are
     good enough."""
     expert_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on the expert's executed actions, not on what is learned from them, where half the
-    distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
+    """Standard deviation of normal noise on the expert's executed actions, not on what is learned from them, where half
+    the distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
     policy_noise: NonNegativeFloat = 0.0
     """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
     warm_labels: bool = False

@@ -141,7 +141,13 @@ class Guided(PETS):
         return self.model.params(state.model)
 
     def act(
-        self, params: GuidedParams, carry: mpc.Control, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+        self,
+        params: GuidedParams,
+        carry: mpc.Control,
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
     ) -> tuple[Float[Array, "batch action"], mpc.Control, Extras]:
         """As without a guide until it has learned from a trial."""
 

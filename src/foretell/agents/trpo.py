@@ -82,7 +82,13 @@ class TRPO(Agent):
         return TRPOPolicy(state.policy, state.iterations)
 
     def act(
-        self, params: TRPOPolicy, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+        self,
+        params: TRPOPolicy,
+        carry: tuple[()],
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
     ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
         """Actions drawn from the policy, which may lie beyond the bounds; or its means, brought within them."""
         features = self.task.features(obs)

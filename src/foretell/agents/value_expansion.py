@@ -18,8 +18,8 @@ from foretell.agents.base import Agent, Extras, Metrics, RunSettings
 from foretell.errors import UserError
 from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, build_model
 from foretell.nn import MLP
-from foretell.regression.ensemble import Ensemble
 from foretell.registry import register
+from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, sample
 from foretell.settings import Section, Settings
 from foretell.tasks import Task
@@ -151,7 +151,13 @@ class ValueExpansion(Agent):
         return None if state.model is None else state.model.target
 
     def act(
-        self, params: PolicyCopy, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+        self,
+        params: PolicyCopy,
+        carry: tuple[()],
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
     ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
         action = self.learner.act(params.network, self.task.features(obs), key, explore=explore)
         return self.task.from_unit(action), carry, {"policy_version": jnp.broadcast_to(params.version, len(obs))}

@@ -124,14 +124,14 @@ class Pace:
     """How long a run will still take, judged by its pace since it first went on after learning."""
 
     def __init__(self) -> None:
-        self._start: tuple[float, float] | None = None
+        self._start: tuple[float, float | int] | None = None
 
-    def learned(self, now: float, done: float) -> None:
+    def learned(self, now: float, done: float | int) -> None:
         """The clock starts with the last learning before the run goes on: those waited for the compiler."""
         if self._start is None or done <= self._start[1]:
             self._start = now, done
 
-    def left(self, now: float, done: float, end: int) -> float | None:
+    def left(self, now: float, done: float | int, end: int) -> float | None:
         """Seconds until `end`; None while nothing can be said."""
         if self._start is None or done <= self._start[1]:
             return None
@@ -163,7 +163,7 @@ def _is_done(event: Event) -> bool:
     return done >= end and event.counters.rounds >= rounds_due(event.run.schedule, event.counters)
 
 
-def _done(event: Event) -> float:
+def _done(event: Event) -> float | int:
     """How far the run is, in the unit of its `progress`; trials under way count by their steps."""
     schedule, (done, _) = event.run.schedule, event.progress
     if schedule.steps is not None or kind_of_episode(schedule, event.counters) in ("random", "warmup"):

@@ -1,6 +1,6 @@
 """`log.txt`, as homework 4 of CS294-112 wrote it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -40,7 +40,7 @@ def _trials_each(run: RunInfo) -> int:
 
 
 def _columns(name: str, values: Sequence[float]) -> dict[str, Any]:
-    functions = {"Average": np.mean, "Std": np.std, "Minimum": np.min, "Maximum": np.max}
+    functions: dict[str, Callable[..., Any]] = {"Average": np.mean, "Std": np.std, "Minimum": np.min, "Maximum": np.max}
     return {f"{what}{name}": f"{function(values):.6g}" for what, function in functions.items()}
 
 

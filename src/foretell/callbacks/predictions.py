@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,7 @@ class Predictions(Callback):
             for file in plans:
                 file.unlink()
 
-    def _summary(self, particles: Float[np.ndarray, "plans times particles obs"]) -> dict[str, np.ndarray]:
+    def _summary(self, particles: Float[np.ndarray, "plans times particles obs"]) -> dict[str, Any]:
         if self._which == "particles":
             return {"predictions": particles}
         return {"means": particles.mean(2), "vars": particles.var(2)}

@@ -300,8 +300,8 @@ def _toy(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from foretell import toy
-    from foretell.compilation import use_compilation_cache
     from foretell.callbacks.console import plain_console
+    from foretell.compilation import use_compilation_cache
 
     out, console = Path(args.out), plain_console()
     toy.check(args.seed, args.trials, args.steps)

@@ -59,7 +59,7 @@ def _parts(env: gymnasium.Env, start: gymnasium.Env) -> dict[int, Any]:
             parts[id(part)] = part
         elif isinstance(part, mujoco.MjData):
             parts[id(part)] = _filled_data(own, part)
-        elif isinstance(part, np.random.Generator) and _is_alike(own, part):
+        elif isinstance(part, np.random.Generator) and isinstance(own, np.random.Generator) and _are_alike(own, part):
             own.bit_generator.state = part.bit_generator.state
             parts[id(part)] = own
     return parts
@@ -75,8 +75,8 @@ def _filled_data(own: Any, part: mujoco.MjData) -> mujoco.MjData:
     return data
 
 
-def _is_alike(own: Any, part: np.random.Generator) -> bool:
-    return isinstance(own, np.random.Generator) and type(own.bit_generator) is type(part.bit_generator)
+def _are_alike(own: np.random.Generator, part: np.random.Generator) -> bool:
+    return type(own.bit_generator) is type(part.bit_generator)
 
 
 def _fill(env: gymnasium.Env, source: gymnasium.Env, parts: dict[int, Any]) -> None:

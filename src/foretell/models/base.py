@@ -29,7 +29,7 @@ class Step(NamedTuple):
     obs: Float[Array, "particles batch obs"]
     """The next observation."""
     reward: Float[Array, "rewards particles batch"]
-    """The reward in the environment's units, from each of the model's reward networks; one row where there is one opinion."""
+    """In the environment's units, from each of the model's reward networks; one row where there is one opinion."""
     terminated: Float[Array, "particles batch"]
     """Probability that the step ends the episode."""
 
@@ -49,7 +49,7 @@ class WorldModel(Protocol):
 
 @runtime_checkable
 class TrainedModel(WorldModel, Protocol):
-    """A world model that learns from a replay, in one long call or in single gradient steps. What agents are built on."""
+    """A world model that learns from a replay, in one long call or in single gradient steps; agents are built on it."""
 
     @property
     def needs_data(self) -> bool:
@@ -86,7 +86,7 @@ class Start(NamedTuple):
 
 
 Act = Callable[[Key[Array, ""], Float[Array, "particles batch obs"], Int[Array, ""]], tuple[Array, Any]]
-"""(key, observations, time) -> actions `[particles, batch, action]` in the environment's units, and anything to keep."""
+"""(key, observations, time) -> actions `[particles, batch, action]` in the environment's units, and what to keep."""
 
 
 class Trajectory(NamedTuple):

@@ -24,8 +24,8 @@ class ModelSections(Settings):
     imagination: Imagination = Imagination()
     """How trajectories are imagined."""
     reward_model: Ensemble | None = Ensemble(members=2, hidden=(64, 64), weight_decay=0.0, probabilistic=False)
-    """The networks of a reward and a termination that the task does not know, learned apart from the dynamics. Null: they
-    are learned with the dynamics, by the same networks or beside them. Not used where the task knows both."""
+    """The networks of a reward and a termination that the task does not know, learned apart from the dynamics. Null:
+    they are learned with the dynamics, by the same networks or beside them. Not used where the task knows both."""
     reward_fit: Fit = Fit(learning_rate=2e-3, anneal=True, min_steps=1000)
     """How the reward model is trained."""
 
@@ -52,5 +52,7 @@ def _dynamics(task: Task, sections: ModelSections, unknown: Unknown) -> TrainedM
 def _check_flags(sections: ModelSections, unknown: Unknown) -> None:
     """Raises `UserError` if a Gaussian process would have to learn a yes/no output."""
     if unknown.termination and sections.model.kind == "gp":
-        raise UserError("reward_model must not be null with model.kind=gp where the termination is learned: a Gaussian "
-                        "process cannot learn yes/no outputs")
+        raise UserError(
+            "reward_model must not be null with model.kind=gp where the termination is learned: a Gaussian "
+            "process cannot learn yes/no outputs"
+        )

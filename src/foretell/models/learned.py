@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell import registry
-from foretell.errors import UserError
 from foretell.models.base import Metrics, Params, Step, TrainedModel
 from foretell.models.propagation import MATCHING_STREAM, Noise, Outcome, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown

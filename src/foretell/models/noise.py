@@ -1,8 +1,8 @@
 """Many cheap random numbers: a hash of their position.
 
-Planning with independent particles takes millions of normals per action, for which JAX's default generator needs as long
-as for the networks. Here a number is two rounds of a 32-bit mixing function with good avalanche over a counter, keyed by
-the two words of a random key. It is not for cryptography.
+Planning with independent particles takes millions of normals per action, for which JAX's default generator needs as
+long as for the networks. Here a number is two rounds of a 32-bit mixing function with good avalanche over a counter,
+keyed by the two words of a random key. It is not for cryptography.
 """
 
 import math

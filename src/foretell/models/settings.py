@@ -34,8 +34,8 @@ class Imagination(Settings):
     """Take every predicted mean for certain: TS1 and TSinf then differ between members alone, and DS and MM are E with
     many equal particles."""
     moment_matching: Literal["increments", "state"] = "increments"
-    """What MM matches: the model's outputs, which each particle adds to its own state (`increments`, the released code),
-    or the states themselves (`state`)."""
+    """What MM matches: the model's outputs, which each particle adds to its own state (`increments`, the released
+    code), or the states themselves (`state`)."""
 
 
 class ModelSettings(Settings):

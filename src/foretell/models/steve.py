@@ -21,8 +21,8 @@ from foretell.models.learned import inputs_of, known_step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.nn import MLP, all_finite, init_mlp, step_if
 from foretell.nn.mlp import Activation, Initializer
-from foretell.regression.fit import Fit
 from foretell.registry import register
+from foretell.regression.fit import Fit
 from foretell.replay import Replay, Transitions, sample
 from foretell.tasks.base import Task
 

@@ -8,11 +8,11 @@ carry names them. A rollout takes its slots in `begin` and goes on from wherever
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from threading import Lock
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,17 +26,19 @@ from pydantic import PositiveInt
 from foretell.envs import live
 from foretell.envs.copies import blank, put, snapshot
 from foretell.errors import UserError, brief
-from foretell.models.base import Metrics, Step
+from foretell.models.base import Metrics, ModelState, Params, Step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.registry import register
 from foretell.replay import Replay, Transitions
-from foretell.tasks.base import Task
+from foretell.tasks.base import Restore, Task
 
 GENERATIONS = 4
 """Rollouts that can go on at a time."""
 
 _FAILED = -1
 """In a carry: an earlier call has failed and reported why."""
+_UNCOPIED, _BROKEN = "cannot be copied, which planning with the simulator needs", "failed while planning"
+"""What can be wrong with an environment."""
 
 
 @register("model", "true-model")
@@ -67,7 +69,7 @@ class TrueDynamics(ModelSettings):
             UserError: if the environment cannot be copied.
         """
         del fit, imagination, unknown
-        with task.make() as env, _worded(task, "cannot be copied, which planning with the simulator needs"):
+        with task.make() as env, _worded(task, _UNCOPIED):
             env.reset(seed=0)
             snapshot(env)
         return TrueModel(task, self.count())
@@ -82,8 +84,10 @@ class TrueModel:
     (`foretell.envs.live`), whatever the observations, with its random generator: they foresee its noise. What wrappers
     remember is not part of a state.
 
-    A rollout is linear: a carry can be stepped once, as long as no more than 4 rollouts have begun since, this one
-    included, and each needs a key of its own. Failures are reported (`live.report`), and all results then not numbers.
+    A rollout is linear: a carry can be stepped once, and only until four other rollouts have begun. Each needs a key of
+    its own. A failure is reported (`live.report`), and whatever follows from it is not a number.
+
+    Memory holds four times particles x batch copies of the environment, of half a megabyte each with MuJoCo.
     """
 
     task: Task
@@ -96,22 +100,22 @@ class TrueModel:
     def init(self, key: Key[Array, ""]) -> tuple[()]:
         return ()
 
-    def params(self, state: tuple[()]) -> tuple[()]:
+    def params(self, state: ModelState) -> tuple[()]:
         return ()
 
     def begin(
-        self, params: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
+        self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
     ) -> Int[Array, "particles batch 3"]:
         """The carry of `particles` trajectories from each observation: generation, slot and time of each."""
         del params
+        everywhere, words = jnp.broadcast_to(obs, (particles, *obs.shape)), jax.random.key_data(key)
         carry = jax.ShapeDtypeStruct((particles, len(obs), 3), jnp.int32)
-        call = partial(_begin, self._slots, particles)
         # The key, here and below, so that XLA neither moves calls out of loops nor takes two for the same.
-        return jax.pure_callback(call, carry, obs, jax.random.key_data(key), vmap_method="broadcast_all")
+        return jax.pure_callback(self._slots.on_begin, carry, everywhere, words, vmap_method="broadcast_all")
 
     def step(
         self,
-        params: tuple[()],
+        params: Params,
         carry: Int[Array, "particles batch 3"],
         action: Float[Array, "particles batch action"],
         key: Key[Array, ""],
@@ -122,21 +126,22 @@ class TrueModel:
         """
         del params
         rows, size = carry.shape[:2], self.task.spec.obs_size
-        shapes = _Stepped(*(jax.ShapeDtypeStruct(rows + own, jnp.float32) for own in ((size,), (), ())), carry)
-        call, words = partial(_step, self._slots, size), jax.random.key_data(key)
-        found = jax.pure_callback(call, shapes, carry, action, words, vmap_method="broadcast_all")
+        vectors, numbers = (jax.ShapeDtypeStruct(rows + own, jnp.float32) for own in ((size,), ()))
+        shapes = _Stepped(vectors, numbers, numbers, jax.ShapeDtypeStruct(carry.shape, jnp.int32))
+        words = jax.random.key_data(key)
+        found = jax.pure_callback(self._slots.on_step, shapes, carry, action, words, vmap_method="broadcast_all")
         return found.carry, Step(found.obs, found.reward[None], found.terminated)
 
-    def fit(self, state: tuple[()], replay: Replay, key: Key[Array, ""]) -> tuple[tuple[()], Metrics]:
+    def fit(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
         return state, {}
 
-    def prepare(self, state: tuple[()], replay: Replay) -> tuple[()]:
+    def prepare(self, state: ModelState, replay: Replay) -> ModelState:
         return state
 
-    def update(self, state: tuple[()], replay: Replay, key: Key[Array, ""]) -> tuple[tuple[()], Metrics]:
+    def update(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
         return state, {"model_loss": jnp.zeros(()), "model_skipped": jnp.zeros(())}
 
-    def error(self, params: tuple[()], data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+    def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return jnp.zeros(())
 
     @cached_property
@@ -151,35 +156,6 @@ class _Stepped(NamedTuple):
     reward: Any
     terminated: Any
     carry: Any
-
-
-def _begin(slots: "_Slots", particles: int, obs: Array, words: Array) -> Int[np.ndarray, "*rows 3"]:
-    """The callback of `TrueModel.begin`; vmapped axes lead."""
-    *lead, batch, size = obs.shape
-    rows = np.broadcast_to(np.asarray(obs)[..., None, :, :], (*lead, particles, batch, size))
-    carry = np.full((*lead, particles, batch, 3), _FAILED, np.int32)
-    try:
-        with slots.lock:
-            found = slots.begin(rows.reshape(-1, particles * batch, size), _flat(words))
-        carry[...] = found.reshape(carry.shape)
-    except UserError as error:
-        live.report(error)
-    return carry
-
-
-def _step(slots: "_Slots", size: int, carry: Array, action: Array, words: Array) -> _Stepped:
-    """The callback of `TrueModel.step`; vmapped axes lead."""
-    del words
-    rows, carry = carry.shape[:-1], np.asarray(carry)
-    try:
-        if (carry != _FAILED).all():
-            with slots.lock:
-                found = slots.step(_flat(carry), _flat(action))
-            return _Stepped(*(part.reshape(*rows, *part.shape[1:]) for part in found))
-    except UserError as error:
-        live.report(error)
-    nothing = np.full((*rows, size), np.nan, np.float32)
-    return _Stepped(nothing, nothing[..., 0], nothing[..., 0], np.full_like(carry, _FAILED))
 
 
 def _flat(rows: Array | np.ndarray) -> np.ndarray:
@@ -221,12 +197,37 @@ class _Slots:
     """The slots of the latest rollouts. They are used again by later ones: making one is slow."""
 
     def __init__(self, task: Task, threads: int) -> None:
-        self.lock = Lock()
-        """Of two rollouts in one program, XLA may step both at a time."""
         self._task, self._threads = task, threads
+        self._lock = Lock()  # of two rollouts in one program, XLA may step both at a time
         self._generations: dict[int, list[_Slot]] = {}
         self._free: list[_Slot] = []
         self._begun = 0
+
+    def on_begin(self, obs: Array, words: Array) -> Int[np.ndarray, "*rows 3"]:
+        """The callback of `TrueModel.begin`: slots for observations `[*vmapped, particles, batch, obs]`."""
+        *_, particles, batch, size = obs.shape
+        carry = np.full((*obs.shape[:-1], 3), _FAILED, np.int32)
+        try:
+            with self._lock:
+                found = self.begin(np.asarray(obs).reshape(-1, particles * batch, size), _flat(words))
+            carry[...] = found.reshape(carry.shape)
+        except UserError as error:
+            live.report(error)
+        return carry
+
+    def on_step(self, carry: Array, action: Array, words: Array) -> _Stepped:
+        """The callback of `TrueModel.step`, with any leading axes."""
+        del words
+        rows, places = carry.shape[:-1], _flat(carry)
+        try:
+            if (places != _FAILED).all():
+                with self._lock:
+                    found = self.step(places, _flat(action))
+                return _Stepped(*(part.reshape(*rows, *part.shape[1:]) for part in found))
+        except UserError as error:
+            live.report(error)
+        nothing = np.full((*rows, self._task.spec.obs_size), np.nan, np.float32)
+        return _Stepped(nothing, nothing[..., 0], nothing[..., 0], np.full(carry.shape, _FAILED, np.int32))
 
     def begin(
         self, obs: Float[np.ndarray, "rollouts rows obs"], words: UInt32[np.ndarray, "rollouts words"]
@@ -248,7 +249,7 @@ class _Slots:
         moving = [pair for pair in zip(slots, actions, strict=True) if not pair[0].terminated]
         for slot in slots:
             slot.time, slot.reward = slot.time + 1, 0.0
-        with _worded(self._task, "failed while planning"):
+        with _worded(self._task, _BROKEN):
             self._move(moving)
             obs = np.array([slot.obs for slot in slots], np.float32)
         reward = np.array([slot.reward for slot in slots], np.float32)
@@ -261,8 +262,9 @@ class _Slots:
             self._free += self._generations.pop(number)
         slots = [self._free.pop() if self._free else _Slot(blank(start)) for _ in obs]
         self._generations[self._begun], self._begun = slots, self._begun + 1
-        for slot, row in zip(slots, obs, strict=True):
-            slot.begin(start, row)
+        with _worded(self._task, _UNCOPIED):
+            for slot, row in zip(slots, obs, strict=True):
+                slot.begin(start, row)
         return slots
 
     def _live_start(self) -> gymnasium.Env:
@@ -276,18 +278,19 @@ class _Slots:
             )
         if len(envs) > 1:
             raise UserError(f"the true model acts in one environment at a time, not for {len(envs)} observations")
-        with _worded(self._task, "cannot be copied, which planning with the simulator needs"):
-            return snapshot(*envs.values())
+        with _worded(self._task, _UNCOPIED):
+            (env,) = envs.values()
+            return snapshot(env)
 
     def _restore_all(
         self,
-        restore: Callable[[gymnasium.Env, np.ndarray], None],
+        restore: Restore,
         slots: Sequence[_Slot],
         words: UInt32[np.ndarray, "rollouts words"],
     ) -> None:
         """Put slots where their observations are, with noise of their own."""
         each = len(slots) // len(words)
-        with _worded(self._task, "failed while planning"):
+        with _worded(self._task, _BROKEN):
             for i, slot in enumerate(slots):
                 restore(slot.env, np.asarray(slot.obs, np.float64))
                 slot.env.np_random = np.random.default_rng([*words[i // each], i % each])
@@ -321,7 +324,7 @@ class _Slots:
             future.result()
 
     @cached_property
-    def _restore(self) -> Callable[[gymnasium.Env, np.ndarray], None] | None:
+    def _restore(self) -> Restore | None:
         return self._task.restore
 
     @cached_property
@@ -332,9 +335,10 @@ class _Slots:
     @cached_property
     def _prototype(self) -> gymnasium.Env:
         """At the start of an episode; what an observation does not describe is as here."""
-        with _worded(self._task, "cannot be copied, which planning with the simulator needs"), self._task.make() as env:
+        with _worded(self._task, _UNCOPIED), self._task.make() as env:
             env.reset(seed=0)
-            return snapshot(env)
+            prototype = snapshot(env)
+        return prototype
 
     @cached_property
     def _workers(self) -> list[_Worker]:

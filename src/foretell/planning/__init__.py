@@ -7,4 +7,16 @@ from foretell.planning.imagined import objective_of
 from foretell.planning.mppi import MPPI
 from foretell.planning.shooting import RandomShooting
 
-__all__ = ["CEM", "MPPI", "Bounds", "Objective", "Plan", "Planner", "RandomShooting", "Refiner", "WarmStart", "mpc", "objective_of"]
+__all__ = [
+    "CEM",
+    "MPPI",
+    "Bounds",
+    "Objective",
+    "Plan",
+    "Planner",
+    "RandomShooting",
+    "Refiner",
+    "WarmStart",
+    "mpc",
+    "objective_of",
+]

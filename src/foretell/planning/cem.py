@@ -83,7 +83,12 @@ class CEM(Refiner):
             return _Search(mean, variance, elites[: self.kept_elites], jnp.ones((), bool), elites[0], best_values[0])
 
         start = _Search(
-            warm_start.mean, self.first_variance(bounds), warm_start.elites, warm_start.planned, warm_start.mean, jnp.array(-jnp.inf)
+            warm_start.mean,
+            self.first_variance(bounds),
+            warm_start.elites,
+            warm_start.planned,
+            warm_start.mean,
+            jnp.array(-jnp.inf),
         )
         end = self._loop(refine, start)
         actions = end.mean if self.execute == "mean" else end.best

@@ -28,7 +28,9 @@ def objective_of(
         guide: a policy that takes all actions but the first; None: none.
     """
 
-    def objective(key: Key[Array, ""], actions: Float[Array, "candidates horizon action"]) -> Float[Array, "candidates"]:
+    def objective(
+        key: Key[Array, ""], actions: Float[Array, "candidates horizon action"]
+    ) -> Float[Array, "candidates"]:
         begin_key, roll_key = jax.random.split(key)
         everywhere = jnp.broadcast_to(obs, (len(actions), *obs.shape))
         begin = start(model, params, everywhere, begin_key, particles)

@@ -3,7 +3,7 @@
 Williams et al. 2017, "Information theoretic MPC for model-based reinforcement learning".
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -3,7 +3,7 @@
 Chua et al. 2018 (PETS); Nagabandi et al. 2018 (MB-MPC), section IV.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -15,8 +15,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
 from foretell.nn.mlp import Activation, Initializer, fold_normalizer
-from foretell.settings import Settings
 from foretell.regression.prediction import Prediction, Predictor
+from foretell.settings import Settings
 
 
 class EnsembleParams(eqx.Module):
@@ -62,8 +62,8 @@ class Ensemble(Settings):
         2.5e-4,
         5e-4,
     )
-    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases are never decayed. One number is
-    for all layers; a list of another length than there are layers is stretched or shrunk linearly, ends kept."""
+    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases are never decayed. One number
+    is for all layers; a list of another length than there are layers is stretched or shrunk linearly, ends kept."""
     logvar_init: tuple[float, float] = (-10.0, 0.5)
     """Initial lower and upper bound of the predicted log-variance; both are trained."""
     logvar_penalty: NonNegativeFloat = 0.01

@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.nn import all_finite, fit_normalizer, identity_normalizer, step_if
-from foretell.replay import bootstrap, shuffle
-from foretell.settings import Settings
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState
 from foretell.regression.prediction import Predictor, Rows
+from foretell.replay import bootstrap, shuffle
+from foretell.settings import Settings
 
 
 class Fitted(NamedTuple):
@@ -102,7 +102,8 @@ class Fit(Settings):
     ) -> EnsembleState:
         """The ensemble with the statistics of the first `size` rows, as `statistics` asks for."""
         found = _standardizers(model, state, rows, jnp.arange(len(rows.x)) < size)
-        return jax.tree.map(partial(jnp.where, carried.first > 0), state, found) if self.statistics == "first" else found
+        keep = (carried.first > 0) & (self.statistics == "first")
+        return jax.tree.map(partial(jnp.where, keep), state, found)
 
     def step(self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows) -> Fitted:
         """One gradient step on a minibatch `[members, batch]`, for training beside something else."""

@@ -4,7 +4,6 @@ All outputs share one kernel and one noise, and therefore one predictive varianc
 mathematics of training is in `sgpr.py`.
 """
 
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -48,7 +47,6 @@ class GP(Settings):
     The defaults are the paper's.
     """
 
-    kind: Literal["gp"] = "gp"
     inducing: PositiveInt = 200
     """Inducing inputs; planning time grows with their square, training time too."""
     variance: PositiveFloat = 1.0
@@ -105,6 +103,10 @@ class GP(Settings):
             return jnp.ones(y.shape[-1])
         return fit_normalizer(y, valid, min_std=self.min_std).std
 
+    def ready(self, state: GPState) -> GPState:
+        """What prediction needs."""
+        return state
+
     def predictor(self, state: GPState) -> Predictor:
         """From inputs to mean and variance of the latent function, that is, without the observation noise.
 
@@ -135,7 +137,7 @@ class GPFit(Settings):
     defaults are the paper's, but for `max_rows`.
     """
 
-    kind: Literal["lbfgs"] = "lbfgs"
+    kind: str = "lbfgs"
     iterations: PositiveInt = 1000
     """At most this many steps of L-BFGS."""
     tolerance: NonNegativeFloat = 2.2e-9
@@ -178,7 +180,7 @@ class GPFit(Settings):
             "gradient_steps": found.steps,
             "skipped_fits": 1 - ok.astype(jnp.int32),
             "train_loss": -found.bound / (data.present.sum() * rows.y.shape[-1]),
-            "train_mse": self._error(model.predictor(state), rows, size),
+            "train_mse": self._error(model.predictor(model.ready(state)), rows, size),
         }
         return Fitted(state, carried, metrics)
 

@@ -1,25 +1,76 @@
-"""Presets and overrides: from YAML to validated settings, every mistake told in one sentence."""
+"""Presets: from a name, its parts and overrides to validated settings.
 
+A preset is a YAML file: one that Foretell brings (`pets/cartpole`), or the user's (`./mine.yaml`). It may name another
+as its `base`, over which it is merged.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from foretell.errors import UserError, nearest
-from foretell.settings import kinds
+from foretell.runs import files
+from foretell.runs.mistakes import validate
+from foretell.runs.parts import PARTS, Part, apply, check_needs, in_order, part_names, read_part
+from foretell.runs.schema import setting_paths
+from foretell.runs.trees import leaf_paths, merge, parse_override, value_at
 
 if TYPE_CHECKING:  # it imports JAX, for which `foretell presets` must not wait
     import foretell.agents
 
+__all__ = [
+    "Preset",
+    "continued",
+    "default_directory",
+    "describe",
+    "families",
+    "find_preset",
+    "is_file",
+    "leaf_paths",
+    "merge",
+    "parse_override",
+    "part_names",
+    "preset_label",
+    "preset_names",
+    "read_preset",
+    "resolve",
+    "seed_of",
+    "setting_paths",
+    "split_name",
+    "title",
+    "validate",
+]
+
 PRESETS = resources.files("foretell") / "presets"
-PARTS = PRESETS / "parts"
+_TAKEN_OVER = ("model", "reward_model", "guide")
+"""Sections that an agent which starts with another run's planner takes over from it."""
+
+
+class Preset(NamedTuple):
+    """A preset with its parts, found by name."""
+
+    name: str
+    """As it was asked for, the parts included."""
+    tree: dict[str, Any]
+    """All its settings, not yet validated."""
+    parts: tuple[Part, ...]
+    """Those that follow its name, in the order in which they were applied."""
+    base: "Preset | None"
+    """What it is merged over."""
+
+    @property
+    def inherited(self) -> list[tuple[Part, "Preset"]]:
+        """The parts of its bases, each with the base whose name it follows."""
+        base = self.base
+        return [] if base is None else [*((part, base) for part in base.parts), *base.inherited]
 
 
 def preset_names() -> list[str]:
-    """All presets, as `family/name`."""
+    """All presets that Foretell brings, as `family/name`."""
     return sorted(
         f"{family.name}/{file.name.removesuffix('.yaml')}"
         for family in PRESETS.iterdir()
@@ -29,167 +80,62 @@ def preset_names() -> list[str]:
     )
 
 
-def part_names() -> list[str]:
-    """What may follow a preset's name after a `+`."""
-    return sorted(file.name.removesuffix(".yaml") for file in PARTS.iterdir() if file.name.endswith(".yaml"))
+def families() -> list[str]:
+    """The first halves of their names."""
+    return sorted({name.partition("/")[0] for name in preset_names()})
 
 
 def describe(name: str) -> str:
     """A preset's or part's line in a list."""
-    file = PARTS / f"{name}.yaml" if "/" not in name else PRESETS / f"{name}.yaml"
-    return yaml.safe_load(file.read_text())["description"]
+    return _read(name)["description"] if "/" in name else read_part(name).description
+
+
+def split_name(name: str) -> tuple[str, list[str]]:
+    """A preset's own name, or the path of its file, and the parts that follow it."""
+    head, *parts = name.split("+")
+    if head in preset_names():
+        return head, parts
+    return files.split_path(name) or (head, parts)
+
+
+def is_file(name: str) -> bool:
+    """Whether a preset is a file of the user's, be it there or not."""
+    return split_name(name)[0] not in preset_names() and files.split_path(name) is not None
+
+
+def find_preset(name: str) -> Preset:
+    """A preset with the parts that follow its name, as `pets/cartpole+de+ts1` or `./mine.yaml+de`.
+
+    Raises:
+        UserError: if there is no such preset, or a part does not fit.
+    """
+    return _find(name, ())
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A preset with the parts that follow it merged over it in order, as in `pets/cartpole+de+ts1`. Raises `UserError`.
-
-    A preset may name another as its `base`, over which it is merged.
-    """
-    name, *parts = name.split("+")
-    if name not in preset_names():
-        raise UserError(f"no preset '{name}'{nearest(name, preset_names()) or '; see `foretell presets`'}")
-    tree = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
-    base = tree.pop("base", None)
-    tree = merge(read_preset(base), tree) if base else tree
-    for part in parts:
-        if part not in part_names():
-            raise UserError(f"no part '{part}' for a preset{nearest(part, part_names())}")
-        over = yaml.safe_load((PARTS / f"{part}.yaml").read_text())
-        _check_part(part, over, str(tree["agent"]))
-        tree = merge(tree, {**over, "description": f"{tree['description']}; {over['description']}"})
-    return tree
-
-
-def _check_part(part: str, over: Mapping[str, Any], agent: str) -> None:
-    """Raises `UserError` if a part changes sections that the agent does not have."""
-    foreign = [section for section in over if section not in _fields(str(over.get("agent", agent)))]
-    if foreign:
-        raise UserError(f"the part '{part}' changes '{foreign[0]}', which the agent '{agent}' does not have")
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`, section by section; neither is changed.
-
-    Where it changes what kind a section is of, the settings that the new kind does not have are left out.
-    """
-    merged = dict(base)
-    if over.get("agent", base.get("agent")) != base.get("agent"):
-        merged = {name: value for name, value in merged.items() if name in _fields(str(over["agent"]))}
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            if value.get("kind", below.get("kind")) != below.get("kind"):
-                below = _known(str({**base, **over}.get("agent")), key, value["kind"], below)
-            value = merge(below, value)
-        merged[key] = value
-    return merged
-
-
-def _fields(agent: str) -> Mapping[str, Any]:
-    """The sections of an agent's settings; none if there is no such agent."""
-    from foretell.agents import AGENTS
-
-    return AGENTS[agent].model_fields if agent in AGENTS else {}
-
-
-def _known(agent: str, section: str, kind: str, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a section's settings it also has as another kind."""
-    field = _fields(agent).get(section)
-    cls = kinds(field.annotation).get(str(kind)) if field else None
-    return {key: value for key, value in tree.items() if cls is None or key in cls.model_fields}
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """`a.b=value` as a nested mapping; the value is read as YAML."""
-    path, equals, value = text.partition("=")
-    if not equals or not all(path.split(".")):
-        raise UserError(f"--set takes key.path=value, not '{text}'")
-    try:
-        tree = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # the latter from a date that does not exist
-        raise UserError(f"--set {path}: '{value[:80]}' is not valid YAML") from None
-    for key in reversed(path.split(".")):
-        tree = {key: tree}
-    return tree
-
-
-def leaf_paths(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The settings an override sets, as `section.key`."""
-    paths = []
-    for key, value in tree.items():
-        paths += leaf_paths(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
-    return paths
+    """All settings of a preset with its parts, not validated. Raises `UserError`."""
+    return find_preset(name).tree
 
 
 def resolve(preset: str, overrides: Sequence[Mapping[str, Any]] = ()) -> "foretell.agents.RunSettings":
-    """The settings of a preset with overrides applied in order. Raises `UserError`."""
-    tree = read_preset(preset)
+    """The settings of a preset with overrides applied in order.
+
+    Args:
+        preset: its name, see `find_preset`.
+        overrides: settings as nested mappings.
+
+    Raises:
+        UserError: for the first mistake, in one sentence.
+    """
+    found = find_preset(preset)
+    tree = found.tree
     for override in overrides:
         tree = merge(tree, override)
-    return validate(tree)
-
-
-def validate(tree: dict[str, Any]) -> "foretell.agents.RunSettings":
-    """The settings a complete tree describes. Raises `UserError`, naming the first fault."""
-    from foretell.agents import AGENTS
-
-    name = str(tree.get("agent"))
-    if name not in AGENTS:
-        raise UserError(f"no agent '{name}'{nearest(name, AGENTS)}")
-    try:
-        return AGENTS[name].model_validate(tree)
-    except ValidationError as error:
-        raise UserError(_sentence(error, AGENTS[name])) from None
-
-
-def _sentence(error: ValidationError, settings: type[BaseModel]) -> str:
-    fault = error.errors(include_url=False)[0]
-    loc = list(map(str, fault["loc"]))
-    options = kinds(settings.model_fields[loc[0]].annotation) if loc and loc[0] in settings.model_fields else {}
-    kind = loc.pop(1) if len(options) > 1 and len(loc) > 1 else None  # it is in the tree, not in the path
-    path = ".".join(loc)
-    if fault["type"] == "extra_forbidden":
-        among = f" with {loc[0]}.kind={kind}" if kind else ""
-        owners = [name for name, cls in options.items() if kind and loc[-1] in cls.model_fields]
-        if owners:
-            return f"no setting '{path}'{among}, only {' or '.join(owners)}"
-        return f"no setting '{path}'{among}{_nearest_setting(path, kind, settings)}"
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        return f"'{path}' is a section and cannot be {fault['input']!r}; set one of {path}.KEY=VALUE"
-    if fault["type"] == "union_tag_invalid":
-        if not isinstance(fault["input"], Mapping):
-            return f"'{path}' is a section and cannot be {fault['input']!r}; set one of {path}.KEY=VALUE"
-        return f"no {path}.kind '{fault['ctx']['tag']}'{nearest(fault['ctx']['tag'], options)}"
-    if fault["type"] == "value_error":
-        return f"{path}: {fault['ctx']['error']}" if path else str(fault["ctx"]["error"])
-    if fault["type"] == "missing":
-        return f"the setting '{path}' is missing"
-    return f"{path}={fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:].replace('tuple', 'list')}"
-
-
-def _nearest_setting(path: str, kind: str | None, settings: type[BaseModel]) -> str:
-    """The settings of that name, else of the most similar in the section, else anywhere; else all in the section."""
-    section, _, key = path.rpartition(".")
-    paths = setting_paths(settings, {section: kind} if kind else {})
-    names = {p: p.rpartition(".")[2] for p in [*settings.model_fields, *paths]}
-    inside = {p: name for p, name in names.items() if p.rpartition(".")[0] == section}
-    namesakes = {p: name for p, name in names.items() if name == key}
-    for scope in (namesakes, inside, names):
-        close = get_close_matches(key, sorted(scope.values()), n=1)
-        if close:
-            return f"; did you mean {' or '.join(repr(p) for p, name in scope.items() if name == close[0])}?"
-    return nearest(key, (name for name in inside.values() if not (kind and name == "kind")))
-
-
-def setting_paths(settings: type[BaseModel], chosen: Mapping[str, str] | None = None) -> list[str]:
-    """Every setting as `section.key`; of a section that may be of several kinds those of the chosen one, or of all."""
-    paths: list[str] = []
-    for name, field in settings.model_fields.items():
-        options = kinds(field.annotation)
-        wanted = (chosen or {}).get(name)
-        inside = [cls for kind, cls in options.items() if wanted in (None, kind)]
-        paths += dict.fromkeys(f"{name}.{key}" for cls in inside for key in setting_paths(cls)) if options else [name]
-    return paths
+    settings = validate(_described(found, tree))
+    for part in (*found.parts, *(part for part, _ in found.inherited)):
+        check_needs(part, settings)
+    _check_stage(settings, found)
+    return settings
 
 
 def continued(
@@ -207,3 +153,156 @@ def continued(
                 )
         tree = merge(tree, dict(override))
     return validate(tree)
+
+
+def _find(name: str, within: tuple[str, ...]) -> Preset:
+    """As `find_preset`. Of the presets in `within` it is a base."""
+    head, parts = split_name(name)
+    if head in within:
+        raise UserError(f"the preset '{head}' is its own base")
+    ordered, tree = in_order(parts), _read(head)
+    base = _base(head, tree.pop("base"), (*within, head)) if "base" in tree else None
+    if base is not None:
+        tree.setdefault("description", f"{base.tree.get('description')}, with the changes in '{head}'")
+        tree = merge(base.tree, tree)
+    found = Preset(name, tree, (), base)
+    for part in ordered:
+        found = _with_part(found, part)
+    return found
+
+
+def _read(head: str) -> dict[str, Any]:
+    """What the file of a preset says. Raises `UserError` if there is none."""
+    if head in preset_names():
+        return yaml.safe_load((PRESETS / f"{head}.yaml").read_text())
+    if files.split_path(head) is not None:
+        return files.read_file(head, preset_names())
+    if (Path(head) / "config.yaml").is_file():
+        raise UserError(f"no preset '{head}', which is a run; did you mean '{Path(head) / 'config.yaml'}'?")
+    raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")
+
+
+def _base(head: str, base: object, within: tuple[str, ...]) -> Preset:
+    """The base that a preset names; a path is relative to the preset's own file."""
+    if not isinstance(base, str):
+        raise UserError(f"'{head}': base must be the name of a preset or a file, not {base!r}")
+    if split_name(base)[0] not in preset_names() and files.split_path(head) is not None:
+        relative = str(Path(head).parent / base)
+        base = relative if is_file(relative) else base
+    try:
+        return _find(base, within)
+    except UserError as error:
+        if head in preset_names():
+            raise
+        raise UserError(f"the base of '{head}': {error}") from None
+
+
+def _with_part(preset: Preset, part: Part) -> Preset:
+    """The preset with one part more. Raises `UserError` if it does not fit."""
+    for other, base in preset.inherited:
+        if other.name == part.name:
+            raise UserError(f"'{split_name(preset.name)[0]}' has the part '{part.name}' already")
+        if other.axis == part.axis:
+            head, names = split_name(base.name)
+            instead = "+".join([head, *(part.name if name == other.name else name for name in names)])
+            raise UserError(
+                f"'{split_name(preset.name)[0]}' has chosen the {part.axis} already, by the part '{other.name}'; "
+                f"start with '{instead}'"
+            )
+    tree = apply(part, preset.tree)
+    tree["description"] = f"{tree.get('description')}; {part.description}"
+    return preset._replace(tree=tree, parts=(*preset.parts, part))
+
+
+def _described(preset: Preset, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree whose description does not claim what overrides of the preset's parts have changed."""
+    parts = [*preset.parts, *(part for part, _ in preset.inherited)]
+    paths = dict.fromkeys(path for part in parts for path in leaf_paths(part.settings))
+    changed = {path: value_at(tree, path) for path in paths if value_at(tree, path) != value_at(preset.tree, path)}
+    if not changed or tree.get("description") != preset.tree.get("description"):
+        return dict(tree)
+    text = str(tree.get("description"))
+    for part in preset.parts:
+        if changed.keys() & leaf_paths(part.settings):
+            text = text.replace(f"; {part.description}", f"; {part.name}", 1)
+    told = ", ".join(f"{path}={_flow(value)}" for path, value in changed.items())
+    return {**tree, "description": f"{text}; but {told}"}
+
+
+def _flow(value: object) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def _check_stage(settings: "foretell.agents.RunSettings", preset: Preset) -> None:
+    """Raises `UserError` if a planner that is trained first would have another model than is taken over from it."""
+    stage = settings.train.pretrained
+    if not hasattr(settings, "imitation") or stage is None or split_name(stage)[0] not in preset_names():
+        return
+    theirs = resolve(stage)
+    for section in _TAKEN_OVER:
+        if getattr(settings, section, None) != getattr(theirs, section, None):
+            added = [part.name for part in preset.parts if section in part.settings]
+            other = "+".join([stage, *added]) if added else "RUN_DIR, a run with these settings"
+            raise UserError(
+                f"'{section}' is taken over from '{stage}', the preset in train.pretrained, where it is another; "
+                f"add --set train.pretrained={other}"
+            )
+
+
+def preset_label(name: str) -> str:
+    """What a preset is called in a run's files and titles: its name; of a file its stem, with the parts that follow.
+
+    The `config.yaml` of a run is called as the run's own preset is.
+    """
+    if not is_file(name):
+        return name
+    path, parts = split_name(name)
+    return "+".join([files.name_in(path), *parts])
+
+
+def seed_of(name: str) -> int:
+    """The random seed of a run unless another is given: what the preset's file says, else 0. Raises `UserError`."""
+    return files.seed_in(split_name(name)[0]) if is_file(name) else 0
+
+
+def default_directory(preset: str, settings: "foretell.agents.RunSettings", seed: int) -> Path:
+    """Where a run is kept unless another place is named.
+
+    Args:
+        preset: its name, see `find_preset`.
+        settings: the run's settings.
+        seed: the run's random seed.
+
+    Returns:
+        `runs/pets-cartpole/0`, or `runs/pets-default/Pendulum-v1/0` where the preset does not choose the environment.
+    """
+    env = settings.task.env
+    folders = [preset_label(preset), *([] if env in (None, _own_environment(preset)) else [str(env)])]
+    return Path("runs", *map(_safe, folders), str(seed))
+
+
+def title(preset: str, settings: "foretell.agents.RunSettings", seed: int) -> str:
+    """What a run is called in figures: `pets/default on Pendulum-v1, seed 0`.
+
+    Args:
+        preset: its name, or that in the run's `config.yaml`, which need not lead to a file any more.
+        settings: the run's settings.
+        seed: the run's random seed.
+    """
+    env, chosen = settings.task.env, None if is_file(preset) else _own_environment(preset)
+    where = "" if env in (None, chosen) else f" on {env}"
+    return f"{preset_label(preset)}{where}, seed {seed}"
+
+
+def _own_environment(preset: str) -> str | None:
+    """The environment that a preset chooses, if any."""
+    try:
+        return value_at(read_preset(preset), "task.env")
+    except UserError:  # of a file whose name alone is left
+        return None
+
+
+def _safe(name: str) -> str:
+    """A name as a folder may have it."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "run"

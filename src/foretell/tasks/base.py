@@ -126,8 +126,8 @@ class Follows(Protocol):
 
     That needs to know how far along the path an episode is, and every candidate of a plan in imagination: `Progress`.
     An episode begins with `start_progress`. All candidates of a plan begin with the `plan_progress` of the episode's,
-    and each goes on by `follow`. The episode goes on by `waypoints.carry_on(progress, chosen)`, where `chosen` is how far
-    the chosen candidate came by the plan's end.
+    and each goes on by `follow`. The episode goes on by `waypoints.carry_on(progress, chosen)`, where `chosen` is how
+    far the chosen candidate came by the plan's end.
     """
 
     def start_progress(self, obs: Float[Array, "*rows obs"]) -> Progress:

@@ -41,8 +41,8 @@ class TaskSettings(Settings):
     """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
     STEVE), as if those were the bounds."""
     action_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on every executed action, in the actions' units. Data and models keep the intended
-    action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
+    """Standard deviation of normal noise on every executed action, in the actions' units. Data and models keep the
+    intended action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
 
 
 def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:

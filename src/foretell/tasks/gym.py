@@ -52,9 +52,10 @@ class GymTask(Task):
         try:
             with self.simulator() as env, self.simulator() as twin:
                 restore = _restore_of(env.unwrapped, self.spec.obs_size)
-                return restore if restore is not None and _restores(restore, env, twin) else None
+                works = restore is not None and _restores(restore, env, twin)
         except Exception:  # whatever the user's code raises; it does so again where it is needed
             return None
+        return restore if works else None
 
 
 _TRIED, _SAME = 20, 1e-6

@@ -1,8 +1,8 @@
 """The clock: what a run does next, decided by its schedule and its counters alone.
 
-Two kinds of schedules. *Episodic* (PETS, MB-MPC): environments begin and end their episodes together, and the agent learns
-between them. *Stepwise* (DDPG, STEVE, TRPO): the agent learns whenever so many steps have been taken, and each
-environment begins its next episode at once.
+There are two kinds of schedules. *Episodic* (PETS, MB-MPC): environments begin and end their episodes together, and the
+agent learns between them. *Stepwise* (DDPG, STEVE, TRPO): the agent learns whenever so many steps have been taken, and
+each environment begins its next episode at once.
 """
 
 from typing import Literal, NamedTuple

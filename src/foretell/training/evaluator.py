@@ -40,7 +40,8 @@ class Evaluator:
             meanwhile: called while actions are computed.
             after_step: called after every step.
         """
-        episodes, carry, extras = empty_episodes(self._spec, 1), _of_one(carry), {}
+        episodes, carry = empty_episodes(self._spec, 1), _of_one(carry)
+        extras: Extras = {}
         self.envs.begin(episodes, 0, number)
         while episodes.running:
             actions, carry, extras = self._actor.act(policy, carry, self.envs, episodes, meanwhile)

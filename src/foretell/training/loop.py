@@ -68,7 +68,7 @@ class Loop:
             self._checkpoints.close()
             raise
         collected, episodes = jax.tree.map(np.array, (state.collected, state.episodes))  # to be changed in place
-        counters = Counters(*(value.item() for value in state.counters))
+        counters = Counters(*(np.asarray(value).item() for value in state.counters))
         self._take_over(state._replace(collected=collected, episodes=episodes, counters=counters))
         self._watch.resume(counters.seconds)
 

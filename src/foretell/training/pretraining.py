@@ -8,10 +8,10 @@ from typing import Any
 from foretell.agents import Agent, Pretrained, RunSettings
 from foretell.agents.base import State
 from foretell.errors import UserError
-from foretell.tasks import Task, make_task
 from foretell.runs.checkpoint import Checkpoints
-from foretell.runs.presets import preset_names, resolve
 from foretell.runs.directory import RunDirectory
+from foretell.runs.presets import preset_names, resolve
+from foretell.tasks import Task, make_task
 from foretell.training.state import init_run
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretell.agents import Agent, Schedule
-from foretell.agents.base import Carry, PolicyParams, State
+from foretell.agents.base import Carry, Metrics, PolicyParams, State
 from foretell.envs import Episodes, empty_episodes
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, init_replay
@@ -37,7 +37,7 @@ class Collected(NamedTuple):
         at = int(self.times)
         for row in stepped:
             t = int(episodes.length[row]) - 1
-            step = Trajectories(
+            step = (
                 episodes.obs[row, t],
                 episodes.actions[row, t],
                 episodes.rewards[row, t],
@@ -46,7 +46,7 @@ class Collected(NamedTuple):
                 episodes.over[row] > 0,
                 t,
                 True,
-            )
+            )  # in the order of `Trajectories`
             for store, value in zip(self.steps, step, strict=True):
                 store[at, row] = value
         self.times[...] += 1
@@ -64,7 +64,7 @@ class RunState(NamedTuple):
     """What the agent carries within the episodes under way."""
     replay: Replay | None
     """None for an agent that learns from trajectories."""
-    metrics: Any
+    metrics: Metrics
     """The metrics of `learn` since they were last logged, summed."""
     collected: Collected
     episodes: Episodes
@@ -76,7 +76,7 @@ def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tup
     times, environments = schedule.room(spec.horizon), schedule.environments
     obs = jax.ShapeDtypeStruct((environments, spec.obs_size), np.float32)
 
-    def arrays() -> tuple[State, PolicyParams, Carry, Replay | None, Any]:
+    def arrays() -> tuple[State, PolicyParams, Carry, Replay | None, Metrics]:
         key = key_for(seed, Stream.INIT)
         state, replay = agent.init(key), None
         if agent.data == "replay":
@@ -84,7 +84,7 @@ def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tup
         policy = agent.policy(state)
         data = replay if agent.data == "replay" else _no_steps(spec, times, environments)
         # Stepwise agents learn after every few steps, which would be many lines; the others log each call as it is.
-        metrics = jax.eval_shape(agent.learn, state, data, key)[1] if schedule.steps_per_learning else ()
+        metrics = jax.eval_shape(agent.learn, state, data, key)[1] if schedule.steps_per_learning else {}
         return state, policy, _zeros(jax.eval_shape(agent.begin, policy, obs, key)), replay, _zeros(metrics)
 
     state, policy, carry, replay, metrics = jax.jit(arrays)()

@@ -8,10 +8,10 @@ from pydantic import Field, PositiveInt
 
 from foretell.nn import MLP
 from foretell.nn.mlp import Activation, fold_normalizer
-from foretell.settings import Settings
 from foretell.regression.ensemble import Ensemble, EnsembleState
 from foretell.regression.fit import Carried, Fit
 from foretell.regression.prediction import Rows
+from foretell.settings import Settings
 
 
 class Clone(NamedTuple):

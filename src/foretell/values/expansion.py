@@ -41,8 +41,8 @@ _UNROLLED = 8
 """Imagined steps that are compiled as straight code."""
 
 Act = Callable[[Key[Array, ""], Array, Array], tuple[Array, tuple[Array, Array]]]
-"""(key, observations, time) -> actions in the environment's units, and what is kept of them: the action in units in which
-the bounds are -1 and 1, and its entropy bonus, `-alpha log pi` (SAC) or 0."""
+"""(key, observations, time) -> actions in the environment's units, and what is kept of them: the action in units in
+which the bounds are -1 and 1, and its entropy bonus, `-alpha log pi` (SAC) or 0."""
 Value = Callable[[Array, Array], Float[Array, "critics frames particles batch"]]
 """(observations, actions) -> every critic's value, of what follows and without the entropy bonus of the actions."""
 

@@ -1,0 +1,46 @@
+"""Which callbacks a run gets from its schedule."""
+
+import pytest
+from played import Played
+
+import foretell.callbacks
+from foretell.callbacks import Callback, Films, Predictions, default_callbacks
+
+STEPWISE = {"steps_per_learning": 1, "random_episodes": 0, "random_steps": 5}
+
+
+def names(tmp_path, quiet=True, **schedule):
+    run = Played(tmp_path / "run", list, **schedule).run
+    return [type(callback).__name__ for callback in default_callbacks(run, quiet=quiet)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({}, []),
+        ({"environments": 2}, ["Iterations"]),
+        ({"episodes_per_learning": 2}, ["Iterations"]),
+        (STEPWISE, ["Greedy"]),
+        ({"save_all_models": True, "keep_best": True}, ["Models", "KeepBest"]),
+        ({"stop_at_return": 0.0}, ["StopAtReturn"]),
+    ],
+    ids=str,
+)
+def test_every_run_has_a_log_first_and_what_its_schedule_asks_for(schedule, expected, tmp_path):
+    assert names(tmp_path, **schedule) == ["CSVLog", "TensorBoard", *expected]
+
+
+def test_only_a_run_that_is_not_quiet_prints(tmp_path):
+    assert "Console" in names(tmp_path, quiet=False)
+
+
+def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatch):
+    monkeypatch.setattr(foretell.callbacks, "Predictions", lambda agent, spec, which: ("predictions", which))
+    monkeypatch.setattr(foretell.callbacks, "Films", lambda task: ("films", task.spec.horizon))
+    run = Played(tmp_path / "run", list, log_predictions="moments", record=1).run
+    assert default_callbacks(run, quiet=True)[2:] == [("predictions", "moments"), ("films", 5)]
+
+
+def test_everything_exported_is_there():
+    assert all(hasattr(foretell.callbacks, name) for name in foretell.callbacks.__all__)
+    assert issubclass(Films, Callback) and issubclass(Predictions, Callback)
