@@ -1,17 +1,22 @@
 # Everything a newcomer needs: `make demo` and `make test` set up a virtual environment by themselves.
 PYTHON ?= python3
-VENV := .venv
+# Each Python has an environment of its own: .venv that of plain `make`, .venv-3.13 that of `make PYTHON=python3.13`.
+VERSION = $(or $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'),$(error there is no Python '$(PYTHON)'))
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test lint format types study bench clean
+.PHONY: demo test test-quick lint format types study bench clean
 
 demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
 
 test: $(VENV)/.dev  ## all tests (a few minutes on two cores)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow"
+
+test-quick: $(VENV)/.dev  ## all but the long ones
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not long"
 
 lint: $(VENV)/.dev  ## style, formatting and types
 	$(BIN)/ruff check .
@@ -31,7 +36,7 @@ bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
 	$(BIN)/python benchmarks/updates.py steve
 
 clean:
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-[0-9]* .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; a minute or so)"

@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
-# JAX reads these when it is imported; workers and subprocesses of this session inherit them.
-_OWN = "JAX_COMPILATION_CACHE_DIR" not in os.environ
-if _OWN:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="foretell-tests-")
+# JAX reads these when it is imported; workers and subprocesses of this session inherit them. The cache is kept from
+# session to session, since most of a test's time is compilation; `make clean` removes it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Most of the suite's time is compilation: compile in half the time what then runs at three fifths of the speed.
@@ -21,13 +20,6 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (
 ):  # later ones have no other emitters, and stop at a flag that they do not know
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure():
-    """Remove the cache when the session ends, in the process that made it."""
-    if _OWN:
-        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,8 @@ def test_the_page_passes_it_as_train_takes_it(enough, monkeypatch):
 def test_all_hooks_are_on_the_page_with_their_records():
     hooks = {name: hook for name, hook in vars(events.Callback).items() if name.startswith("on_")}
     expected = [
-        [name, get_annotations(hook)["event"].__name__, hook.__doc__.rstrip(".")] for name, hook in hooks.items()
+        [name, get_annotations(hook)["event"].__name__, hook.__doc__.rstrip(".").replace("`", "")]
+        for name, hook in hooks.items()
     ]
     assert [[hook, record, text[0].upper() + text[1:]] for hook, record, text in table("hook")] == expected
 

@@ -1,9 +1,10 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume`, `load` and `film` are the whole Python interface; the environments are registered with Gymnasium as
-`foretell/...`.
+`train`, `resume`, `load` and `film` are the Python interface, `Callback` and `StopTraining` what a callback needs, and
+`register` makes a class of one's own available by name. The environments are registered with Gymnasium as `foretell/...`.
 """
 
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,9 @@ import gymnasium
 from foretell.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "film", "load", "resume", "train"]
+__all__ = ["Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "train"]
+_HOMES = {"Callback": "training.events", "StopTraining": "training.events", "register": "registry", "Run": "run"}
+"""Where what is not in `foretell.api` comes from."""
 
 gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:CartpoleEnv")
 gymnasium.register("foretell/Reacher3D-v0", entry_point="foretell.tasks.reacher:ReacherEnv")
@@ -28,6 +31,4 @@ def __getattr__(name: str) -> Any:
     """Import the interface when it is first used: `foretell --help` must not wait for JAX."""
     if name not in __all__:
         raise AttributeError(f"module 'foretell' has no attribute '{name}'")
-    from foretell import api
-
-    return getattr(api, name)
+    return getattr(import_module(f"foretell.{_HOMES.get(name, 'api')}"), name)

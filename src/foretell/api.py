@@ -229,12 +229,14 @@ def _train_stages(presets: list[str], out: Path, seed: int, where: Mapping[str, 
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:
-    capacity, room = settings.train.capacity, settings.train.room(task.spec.horizon) * settings.train.environments
-    if not room <= capacity < 2**31:
+    agent, train = settings.build(task), settings.train
+    room = train.room(task.spec.horizon, agent.data) * train.environments
+    if not room <= train.capacity < 2**31:
         raise UserError(
-            f"train.capacity must be from {room} (the steps between two calls of learn) to {2**31 - 1}, not {capacity}"
+            f"train.capacity must be from {room} (the steps between two calls of learn) to {2**31 - 1}, "
+            f"not {train.capacity}"
         )
-    return settings.build(task)
+    return agent
 
 
 def _chosen(env: str | None, functions: Mapping[str, Any]) -> dict[str, Any]:

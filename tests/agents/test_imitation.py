@@ -9,7 +9,8 @@ import pytest
 
 import foretell
 from foretell.errors import UserError
-from foretell.replay import add, init_replay
+from foretell.models import open_loop, rollout, start
+from foretell.replay import Trajectories
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from tiny import LINE, interrupted_at, quick_jit
@@ -63,15 +64,47 @@ def actions_of(run, episode):
         return file["observations"][:-1], file["actions"]
 
 
-def test_the_expert_acts_in_the_first_rounds(planner, imitator):
+def agent_with(*overrides):
+    """An imitator of an untrained planner on the line, without a run."""
+    changes = {"agent": "imitation", "train": {"pretrained": "x", "random_episodes": 0, "capacity": 40}}
+    line = {"task": {"env": LINE}}
+    settings = resolve("mbmpc/cheetah-hw4", [PLANNER, POLICY, changes, line, *overrides])
+    return settings.build(make_task(settings.task, {"reward": reward}))
+
+
+def init(agent):
+    return quick_jit(agent.init)(jax.random.key(0))
+
+
+def steps(obs, *, action=-0.9, returns=None, valid=None):
+    """Steps `[time, environments]` at these observations, whose rewards add up to these returns."""
+    times, environments = obs.shape[:2]
+    shared = np.zeros(environments) if returns is None else np.asarray(returns) / times
+    nothing = np.zeros((times, environments), bool)
+    return Trajectories(
+        obs=jnp.float32(obs),
+        action=jnp.full((times, environments, 1), action),
+        reward=jnp.float32(np.broadcast_to(shared, (times, environments))),
+        next_obs=jnp.float32(obs),
+        terminated=jnp.asarray(nothing),
+        over=jnp.asarray(nothing),
+        time=jnp.broadcast_to(jnp.arange(times, dtype=jnp.int32)[:, None], (times, environments)),
+        valid=jnp.asarray(~nothing if valid is None else valid),
+    )
+
+
+def observations(times, environments=1, seed=0):
+    return np.random.default_rng(seed).normal(size=(times, environments, 2))
+
+
+def test_the_expert_acts_in_the_first_rounds(imitator):
     """There its actions are the best of 20 random ones; afterwards they are the policy's, a smooth function."""
-    state, policy = imitator._policy.state, imitator._policy.agent.policy
+    controller = imitator._controller
+    gaussian, state = controller.agent.gaussian, controller.state
     assert len(imitator.episodes) == 8
-    for episode in range(8):
+    for episode in range(4):
         obs, actions = actions_of(imitator, episode)
-        mean = policy.mean(state.policy, jnp.float32(obs))
-        if episode < 4:
-            assert np.abs(actions - mean).max() > 1e-3
+        assert np.abs(actions - gaussian.mean(state.policy, jnp.float32(obs))).max() > 1e-3
     _, last = actions_of(imitator, 7)
     assert np.diff(last[:, 0]).std() < 0.05, "the policy's actions hardly change from step to step"
 
@@ -89,57 +122,83 @@ def test_the_policy_does_what_the_expert_did(imitator):
 
 
 def test_labels_are_the_experts_actions_at_states_that_the_policy_visits(imitator):
-    agent, state = imitator._policy.agent, imitator._policy.state
-    count, size = 13, agent.schedule.capacity
-    rng = np.random.default_rng(0)
-    rows = jax.tree.map(np.array, init_replay(count, 2, 1).data)
-    rows = rows._replace(obs=np.float32(rng.normal(size=(count, 2))), action=np.full((count, 1), -0.9, np.float32))
-    replay = add(init_replay(size, 2, 1), rows, jnp.int32(count))
-    label = jax.jit(agent._labelled)
-    corrected = label(state._replace(calls=jnp.int32(2)), replay, jnp.int32(5), jax.random.key(0))
-    np.testing.assert_array_equal(corrected[:8], state.labels[:8], "old labels stay")
-    assert (corrected[8:13] > 0.3).all(), "the expert pushes to the right"
-    np.testing.assert_array_equal(corrected[13:], state.labels[13:])
-    shown = label(state._replace(calls=jnp.int32(1)), replay, jnp.int32(5), jax.random.key(0))
-    np.testing.assert_allclose(shown[8:13], -0.9, rtol=1e-6)
+    """What it did itself where it demonstrates; what it plans to do where the policy acted."""
+    agent, state = imitator._controller.agent, imitator._controller.state
+    learn, there = jax.jit(agent.learn), int(state.labels.added)
+    data = steps(observations(5), action=-0.9)
+    corrected = learn(state._replace(calls=jnp.int32(2)), data, jax.random.key(0))[0].labels
+    np.testing.assert_array_equal(corrected.action[:there], state.labels.action[:there], "old labels stay")
+    np.testing.assert_array_equal(corrected.obs[there : there + 5], data.obs[:, 0])
+    assert (corrected.action[there : there + 5] > 0.3).all(), "the expert pushes to the right"
+    np.testing.assert_array_equal(corrected.action[there + 5 :], state.labels.action[there + 5 :])
+    shown = learn(state._replace(calls=jnp.int32(1)), data, jax.random.key(0))[0].labels
+    np.testing.assert_allclose(shown.action[there : there + 5], -0.9, rtol=1e-6)
+    assert shown.added == corrected.added == there + 5
+
+
+def test_steps_that_were_not_taken_are_not_learned_from():
+    """Environments whose episode is over wait for the others."""
+    agent = agent_with({"imitation": {"demonstrations": 3}})
+    valid = np.array([[True, True], [False, True], [False, True]])
+    data = steps(observations(3, 2), valid=valid)
+    state, metrics = jax.jit(agent.learn)(init(agent), data, jax.random.key(0))
+    assert metrics["labels"] == state.labels.size == 4
+    np.testing.assert_array_equal(state.labels.obs[:4], data.obs[valid])
+
+
+def test_labels_are_kept_in_a_ring_of_the_newest():
+    """Beyond the capacity the oldest are overwritten, and the policy is trained on all that are there."""
+    agent = agent_with({"imitation": {"demonstrations": 9}, "train": {"capacity": 10}})
+    learn, state, seen = jax.jit(agent.learn), init(agent), []
+    for call in range(4):
+        data = steps(observations(4, seed=call), action=-0.1 * call)
+        state, metrics = learn(state, data, jax.random.key(call))
+        seen += np.asarray(data.obs[:, 0]).tolist()
+        assert int(metrics["labels"]) == min(len(seen), 10) and int(state.labels.added) == len(seen)
+    newest = {slot: obs for slot, obs in zip(np.arange(16) % 10, seen, strict=True)}
+    np.testing.assert_allclose(state.labels.obs, [newest[slot] for slot in range(10)])
+    calls = {slot: number // 4 for number, slot in enumerate(np.arange(16) % 10)}
+    np.testing.assert_allclose(state.labels.action[:, 0], [-0.1 * calls[slot] for slot in range(10)], atol=1e-6)
 
 
 def test_noise_on_the_expert_is_not_learned():
-    settings = resolve(
-        "mbmpc/cheetah-hw4",
-        [PLANNER, POLICY, {"agent": "imitation", "train": {"pretrained": "x", "random_episodes": 0}},
-         {"imitation": {"expert_noise": 0.5}}, {"task": {"env": LINE}}],
-    )  # fmt: skip
-    agent = settings.build(make_task(settings.task, {"reward": reward}))
-    state = quick_jit(agent.init)(jax.random.key(0))
-    rows = jax.tree.map(np.array, init_replay(4, 2, 1).data)._replace(action=np.full((4, 1), -0.9, np.float32))
-    replay = add(init_replay(agent.schedule.capacity, 2, 1), rows, jnp.int32(4))
-    labels = jax.jit(agent._labelled)(state, replay, jnp.int32(4), jax.random.key(0))
-    assert (labels[:4] != -0.9).all()
+    agent = agent_with({"imitation": {"expert_noise": 0.5}})
+    state, _ = jax.jit(agent.learn)(init(agent), steps(observations(4)), jax.random.key(0))
+    assert (state.labels.action[:4] != -0.9).all()
+
+
+def test_the_expert_and_the_policy_explore_each_with_its_own_noise():
+    """Only if they are to explore; and actions stay within the bounds."""
+    agent = agent_with({"imitation": {"demonstrations": 1, "expert_noise": 0.0, "policy_noise": 0.3}})
+    obs = jnp.zeros((200, 2))
+
+    @quick_jit
+    def act(params, key):
+        carry = agent.begin(params, obs, key)
+        return [agent.act(params, carry, obs, key, explore=explore)[0] for explore in (True, False)]
+
+    params = agent.policy(init(agent))
+    assert bool(params.demonstrating)
+    np.testing.assert_array_equal(*act(params, jax.random.key(1)))
+    explored, greedy = act(params._replace(demonstrating=jnp.array(False)), jax.random.key(1))
+    assert greedy.std() < 1e-6 and (explored - greedy).std() == pytest.approx(0.3, rel=0.2)
+    assert jnp.abs(explored).max() <= 1
 
 
 def test_searches_for_labels_may_begin_with_what_the_policy_would_do():
     """Once there is one; before that, and unless asked for, with the middle of the action range."""
     cem = {"planner": {"kind": "cem", "population": 20, "elites": 4, "horizon": 3, "iterations": 1}}
-    settings = resolve(
-        "mbmpc/cheetah-hw4",
-        [PLANNER, POLICY, cem, {"agent": "imitation", "train": {"pretrained": "x", "random_episodes": 0}},
-         {"imitation": {"demonstrations": 2, "warm_labels": True}}, {"task": {"env": LINE}}],
-    )  # fmt: skip
-    agent = settings.build(make_task(settings.task, {"reward": reward}))
-    state = quick_jit(agent.init)(jax.random.key(0))
-    state = state._replace(calls=jnp.int32(2), kept=state.kept.at[0].set(True))
-    obs, before = jnp.array([[0.3, -0.2], [1.0, 0.5]]), quick_jit(agent._before_labels)
-    actions = before(state, obs, jax.random.key(1)).memory.mean
-    world, seen = agent.expert.world, obs
-    for t in range(3):
-        np.testing.assert_allclose(
-            actions[:, t], jnp.clip(agent.policy.mean(state.policy, seen), -1, 1), rtol=1e-4, atol=1e-6
-        )
-        paths = jax.vmap(lambda o, a: world.trajectories(jax.random.key(0), state.expert.world, o, a))(obs, actions)
-        seen = paths[:, t + 1, 0]
-    demonstrating = before(state._replace(calls=jnp.int32(1)), obs, jax.random.key(1))
-    np.testing.assert_array_equal(demonstrating.memory.mean, np.zeros((2, 3, 1)))
+    agent = agent_with(cem, {"imitation": {"demonstrations": 2, "warm_labels": True}})
+    params, obs = agent.policy(init(agent)), jnp.array([[0.3, -0.2], [1.0, 0.5]])
+    before, key = quick_jit(agent._before_labels), jax.random.key(1)
+    plans = before(params._replace(demonstrating=jnp.array(False)), obs, key).warm_start.mean
+    model, expert = agent.model, params.expert
+    followed = rollout(model, expert, start(model, expert, obs, key, 1), open_loop(plans, 1), 3, key)
+    for t, seen in enumerate(followed.obs[:-1, 0]):
+        unit = jnp.clip(agent.gaussian.mean(params.policy, seen), -1, 1)
+        np.testing.assert_allclose(plans[:, t], unit, rtol=1e-4, atol=1e-6)
+    demonstrating = before(params, obs, key)
+    np.testing.assert_array_equal(demonstrating.warm_start.mean, np.zeros((2, 3, 1)))
 
 
 def test_a_search_that_starts_nowhere_cannot_start_with_the_policy():
@@ -148,32 +207,25 @@ def test_a_search_that_starts_nowhere_cannot_start_with_the_policy():
 
 
 def test_bad_demonstrations_are_not_learned_from():
-    """Of two lock-step episodes of a round one is good; without a good one the expert goes on."""
-    settings = resolve(
-        "mbmpc/cheetah-hw4",
-        [PLANNER, POLICY, {"agent": "imitation", "task": {"env": LINE}},
-         {"train": {"pretrained": "x", "random_episodes": 0, "trials": 8, "environments": 2, "capacity": 40}},
-         {"imitation": {"demonstrations": 1, "least_return": 3.0}}],
-    )  # fmt: skip
-    agent = settings.build(make_task(settings.task, {"reward": reward}))
-    learn = jax.jit(agent.learn)
-
-    def collect(replay, returns):
-        """Four steps in each of two environments."""
-        rows = jax.tree.map(np.array, init_replay(8, 2, 1).data)
-        environment = np.arange(8, dtype=np.int32) % 2
-        rows = rows._replace(environment=environment, reward=np.float32(returns)[environment] / 4)
-        return add(replay, rows, jnp.int32(8))
-
-    state, replay = quick_jit(agent.init)(jax.random.key(0)), init_replay(40, 2, 1)
-    kept = []
+    """Of two episodes of a round, side by side, one is good; without a good one the expert goes on."""
+    agent = agent_with(
+        {"imitation": {"demonstrations": 1, "least_return": 3.0}, "train": {"trials": 8, "environments": 2}}
+    )
+    learn, state, found, data = jax.jit(agent.learn), init(agent), [], None
     for returns in ((3.0, 2.0), (-1.0, 4.0), (-5.0, -5.0)):
-        replay = collect(replay, returns)
-        acts = bool(agent._demonstrating(state))
-        state, metrics = learn(state, replay, jnp.int32(8), jax.random.key(1))
-        kept.append((acts, int(metrics["labels"]), bool(metrics["gradient_steps"] > 0)))
-    assert kept == [(True, 0, False), (True, 4, True), (False, 12, True)]
-    assert state.kept[:16].tolist() == [False] * 8 + [False, True] * 4
+        before, data = data, steps(observations(4, 2), returns=returns)
+        acts = bool(agent.policy(state).demonstrating)
+        state, metrics = learn(state, data, jax.random.key(1))
+        found.append((acts, int(metrics["labels"]), bool(metrics["gradient_steps"] > 0)))
+    assert found == [(True, 0, False), (True, 4, True), (False, 12, True)]
+    np.testing.assert_array_equal(state.labels.obs[:4], before.obs[:, 1])
+
+
+@pytest.mark.long
+def test_rounds_of_several_episodes_in_each_environment_are_learned_from_as_a_whole(planner, tmp_path):
+    run = imitate(planner.directory, tmp_path / "run", {"imitation": {"demonstrations": 1}}, episodes_per_learning=2)
+    steps_before = [row["env_steps"] for row in run.episodes][3]
+    assert metrics_of(run)[0]["labels"] == steps_before
 
 
 def test_demonstrations_are_told_apart_one_round_at_a_time():
@@ -182,6 +234,7 @@ def test_demonstrations_are_told_apart_one_round_at_a_time():
         resolve("mbmf/cheetah-imitation", [rounds])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [("step", 7), ("step", 17), ("learn_end", 2)])
 def test_it_survives_an_interrupt(moment, planner, imitator, tmp_path):
     with interrupted_at(*moment):
@@ -212,7 +265,7 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
     obs = np.float32([[0.3, -0.2], [1.0, 0.5]])
     imitates = foretell.load(imitator.directory, reward=reward, quiet=True)
     np.testing.assert_allclose(started.act(obs), imitates.act(obs), rtol=1e-5)
-    np.testing.assert_allclose(started._policy.state.policy.log_std, np.log(0.3), rtol=1e-5)
+    np.testing.assert_allclose(started._controller.state.policy.log_std, np.log(0.3), rtol=1e-5)
     with pytest.raises(UserError, match="has other settings in 'policy'"):
         foretell.train(
             "trpo/default", env=LINE, out=tmp_path / "other", overrides=[schedule, tree, {"policy": {"hidden": [9]}}]

@@ -1,19 +1,21 @@
 """Value expansion as an agent: its schedule of updates, what it acts with, and that every arrangement learns."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from foretell.agents import AGENTS, ValueExpansionSettings
-from foretell.agents.value_expansion import Updates, ValueExpansion
-from foretell.models import NeuralSimulator, SimulatorSettings
-from foretell.replay import add, init_replay, single_steps
+from foretell import registry
+from foretell.agents import ValueExpansion, ValueExpansionSettings
+from foretell.agents.value_expansion import Updates
+from foretell.errors import UserError
+from foretell.models import SteveModel, SteveNetworks, Unknown
+from foretell.regression.fit import Fit
+from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import resolve
-from foretell.tasks import Task
-from foretell.tasks.base import TaskSpec
+from foretell.tasks import Task, TaskSettings, TaskSpec, make_task
 from foretell.values import Expansion
 from foretell.values.learners import DDPG
 from tiny import quick_jit
@@ -29,12 +31,12 @@ class Slide(Task):
 
 TASK = Slide()
 LEARNER = DDPG(hidden=(16,), critics=ENSEMBLE, batch_size=32)
-NETWORKS = SimulatorSettings(members=ENSEMBLE, reward_members=ENSEMBLE, hidden=(16,), aux_hidden=(16,), batch_size=32)
-SIMULATOR = NeuralSimulator(TASK, NETWORKS)
+NETWORKS = SteveNetworks(members=ENSEMBLE, reward_members=ENSEMBLE, hidden=(16,), aux_hidden=(16,))
+MODEL = SteveModel(TASK, NETWORKS, Fit(batch_size=32), ENSEMBLE, Unknown(reward=True, termination=False))
 
 
-def agent_with(learner=LEARNER, expansion=Expansion(horizon=2), simulator=SIMULATOR, **updates):  # noqa: B008
-    return ValueExpansion(TASK, learner, simulator, expansion, Updates(**{"pretraining": 3, **updates}))
+def agent_with(learner=LEARNER, expansion=Expansion(horizon=2), model=MODEL, **updates):  # noqa: B008
+    return ValueExpansion(TASK, learner, model, expansion, Updates(**{"pretraining": 3, **updates}))
 
 
 def experience(count, capacity=200):
@@ -42,20 +44,29 @@ def experience(count, capacity=200):
     obs, action = rng.normal(size=(count, 1)), rng.uniform(-2, 2, (count, 1))
     next_obs = obs + 0.1 * action
     rows = (obs, action, -(next_obs[:, 0] ** 2), next_obs)
-    data = single_steps(*(jnp.float32(row) for row in rows), jnp.zeros(count, bool))
-    return add(init_replay(capacity, 1, 1), data, jnp.array(count))
+    return add(init_replay(capacity, 1, 1), Transitions(*map(jnp.float32, rows), jnp.zeros(count, bool)))
 
 
 REPLAY = experience(100)
 
 
+def with_new(count, replay=REPLAY):
+    return replay._replace(new=jnp.array(count, jnp.int32))
+
+
 def learned(agent, *news):
     """States and metrics of an agent that has seen so many new steps at each call."""
-    learn, state, told = jax.jit(agent.learn), quick_jit(agent.init)(jax.random.key(0)), []
+    learn, state, found = _compiled(agent)[0], _compiled(agent)[1](jax.random.key(0)), []
     for call, new in enumerate(news):
-        state, metrics = learn(state, REPLAY, jnp.array(new), jax.random.key(call + 1))
-        told.append((state, {name: float(value) for name, value in metrics.items()}))
-    return told
+        state, metrics = learn(state, with_new(new), jax.random.key(call + 1))
+        found.append((state, {name: float(value) for name, value in metrics.items()}))
+    return found
+
+
+@cache
+def _compiled(agent):
+    """Agents are compared by what they are made of, so that each is compiled once."""
+    return jax.jit(agent.learn), quick_jit(agent.init)
 
 
 def same(a, b):
@@ -64,12 +75,13 @@ def same(a, b):
 
 def test_first_the_model_alone_is_trained():
     agent = agent_with()
-    before = quick_jit(agent.init)(jax.random.key(0))
+    before = _compiled(agent)[1](jax.random.key(0))
     (state, metrics), *_ = learned(agent, 100)
     assert agent.pretraining == 1
-    assert metrics["gradient_steps"] == 3 and metrics["epoch"] == 1
+    assert metrics["gradient_steps"] == 3 and metrics["policy_version"] == 1
     assert same(state.learner, before.learner) and not same(state.model.trained, before.model.trained)
-    assert same(state.model.used, state.model.trained) and same(state.published, before.learner.policy)
+    assert same(state.model.target, state.model.trained.networks)
+    assert same(state.acting.network, before.learner.policy)
 
 
 def test_pretraining_is_cut_into_calls():
@@ -85,36 +97,48 @@ def test_pretraining_is_cut_into_calls():
 )
 def test_every_step_is_worth_so_many_updates(per_step, news, steps):
     """Those of the first call, which came before learning began, are worth none."""
-    told = learned(agent_with(per_step=per_step), *news)
-    assert [metrics["gradient_steps"] for _, metrics in told[1:]] == steps
-    assert int(told[-1][0].learner.updates) == sum(steps)
+    found = learned(agent_with(per_step=per_step), *news)
+    assert [metrics["gradient_steps"] for _, metrics in found[1:]] == steps
+    assert int(found[-1][0].learner.updates) == sum(steps)
 
 
 def test_policy_and_model_come_into_use_in_their_own_time():
     """Before update u where u + 1 is a multiple of the period: 4, 9, ... for 5."""
-    agent = agent_with(per_step=1.0, publish_every=5, refresh_every=7)
-    told = learned(agent, 10, 4, 1, 1, 1)
-    (first, _), (four, _), (five, _), (six, _), (seven, _) = told
-    assert [int(state.epoch) for state, _ in told] == [1, 1, 2, 2, 2]
-    assert same(four.published, first.published) and not same(five.published, first.published)
-    assert same(five.published, four.learner.policy) and same(seven.published, five.published)
-    assert same(six.model.used, first.model.used) and same(seven.model.used, six.model.trained)
+    agent = agent_with(per_step=1.0, sync_policy_every=5, sync_model_every=7)
+    found = learned(agent, 10, 4, 1, 1, 1)
+    (first, _), (four, _), (five, _), (six, _), (seven, _) = found
+    assert [int(state.acting.version) for state, _ in found] == [1, 1, 2, 2, 2]
+    assert same(four.acting.network, first.acting.network) and not same(five.acting.network, first.acting.network)
+    assert same(five.acting.network, four.learner.policy) and same(seven.acting, five.acting)
+    assert same(six.model.target, first.model.target) and same(seven.model.target, six.model.trained.networks)
 
 
-def test_it_acts_with_the_published_policy_in_the_environments_units():
+def test_it_acts_with_the_acting_policy_in_the_environments_units():
     agent = agent_with(learner=DDPG(hidden=(16,), critics=2, batch_size=32, explore_chance=0.0))
     state = learned(agent, 10, 3)[-1][0]
-    obs = jnp.linspace(-3, 3, 7)[:, None]
-    action, _ = agent.act(state, (), obs, jax.random.key(0), explore=True)
-    greedy, _ = agent.act(state, (), obs, jax.random.key(1), explore=False)
+    params, obs = agent.policy(state), jnp.linspace(-3, 3, 7)[:, None]
+    action, _, extras = agent.act(params, (), obs, jax.random.key(0), explore=True)
+    greedy, *_ = agent.act(params, (), obs, jax.random.key(1), explore=False)
     np.testing.assert_allclose(action, greedy, rtol=1e-5)
-    np.testing.assert_allclose(
-        greedy, 2.0 * LEARNER.act(state.published, obs, jax.random.key(0), explore=False), rtol=1e-5
-    )
+    alone = LEARNER.act(state.acting.network, obs, jax.random.key(0), explore=False)
+    np.testing.assert_allclose(greedy, 2.0 * alone, rtol=1e-5)
+    assert extras["policy_version"].tolist() == [1] * 7
+
+
+@pytest.mark.parametrize("preset", ["steve/default", "sac/default"])
+def test_acting_needs_the_actors_network_alone(preset):
+    """Without critics, optimisers and models, and with the number of its version."""
+    agent = resolve(preset, [{"task": {"env": "Pendulum-v1"}}]).build(TASK)
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    params = jax.eval_shape(agent.policy, state)
+    network = jax.tree.leaves(state.learner.policy)
+    assert [leaf.shape for leaf in jax.tree.leaves(params)] == [*(leaf.shape for leaf in network), ()]
+    numbers = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (params, state)]
+    assert numbers[0] < 0.1 * numbers[1]
 
 
 def test_without_a_horizon_there_is_no_model():
-    agent = agent_with(expansion=Expansion(horizon=0), simulator=None)
+    agent = agent_with(expansion=Expansion(horizon=0), model=None)
     state, metrics = learned(agent, 10, 8)[-1]
     assert state.model is None and "model_use" not in metrics and "transition_loss" not in metrics
     assert metrics["gradient_steps"] == 32 and metrics["critic_loss"] > 0
@@ -125,7 +149,7 @@ def test_the_td_k_trick_trains_at_imagined_pairs_too():
     agent = agent_with(expansion=Expansion(horizon=2, reduction="last", tdk=True))
     state, metrics = learned(agent, 10, 8)[-1]
     batch = jax.tree.map(lambda a: a[:8], REPLAY.data)
-    imagined = agent.expand(jax.random.key(0), state.learner, state.model.used, batch)
+    imagined = agent.expand(jax.random.key(0), state.learner, state.model.target, batch)
     obs, action = agent._pairs(batch, imagined, 3)
     assert obs.shape == action.shape == (3, ENSEMBLE, 8, 1)
     np.testing.assert_array_equal(obs[0, 1], batch.obs)
@@ -149,33 +173,93 @@ def test_updates_that_are_not_finite_are_skipped_and_counted():
     agent = agent_with()
     state = learned(agent, 10)[-1][0]
     broken = REPLAY._replace(data=REPLAY.data._replace(reward=jnp.full(200, jnp.nan)))
-    after, metrics = jax.jit(agent.learn)(state, broken, jnp.array(2), jax.random.key(5))
+    after, metrics = _compiled(agent)[0](state, with_new(2, broken), jax.random.key(5))
     assert metrics["skipped_steps"] == 16 and metrics["gradient_steps"] == 8  # of both learner and model
     assert same(after.learner.policy, state.learner.policy) and same(after.model.trained, state.model.trained)
 
 
 def test_settings_build_the_agent():
     settings = resolve("steve/default", [{"task": {"env": "Pendulum-v1"}}])
-    assert isinstance(settings, ValueExpansionSettings) and AGENTS["value-expansion"] is ValueExpansionSettings
+    assert isinstance(settings, ValueExpansionSettings)
+    assert registry.find("agent", "value-expansion") is ValueExpansionSettings
     assert isinstance(settings.build(TASK), ValueExpansion)
-    assert resolve("ddpg/default").build(TASK).simulator is None
+    assert resolve("ddpg/default").build(TASK).model is None
 
 
-ARRANGEMENTS = ["ddpg", "td3", "sac", "mve", "steve"]
+def test_a_model_that_cannot_be_trained_step_by_step_is_refused():
+    gp = {"model": {"kind": "gp"}, "fit": {"kind": "lbfgs"}, "imagination": {"propagation": "DS"}}
+    with pytest.raises(UserError, match=r"model\.kind=gp cannot be trained by single gradient steps"):
+        resolve("steve/default", [gp])
+
+
+def test_horizons_are_not_weighed_by_the_spread_of_single_samples():
+    single = {"model": {"members": 1, "reward_members": 1}, "learner": {"critics": 1}}
+    with pytest.raises(UserError, match=r"expansion\.reduction=inverse-variance weighs horizons by the spread"):
+        resolve("steve/default", [single]).build(TASK)
+
+
+SMALL = {
+    "learner": {"hidden": [32], "batch_size": 64, "critic_learning_rate": 3e-3, "discount": 0.9},
+    "model": {"hidden": [32], "aux_hidden": [32]},
+    "fit": {"batch_size": 64, "learning_rate": 3e-3},
+    "updates": {"pretraining": 300, "sync_policy_every": 10, "sync_model_every": 10},
+}
+ENSEMBLES = {
+    "model": {"kind": "ensemble", "members": 4, "hidden": [32]},
+    "reward_model": {"members": 2, "hidden": [32], "weight_decay": 0.0, "probabilistic": False},
+    "reward_fit": {"batch_size": 64, "learning_rate": 3e-3},
+}
+ARRANGEMENTS = {
+    "ddpg": {},
+    "td3": {},
+    "sac": {},
+    "mve": {},
+    "steve": {},
+    "steve with the networks of PETS": ENSEMBLES,
+}
 
 
 @pytest.mark.parametrize("name", ARRANGEMENTS)
 def test_every_arrangement_learns_to_go_to_the_middle(name):
     """From random data alone: the policy pushes towards 0 from either side."""
-    small = {
-        "learner": {"hidden": [32], "batch_size": 64, "critic_learning_rate": 3e-3, "discount": 0.9},
-        "simulator": {"hidden": [32], "aux_hidden": [32], "batch_size": 64, "learning_rate": 3e-3},
-        "updates": {"pretraining": 300, "publish_every": 10, "refresh_every": 10},
-    }
-    agent = resolve(f"{name}/default", [small]).build(TASK)
+    agent = resolve(f"{name.split()[0]}/default", [SMALL, ARRANGEMENTS[name]]).build(TASK)
     learn, state = jax.jit(agent.learn), quick_jit(agent.init)(jax.random.key(0))
     for call, new in enumerate((100, 700)):
-        state, _ = learn(state, REPLAY, jnp.array(new), jax.random.key(call))
-    act = partial(agent.act, state, (), explore=False)
+        state, _ = learn(state, with_new(new), jax.random.key(call))
+    act = partial(agent.act, agent.policy(state), (), explore=False)
     actions = act(jnp.array([[-1.0], [1.0]]), jax.random.key(0))[0]
     assert actions[0, 0] > 0.5 and actions[1, 0] < -0.5
+
+
+CHEAP = {
+    "task": {"env": "cartpole"},
+    "learner": {"hidden": [8], "critics": 2, "batch_size": 4},
+    "expansion": {"horizon": 2},
+    "updates": {"per_step": 1.0},
+}
+
+
+def test_targets_may_follow_the_true_model():
+    """The simulator needs no training, and rewards are its own; a few updates of the learner in its imagination."""
+    settings = resolve("steve/default", [CHEAP, {"model": {"kind": "true-model", "threads": 1}}])
+    task = make_task(settings.task)
+    agent, rng = settings.build(task), np.random.default_rng(0)
+    assert agent.pretraining == 1
+    obs, action = (jnp.float32(rng.normal(size=(20, size))) for size in (4, 1))
+    rows = Transitions(obs, action, jnp.zeros(20), obs, jnp.zeros(20, bool))
+    state, learn = quick_jit(agent.init)(jax.random.key(0)), quick_jit(agent.learn)
+    for call, new in enumerate((20, 3)):
+        replay = with_new(new, add(init_replay(50, 4, 1), rows))
+        state, metrics = jax.block_until_ready(learn(state, replay, jax.random.key(call)))
+    assert metrics["gradient_steps"] == 3 and metrics["skipped_steps"] == 0 and metrics["critic_loss"] > 0
+    frames = agent.expand(jax.random.key(5), state.learner, agent.model_params(state), replay.data)
+    assert np.isfinite(frames.reward[:, :, :, :20]).all()
+    here, there = frames.obs[0, 0, :20], frames.obs[1, 0, :20]
+    expected = task.reward(here, task.from_unit(frames.action[0, 0, :20]), there)
+    np.testing.assert_allclose(frames.reward[1, 0, 0, :20], expected, atol=1e-4)
+
+
+def test_targets_cannot_follow_the_true_model_where_observations_do_not_tell_the_state():
+    settings = resolve("steve/default", [CHEAP, {"task": {"env": "Pendulum-v1"}}, {"model": {"kind": "true-model"}}])
+    with pytest.raises(UserError, match=r"^model\.kind=true-model .* 'Pendulum-v1'"):
+        settings.build(make_task(TaskSettings(env="Pendulum-v1")))

@@ -10,9 +10,9 @@ SPARSE = {"planner": {"horizon": 4, "replan_every": 3}}
 """Every plan is executed for three steps."""
 
 
-def train(out, *overrides, **schedule):
+def train(out, *overrides, callbacks=(), **schedule):
     changes = [TINY, {"train": {"eval_episodes": 1, **schedule}}, *overrides]
-    return foretell.train("pets/default", out=out, env=LINE, overrides=changes, quiet=True)
+    return foretell.train("pets/default", out=out, env=LINE, overrides=changes, quiet=True, callbacks=callbacks)
 
 
 def data_of(run, episode):

@@ -142,8 +142,11 @@ def whole(tmp_path_factory):
     return {n: train(tmp_path_factory.mktemp("whole") / "run", eval_episodes=n).directory for n in (0, 2)}
 
 
-@pytest.mark.parametrize("episodes", [0, 2])
-@pytest.mark.parametrize("moment", [("step", 12), ("episode_end", 4), ("episode_end", 3), ("learn_end", 2)], ids=str)
+@pytest.mark.parametrize(
+    ("moment", "episodes"),
+    [(("step", 12), 0), (("step", 17), 2), (("episode_end", 3), 2), (("episode_end", 4), 2), (("learn_end", 2), 2)],
+    ids=str,
+)
 def test_a_run_interrupted_anywhere_keeps_the_same_best(moment, episodes, whole, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run", eval_episodes=episodes)

@@ -41,6 +41,20 @@ def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatc
     assert default_callbacks(run, quiet=True)[2:] == [("predictions", "moments"), ("films", 5)]
 
 
+def test_none_holds_on_to_the_arrays_of_a_record(tmp_path):
+    """The run writes over them, or hands their memory to a compiled program."""
+    asked = {"save_all_models": True, "keep_best": True, "stop_at_return": 0.0, "episodes_per_learning": 2}
+    run = Played(tmp_path / "run", list, **asked)
+    played = Played(tmp_path / "other", lambda: default_callbacks(run.run, quiet=False)[1:], **asked)
+    arrays = {"obs": np.ones((6, 2)), "actions": np.zeros((5, 1)), "rewards": np.zeros(5), "state": jnp.arange(3.0)}
+    watched = [weakref.ref(array) for array in arrays.values()]
+    row = {"episode": 0, "env_steps": 5, "kind": "train", "return": 1.0, "length": 5, "wall_seconds": 0.1}
+    played.call("on_episode_end", EpisodeEnded, row=row, policy_version=0, **arrays)
+    del arrays
+    gc.collect()
+    assert [one() for one in watched] == [None] * 4
+
+
 def test_everything_exported_is_there():
     assert all(hasattr(foretell.callbacks, name) for name in foretell.callbacks.__all__)
     assert issubclass(Films, Callback) and issubclass(Predictions, Callback)

@@ -5,6 +5,7 @@ import shutil
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from played import Played
@@ -49,7 +50,8 @@ def test_the_agent_of_a_trial_acts_as_it_did_in_it(trial, kept):
     act = jax.jit(lambda *a: begin_and_act(agent, Stream.ACT, params, *a, explore=True))
 
     def repeats(episode):
-        data, same, carry = data_of(kept.directory, episode), [], agent.begin(params, np.zeros((1, 2)), None)
+        data, same = data_of(kept.directory, episode), []
+        carry = agent.begin(params, jnp.zeros((1, 2)), jax.random.key(0))
         for t in range(STEPS):
             numbers = (np.int32(number) for number in (kept.seed, episode, t))
             obs = np.float32(data["observations"][t])[None]

@@ -1,361 +1,294 @@
-"""A task seen through ensembles: the regressions it poses, and imagined returns against a plain loop."""
-
-import itertools
+"""A task seen through regressions: the problems it poses, one step, imagined returns in plain loops, and training."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import (
+    CANDIDATES,
+    ENSEMBLE,
+    HORIZON,
+    KINDS,
+    MEMBERS,
+    OBS,
+    PARTICLES,
+    actions_of,
+    imagined,
+    known_reward,
+    noise_by_hand,
+    predict_by_hand,
+    replay_of,
+    returns_by_hand,
+    toy,
+    trained_ensemble,
+    transitions,
+    with_logit,
+)
 
-from foretell.models import Ensemble, EnsembleState, Imagination, WorldModel, WorldState
-from foretell.models.propagation import PROPAGATIONS, Shape, normals
-from foretell.nn import MLP, Normalizer
-from foretell.regression.ensemble import EnsembleParams
-from foretell.replay import single_steps
-from foretell.tasks import Task, TaskSpec
+from foretell import registry
+from foretell.models import EnsembleModel, GPModel, Imagination, LearnedModel, Unknown
+from foretell.models.learned import LearnedState, particles_of
+from foretell.models.propagation import MATCHING_STREAM, Noise, Outcome
+from foretell.regression.ensemble import Ensemble
+from foretell.regression.fit import Fit
+from foretell.regression.gp import GPFit
+from tiny import quick_jit
 
-PARTICLES, CANDIDATES, HORIZON, MEMBERS, JUDGES = 4, 3, 5, 2, 3
-OBS = jnp.array([0.4, -0.8])
-
-
-class Toy(Task):
-    """Features are not the observation; the first component is predicted as it is, the second as a change."""
-
-    spec = TaskSpec("Toy-v0", ("a", "b"), (-1.0,), (2.0,), horizon=10)
-
-    def features(self, obs):
-        return jnp.stack([jnp.sin(obs[..., 0]), obs[..., 1], obs[..., 0] * obs[..., 1]], -1)
-
-    def target(self, obs, next_obs):
-        return next_obs - obs * jnp.array([0.0, 1.0])
-
-    def advance(self, obs, output):
-        return output + obs * jnp.array([0.0, 1.0])
-
-
-def known_reward(obs, action, next_obs):
-    return 10.0 * obs[..., 0] + action[..., 0] + 0.1 * next_obs[..., 1]
-
-
-def known_end(obs, action, next_obs):
-    return (next_obs[..., 0] > 0.1) | (obs[..., 1] > 3.0) | (action[..., 0] > 1.9)
-
-
-def toy(*, reward=None, terminated=None, learns_termination=False):
-    task = Toy()
-    task.reward, task.terminated, task.learns_termination = reward, terminated, learns_termination
-    return task
+NAMES = ["E", "DS", "MM", "TS1", "TS1-independent", "TSinf"]
+FIT = Fit(batch_size=8, learning_rate=1e-2)
 
 
-KINDS = {
-    "known reward": toy(reward=known_reward),
-    "known end": toy(reward=known_reward, terminated=known_end),
-    "learned reward": toy(),
-    "learned reward, known end": toy(terminated=known_end),
-    "learned end": toy(reward=known_reward, learns_termination=True),
-    "learned reward and end": toy(learns_termination=True),
-}
-LEARNED = [kind for kind in KINDS if "learned" in kind]
+def unknown_of(task):
+    return Unknown(task.reward is None, task.learns_termination)
 
 
-def world_of(task, judges_are_probabilistic=False, **imagination):
-    ensemble = Ensemble(members=MEMBERS, hidden=(6,), weight_decay=(0.0, 0.0))
-    outcome = Ensemble(
-        members=JUDGES, hidden=(5,), weight_decay=(0.0, 0.0), probabilistic=judges_are_probabilistic, activation="tanh"
-    )
-    return WorldModel(task, ensemble, Imagination(**{"particles": PARTICLES, **imagination}), outcome)
+def model_of(task, ensemble=ENSEMBLE, fit=FIT, **imagination):
+    """Whatever the task does not know is learned with the dynamics."""
+    settings = Imagination(**{"particles": PARTICLES, **imagination})
+    return LearnedModel(task, ensemble, fit, settings, unknown_of(task))
 
 
-def trained_ensemble(ensemble, seed, sizes, n):
-    """As after training: no bias is zero, inputs are standardised and targets scaled."""
-    rng = np.random.default_rng(seed)
-    shapes = list(itertools.pairwise(sizes))
-    weights = tuple(jnp.float32(rng.normal(0, 0.4, (ensemble.members, *shape))) for shape in shapes)
-    biases = tuple(jnp.float32(rng.normal(0, 0.4, (ensemble.members, 1, out))) for _, out in shapes)
-    bounds = jnp.float32(np.arange(n) / 4), jnp.float32(np.arange(n) - 4)
-    inputs = Normalizer(jnp.float32(rng.normal(0, 0.3, sizes[0])), jnp.float32(rng.uniform(0.5, 2.0, sizes[0])))
-    targets = Normalizer(jnp.zeros(n), jnp.float32(0.7 + np.arange(n)))
-    params = EnsembleParams(MLP(weights, biases, ensemble.activation), *bounds, ensemble.probabilistic)
-    return EnsembleState(params, inputs, targets)
+def trained(model):
+    unknown = model.unknown
+    return trained_ensemble(model.regressor, 1, 4, 2 + unknown.reward, int(unknown.termination))
 
 
-def trained(world):
-    dynamics = trained_ensemble(world.model, 1, (4, 6, 4), 2)
-    if not world.learns_outcome:
-        return WorldState(dynamics, None)
-    n, flags = int(world.task.reward is None), int(world.task.learns_termination)
-    outputs = (1 + world.outcome.probabilistic) * n + flags
-    return WorldState(dynamics, trained_ensemble(world.outcome, 2, (7, 5, outputs), n))
+def params_of(model):
+    return model.params(LearnedState(trained(model), ()))
 
 
-def returns(world, key, state, actions):
-    return world.returns(key, state, OBS, actions)
+def check_returns(model):
+    key, actions, state = jax.random.key(4), actions_of(), trained(model)
+    noise = noise_by_hand(key, len(state.targets.std), model.imagination.shared_noise)
+    found, _ = imagined(model, params_of(model), key, actions)
+    np.testing.assert_allclose(found, returns_by_hand(model.task, state, noise, actions), rtol=1e-4, atol=1e-4)
 
 
-# Compiled without optimising, which takes longer here than what it saves.
-compiled_returns = jax.jit(returns, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def softplus(x):
-    return np.log1p(np.exp(x))
-
-
-def predict_by_hand(state, member, row):
-    """Mean and deviation of the raw targets, and logits, of one member for one row of raw inputs."""
-    params, n = state.params, len(state.targets.std)
-    (w0, w1), (b0, b1) = params.network.weights, params.network.biases
-    h = (row - state.inputs.mean) / state.inputs.std
-    h = h @ w0[member] + b0[member, 0]
-    h = h / (1 + np.exp(-h)) if params.network.activation == "silu" else np.tanh(h)
-    h = h @ w1[member] + b1[member, 0]
-    if not params.probabilistic:
-        return h[:n] * state.targets.std, np.zeros(n), h[n:]
-    logvar = params.min_logvar + softplus(
-        params.max_logvar - softplus(params.max_logvar - h[n : 2 * n]) - params.min_logvar
-    )
-    return h[:n] * state.targets.std, np.sqrt(np.exp(logvar)) * state.targets.std, h[2 * n :]
-
-
-def judged_by_hand(outcome, row):
-    """Of one step, the mean over members of the reward (None if there is none) and of the probability to go on."""
-    rewards, survivals = [], []
-    for member in range(JUDGES):
-        mean, _, logits = predict_by_hand(outcome, member, row)
-        rewards += list(mean)
-        survivals.append(1 - 1 / (1 + np.exp(-logits[0])) if len(logits) else 1.0)
-    return sum(rewards) / JUDGES if rewards else None, sum(survivals) / JUDGES
-
-
-def returns_by_hand(world, state, noise, actions):
-    """One trajectory at a time; `noise` is `[horizon, particles, candidates, out]`."""
-    task, totals = world.task, np.zeros((CANDIDATES, PARTICLES))
-    state, noise, actions = jax.tree.map(np.float64, (state, noise, actions))
-    for c in range(CANDIDATES):
-        for p in range(PARTICLES):
-            obs, alive = np.asarray(OBS, np.float64), 1.0
-            for t in range(HORIZON):
-                action, (a, b) = actions[c, t], obs
-                row = np.array([np.sin(a), b, a * b, *action])
-                mean, deviation, _ = predict_by_hand(state.dynamics, p // (PARTICLES // MEMBERS), row)
-                out = mean + deviation * noise[t, p, c]
-                x, y = out[0], b + out[1]
-                reward, survival = None, 1.0
-                if state.outcome is not None:
-                    reward, survival = judged_by_hand(state.outcome, np.array([*row, np.sin(x), y, x * y]))
-                if reward is None:
-                    reward = 10.0 * a + action[0] + 0.1 * y
-                if task.terminated is not None:
-                    survival = 0.0 if x > 0.1 or b > 3.0 or action[0] > 1.9 else 1.0
-                totals[c, p] += alive * reward
-                obs, alive = np.array([x, y]), alive * survival
-    return totals.mean(1) + world.imagination.optimism * totals.std(1)
-
-
-def actions_of(seed=0):
-    return jnp.float32(np.random.default_rng(seed).uniform(-1, 2, (CANDIDATES, HORIZON, 1)))
-
-
-@pytest.mark.parametrize("shared_noise", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_returns_equal_a_plain_loop(kind, shared_noise):
-    world = world_of(KINDS[kind], shared_noise=shared_noise)
-    state, key, actions = trained(world), jax.random.key(4), actions_of()
-    noise = normals(key, Shape(HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2))
-    noise = jnp.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, 2))
-    found = compiled_returns(world, key, state, actions)
-    np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions), rtol=1e-4, atol=1e-4)
+def test_returns_equal_a_plain_loop(kind):
+    check_returns(model_of(KINDS[kind]))
 
 
-@pytest.mark.parametrize("optimism", [1.5, -0.5])
-def test_optimism_adds_the_deviation_over_particles(optimism):
-    world, key = world_of(KINDS["known end"], optimism=optimism), jax.random.key(4)
-    noise = normals(key, Shape(HORIZON, PARTICLES, CANDIDATES, 2))
-    found = compiled_returns(world, key, trained(world), actions_of())
-    np.testing.assert_allclose(found, returns_by_hand(world, trained(world), noise, actions_of()), rtol=1e-4, atol=1e-4)
+def test_returns_on_shared_noise_equal_a_plain_loop():
+    check_returns(model_of(KINDS["learned reward and end"], shared_noise=True))
 
 
-@pytest.mark.parametrize("shared_noise", [False, True])
-def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared_noise):
-    world = world_of(KINDS["learned reward"], shared_noise=shared_noise)
-    actions = jnp.broadcast_to(actions_of()[0], (CANDIDATES, HORIZON, 1))
-    found = np.asarray(compiled_returns(world, jax.random.key(0), trained(world), actions))
-    assert (len(set(found.tolist())) == 1) == shared_noise
+@pytest.mark.parametrize("shared", [False, True])
+def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared):
+    model = model_of(KINDS["learned reward and end"], shared_noise=shared)
+    actions = np.broadcast_to(actions_of()[0], (CANDIDATES, HORIZON, 1))
+    found, _ = imagined(model, params_of(model), jax.random.key(0), actions)
+    assert (np.ptp(found, 1) == 0).all() == shared
 
 
-def test_keys_draw_other_luck():
-    world = world_of(KINDS["learned reward"], shared_noise=True)
-    first, again, second = (compiled_returns(world, jax.random.key(k), trained(world), actions_of()) for k in (0, 0, 1))
+def test_keys_draw_other_noise():
+    model = model_of(KINDS["learned reward"])
+    keys = (jax.random.key(k) for k in (0, 0, 1))
+    first, again, second = (imagined(model, params_of(model), key, actions_of())[0] for key in keys)
     assert (first == again).all()
     assert (first != second).all()
 
 
-def test_nothing_is_earned_after_a_certain_end():
-    always = lambda obs, action, next_obs: jnp.ones(obs.shape[:-1], bool)  # noqa: E731
-    world = world_of(toy(reward=known_reward, terminated=always))
-    actions = actions_of()
-    later = actions.at[:, 1:].add(100.0)
-    found = compiled_returns(world, jax.random.key(0), trained(world), later)
-    np.testing.assert_allclose(found, 10 * OBS[0] + actions[:, 0, 0], atol=1)  # and a tenth of the next observation
-
-
-def test_what_diverges_after_a_certain_end_does_not_count():
-    always = lambda obs, action, next_obs: jnp.ones(obs.shape[:-1], bool)  # noqa: E731
-    first_is_one_then_infinite = lambda obs, action, next_obs: jnp.where(action[..., 0] > 50, jnp.inf, 1.0)  # noqa: E731
-    world = world_of(toy(reward=first_is_one_then_infinite, terminated=always))
-    actions = actions_of().at[:, 1:].set(100.0)
-    np.testing.assert_allclose(compiled_returns(world, jax.random.key(0), trained(world), actions), 1.0)
-
-
-@pytest.mark.parametrize("probabilistic", [False, True])
-@pytest.mark.parametrize("kind", LEARNED)
-def test_returns_take_the_mean_over_those_who_judge_and_never_their_variance(kind, probabilistic):
-    world = world_of(KINDS[kind], judges_are_probabilistic=probabilistic)
-    state, key = trained(world), jax.random.key(4)
-    noise = normals(key, Shape(HORIZON, PARTICLES, CANDIDATES, 2))
-    found = compiled_returns(world, key, state, actions_of())
-    np.testing.assert_allclose(found, returns_by_hand(world, state, noise, actions_of()), rtol=1e-4, atol=1e-5)
-
-
-def with_logit(state, logit):
-    """As if all judges gave an end that logit, whatever they see."""
-    last = lambda outcome: (outcome.params.network.weights[-1], outcome.params.network.biases[-1])  # noqa: E731
-    weight, bias = last(state.outcome)
-    changed = eqx.tree_at(last, state.outcome, (weight.at[..., -1].set(0.0), bias.at[..., -1].set(logit)))
-    return state._replace(outcome=changed)
-
-
-@pytest.mark.parametrize("kind", ["learned end", "learned reward and end"])
-def test_nothing_is_earned_after_an_imagined_end(kind):
-    world, key, actions = world_of(KINDS[kind]), jax.random.key(0), actions_of()
-    state = trained(world)
-    changed = actions.at[:, 1:].add(1.0)
+def test_nothing_is_earned_after_a_learned_end():
+    """As if all members gave an end the same logit, whatever they see."""
+    model, actions = model_of(KINDS["learned end"]), actions_of()
+    state = trained(model)
+    changed = np.concatenate([actions[:, :1], actions[:, 1:] + 1], 1)
     for logit, same in ((1e4, True), (-1e4, False)):
-        values = [compiled_returns(world, key, with_logit(state, logit), a) for a in (actions, changed)]
+        params = model.params(LearnedState(with_logit(state, logit), ()))
+        values = [imagined(model, params, jax.random.key(0), a)[0] for a in (actions, changed)]
         assert np.equal(*values).all() == same
 
 
 @pytest.mark.parametrize(
-    ("kind", "outputs"),
-    [("known reward", None), ("known end", None), ("learned reward", (1, 1)), ("learned reward, known end", (1, 1))]
-    + [("learned end", (0, 1)), ("learned reward and end", (1, 2))],
+    ("kind", "outputs", "flags"),
+    [("known reward", 2, 0), ("known end", 2, 0), ("learned reward", 3, 0), ("learned reward, known end", 3, 0)]
+    + [("learned end", 2, 1), ("learned reward and end", 3, 1)],
 )
-def test_there_is_a_second_ensemble_for_what_the_task_does_not_know(kind, outputs):
-    """It sees both sides of a step; its outputs are the reward and a logit."""
-    world = world_of(KINDS[kind])
-    state = jax.eval_shape(world.init, jax.random.key(0))
-    assert [w.shape for w in state.dynamics.params.network.weights] == [(MEMBERS, 3 + 1, 6), (MEMBERS, 6, 2 * 2)]
-    assert state.dynamics.targets.std.size == 2
-    assert world.learns_outcome == (state.outcome is not None) == (outputs is not None)
-    if outputs is not None:
-        real, columns = outputs
-        assert [w.shape for w in state.outcome.params.network.weights] == [(JUDGES, 7, 5), (JUDGES, 5, columns)]
-        assert state.outcome.targets.std.size == real
-
-
-def test_the_dynamics_start_alike_whatever_else_is_learned():
-    first, second = (
-        world_of(KINDS[kind]).init(jax.random.key(0)).dynamics.params for kind in ("known reward", "learned reward")
-    )
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+def test_the_networks_have_outputs_for_all_that_the_task_does_not_know(kind, outputs, flags):
+    state = jax.eval_shape(model_of(KINDS[kind]).init, jax.random.key(0)).regressor
+    shapes = [(MEMBERS, 3 + 1, 6), (MEMBERS, 6, 2 * outputs + flags)]
+    assert [w.shape for w in state.params.network.weights] == shapes
+    assert state.targets.std.size == outputs
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_hold_what_dynamics_and_outcome_are_learned_from(kind):
-    rng = np.random.default_rng(0)
-    obs, next_obs, action = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.normal(size=(6, 1))
-    reward, terminated = rng.normal(size=6), rng.random(6) < 0.5
-    data = single_steps(*map(jnp.float32, (obs, action, reward, next_obs)), jnp.array(terminated))
-    world = world_of(KINDS[kind])
-    rows, judged = world.rows(data), world.outcome_rows(data)
-    (a, b), (c, d) = obs.T, next_obs.T
-    before = np.stack([np.sin(a), b, a * b, action[:, 0]], -1)
-    np.testing.assert_allclose(rows.x, before, rtol=1e-5)
-    np.testing.assert_allclose(rows.y, np.stack([c, d - b], -1), rtol=1e-5, atol=1e-6)
-    assert rows.flags.shape == (6, 0)
-    np.testing.assert_allclose(judged.x, np.concatenate([before, np.stack([np.sin(c), d, c * d], -1)], -1), rtol=1e-5)
-    np.testing.assert_allclose(judged.y, reward[:, None] if "learned reward" in kind else np.zeros((6, 0)), rtol=1e-6)
-    learns_end = kind in ("learned end", "learned reward and end")
-    np.testing.assert_array_equal(judged.flags, terminated[:, None] if learns_end else np.zeros((6, 0)))
+def test_rows_are_what_transitions_teach(kind):
+    """Of any leading axes."""
+    data = jax.tree.map(lambda a: a.reshape(2, 3, *a.shape[1:]), transitions(6))
+    model = model_of(KINDS[kind])
+    rows = model.rows(data)
+    a, b, c, d = (np.asarray(o[..., i]) for o in (data.obs, data.next_obs) for i in (0, 1))
+    np.testing.assert_allclose(rows.x, np.stack([np.sin(a), b, a * b, data.action[..., 0]], -1), rtol=1e-5)
+    expected = [c, d - b, *([data.reward] if model.unknown.reward else [])]
+    np.testing.assert_allclose(rows.y, np.stack(expected, -1), rtol=1e-5, atol=1e-6)
+    flags = data.terminated[..., None] if model.unknown.termination else np.zeros((2, 3, 0), bool)
+    np.testing.assert_array_equal(rows.flags, flags)
 
 
-def rolled_by_hand(world, state, actions, key, *, name, certain=False, again=None):
-    """All particles step by step in NumPy, but for the outputs; `again` redraws the states of each candidate."""
-    draws = 1 if world.imagination.shared_noise else CANDIDATES
-    chance = PROPAGATIONS[name].draw(key, Shape(HORIZON, PARTICLES, draws, 2), MEMBERS)
-    predictor = world.model.predictor(state.dynamics)
-    known = lambda x: predictor(x)._replace(variance=jnp.zeros((*x.shape[:2], 2)))  # noqa: E731
-    obs, total = np.broadcast_to(OBS, (PARTICLES, CANDIDATES, 2)), np.zeros((PARTICLES, CANDIDATES))
-    for t in range(HORIZON):
-        a, b = np.moveaxis(obs, -1, 0)
-        action = np.broadcast_to(actions[:, t, 0], a.shape)
-        inputs = jnp.float32(np.stack([np.sin(a), b, a * b, action], -1))
-        noise = jax.tree.map(lambda n: n[t], chance)  # noqa: B023
-        out = np.asarray(PROPAGATIONS[name].sample(known if certain else predictor, MEMBERS, inputs, noise))
-        next_obs = np.stack([out[..., 0], b + out[..., 1]], -1)
-        if again is not None:
-            next_obs = next_obs.mean(0) + np.sqrt(next_obs.var(0)) * again[t]
-        total += 10.0 * a + action + 0.1 * next_obs[..., 1]
-        obs = next_obs
-    return total.mean(0)
+# One step, with each propagation
+
+CARRY = np.float32(np.random.default_rng(3).normal(size=(PARTICLES, CANDIDATES, 2)))
+ACTION = np.float32(np.random.default_rng(4).uniform(-1, 2, (PARTICLES, CANDIDATES, 1)))
+KEY = jax.random.key(3)
+step = quick_jit(lambda model, params, carry, action, key: model.step(params, carry, action, key), 0)
 
 
-def check_rollout(imagination, **reference):
-    world, key, actions = world_of(KINDS["known reward"], **imagination), jax.random.key(3), actions_of()
-    state = trained(world)
-    expected = rolled_by_hand(world, state, actions, **{"key": key, **reference})
-    np.testing.assert_allclose(compiled_returns(world, key, state, actions), expected, rtol=1e-4, atol=1e-4)
+def propagated(model, name, *, certain=False):
+    """What a propagation makes of all particles, with no variance if `certain`."""
+
+    def outputs(params, carry, action):
+        predictor = model.regressor.predictor(params)
+        means = lambda x: predictor(x)._replace(variance=jnp.zeros((*x.shape[:2], 2)))  # noqa: E731
+        inputs = jnp.concatenate([model.task.features(carry), action], -1)
+        noise = Noise(KEY, model.imagination.shared_noise)
+        return registry.find("propagation", name)(means if certain else predictor, MEMBERS, inputs, noise).outputs
+
+    return np.asarray(quick_jit(outputs)(params_of(model), CARRY, ACTION))
 
 
-@pytest.mark.parametrize("shared_noise", [False, True])
-@pytest.mark.parametrize("name", sorted(set(PROPAGATIONS) - {"E", "TSinf"}))
-def test_every_propagation_is_rolled_out_step_by_step(name, shared_noise):
-    check_rollout({"propagation": name, "shared_noise": shared_noise}, name=name)
+def check_step(imagination, name, *, certain=False, redrawn=None):
+    model = model_of(KINDS["known reward"], **imagination)
+    carry, found = step(model, params_of(model), CARRY, ACTION, KEY)
+    out = propagated(model, name, certain=certain)
+    next_obs = np.stack([out[..., 0], CARRY[..., 1] + out[..., 1]], -1)
+    if redrawn is not None:
+        next_obs = next_obs.mean(0) + np.sqrt(next_obs.var(0)) * redrawn
+    np.testing.assert_allclose(found.obs, next_obs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(carry, found.obs)
+    earned = known_reward(CARRY, ACTION, next_obs)
+    np.testing.assert_allclose(found.reward, earned[None], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(found.terminated, np.zeros((PARTICLES, CANDIDATES)))
 
 
-def test_the_expectation_is_one_particle_without_luck():
-    world = world_of(KINDS["known reward"], propagation="E", particles=1)
-    first, second = (compiled_returns(world, jax.random.key(k), trained(world), actions_of()) for k in (0, 1))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_advances_by_what_the_propagation_makes_of_every_particle(name):
+    check_step({"propagation": name, **({"particles": 1} if name == "E" else {})}, name)
+
+
+def test_a_propagation_may_be_found_by_its_path():
+    check_step({"propagation": "test_learned:half_of_each", "shared_noise": True}, "test_learned:half_of_each")
+
+
+def half_of_each(predictor, members, inputs, noise):
+    """A further propagation: half of the first member's mean, and noise."""
+    mean = predictor(jnp.stack([inputs.reshape(-1, inputs.shape[-1])] * members)).mean[0].reshape(*inputs.shape[:2], -1)
+    return Outcome(0.5 * mean + noise.normals(mean.shape), jnp.zeros((*mean.shape[:2], 0)))
+
+
+def test_the_expectation_needs_no_noise():
+    model = model_of(KINDS["known reward"], propagation="E", particles=1)
+    first, second = (step(model, params_of(model), CARRY[:1], ACTION[:1], jax.random.key(k))[0] for k in (0, 1))
     np.testing.assert_array_equal(first, second)
-    expected = rolled_by_hand(world, trained(world), actions_of(), jax.random.key(0), name="E")
-    np.testing.assert_allclose(first, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shared_noise", [False, True])
-def test_moment_matching_of_states_redraws_states_sampled_from_the_whole_ensemble(shared_noise):
-    key, again = jax.random.split(jax.random.key(3))
-    noise = np.asarray(normals(again, Shape(HORIZON, PARTICLES, 1 if shared_noise else CANDIDATES, 2)))
-    imagination = {"propagation": "MM", "moment_matching": "state", "shared_noise": shared_noise}
-    check_rollout(imagination, name="DS", key=key, again=noise)
+@pytest.mark.parametrize("shared", [False, True])
+def test_moment_matching_of_states_redraws_states_sampled_from_the_whole_ensemble(shared):
+    redrawn = Noise(KEY, shared).normals((PARTICLES, CANDIDATES, 2), MATCHING_STREAM)
+    check_step({"propagation": "MM", "moment_matching": "state", "shared_noise": shared}, "DS", redrawn=redrawn)
 
 
 @pytest.mark.parametrize("name", ["TS1", "TS1-independent", "TSinf"])
 def test_with_ignored_variance_particles_differ_by_their_members_alone(name):
-    check_rollout({"propagation": name, "ignore_variance": True}, name=name, certain=True)
+    check_step({"propagation": name, "ignore_variance": True}, name, certain=True)
 
 
 @pytest.mark.parametrize(
-    "imagination",
-    [{"propagation": "DS"}, {"propagation": "MM"}, {"propagation": "MM", "moment_matching": "state"}],
-    ids=str,
+    "imagination", [{"propagation": "DS"}, {"propagation": "MM", "moment_matching": "state"}], ids=str
 )
 def test_with_ignored_variance_distribution_sampling_and_moment_matching_are_the_expectation(imagination):
-    check_rollout({**imagination, "ignore_variance": True}, name="E")
+    check_step({**imagination, "ignore_variance": True}, "E")
 
 
 def test_trajectories_are_those_of_the_returns():
-    world = world_of(KINDS["known reward"], propagation="TS1")
-    state, actions = trained(world), actions_of()[:1]
-    obs = np.asarray(world.trajectories(jax.random.key(0), state, OBS, actions[0]))
-    assert obs.shape == (HORIZON + 1, PARTICLES, 2)
-    np.testing.assert_array_equal(obs[0], np.broadcast_to(OBS, (PARTICLES, 2)))
-    earned = 10 * obs[:-1, :, 0] + np.asarray(actions[0]) + 0.1 * obs[1:, :, 1]
-    found = world.returns(jax.random.key(0), state, OBS, actions)
-    np.testing.assert_allclose(found, earned.sum(0).mean(keepdims=True), rtol=1e-4)
+    model = model_of(KINDS["known reward"], propagation="TS1")
+    actions = actions_of()
+    found, obs = imagined(model, params_of(model), jax.random.key(0), actions)
+    obs = np.asarray(obs)
+    assert obs.shape == (HORIZON + 1, PARTICLES, CANDIDATES, 2)
+    np.testing.assert_array_equal(obs[0], np.broadcast_to(OBS, (PARTICLES, CANDIDATES, 2)))
+    earned = 10 * obs[:-1, ..., 0] + actions.transpose(1, 2, 0) + 0.1 * obs[1:, ..., 1]
+    np.testing.assert_allclose(found, earned.sum(0), rtol=1e-4)
 
 
-def model_of(name, members=5):
-    return Ensemble(members=members if "E" in name else 1, probabilistic=name.startswith("P"))
+# Training
+
+LEARNED = model_of(KINDS["learned reward and end"])
+DATA = transitions(40)
+init = quick_jit(lambda model, key: model.init(key), 0)
+prepare = quick_jit(lambda model, *args: model.prepare(*args), 0)
+update = quick_jit(lambda model, *args: model.update(*args), 0)
+fit = quick_jit(lambda model, *args: model.fit(*args), 0)
+error = quick_jit(lambda model, state, *args: model.error(model.params(state), *args), 0)
+
+
+def test_a_fit_is_that_of_the_rows():
+    """And of the valid ones alone."""
+    state, replay = init(LEARNED, KEY), replay_of(DATA, 50)
+    after, metrics = fit(LEARNED, state, replay, KEY)
+    expected = quick_jit(lambda rows, size: FIT.fit(KEY, ENSEMBLE, *state, rows, size))(LEARNED.rows(replay.data), 40)
+    for found, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(expected[:2]), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    assert metrics["skipped_steps"] == 0 and metrics["gradient_steps"] == 5 * 40 / 8
+
+
+def test_noise_on_the_data_is_of_features_and_targets_alone():
+    """It multiplies the standard deviation that networks standardise by; actions have none."""
+    noisy = FIT.model_copy(update={"noise": 3.0, "epochs": 1})
+    model, replay = model_of(KINDS["known reward"], fit=noisy), replay_of(DATA, 50)
+    after, metrics = fit(model, init(model, KEY), replay, KEY)
+    share = np.asarray(after.regressor.inputs.std) / np.asarray(model.rows(DATA).x).std(0)
+    np.testing.assert_allclose(share, [*[10**0.5] * 3, 1], rtol=0.3)
+    assert share[3] == pytest.approx(1, rel=1e-5) and metrics["skipped_steps"] == 0
+
+
+def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone():
+    replay = replay_of(DATA, 50)
+    state = prepare(LEARNED, init(LEARNED, KEY), replay)
+    x = np.float64(LEARNED.rows(DATA).x)
+    np.testing.assert_allclose(state.regressor.inputs.mean, x.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(state.regressor.inputs.std, x.std(0), rtol=1e-5)
+    losses = []
+    for key in jax.random.split(KEY, 150):
+        state, metrics = update(LEARNED, state, replay, key)
+        assert metrics.keys() == {"model_loss", "model_skipped"} and metrics["model_skipped"] == 0
+        losses.append(float(metrics["model_loss"]))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
+    assert state.training.opt_state[0].count == 150
+
+
+def test_an_update_is_one_step_on_rows_that_each_member_draws_for_itself():
+    """Of members that start alike, the gradients differ."""
+    state, replay = init(LEARNED, KEY), replay_of(DATA, 50)
+    twins = jax.tree.map(lambda a: jnp.stack([a[0]] * len(a)), state.regressor.params.network)
+    state = state._replace(regressor=eqx.tree_at(lambda r: r.params.network, state.regressor, twins))
+    moments = update(LEARNED, state, replay, KEY)[0].training.opt_state[0].mu.network.weights[0]
+    assert (np.abs(moments[0] - moments[1]) > 1e-6).mean() > 0.9
+
+
+def test_the_error_is_that_of_each_members_mean_averaged_by_weight():
+    """Over members, weighted rows, and outputs; a reward that is learned is one of them."""
+    state = LearnedState(trained(LEARNED), ())
+    weight = np.float32([1, 0, 2, 0, 1, 0])
+    data = jax.tree.map(lambda a: a[:6], DATA)
+    x, y, _ = LEARNED.rows(data)
+    double = jax.tree.map(np.float64, state.regressor)
+    square = [[(predict_by_hand(double, m, np.float64(x[i]))[0] - y[i]) ** 2 for i in range(6)] for m in range(MEMBERS)]
+    expected = np.average(np.mean(square, (0, 2)), weights=weight)
+    assert float(error(LEARNED, state, data, weight)) == pytest.approx(expected, rel=1e-4)
+    assert error(LEARNED, state, data, 0 * weight) == 0
+
+
+def test_it_needs_data():
+    assert LEARNED.needs_data and LEARNED.particles == PARTICLES
+
+
+# Settings
+
+
+def settings_of(name, members=5):
+    return EnsembleModel(members=members if "E" in name else 1, probabilistic=name.startswith("P"))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +319,7 @@ def model_of(name, members=5):
 )
 def test_a_propagation_that_does_not_go_with_the_model_is_refused(model, propagation, particles, sentence):
     with pytest.raises(ValueError) as mistake:
-        Imagination(propagation=propagation, particles=particles).check(model_of(model))
+        settings_of(model).check(Fit(), Imagination(propagation=propagation, particles=particles))
     assert str(mistake.value) == f"imagination.{sentence}"
 
 
@@ -401,14 +334,43 @@ def test_a_propagation_that_does_not_go_with_the_model_is_refused(model, propaga
 )
 def test_a_propagation_that_goes_with_the_model_is_accepted(model, propagation, particles):
     imagination = Imagination(propagation=propagation, particles=particles)
-    imagination.check(model_of(model))
-    assert imagination.count(model_of(model)) == particles
+    settings_of(model).check(Fit(), imagination)
+    assert particles_of(imagination, settings_of(model).members) == particles
 
 
 @pytest.mark.parametrize("members", [2, 5, 7, 21])
-@pytest.mark.parametrize("name", PROPAGATIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_particles_that_are_not_given_are_the_least_valid_number_from_the_papers_on(name, members):
-    imagination, model = Imagination(propagation=name, particles=None), model_of("PE", members)
-    imagination.check(model)
+    imagination, model = Imagination(propagation=name, particles=None), settings_of("PE", members)
+    model.check(Fit(), imagination)
     expected = 1 if name == "E" else min(n for n in range(20, 99) if n % members == 0)
-    assert imagination.count(model) == expected
+    assert particles_of(imagination, members) == expected
+
+
+@pytest.mark.parametrize(("name", "goes"), [("E", True), ("DS", True), ("MM", True), ("TS1", False), ("TSinf", False)])
+def test_a_gaussian_process_is_one_uncertain_model(name, goes):
+    imagination = Imagination(propagation=name, particles=None)
+    if goes:
+        GPModel().check(GPFit(), imagination)
+        return
+    with pytest.raises(ValueError, match=r"needs a model of several networks, not GP; choose one of: E, DS, MM"):
+        GPModel().check(GPFit(), imagination)
+
+
+def test_a_model_is_trained_in_its_own_way_alone():
+    with pytest.raises(ValueError, match=r"model.kind=ensemble is trained with fit.kind=adam, not lbfgs"):
+        EnsembleModel().check(GPFit(), Imagination())
+    with pytest.raises(ValueError, match=r"model.kind=gp is trained with fit.kind=lbfgs, not adam"):
+        GPModel().check(Fit(), Imagination(propagation="DS"))
+
+
+def test_an_unknown_propagation_is_refused():
+    with pytest.raises(ValueError, match=r"no propagation\.kind 'TS2'"):
+        Imagination(propagation="TS2")
+
+
+def test_settings_build_the_model():
+    task, settings = toy(), EnsembleModel(members=3)
+    built = settings.build(task, fit=Fit(), imagination=Imagination(particles=None), unknown=Unknown(True, False))
+    assert built == LearnedModel(task, settings, Fit(), Imagination(particles=None), Unknown(True, False))
+    assert built.particles == 21 and isinstance(settings, Ensemble)

@@ -1,4 +1,4 @@
-"""The cross-entropy method: its first and its repeated refinements, its warm start, and what it does with bad values."""
+"""The cross-entropy method: its refinements, its warm start, and what it does with bad values."""
 
 import jax
 import jax.numpy as jnp

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.models import Ensemble, EnsembleState, bounded_variance
 from foretell.nn import MLP, Normalizer
-from foretell.regression.ensemble import EnsembleParams, predict
+from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState, bounded_variance, predict
 from tiny import quick_jit
 
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
@@ -147,6 +146,57 @@ def test_biases_are_not_decayed():
         np.testing.assert_allclose(g, decay * w, rtol=1e-5)
 
 
+number = st.floats(0, 1, allow_subnormal=False)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(number, st.integers(1, 6))
+def test_one_number_is_the_decay_of_all_layers(decay, hidden):
+    assert Ensemble(hidden=(4,) * hidden, weight_decay=decay).layer_decay == (decay,) * (hidden + 1)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.lists(number, min_size=2, max_size=7))
+def test_as_many_decays_as_there_are_layers_stay_what_they_are(decays):
+    """To the bit: presets and older runs train as they did."""
+    assert Ensemble(hidden=(4,) * (len(decays) - 1), weight_decay=decays).layer_decay == tuple(decays)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(st.lists(number, min_size=1, max_size=7), st.integers(1, 6))
+def test_a_list_of_another_length_is_stretched_linearly_with_its_ends_kept(decays, hidden):
+    found = Ensemble(hidden=(4,) * hidden, weight_decay=decays).layer_decay
+    assert len(found) == hidden + 1
+    assert found[0] == decays[0]
+    if len(decays) > 1:
+        assert found[-1] == decays[-1]
+    for layer, decay in enumerate(found):
+        place = layer / hidden * (len(decays) - 1)
+        before, share = int(place), place % 1
+        after = min(before + 1, len(decays) - 1)
+        assert decay == pytest.approx((1 - share) * decays[before] + share * decays[after], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("decays", "hidden", "expected"),
+    [
+        ((1.0, 4.0), 3, (1.0, 2.0, 3.0, 4.0)),
+        ((1.0, 2.0, 3.0, 8.0, 5.0), 2, (1.0, 3.0, 5.0)),
+        ((1e-4, 2.5e-4, 2.5e-4, 5e-4), 1, (1e-4, 5e-4)),
+        ((0.5,), 2, (0.5, 0.5, 0.5)),
+    ],
+)
+def test_known_stretched_decays(decays, hidden, expected):
+    assert Ensemble(hidden=(4,) * hidden, weight_decay=decays).layer_decay == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_stretched_decay_is_that_of_the_loss():
+    params, (x, y, f) = trained_params(0), batch(0)
+    stretched = ENSEMBLE.model_copy(update={"weight_decay": (0.1, 0.3)})
+    weight = jnp.full(ROWS, 1 / ROWS)
+    np.testing.assert_allclose(quick_jit(stretched.loss)(params, x, y, f, weight), loss(params, x, y, f, weight))
+
+
 def test_members_learn_independently():
     params, (x, y, f) = trained_params(0), batch(0)
     weight = jnp.full(ROWS, 1 / ROWS)
@@ -181,12 +231,24 @@ def test_deterministic_networks_predict_means_and_logits_without_variance(flags)
             np.testing.assert_allclose(found.logits[member, row], logits, rtol=1e-5, atol=1e-5)
 
 
+def test_a_predictor_takes_and_gives_what_the_data_are_in():
+    """Inputs are standardised within the first layer; means and variances are in the targets' own units."""
+    rng, params, x = np.random.default_rng(4), trained_params(1), batch(1)[0]
+    inputs = Normalizer(jnp.float32(rng.normal(size=IN)), jnp.float32(rng.uniform(0.5, 2, IN)))
+    targets = Normalizer(jnp.array([0.5, -1.0]), jnp.array([2.0, 3.0]))
+    found = quick_jit(lambda s: ENSEMBLE.predictor(ENSEMBLE.ready(s))(x))(EnsembleState(params, inputs, targets))
+    mean, variance, logits = quick_jit(predict)(params, inputs.normalize(x))
+    np.testing.assert_allclose(found.mean, mean * targets.std + targets.mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.variance, variance * targets.std**2, rtol=1e-4)
+    np.testing.assert_allclose(found.logits, logits, rtol=1e-4, atol=1e-5)
+
+
 def test_scaled_targets_give_deterministic_networks_no_variance():
     params = trained_params(0, probabilistic=False)
     targets = Normalizer(jnp.zeros(OUT), jnp.array([2.0, 3.0]))
     state = EnsembleState(params, Normalizer(jnp.zeros(IN), jnp.ones(IN)), targets)
     x = batch(0)[0]
-    found = quick_jit(lambda: DETERMINISTIC.predictor(state)(x))()
+    found = quick_jit(lambda: DETERMINISTIC.predictor(DETERMINISTIC.ready(state))(x))()
     np.testing.assert_allclose(found.mean, predict(params, x).mean * targets.std, rtol=1e-5)
     assert (found.variance == 0).all()
 
@@ -224,7 +286,10 @@ def test_the_types_of_model_have_the_papers_names(members, probabilistic, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden": (5, 5, 5)}, "3 hidden layers need 4"),
+        ({"weight_decay": ()}, "weight_decay"),
+        ({"weight_decay": (0.1, -0.2)}, "weight_decay"),
+        ({"weight_decay": -0.1}, "weight_decay"),
+        ({"hidden": ()}, "hidden"),
         ({"logvar_init": (0.5, -10)}, "low < high"),
         ({"members": 0}, "members"),
     ],

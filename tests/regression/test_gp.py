@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foretell import registry
 from foretell.errors import UserError
-from foretell.models.propagation import PROPAGATIONS, Shape
+from foretell.models.learned import GPModel
+from foretell.models.propagation import Noise
 from foretell.models.settings import Imagination
 from foretell.regression import gp, sgpr
 from foretell.regression.gp import GP, GPFit
@@ -351,17 +353,17 @@ def test_targets_may_be_scaled():
 
 @pytest.mark.parametrize("name", ["E", "DS", "MM"])
 def test_it_goes_with_every_propagation_that_needs_no_ensemble(name, fitted):
-    Imagination(propagation=name, particles=1 if name == "E" else 4).check(MODEL)
-    propagation, shape = PROPAGATIONS[name], Shape(steps=1, particles=4, draws=5, out=OUT)
-    noise = jax.tree.map(lambda a: a[0], propagation.draw(jax.random.key(0), shape, MODEL.members))
-    out = propagation.sample(MODEL.predictor(fitted.state), MODEL.members, jnp.ones((4, 5, IN)), noise)
-    assert out.shape == (4, 5, OUT) and np.isfinite(out).all()
+    GPModel().check(FIT, Imagination(propagation=name, particles=1 if name == "E" else 4))
+    propagate, noise = registry.find("propagation", name), Noise(jax.random.key(0), shared=False)
+    outputs, flags = propagate(MODEL.predictor(fitted.state), MODEL.members, jnp.ones((4, 5, IN)), noise)
+    assert outputs.shape == (4, 5, OUT) and np.isfinite(outputs).all()
+    assert flags.shape == (4, 5, 0)
 
 
 @pytest.mark.parametrize("name", ["TS1", "TS1-independent", "TSinf"])
 def test_trajectory_sampling_needs_an_ensemble(name):
     with pytest.raises(ValueError, match=f"propagation={name} needs a model of several networks, not GP; .* E, DS, MM"):
-        Imagination(propagation=name).check(MODEL)
+        GPModel().check(FIT, Imagination(propagation=name))
 
 
 def test_ends_of_episodes_cannot_be_learned():
@@ -373,7 +375,7 @@ def test_ends_of_episodes_cannot_be_learned():
 def test_the_part_turns_any_preset_into_one_with_the_papers_process(preset):
     settings = resolve(f"{preset}+gp")
     scaled = preset != "pets/cartpole-paper"
-    assert settings.model == GP(inducing=200, scale_targets=scaled, min_std=1e-5 if scaled else 1e-12)
+    assert settings.model == GPModel(inducing=200, scale_targets=scaled, min_std=1e-5 if scaled else 1e-12)
     assert settings.fit == GPFit(iterations=200, log_rows=5000)
     assert settings.imagination.propagation == "DS"
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from foretell.errors import UserError
-from foretell.runs.presets import resolve
 from foretell.runs.directory import RunDirectory, append_row, truncate_rows, writing
+from foretell.runs.presets import resolve
 
 
 @pytest.fixture

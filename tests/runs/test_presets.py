@@ -1,25 +1,30 @@
 """Presets and overrides: how they merge, and the sentence for each mistake."""
 
-from itertools import product
+import importlib
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foretell import registry
 from foretell.errors import UserError, brief, nearest
-from foretell.tasks import make_task
 from foretell.runs.presets import (
+    default_directory,
+    families,
     leaf_paths,
     merge,
     parse_override,
-    part_names,
     preset_names,
     read_preset,
     resolve,
     setting_paths,
+    title,
     validate,
 )
+from foretell.tasks import make_task
 
 names = st.sampled_from("abc")
 trees = st.recursive(st.integers(), lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=8)
@@ -97,12 +102,18 @@ def test_every_setting_has_a_path():
     settings = resolve("pets/cartpole")
     paths = setting_paths(type(settings))
     assert {"agent", "task.env", "train.trials", "model.hidden", "fit.max_steps", "planner.horizon"} <= set(paths)
-    assert {"planner.elites", "planner.temperature"} <= set(paths)  # of all kinds
+    assert {"planner.elites", "planner.temperature", "model.aux_hidden"} <= set(paths)  # of all kinds
     tree = settings.model_dump()
-    sections = {name: section for name, section in tree.items() if isinstance(section, dict)}
-    chosen = setting_paths(type(settings), {name: section.get("kind", "") for name, section in sections.items()})
-    for name, section in sections.items():
-        assert {path for path in chosen if path.startswith(f"{name}.")} == {f"{name}.{key}" for key in section}
+    chosen = setting_paths(type(settings), tree)
+    for name, section in tree.items():
+        keys = {f"{name}.{key}" for key in section} if isinstance(section, dict) else {name}
+        assert {path for path in chosen if path.partition(".")[0] == name} == keys
+
+
+def test_a_section_within_a_section_has_paths_too():
+    tree = resolve("mbmpc/default", [{"guide": {"hidden": [8]}}]).model_dump()
+    assert "guide.fit.epochs" in setting_paths(type(resolve("mbmpc/default")), tree)
+    assert resolve("mbmpc/default", [parse_override("guide.fit.epochs=3")]).guide.fit.epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -124,7 +135,19 @@ def test_every_setting_has_a_path():
         ),
         ("fit=[]", "'fit' is a section and cannot be []; set one of fit.KEY=VALUE"),
         ("model.hidden=x", "model.hidden='x': input should be a valid list"),
-        ("agent=null", "no agent 'None'; choose one of: imitation, mbmpc, oracle, pets, trpo, value-expansion"),
+        ("model.weight_decay=x", "model.weight_decay='x': input should be a valid number or a valid list"),
+        ("model.weight_decay=[-1]", "model.weight_decay.0=-1: input should be greater than or equal to 0"),
+        ("model.hidden=[0]", "model.hidden.0=0: input should be greater than 0"),
+        ("reward_model=3", "'reward_model' is a section and cannot be 3; set one of reward_model.KEY=VALUE"),
+        (
+            "reward_model.kind=gp",
+            "no setting 'reward_model.kind'; did you mean 'model.kind' or 'fit.kind' or 'reward_fit.kind' or "
+            "'planner.kind'?",
+        ),
+        ("imagination.propagation=TS2", "no imagination.propagation 'TS2'; did you mean 'TS1'?"),
+        ("imagination.propagation=3", "imagination.propagation=3: input should be a valid string"),
+        ("agent=null", "no agent 'None'; choose one of: imitation, mbmpc, pets, trpo, value-expansion"),
+        ("agent=pet", "no agent 'pet'; did you mean 'pets'?"),
     ],
 )
 def test_a_mistake_in_a_setting(override, sentence):
@@ -133,7 +156,7 @@ def test_a_mistake_in_a_setting(override, sentence):
     assert str(mistake.value) == sentence
 
 
-@pytest.mark.parametrize("key", ["agent", "description", "task", "train", "model", "fit", "imagination", "planner"])
+@pytest.mark.parametrize("key", ["agent", "description", "task", "train", "model", "planner"])
 def test_nothing_may_be_missing(key):
     tree = resolve("pets/cartpole").model_dump()
     del tree[key]
@@ -146,61 +169,6 @@ def test_a_preset_that_is_not_there():
         read_preset("pets/cartpol")
     with pytest.raises(UserError, match=r"no preset 'x'; (choose one of: pets/cartpole, |see `foretell presets`)"):
         read_preset("x")
-
-
-def test_parts_are_merged_over_a_preset_in_order():
-    first, second = resolve("pets/cartpole+ts1+tsinf"), resolve("pets/cartpole+tsinf+ts1")
-    assert (first.imagination.propagation, second.imagination.propagation) == ("TSinf", "TS1")
-    plain, mixed = resolve("pets/cartpole"), resolve("pets/cartpole+de+ts1+random")
-    assert (mixed.model.name, mixed.imagination.propagation, mixed.planner.kind) == ("DE", "TS1", "random")
-    assert mixed.model == plain.model.model_copy(update={"probabilistic": False})
-    assert (mixed.fit, mixed.train, mixed.task) == (plain.fit, plain.train, plain.task)
-    parts = [read_preset(f"pets/cartpole+{part}")["description"].partition("; ")[2] for part in ("de", "ts1", "random")]
-    assert mixed.description == "; ".join([plain.description, *parts])
-
-
-@pytest.mark.parametrize("part", part_names())
-def test_every_part_goes_with_every_preset_as_far_as_the_model_allows(part):
-    """Nothing else of a part can be wrong: its sections and settings are there."""
-    for name in preset_names():
-        try:
-            resolve(f"{name}+{part}")
-        except UserError as mistake:
-            foreign = ("the part", "the setting 'planner' is missing", "no setting 'learner.", "no setting 'planner.")
-            assert str(mistake).startswith(
-                ("imagination.", "imitation.warm_labels needs", "model: GP", "planner: elites", *foreign)
-            ), mistake
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("steve/default+de", "the part 'de' changes 'model', which the agent 'value-expansion' does not have"),
-        ("pets/cartpole+cov", "the part 'cov' changes 'expansion', which the agent 'pets' does not have"),
-    ],
-)
-def test_a_part_of_another_family_is_refused(name, sentence):
-    with pytest.raises(UserError) as mistake:
-        resolve(name)
-    assert str(mistake.value) == sentence
-
-
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("pets/cartpole+mmpi", "no part 'mmpi' for a preset; did you mean 'mppi'?"),
-        ("pets/cartpole+de+Random", "no part 'Random' for a preset; did you mean 'random'?"),
-        ("pets/cartpole+pets/default", "no part 'pets/default' for a preset"),
-        ("pets/cartpole+", "no part '' for a preset"),
-        ("pets/cartpol+de", "no preset 'pets/cartpol'; did you mean 'pets/cartpole'?"),
-        ("de+ts1", "no preset 'de'"),
-    ],
-)
-def test_a_mistake_in_a_name_with_parts(name, sentence):
-    with pytest.raises(UserError) as mistake:
-        read_preset(name)
-    said = str(mistake.value)
-    assert said == sentence if sentence.endswith("?") else said.startswith(sentence)
 
 
 @pytest.mark.parametrize("kind", ["random", "mppi"])
@@ -239,6 +207,11 @@ def test_the_kind_that_a_section_is_of_already_drops_nothing():
         ),
         ("pets/cartpole+random", "planner.horizn=3", "no setting 'planner.horizn' with planner.kind=random; did you "),
         ("pets/cartpole", "planner=3", "'planner' is a section and cannot be 3; set one of planner.KEY=VALUE"),
+        ("pets/cartpole", "model.kind=lstm", "no model.kind 'lstm'; choose one of: ensemble, gp, steve, true-model"),
+        ("pets/cartpole", "model.inducing=9", "no setting 'model.inducing' with model.kind=ensemble, only gp"),
+        ("pets/cartpole", "model.kind=gp", "model.kind=gp is trained with fit.kind=lbfgs, not adam"),
+        ("steve/default", "learner.kind=ddgp", "no learner.kind 'ddgp'; did you mean 'ddpg'?"),
+        ("steve/default", "expansion.reduction=lst", "no expansion.reduction 'lst'; did you mean 'last'?"),
         ("pets/cartpole", "planner.elites=41", "planner: elites (41) must not exceed population (40)"),
         ("pets/cartpole+random", "planner.replan_every=21", "planner: replan_every (21) must not exceed horizon (20)"),
     ],
@@ -250,51 +223,149 @@ def test_a_mistake_in_a_section_of_several_kinds(preset, override, sentence):
     assert said.startswith(sentence) if sentence.endswith(" ") else said == sentence
 
 
-MODELS = {"pe": "PE", "p": "P", "de": "DE", "d": "D"}
-PROPAGATIONS = {"e": "E", "ds": "DS", "ts1": "TS1", "tsinf": "TSinf", "mm": "MM"}
-PLANNERS = {"cem": "cem", "random": "random", "icem": "cem", "mppi": "mppi"}
+def test_a_kind_that_cannot_take_a_value_begins_with_its_own():
+    """STEVE's networks have one decay, not one for each layer."""
+    steve = resolve("pets/cartpole", [{"model": {"kind": "steve"}, "fit": {"batch_size": 40}}]).model
+    assert (steve.kind, steve.weight_decay, steve.hidden) == ("steve", 1e-4, (64, 64, 64))
+    assert resolve("steve/default", [parse_override("model.kind=ensemble")]).model.weight_decay == 1e-6
 
 
-def mistake_of(model, propagation):
-    """What is wrong with a type of model and a propagation, if anything."""
-    if propagation.startswith("TS") and model in ("P", "D"):
-        also = "E" if model == "D" else "E, DS, MM"
-        needs = "a model of several networks"
-        return f"imagination.propagation={propagation} needs {needs}, not {model}; choose one of: {also}"
-    if model == "D" and propagation != "E":
-        return f"imagination.propagation={propagation} needs an uncertain model, which D is not; choose E"
-    return None
+def test_what_a_preset_does_not_say_of_a_section_is_as_the_agent_has_it():
+    """Not as the class of the section has it: one setting more must not change the others."""
+    plain, changed = (
+        resolve("pets/cartpole", o).reward_model for o in ([], [parse_override("reward_model.members=3")])
+    )
+    assert changed == plain.model_copy(update={"members": 3})
+    plain, changed = (
+        resolve("steve/default", o).imagination for o in ([], [parse_override("imagination.shared_noise=true")])
+    )
+    assert plain.particles is None and changed == plain.model_copy(update={"shared_noise": True})
 
 
-@pytest.mark.parametrize("task", ["cartpole", "reacher", "pusher", "halfcheetah"])
-@pytest.mark.parametrize("model", MODELS)
-def test_every_combination_of_model_propagation_and_planner_resolves_or_tells_what_is_wrong(task, model):
-    for propagation, planner in product(PROPAGATIONS, PLANNERS):
-        name = f"pets/{task}+{model}+{propagation}+{planner}"
-        expected = mistake_of(MODELS[model], PROPAGATIONS[propagation])
-        if expected:
-            with pytest.raises(UserError) as mistake:
-                resolve(name)
-            assert str(mistake.value) == expected, name
-            continue
-        found = resolve(name)
-        assert found.task.env == task
-        assert (found.model.name, found.imagination.propagation) == (MODELS[model], PROPAGATIONS[propagation])
-        assert found.planner.kind == PLANNERS[planner]
-        assert (found.imagination.count(found.model) == 1) == (propagation == "e")
+FAMILY_DEFAULTS = [name for name in preset_names() if name.endswith("/default")]
 
 
-@pytest.mark.parametrize("model", ["p", "d"])
-def test_a_single_network_has_a_propagation_that_goes_with_it_even_if_none_is_asked_for(model):
-    assert resolve(f"pets/cartpole-paper+{model}").model.members == 1
+@pytest.mark.parametrize("name", FAMILY_DEFAULTS)
+def test_the_defaults_leave_the_environment_open(name):
+    assert families() == sorted(AGENTS_OF.keys() | {"ddpg", "mve", "sac", "steve", "td3"})
+    settings = resolve(name)
+    assert settings.task.env is None and "choose it with --env" in settings.description
+    with pytest.raises(UserError, match=r"^name the environment: --env ID, for example --env Pendulum-v1$"):
+        make_task(settings.task)
 
 
-def test_icem_is_the_published_one_and_cem_undoes_it():
-    icem = resolve("pets/cartpole-paper+icem").planner
-    assert (icem.noise, icem.execute, icem.mean_candidate, icem.population_decay) == ("coloured", "best", True, 1.25)
-    undone, paper = resolve("pets/cartpole-paper+icem+cem").planner, resolve("pets/cartpole-paper").planner
-    apart = {key for key in type(paper).model_fields if getattr(undone, key) != getattr(paper, key)}
-    assert apart <= {"epsilon", "fill"}
+@pytest.mark.parametrize("name", [name for name in preset_names() if "-imitation" not in name])
+def test_any_number_of_layers_goes_with_any_preset(name):
+    if not hasattr(resolve(name), "model"):
+        return
+    for hidden in ((32,), (32, 32), (8,) * 9):
+        settings = resolve(name, [{"model": {"hidden": list(hidden)}}])
+        assert settings.model.hidden == hidden
+        if settings.model.kind == "ensemble":
+            assert len(settings.model.layer_decay) == len(hidden) + 1
+
+
+# Classes of the user's.
+
+OWN = """
+from foretell.agents import PETSSettings
+from foretell.models import EnsembleModel
+from foretell.planning import CEM
+
+
+class Wide(CEM):
+    kind: str = "own_kinds:Wide"
+    width: float = 2.0
+
+
+class Deep(EnsembleModel):
+    kind: str = "own_kinds:Deep"
+
+
+class Patient(PETSSettings):
+    agent: str = "own_kinds:Patient"
+    patience: int = 3
+"""
+
+
+@pytest.fixture
+def own_kinds(tmp_path, monkeypatch):
+    (tmp_path / "own_kinds.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("own_kinds", None)
+
+
+def test_a_class_of_the_users_is_a_kind(own_kinds):
+    settings = resolve("pets/cartpole", [parse_override("planner.kind=own_kinds:Wide")])
+    assert (settings.planner.kind, settings.planner.width, settings.planner.elites) == ("own_kinds:Wide", 2.0, 6)
+    wider = [parse_override("planner.kind=own_kinds:Wide"), parse_override("planner.width=3")]
+    assert resolve("pets/cartpole", wider).planner.width == 3.0
+    assert validate(yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json")))) == settings
+    assert resolve("pets/cartpole", [parse_override("model.kind=own_kinds:Deep")]).model.hidden == (64, 64, 64)
+    own = resolve("pets/cartpole", [parse_override("agent=own_kinds:Patient"), parse_override("patience=4")])
+    assert (own.agent, own.patience, own.planner) == ("own_kinds:Patient", 4, resolve("pets/cartpole").planner)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (
+            "planner.kind=own_kinds:Wyde",
+            "planner.kind 'own_kinds:Wyde': 'own_kinds' has no Planner 'Wyde'; did you mean",
+        ),
+        ("planner.kind=own_kinds:Deep", "planner.kind 'own_kinds:Deep': 'own_kinds' has no Planner 'Deep'"),
+        ("planner.kind=nowhere:Wide", "planner.kind 'nowhere:Wide': cannot import 'nowhere' (ModuleNotFoundError"),
+        ("agent=own_kinds:Wide", "agent 'own_kinds:Wide': 'own_kinds' has no RunSettings 'Wide'"),
+        ("agent=nowhere:A", "agent 'nowhere:A': cannot import 'nowhere' (ModuleNotFoundError"),
+    ],
+)
+def test_a_mistake_in_a_class_of_the_users(override, sentence, own_kinds):
+    with pytest.raises(UserError) as mistake:
+        resolve("pets/cartpole", [parse_override(override)])
+    assert str(mistake.value).startswith(sentence)
+
+
+def test_a_mistake_in_the_settings_of_a_class_of_the_users(own_kinds):
+    overrides = [parse_override("planner.kind=own_kinds:Wide"), parse_override("planner.witdh=3")]
+    with pytest.raises(UserError) as mistake:
+        resolve("pets/cartpole", overrides)
+    assert str(mistake.value) == (
+        "no setting 'planner.witdh' with planner.kind=own_kinds:Wide; did you mean 'planner.width'?"
+    )
+
+
+def test_what_a_plugin_registers_is_a_choice_like_any_other(own_kinds, monkeypatch):
+    monkeypatch.setitem(registry._registered["planner"], "wide", importlib.import_module("own_kinds").Wide)
+    assert resolve("pets/cartpole", [parse_override("planner.kind=wide")]).planner.width == 2.0
+    with pytest.raises(UserError, match=r"no setting 'planner.width' with planner.kind=cem, only wide"):
+        resolve("pets/cartpole", [parse_override("planner.width=3")])
+
+
+# What a run is called.
+
+
+@pytest.mark.parametrize(
+    ("preset", "env", "directory", "called"),
+    [
+        ("pets/cartpole", None, "runs/pets-cartpole/3", "pets/cartpole, seed 3"),
+        ("pets/cartpole", "cartpole", "runs/pets-cartpole/3", "pets/cartpole, seed 3"),
+        ("pets/cartpole+de+ts1", None, "runs/pets-cartpole+de+ts1/3", "pets/cartpole+de+ts1, seed 3"),
+        ("pets/default", "Pendulum-v1", "runs/pets-default/Pendulum-v1/3", "pets/default on Pendulum-v1, seed 3"),
+        (
+            "pets/default+de",
+            "environments:tiny/Line-v0",
+            "runs/pets-default+de/environments-tiny-Line-v0/3",
+            "pets/default+de on environments:tiny/Line-v0, seed 3",
+        ),
+        ("pets/cartpole", "reacher", "runs/pets-cartpole/reacher/3", "pets/cartpole on reacher, seed 3"),
+    ],
+)
+def test_a_run_has_a_place_and_a_title_of_its_own(preset, env, directory, called):
+    settings = resolve(preset, [{"task": {"env": env}}] if env else [])
+    assert default_directory(preset, settings, 3) == Path(directory)
+    assert title(preset, settings, 3) == called
 
 
 CONSTANTS = {

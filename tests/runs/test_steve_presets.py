@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell.envs import Environments, empty_episodes
 from foretell.errors import UserError
-from foretell.replay import add, init_replay, single_steps
-from foretell.tasks import make_task
+from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import parse_override, preset_names, resolve
-from foretell.envs.lockstep import Environments
+from foretell.tasks import make_task
 from foretell.training.loop import Loop
-from foretell.training.state import empty_episodes, no_pending
+from foretell.training.state import init_run
 from foretell.values import expansion
 from tiny import quick_jit
 
@@ -78,7 +78,13 @@ def test_other_observations_of_the_humanoid(changes, size):
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_constants_of_every_run(name):
     settings = resolve(f"steve/{name}")
-    learner, model, updates, train = settings.learner, settings.simulator, settings.updates, settings.train
+    learner, model, fit, updates, train = (
+        settings.learner,
+        settings.model,
+        settings.fit,
+        settings.updates,
+        settings.train,
+    )
     assert (learner.kind, learner.hidden, learner.activation) == ("ddpg", (128, 128, 128), "relu")
     assert (learner.batch_size, learner.discount, learner.reward_scale) == (512, 0.99, 1.0)
     assert (learner.policy_learning_rate, learner.critic_learning_rate) == (3e-4, 3e-4)
@@ -86,10 +92,11 @@ def test_constants_of_every_run(name):
     assert (learner.policy_regularizer, learner.explore_chance, learner.explore_std) == (0.001, 0.05, 1.0)
     assert (learner.noise_std, learner.critics) == (0.0, 4)
     assert (model.hidden, model.aux_hidden, model.activation) == ((512,) * 7, (128, 128, 128), "relu")
-    assert (model.members, model.reward_members, model.batch_size) == (4, 4, 512)
-    assert (model.learning_rate, model.weight_decay) == (3e-4, 1e-4)
+    assert (model.kind, model.members, model.reward_members, fit.batch_size) == ("steve", 4, 4, 512)
+    assert (fit.kind, fit.learning_rate, model.weight_decay) == ("adam", 3e-4, 1e-4)
+    assert (settings.imagination.propagation, settings.imagination.particles) == ("TSinf", None)
     assert (updates.per_step, updates.pretraining) == (4.0, 10_000)
-    assert (updates.publish_every, updates.refresh_every) == (500, 500)
+    assert (updates.sync_policy_every, updates.sync_model_every) == (500, 500)
     assert (train.environments, train.steps_per_learning, train.random_steps, train.capacity) == (8, 8, 10_000, 10**6)
     assert (train.random_episodes, train.random_horizon, train.warmup_episodes) == (0, None, 0)
     assert (settings.expansion.horizon, settings.expansion.reduction) == (3, "inverse-variance")
@@ -99,7 +106,7 @@ def test_constants_of_every_run(name):
 def test_constants_of_the_programs():
     assert (expansion.EPSILON, expansion.RIDGE) == (1e-8, 1e-3)
     learner = resolve("steve/halfcheetah").learner
-    model = resolve("steve/halfcheetah").build(make_task(resolve("steve/halfcheetah").task)).simulator
+    model = resolve("steve/halfcheetah").build(make_task(resolve("steve/halfcheetah").task)).model
     for optimizer in (learner.policy_optimizer, learner.critic_optimizer, model.optimizer):
         assert steps_of(optimizer, [1e-8, 0.0]) == pytest.approx(list(steps_of_adam([1e-8, 0.0])), rel=1e-4)
         assert steps_of(optimizer, [1e9]) == pytest.approx([-3e-4], rel=1e-4)  # no gradient is clipped away
@@ -139,8 +146,8 @@ def test_numbers_of_parameters(name):
         pytest.importorskip(ENVIRONMENTS[name][-1])
     old = [parse_override("task.env=Humanoid-v4")] if name == "humanoid" else []
     mve, steve = (untrained(resolve(f"steve/{name}{part}", old)) for part in ("+mve", ""))
-    model = mve.model.used
-    parts = (mve.published, mve.learner.critics, model.transition, model.reward)
+    model = mve.model.target
+    parts = (mve.acting.network, mve.learner.critics, model.transition, model.reward)
     assert (*map(size, parts), total(mve), total(steve)) == COUNTS[name]
     assert size(model.termination) == size(model.reward)
 
@@ -154,7 +161,9 @@ def size(tree):
 
 
 def total(state):
-    return sum(map(size, (state.learner.policy, state.learner.critics, state.learner.target_critics, state.model.used)))
+    return sum(
+        map(size, (state.learner.policy, state.learner.critics, state.learner.target_critics, state.model.target))
+    )
 
 
 # The paper's arms: critics, transition and reward networks, horizon, reduction, lambda, TD-k.
@@ -172,14 +181,11 @@ ARMS = {
     "+tdl75": (4, 4, 4, 3, "lambda", 0.75, False),
     "+tdl75+single": (1, 1, 1, 3, "lambda", 0.75, False),
     "+cov": (4, 4, 4, 3, "inverse-covariance", None, False),
-    "+h1": (4, 4, 4, 1, "inverse-variance", None, False),
-    "+h2": (4, 4, 4, 2, "inverse-variance", None, False),
-    "+h5": (4, 4, 4, 5, "inverse-variance", None, False),
 }
 
 
 def arm(settings):
-    plan, model = settings.expansion, settings.simulator
+    plan, model = settings.expansion, settings.model
     return (
         settings.learner.critics,
         model.members if plan.horizon else None,
@@ -196,6 +202,16 @@ def arm(settings):
 def test_every_arm_of_the_paper_on_every_environment(name, parts):
     plain, released = resolve(f"steve/{name}{parts}"), resolve(f"steve/{name}{parts}+released")
     assert arm(plain) == arm(released) == ARMS[parts]
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 5])
+def test_other_horizons_are_a_setting(horizon):
+    settings = resolve("steve/humanoid", [parse_override(f"expansion.horizon={horizon}")])
+    assert arm(settings) == (4, 4, 4, horizon, "inverse-variance", None, False)
+
+
+def test_mve_without_its_imagined_pairs():
+    assert arm(resolve("steve/halfcheetah-lite+mve+no-tdk")) == (1, 1, 1, 3, "last", None, False)
 
 
 @pytest.mark.parametrize(("name", "parts"), list(product(["humanoid", "flagrun"], ["", "+mve", "+ddpg"])))
@@ -220,10 +236,11 @@ UNKNOWN = [
     "updates.epoch_every_n=500",
     "expansion.rollout_len=3",
     "expansion.covariances=true",
-    "simulator.transition_hidden_dim=512",
+    "model.transition_hidden_dim=512",
+    "model.batch_size=512",
     "train.frames_before_learning=10000",
     "policy_config={explore_chance: 0.05}",
-    "model={}",
+    "simulator={}",
 ]
 
 
@@ -240,7 +257,7 @@ def test_released_is_a_handful_of_settings():
     plain, released = (resolve(f"steve/humanoid{part}").model_dump() for part in ("", "+released"))
     changed = {
         (section, key): (plain[section][key], released[section][key])
-        for section in ("task", "learner", "simulator", "expansion", "updates", "train")
+        for section in ("task", "learner", "model", "fit", "imagination", "expansion", "updates", "train")
         for key in plain[section]
         if plain[section][key] != released[section][key]
     }
@@ -249,8 +266,8 @@ def test_released_is_a_handful_of_settings():
         ("learner", "explore_chance"): (0.05, 0.0),
         ("learner", "initializer"): ("glorot", "glorot-joint"),
         ("learner", "assignment"): ("balanced", "independent"),
-        ("simulator", "initializer"): ("glorot", "glorot-joint"),
-        ("simulator", "assignment"): ("balanced", "independent"),
+        ("model", "initializer"): ("glorot", "glorot-joint"),
+        ("model", "assignment"): ("balanced", "independent"),
     }
 
 
@@ -271,7 +288,8 @@ def stepped(env, action):
 
 NETWORKS = {
     "learner": {"hidden": [8], "batch_size": 8},
-    "simulator": {"hidden": [8, 8], "aux_hidden": [8], "batch_size": 8},
+    "model": {"hidden": [8, 8], "aux_hidden": [8]},
+    "fit": {"batch_size": 8},
 }
 
 
@@ -281,7 +299,7 @@ def test_released_ensembles_begin_at_half_the_scale(part, scale):
     settings = resolve(f"steve/swimmer{part}", [NETWORKS])
     state = settings.build(make_task(settings.task)).init(jax.random.key(0))
     assert largest(state.learner.policy) == pytest.approx(1.0, abs=0.1)
-    model = state.model.used
+    model = state.model.target
     for ensemble in (state.learner.critics, model.transition, model.reward, model.termination):
         assert largest(ensemble) == pytest.approx(scale, abs=0.1 * scale)
 
@@ -295,7 +313,8 @@ def largest(network):
 def test_the_share_of_actions_that_explore(part, share):
     settings = resolve(f"steve/swimmer{part}", [NETWORKS])
     agent = settings.build(make_task(settings.task))
-    act = partial(agent.act, quick_jit(agent.init)(jax.random.key(0)), (), jnp.ones((5000, 8)), jax.random.key(1))
+    policy = agent.policy(quick_jit(agent.init)(jax.random.key(0)))
+    act = partial(agent.act, policy, (), jnp.ones((5000, 8)), jax.random.key(1))
     differ = np.abs(act(explore=True)[0] - act(explore=False)[0]) > 1e-5
     assert differ.mean() == pytest.approx(share, abs=0.01)
     assert not share or abs(np.corrcoef(differ.T)[0, 1]) < 0.1  # each dimension by itself
@@ -316,26 +335,27 @@ class Call(NamedTuple):
     env_steps: int
     stored: int
     updates: int
-    epoch: int
+    version: int
 
 
 @pytest.fixture(scope="module", params=["", "+ddpg"], ids=["steve", "ddpg"])
 def story(request, tmp_path_factory):
     """A finished run, the flags in its replay, its calls of `learn`, and how many of them are pretraining."""
-    calls, flags, learn, stop = [], [], Loop._learn_now, Loop._stop
+    calls, flags, learn, end = [], [], Loop._learn, Loop._end
 
     def watched(loop):
         learn(loop)
-        agent, counters, replay = loop.state.agent, loop.state.counters, loop.state.replay
-        calls.append(Call(*map(int, (counters.env_steps, replay.added, agent.learner.updates, agent.epoch))))
+        agent, replay = loop.state.agent, loop.state.replay
+        numbers = loop.counters.env_steps, replay.added, agent.learner.updates, agent.acting.version
+        calls.append(Call(*map(int, numbers)))
 
-    def stopped(loop):
+    def ended(loop):
         flags.append(np.array(loop.state.replay.data.terminated)[: int(loop.state.replay.added)])
-        stop(loop)
+        end(loop)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_learn_now", watched)
-        patch.setattr(Loop, "_stop", stopped)
+        patch.setattr(Loop, "_learn", watched)
+        patch.setattr(Loop, "_end", ended)
         out = tmp_path_factory.mktemp("steve") / "run"
         run = foretell.train(f"steve/halfcheetah{request.param}", out=out, overrides=RUN, quiet=True)
     return run, flags[0], calls, 1 if request.param else 20
@@ -359,16 +379,16 @@ def test_afterwards_every_step_is_worth_exactly_four_updates(story):
     assert steps == ([500.0] * 20 if pretraining > 1 else [0.0]) + [32.0] * len(after)
 
 
-def test_the_epoch_is_1_after_pretraining_and_grows_every_500_updates(story):
+def test_the_policys_version_is_1_after_pretraining_and_grows_every_500_updates(story):
     *_, calls, pretraining = story
-    assert [call.epoch for call in calls[:pretraining]] == [0] * (pretraining - 1) + [1]
-    assert [call.epoch for call in calls[pretraining:]] == [1 + call.updates // 500 for call in calls[pretraining:]]
-    assert calls[-1].epoch == 3
+    assert [call.version for call in calls[:pretraining]] == [0] * (pretraining - 1) + [1]
+    assert [call.version for call in calls[pretraining:]] == [1 + call.updates // 500 for call in calls[pretraining:]]
+    assert calls[-1].version == 3
 
 
-def test_lines_of_evaluation_carry_the_epoch_of_the_policy_that_played(story):
+def test_lines_of_evaluation_carry_the_version_of_the_policy_that_played(story):
     lines = [line.split(",") for line in (story[0].directory / "greedy.csv").read_text().splitlines()]
-    assert [(int(epoch), int(steps)) for _, epoch, steps, _ in lines] == [(2, 10_136), (3, 10_272)]
+    assert [(int(version), int(steps)) for _, version, steps, _ in lines] == [(2, 10_136), (3, 10_272)]
 
 
 def test_episodes_that_the_time_limit_or_the_end_of_random_steps_cuts_do_not_terminate(story):
@@ -378,26 +398,28 @@ def test_episodes_that_the_time_limit_or_the_end_of_random_steps_cuts_do_not_ter
     assert len(flags) == 10_264 and not flags.any()  # the last eight steps are on their way there
 
 
-def test_exactly_which_update_publishes():
-    """Before update 499, counted from 0, comes epoch 2; updates 495 to 498 are still epoch 1's."""
+def test_exactly_which_update_syncs_the_policy():
+    """Before update 499, counted from 0, comes version 2; updates 495 to 498 are still version 1's."""
     settings = resolve("steve/halfcheetah+ddpg", [NETWORKS])
     task = make_task(settings.task)
     agent = settings.build(task)
     learn, replay = jax.jit(agent.learn), experience(task.spec)
-    first, _ = learn(quick_jit(agent.init)(jax.random.key(0)), replay, jnp.array(100), jax.random.key(1))
+    first, _ = learn(quick_jit(agent.init)(jax.random.key(0)), replay, jax.random.key(1))
     first = first._replace(learner=first.learner._replace(updates=jnp.array(495, jnp.int32)))
-    second, _ = learn(first, replay, jnp.array(1), jax.random.key(2))
-    third, _ = learn(second, replay, jnp.array(1), jax.random.key(3))
-    assert [(int(s.learner.updates), int(s.epoch)) for s in (first, second, third)] == [(495, 1), (499, 1), (503, 2)]
-    assert same(third.published, second.learner.policy) and not same(third.published, third.learner.policy)
+    one_more = replay._replace(new=jnp.ones_like(replay.new))
+    second, _ = learn(first, one_more, jax.random.key(2))
+    third, _ = learn(second, one_more, jax.random.key(3))
+    versions = [(int(state.learner.updates), int(state.acting.version)) for state in (first, second, third)]
+    assert versions == [(495, 1), (499, 1), (503, 2)]
+    assert same(third.acting.network, second.learner.policy)
+    assert not same(third.acting.network, third.learner.policy)
 
 
 def experience(spec, count=100):
     rng = np.random.default_rng(0)
     shapes = [(spec.obs_size,), (spec.action_size,), (), (spec.obs_size,)]
     rows = [jnp.float32(rng.uniform(-1, 1, (count, *shape))) for shape in shapes]
-    replay = init_replay(count, spec.obs_size, spec.action_size)
-    return add(replay, single_steps(*rows, jnp.zeros(count, bool)), jnp.array(count))
+    return add(init_replay(count, spec.obs_size, spec.action_size), Transitions(*rows, jnp.zeros(count, bool)))
 
 
 def same(a, b):
@@ -406,18 +428,19 @@ def same(a, b):
 
 def test_only_the_environments_own_end_is_a_termination():
     """It ends after two to four steps; the limit comes after three."""
-    task = make_task(
-        resolve("steve/halfcheetah", [{"task": {"env": "environments:tiny/Ragged-v0", "horizon": 3}}]).task
-    )
-    envs, episodes, pending = Environments(task, 20, seed=0), empty_episodes(task.spec, 20), no_pending(task.spec, 60)
+    own = {"task": {"env": "environments:tiny/Ragged-v0", "horizon": 3}, "train": {"environments": 20}}
+    settings = resolve("steve/halfcheetah", [own, NETWORKS, {"train": {"steps_per_learning": 60}}])
+    task = make_task(settings.task)
+    collected = init_run(settings.build(task), task.spec, settings.train, 0)[0].collected
+    envs, episodes = Environments(task, 20, seed=0), empty_episodes(task.spec, 20)
     for row in range(20):
         envs.begin(episodes, row, row)
     ends = np.array([env.unwrapped.left for env in envs.copies])
     for t in range(3):
         stepped = episodes.running
         envs.step(episodes, np.zeros((20, 1), np.float32), task.spec.horizon)
-        pending.take(episodes, stepped)
-        latest = jax.tree.map(lambda a: a[: int(pending.waiting)][-len(stepped) :], pending.rows)  # noqa: B023
+        collected.take(episodes, stepped)
+        latest = jax.tree.map(lambda a: a[t, stepped], collected.steps)  # noqa: B023
         assert latest.terminated.tolist() == [ends[row] == t + 1 for row in stepped]
         assert latest.over.tolist() == [ends[row] == t + 1 or t == 2 for row in stepped]
         assert latest.time.tolist() == [t] * len(stepped)

@@ -152,14 +152,18 @@ class Schedule(Settings):
             raise ValueError("random_episodes must be 0 with steps_per_learning: set random_steps")
         return self
 
-    def room(self, horizon: int) -> int:
-        """Steps in every environment that may wait for the replay, or for an agent that learns from trajectories.
+    def room(self, horizon: int, data: Literal["replay", "trajectories"]) -> int:
+        """Steps in every environment that may wait until the agent learns.
 
-        They are handed over when the agent learns; a replay also takes them when no more could wait.
+        A replay takes them earlier, whenever no more could wait; an agent that learns from trajectories is given all.
         """
         if self.steps_per_learning is not None:
-            return self.steps_per_learning // self.environments
-        return horizon
+            most = self.steps_per_learning if data == "replay" else max(self.steps_per_learning, self.random_steps)
+            return -(-most // self.environments)
+        if data == "replay":
+            return horizon
+        rounds = max(self.episodes_per_learning, -(-self.random_episodes // self.environments))
+        return rounds * horizon + self.random_steps
 
     def limit(self, kind: str, warmups: int) -> int | None:
         """Steps after which an episode of this kind is cut, beside the task's own limit, after so many warm-ups."""

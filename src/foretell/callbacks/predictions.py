@@ -38,7 +38,8 @@ class Predictions(Callback):
         Raises:
             UserError: if the agent does not plan with a learned model.
         """
-        if agent.model is None or isinstance(agent.model, TrueModel) or not _plans(agent, spec):
+        model = getattr(agent, "model", None)
+        if model is None or isinstance(model, TrueModel) or not _plans(agent, spec):
             raise UserError("train.log_predictions needs an agent that plans with a learned model; set it to none")
         self._which = which
         self._stride = getattr(getattr(agent, "planner", None), "replan_every", 1)

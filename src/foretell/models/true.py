@@ -10,7 +10,7 @@ carry names them. A rollout takes its slots in `begin` and goes on from wherever
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -69,9 +69,7 @@ class TrueDynamics(ModelSettings):
             UserError: if the environment cannot be copied.
         """
         del fit, imagination, unknown
-        with task.make() as env, _worded(task, _UNCOPIED):
-            env.reset(seed=0)
-            snapshot(env)
+        _prototype(task)
         return TrueModel(task, self.count())
 
 
@@ -334,11 +332,7 @@ class _Slots:
 
     @cached_property
     def _prototype(self) -> gymnasium.Env:
-        """At the start of an episode; what an observation does not describe is as here."""
-        with _worded(self._task, _UNCOPIED), self._task.make() as env:
-            env.reset(seed=0)
-            prototype = snapshot(env)
-        return prototype
+        return _prototype(self._task)
 
     @cached_property
     def _workers(self) -> list[_Worker]:
@@ -347,6 +341,13 @@ class _Slots:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="simulator")
+
+
+def _prototype(task: Task) -> gymnasium.Env:
+    """A simulator at the start of an episode; what an observation does not describe is as here."""
+    with closing(task.make()) as env, _worded(task, _UNCOPIED):
+        env.reset(seed=0)
+        return snapshot(env)
 
 
 @contextmanager

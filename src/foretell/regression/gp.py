@@ -4,7 +4,6 @@ All outputs share one kernel and one noise, and therefore one predictive varianc
 mathematics of training is in `sgpr.py`.
 """
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp

@@ -174,7 +174,7 @@ def _find(name: str, within: tuple[str, ...]) -> Preset:
 def _read(head: str) -> dict[str, Any]:
     """What the file of a preset says. Raises `UserError` if there is none."""
     if head in preset_names():
-        return yaml.safe_load((PRESETS / f"{head}.yaml").read_text())
+        return files.parse((PRESETS / f"{head}.yaml").read_text())
     if files.split_path(head) is not None:
         return files.read_file(head, preset_names())
     if (Path(head) / "config.yaml").is_file():
@@ -200,18 +200,22 @@ def _base(head: str, base: object, within: tuple[str, ...]) -> Preset:
 def _with_part(preset: Preset, part: Part) -> Preset:
     """The preset with one part more. Raises `UserError` if it does not fit."""
     for other, base in preset.inherited:
-        if other.name == part.name:
-            raise UserError(f"'{split_name(preset.name)[0]}' has the part '{part.name}' already")
         if other.axis == part.axis:
-            head, names = split_name(base.name)
-            instead = "+".join([head, *(part.name if name == other.name else name for name in names)])
-            raise UserError(
-                f"'{split_name(preset.name)[0]}' has chosen the {part.axis} already, by the part '{other.name}'; "
-                f"start with '{instead}'"
-            )
+            raise UserError(_taken(preset, part, other, base))
     tree = apply(part, preset.tree)
     tree["description"] = f"{tree.get('description')}; {part.description}"
     return preset._replace(tree=tree, parts=(*preset.parts, part))
+
+
+def _taken(preset: Preset, part: Part, other: Part, base: Preset) -> str:
+    """The sentence for a part whose axis a part of the preset's base has chosen."""
+    head, (start, names) = split_name(preset.name)[0], split_name(base.name)
+    if other.name == part.name:
+        return f"'{head}' has the part '{part.name}' already"
+    chosen = f"'{head}' has chosen the {part.axis} already, by the part '{other.name}'"
+    if base is not preset.base or is_file(head):
+        return f"{chosen} of its base '{base.name}'; change that there"
+    return f"{chosen}; start with '{'+'.join([start, *(part.name if n == other.name else n for n in names)])}'"
 
 
 def _described(preset: Preset, tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Learner:
         return state._replace(agent=agent, replay=replay), policy, metrics
 
     def flush(self, state: RunState) -> RunState:
-        """Move what was collected to the replay, to make room. An agent that learns from trajectories drops it."""
+        """Move what was collected to the replay, to make room. For trajectories there is room enough."""
         self.wait()
         replay = state.replay
         if replay is not None:

@@ -9,8 +9,6 @@ import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.envs import Environments, Episodes
-from foretell.errors import UserError
-from foretell.runs.checkpoint import Checkpoints
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
@@ -19,6 +17,7 @@ from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import interrupt_calls
 from foretell.training.learner import Learner, check_finite
 from foretell.training.reporter import Reporter
+from foretell.training.saver import Saver
 from foretell.training.state import RunState, init_run
 from foretell.training.stopwatch import Stopwatch
 
@@ -33,7 +32,7 @@ class Loop:
     def __init__(self, run: RunInfo, callbacks: Sequence[Callback] = ()) -> None:
         self.run_info, self._schedule, self._watch = run, run.schedule, Stopwatch()
         self.state, self._policy = init_run(run.agent, run.task.spec, run.schedule, run.seed)
-        self._checkpoints = Checkpoints(run.directory.checkpoints, keep=run.schedule.checkpoints)
+        self._saver = Saver(run)
         self._actor = Actor(run.agent, run.seed, explore=True)
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
@@ -51,7 +50,7 @@ class Loop:
     @property
     def has_checkpoint(self) -> bool:
         """Whether the run directory holds any, damaged ones included."""
-        return self._checkpoints.exist
+        return self._saver.has_any
 
     def start_with(self, agent: State) -> None:
         """Begin with what another run has learned."""
@@ -59,18 +58,9 @@ class Loop:
 
     def restore(self) -> None:
         """Continue from the newest readable checkpoint, or from the start if none was finished. Raises `UserError`."""
-        if not self._checkpoints.exist:
-            return
-        try:
-            like = jax.tree.map(np.asarray, self.state)
-            state: RunState = self._checkpoints.restore(like, lambda text: self._report.warned(self.counters, text))
-        except UserError:
-            self._checkpoints.close()
-            raise
-        collected, episodes = jax.tree.map(np.array, (state.collected, state.episodes))  # to be changed in place
-        counters = Counters(*(np.asarray(value).item() for value in state.counters))
-        self._take_over(state._replace(collected=collected, episodes=episodes, counters=counters))
-        self._watch.resume(counters.seconds)
+        if self._saver.has_any:
+            self._take_over(self._saver.restore(self.state, lambda text: self._report.warned(self.counters, text)))
+            self._watch.resume(self.counters.seconds)
 
     def run(self) -> None:
         """Run to the end of the schedule. Raises `Interrupted` after Ctrl-C, `UserError` if the run cannot go on."""
@@ -201,10 +191,7 @@ class Loop:
         episodes.forget(row)
 
     def _save(self) -> None:
-        now = self.counters
-        self._count(saved=1, unsaved=-now.unsaved, unsaved_trials=-now.unsaved_trials)
-        self.state = self.state._replace(counters=self.counters._replace(seconds=self._watch.saved()))
-        self._checkpoints.save(self.counters.saved, self.state)
+        self.state = self._saver.save(self.state, self._watch.saved())
 
     def _check_interrupt(self) -> None:
         """If the user asked to stop, save and raise `Interrupted`."""
@@ -225,7 +212,7 @@ class Loop:
 
     def _end(self) -> None:
         self._report.training_ended(self.counters)
-        self._checkpoints.close()
+        self._saver.close()
 
     def _take_over(self, state: RunState) -> None:
         self.state, self._policy = state, jax.jit(self.run_info.agent.policy)(state.agent)

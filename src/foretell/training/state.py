@@ -73,7 +73,7 @@ class RunState(NamedTuple):
 
 def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tuple[RunState, PolicyParams]:
     """The state before anything has happened, and what acting needs of it."""
-    times, environments = schedule.room(spec.horizon), schedule.environments
+    times, environments = schedule.room(spec.horizon, agent.data), schedule.environments
     obs = jax.ShapeDtypeStruct((environments, spec.obs_size), np.float32)
 
     def arrays() -> tuple[State, PolicyParams, Carry, Replay | None, Metrics]:

@@ -6,6 +6,7 @@ import optax
 from pydantic import PositiveFloat
 
 from foretell.planning import Plan, Planner
+from foretell.planning.base import worst_if_not_finite
 from foretell.registry import register
 
 
@@ -22,7 +23,7 @@ class GradientShooting(Planner):
 
     def plan(self, key, objective, warm_start, bounds):
         adam = optax.adam(self.step_size)
-        start_key, *keys = jax.random.split(key, self.iterations + 2)
+        start_key, last_key, ascent_key = jax.random.split(key, 3)
         plans = jax.random.uniform(start_key, (self.population, *warm_start.shape)).at[0].set(warm_start)
 
         def returns(plans, key):
@@ -34,8 +35,9 @@ class GradientShooting(Planner):
             step, moments = adam.update(-jnp.nan_to_num(gradient), moments)
             return (jnp.clip(plans + step, 0.0, 1.0), moments), None
 
-        (plans, _), _ = jax.lax.scan(ascend, (plans, adam.init(plans)), jnp.stack(keys[1:]))
-        values = jnp.nan_to_num(returns(plans, keys[0]), nan=-jnp.inf)
+        keys = jax.random.split(ascent_key, self.iterations)
+        (plans, _), _ = jax.lax.scan(ascend, (plans, adam.init(plans)), keys)
+        values = worst_if_not_finite(returns(plans, last_key))
         best = plans[jnp.argmax(values)]
         rest = jnp.concatenate([best[self.replan_every :], jnp.full_like(best[: self.replan_every], 0.5)])
         return Plan(bounds.low + best * (bounds.high - bounds.low), rest, values.max())

@@ -1,0 +1,202 @@
+"""What the commands do that train, play or write. Each imports what it needs when it runs."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from foretell.errors import UserError, brief
+
+if TYPE_CHECKING:
+    from foretell.diagnostics.inspection import Inspection
+    from foretell.run import Run
+    from foretell.training.controller import EvaluationResult
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a preset, or print what would be trained."""
+    from foretell.runs.presets import parse_override, seed_of
+
+    overrides = [parse_override(text) for text in args.set]
+    seed = seed_of(args.preset) if args.seed is None else args.seed
+    if args.dry_run:
+        from foretell.cli.listing import dry_run
+
+        load("foretell.api")
+        return dry_run(args, overrides, seed)
+    api = load("foretell.api")
+    run = _interruptible(
+        lambda: api.train(
+            args.preset,
+            seed=seed,
+            out=args.out,
+            env=args.env,
+            reward=args.reward,
+            terminated=args.terminated,
+            overrides=overrides,
+            overwrite=args.overwrite,
+            quiet=args.quiet,
+        )
+    )
+    return _conclude(run, video=args.video, quiet=args.quiet)
+
+
+def resume(args: argparse.Namespace) -> int:
+    """Continue a run."""
+    from foretell.runs.presets import parse_override
+
+    overrides, api = [parse_override(text) for text in args.set], load("foretell.api")
+    run = _interruptible(lambda: api.resume(args.run_dir, overrides=overrides, quiet=args.quiet))
+    return _conclude(run, video=False, quiet=args.quiet)
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Play fresh episodes with a trained agent."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    results = run.evaluate(args.episodes, seed=args.seed, video=args.video)
+    videos = run.videos / f"seed-{args.seed}" if args.video else None
+    if args.json:
+        mean, std = _mean_and_std(results)
+        told = {"run": str(run.directory), "seed": args.seed, "mean": mean, "std": std}
+        told |= {"returns": [one.total for one in results], "lengths": [one.length for one in results]}
+        print(json.dumps({**told, "videos": str(videos) if videos else None}))
+        return 0
+    _print_results(results)
+    if videos:
+        print(f"videos in {videos}")
+    return 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Play fresh episodes, and print how good the agent's model is there."""
+    run = load("foretell.api").load(args.run_dir)
+    found = run.inspect(args.episodes, seed=args.seed, video=args.video)
+    _print_results(found.results)
+    if args.video:
+        print(f"videos in {run.videos / f'seed-{args.seed}'}")
+    if found.errors is not None:
+        _print_errors(found)
+        print(f"figure      {run.prediction_figure}")
+    elif found.histogram is not None:
+        _print_histogram(found)
+        print(f"figure      {run.weights_figure}")
+    else:
+        print("it has no model")
+    return 0
+
+
+def film(args: argparse.Namespace) -> int:
+    """Film finished episodes of a run."""
+    for path in load("foretell.api").film(args.run_dir, args.episodes):
+        print(f"video       {path}", flush=True)
+    return 0
+
+
+def export_mat(args: argparse.Namespace) -> int:
+    """Write a run's episodes as MATLAB has them."""
+    export, runs = load("foretell.report.mat"), load("foretell.runs.directory")
+    directory = runs.RunDirectory.open(Path(args.run_dir))
+    path = Path(args.out) if args.out else directory.path / "logs.mat"
+    for name, shape in export.export_mat(directory, path).items():
+        print(f"{name:12}  {' x '.join(map(str, shape))}")
+    print(f"written to {path}")
+    return 0
+
+
+def toy(args: argparse.Namespace) -> int:
+    """Run the toy study, and write its figure and numbers."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    study, out = load("foretell.toy"), Path(args.out)
+    study.check(args.seed, args.trials, args.steps)
+    study.prepare(out)
+    load("foretell.compilation").use_compilation_cache()
+    console = load("foretell.callbacks.console").plain_console()
+    columns = (TextColumn("{task.description:12}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("compiling", total=len(study.METHODS) * args.steps)
+
+        def advanced(label: str, steps: int) -> None:
+            progress.update(bar, description=label, advance=steps)
+
+        found = study.run_study(seed=args.seed, trials=args.trials, steps=args.steps, advanced=advanced)
+    print(study.table(found))
+    for path in study.write_study(found, out):
+        print(f"written to {path}")
+    return 0
+
+
+def load(module: str) -> Any:
+    """Import a module that imports JAX and MuJoCo. Raises `UserError` if `MUJOCO_GL` is what prevents it."""
+    try:
+        return import_module(module)
+    except Exception as error:
+        if "MUJOCO_GL" not in os.environ:
+            raise
+        raise UserError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({brief(error)}); unset it") from error
+
+
+def _interruptible(call: Callable[[], "Run"]) -> "Run | None":
+    """What a call returns; None if the user stopped it."""
+    from foretell.training.loop import Interrupted
+
+    try:
+        return call()
+    except Interrupted as stop:
+        print(f"\n{stop}")
+        return None
+
+
+def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
+    """Print what a run has come to. Returns the exit code."""
+    if run is None:
+        return 130
+    lines = [f"run         {run.directory}", f"curve       {run.figure}"]
+    if last := run.returns[-5:]:
+        mean = f"mean of the last {len(last)} trials {fmean(last):.1f}"
+        lines.insert(0, f"best return {max(run.returns):.1f}; {mean}")
+    if not quiet:
+        print("\n".join(lines))
+    if video:
+        result = run.evaluate(1, video=True)[0]
+        if not quiet:
+            print(f"video       {_newest_video(run)} (return {result.total:.1f})")
+    return 0
+
+
+def _newest_video(run: "Run") -> str:
+    return str(max(run.videos.rglob("*.mp4"), key=lambda path: path.stat().st_mtime))
+
+
+def _mean_and_std(results: "list[EvaluationResult]") -> tuple[float, float]:
+    """Of the returns of evaluation episodes."""
+    totals = [result.total for result in results]
+    return fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
+
+
+def _print_results(results: "list[EvaluationResult]") -> None:
+    for i, result in enumerate(results):
+        print(f"episode {i:3d}  return {result.total:9.2f}  {result.length} steps")
+    mean, std = _mean_and_std(results)
+    print(f"mean {mean:.2f}, std {std:.2f} over {len(results)} episodes")
+
+
+def _print_errors(found: "Inspection") -> None:
+    print("mean squared error of open-loop predictions, where the std of each dimension is 1")
+    for steps, error in (found.errors or {}).items():
+        print(f"after {steps:3d} step{' ' if steps == 1 else 's'}  {error:.3g}")
+
+
+def _print_histogram(found: "Inspection") -> None:
+    """A table of the weights of horizons."""
+    assert found.histogram is not None
+    frames = range(found.histogram.shape[1])
+    print("share of transitions by weight of each horizon in the target")
+    print("weight     " + "".join(f"{f'H = {frame}':>8}" for frame in frames))
+    for bucket in reversed(range(len(found.histogram))):
+        shares = "".join(f"{share:8.3f}" for share in found.histogram[bucket])
+        print(f"{bucket / 10:.1f} to {(bucket + 1) / 10:.1f} {shares}")

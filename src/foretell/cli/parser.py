@@ -1,0 +1,148 @@
+"""The commands and their options. Nothing here waits for JAX."""
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import foretell
+from foretell.cli import commands, listing
+from foretell.errors import UserError, nearest
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command in `argv`, as `command`, and its options. Raises `UserError`."""
+    name = argv[0] if argv else ""
+    if name not in (*_COMMANDS, "-h", "--help", "--version"):
+        said = f"no command '{name}'" if name else "name a command"
+        raise UserError(f"{said}{nearest(name, _COMMANDS)}")
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        options = re.findall(r"--[a-z-]+", args.parser.format_help())
+        bare_setting = "=" in unknown[0] and "--set" in options and not unknown[0].startswith("-")
+        advice = f"; did you mean '--set {unknown[0]}'?" if bare_setting else nearest(unknown[0], options)
+        raise UserError(f"{args.parser.prog} does not take '{unknown[0]}'{advice}")
+    return args
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake as the rest of the program does."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.endswith(" PRESET"):
+            from foretell.runs.presets import preset_names
+
+            raise UserError(f"name the preset to train{nearest('', preset_names()) or '; see `foretell presets`'}")
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="foretell", description="Model-based reinforcement learning for continuous control.")
+    parser.add_argument("--version", action="version", version=f"foretell {foretell.__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (help, run, add_options) in _COMMANDS.items():
+        sub = subparsers.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=run, parser=sub)
+        add_options(sub)
+    return parser
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("preset", metavar="PRESET", help="a preset with parts, see `foretell presets`, or a YAML file")
+    sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
+    where = "default runs/<preset-with-dashes>/<seed>, with the environment between where the preset leaves it open"
+    sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
+    sub.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    _set(sub)
+    sub.add_argument("--env", metavar="ID", help="a Gymnasium environment: SomeId-v0 or module:SomeId-v0")
+    sub.add_argument("--reward", metavar="HOW", help="'learned', or module:function of (obs, action, next_obs)")
+    sub.add_argument("--terminated", metavar="HOW", help="'learned', 'none', or module:function")
+    sub.add_argument("--dry-run", action="store_true", help="print what would be trained, and write nothing")
+    sub.add_argument("--video", action="store_true", help="film one episode of the trained agent")
+    _quiet(sub)
+
+
+def _resume(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    _set(sub)
+    _quiet(sub)
+
+
+def _eval(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    _episodes(sub)
+    sub.add_argument("--trial", type=int, metavar="N", help="the agent of trial N (with train.save_all_models)")
+    sub.add_argument("--best", action="store_true", help="the best agent of the run (with train.keep_best)")
+    sub.add_argument("--video", action="store_true", help="film every episode")
+    sub.add_argument("--json", action="store_true", help="print JSON alone")
+
+
+def _inspect(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    _episodes(sub)
+    sub.add_argument("--video", action="store_true", help="film every episode")
+
+
+def _film(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    which = "their numbers in episodes.csv (default 0 1 8 27 64 ...)"
+    sub.add_argument("--episodes", type=int, nargs="+", metavar="N", help=which)
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    sub.add_argument("--out", metavar="FILE", help="default RUN_DIR/logs.mat")
+
+
+def _presets(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("family", metavar="FAMILY", nargs="?", help="only these, such as pets, or parts")
+
+
+def _show(sub: argparse.ArgumentParser) -> None:
+    what = "a preset with parts, a YAML file, a section (planner), a kind (planner.cem), a setting, an agent or a part"
+    sub.add_argument("what", metavar="WHAT", help=what)
+    _set(sub)
+
+
+def _toy(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--out", default="runs/toy", metavar="DIR", help="for figure and numbers (default runs/toy)")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="one seed, one result (default 0)")
+    sub.add_argument("--trials", type=int, default=10, metavar="N", help="repetitions of each way (default 10)")
+    sub.add_argument("--steps", type=int, default=10_000, metavar="N", help="training steps (default 10000)")
+
+
+def _run_dir(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run_dir", metavar="RUN_DIR")
+
+
+def _episodes(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
+    seed = "random seed of start states and noise (default 0)"
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help=seed)
+
+
+def _set(sub: argparse.ArgumentParser) -> None:
+    help = "change settings of the preset, see `foretell show`"
+    sub.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY.PATH=VALUE", help=help)
+
+
+def _quiet(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--quiet", action="store_true", help="print nothing")
+
+
+_Command = tuple[str, Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], Any]]
+_COMMANDS: dict[str, _Command] = {
+    "train": ("train a preset", commands.train, _train),
+    "resume": ("continue a run exactly where its newest checkpoint is", commands.resume, _resume),
+    "eval": ("play fresh episodes with a trained agent", commands.evaluate, _eval),
+    "inspect": (
+        "play fresh episodes, and show how far the agent's targets trust its model there, or how far its model sees",
+        commands.inspect,
+        _inspect,
+    ),
+    "film": ("film episodes of a run as they were, random ones too", commands.film, _film),
+    "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
+    "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),
+    "show": ("show what a preset resolves to, or what settings there are", listing.show, _show),
+    "toy": ("the tabular toy study of STEVE: six ways to learn the values of a chain", commands.toy, _toy),
+}

@@ -1,0 +1,103 @@
+"""Ridge regression on random cosines (Rahimi and Recht 2007): a world model that is trained in closed form."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from pydantic import PositiveFloat, PositiveInt
+
+from foretell.errors import UserError
+from foretell.models import ModelSettings
+from foretell.models.learned import inputs_of, known_step
+from foretell.nn import Normalizer, fit_normalizer, identity_normalizer
+from foretell.registry import register
+from foretell.replay import newest
+from foretell.tasks import Task
+
+
+@register("model", "ridge")
+class Ridge(ModelSettings):
+    """An ensemble whose members weigh the data differently, each at random (the Bayesian bootstrap)."""
+
+    kind: str = "ridge"
+    members: PositiveInt = 5
+    """Regressions; each particle of a rollout follows one of them."""
+    cosines: PositiveInt = 200
+    """Random cosines of the standardised observation and action."""
+    wavelength: PositiveFloat = 3.0
+    """Standard deviations over which a cosine changes."""
+    ridge: PositiveFloat = 1e-3
+    """Added to the diagonal of the normal equations."""
+    rows: PositiveInt = 5000
+    """Newest transitions that it is trained on."""
+
+    def build(self, task, *, fit, imagination, unknown):
+        if any(unknown):
+            raise UserError(f"model.kind={self.kind} learns the dynamics alone; set reward_model.members=2")
+        return RidgeModel(task, self, imagination.particles or self.members)
+
+
+class RidgeState(NamedTuple):
+    """What is learned, and the frequencies of the cosines."""
+
+    frequencies: jax.Array  # [inputs + 1, cosines]
+    inputs: Normalizer
+    weights: jax.Array  # [members, cosines, target]
+    std: jax.Array  # [target]
+
+
+@dataclass(frozen=True)
+class RidgeModel:
+    """Predicts the task's target from observation and action, with noise of the error's standard deviation."""
+
+    task: Task
+    settings: Ridge
+    particles: int
+    needs_data = True
+
+    def init(self, key):
+        size = self.task.feature_size + self.task.spec.action_size
+        frequencies = jax.random.normal(key, (size + 1, self.settings.cosines)) / self.settings.wavelength
+        weights = jnp.zeros((self.settings.members, self.settings.cosines, self.task.target_size))
+        return RidgeState(frequencies, identity_normalizer(size), weights, jnp.zeros(self.task.target_size))
+
+    def params(self, state):
+        return state
+
+    def begin(self, params, obs, key, particles):
+        return jnp.broadcast_to(obs, (particles, *obs.shape))
+
+    def step(self, params, carry, action, key):
+        weights = params.weights[jnp.arange(len(carry)) % self.settings.members]
+        mean = jnp.einsum("pbc,pct->pbt", self._cosines(params, carry, action), weights)
+        next_obs = self.task.advance(carry, mean + params.std * jax.random.normal(key, mean.shape))
+        return next_obs, known_step(self.task, carry, action, next_obs)
+
+    def fit(self, state, replay, key):
+        count = min(self.settings.rows, replay.capacity)
+        data, valid = newest(replay, count), jnp.arange(count) < replay.size
+        inputs = fit_normalizer(inputs_of(self.task, data.obs, data.action), valid, min_std=1e-5)
+        state = state._replace(inputs=inputs)
+        x, y = self._cosines(state, data.obs, data.action), self.task.target(data.obs, data.next_obs)
+        weight = valid * jax.random.exponential(key, (self.settings.members, count))
+        gram = jnp.einsum("mr,rc,rd->mcd", weight, x, x) + self.settings.ridge * jnp.eye(x.shape[-1])
+        weights = jnp.linalg.solve(gram, jnp.einsum("mr,rc,rt->mct", weight, x, y))
+        square = jnp.square(x @ weights.mean(0) - y) * valid[:, None]
+        mse = square.sum(0) / jnp.maximum(valid.sum(), 1)
+        return state._replace(weights=weights, std=jnp.sqrt(mse)), {"train_mse": mse.mean()}
+
+    def prepare(self, state, replay):
+        return self.fit(state, replay, jax.random.key(0))[0]
+
+    def update(self, state, replay, key):
+        return state, {"model_skipped": jnp.zeros(())}  # `prepare` has done everything
+
+    def error(self, params, data, weight):
+        mean = self._cosines(params, data.obs, data.action) @ params.weights.mean(0)
+        square = jnp.square(mean - self.task.target(data.obs, data.next_obs)).mean(-1)
+        return (square * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+    def _cosines(self, params, obs, action):
+        x = params.inputs.normalize(inputs_of(self.task, obs, action))
+        return jnp.cos(jnp.concatenate([x, jnp.ones_like(x[..., :1])], -1) @ params.frequencies)
