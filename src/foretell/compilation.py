@@ -10,8 +10,8 @@ import jax
 import platformdirs
 
 COMPILER_OPTIONS: dict[str, str | bool | int | float] = {"xla_cpu_prefer_vector_width": 512}
-"""For programs that time goes into. XLA uses half of the registers of a processor with AVX-512, whose clock its matrix
-multiplications, which use all, have lowered already; on other processors this changes nothing."""
+"""For the programs that take most of the time. By default XLA uses half of each register of a processor with AVX-512. That
+spares the clock rate, which the matrix multiplications lower anyway. On other processors this changes nothing."""
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -28,12 +28,12 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 def compiled() -> tuple[int, float]:
-    """Programs this process has compiled or fetched from the cache so far, and the seconds that took."""
+    """Programs that this process has compiled or fetched from the cache so far, and the seconds that took."""
     return int(_totals[0]), _totals[1]
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache directory, unless JAX was told of another place."""
+    """Keep compiled programs in the user's cache directory, unless JAX is configured to use another one."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         directory = Path(platformdirs.user_cache_dir("foretell")) / "xla"
         jax.config.update("jax_compilation_cache_dir", str(directory))
@@ -41,23 +41,28 @@ def use_compilation_cache() -> None:
 
 
 class BackgroundProgram:
-    """A function compiled in a thread of its own, so that programs compile side by side and beside other work."""
+    """A function compiled in a thread of its own, so that programs compile in parallel and during other work."""
 
     def __init__(self, function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> None:
-        """The arguments at the positions in `donate` are consumed: their memory is written anew."""
+        """Prepare to compile.
+
+        Args:
+            function: the function.
+            donate: positions of arguments that the program may overwrite; they cannot be used after a call.
+        """
         self._program = jax.jit(function, donate_argnums=donate, compiler_options=COMPILER_OPTIONS)
         self._compiled: Future = Future()
 
     def compile(self, *example: Any) -> None:
-        """Begin to compile for arguments like the example."""
+        """Begin to compile for arguments of the same shapes and types as these."""
         Thread(target=self._work, args=example).start()
 
     def __call__(self, *args: Any) -> Any:
-        """Run it, waiting for the compiler the first time."""
+        """Run it; the first call waits for the compiler."""
         return self._compiled.result()(*args)
 
     def _work(self, *example: Any) -> None:
         try:
             self._compiled.set_result(self._program.lower(*example).compile())
-        except BaseException as error:  # handed to the caller, who may be told what is wrong
+        except BaseException as error:  # raised in the caller
             self._compiled.set_exception(error)

@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises, and the words that help them mend it."""
+"""The exception that a user's mistake raises, and helpers for its text."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,7 +7,7 @@ _FEW = 16
 
 
 class UserError(ValueError):
-    """A mistake the user can mend; its text is one sentence. The command line prints it and exits with 2."""
+    """A mistake that the user can correct; its text is one sentence. The command line prints it and exits with 2."""
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
@@ -20,6 +20,6 @@ def nearest(value: str, choices: Iterable[str]) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """What somebody else's exception says, on one line that is not too long."""
+    """Type and message of another library's exception, on one line of limited length."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

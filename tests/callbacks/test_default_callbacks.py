@@ -1,10 +1,16 @@
 """Which callbacks a run gets from its schedule."""
 
+import gc
+import weakref
+
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from played import Played
 
 import foretell.callbacks
 from foretell.callbacks import Callback, Films, Predictions, default_callbacks
+from foretell.training.events import EpisodeEnded
 
 STEPWISE = {"steps_per_learning": 1, "random_episodes": 0, "random_steps": 5}
 

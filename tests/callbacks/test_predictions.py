@@ -114,6 +114,25 @@ def test_an_interrupted_run_keeps_the_same(moment, sparse, tmp_path):
     assert_same(predictions_of(out), predictions_of(sparse.directory))
 
 
+STEPWISE = {"steps_per_learning": 2, "random_episodes": 0, "random_steps": 5, "trials": 3, "eval_every": 3}
+
+
+def assert_each_plan_is_in_its_own_episode(run):
+    for name, arrays in predictions_of(run).items():
+        observations = np.float32(np.load(run / "data" / name)["observations"])
+        np.testing.assert_array_equal(arrays["predictions"][:, 0, 0], observations[:-1])
+
+
+def test_evaluation_within_a_training_episode_is_told_apart_from_it(tmp_path):
+    whole = train(tmp_path / "whole", log_predictions="particles", **STEPWISE).directory
+    assert len(predictions_of(whole)) > 5
+    assert_each_plan_is_in_its_own_episode(whole)
+    with interrupted_at("step", 11):
+        train(tmp_path / "run", log_predictions="particles", **STEPWISE)
+    foretell.resume(tmp_path / "run", quiet=True)
+    assert_same(predictions_of(tmp_path / "run"), predictions_of(whole))
+
+
 class Killed(BaseException):
     """As SIGKILL, but for this process."""
 

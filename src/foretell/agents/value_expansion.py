@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.agents.base import Agent, Extras, Metrics, RunSettings
 from foretell.errors import UserError
-from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, build_model
+from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model
 from foretell.nn import MLP
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
@@ -73,6 +73,11 @@ class ValueExpansionSettings(ModelSections, RunSettings):
     def build(self, task: Task) -> "ValueExpansion":
         model = build_model(task, self) if self.expansion.horizon else None
         self._check_samples(task, model)
+        if isinstance(model, TrueModel) and task.restore is None:
+            raise UserError(
+                f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not tell "
+                "the simulator's state; choose ensemble or steve"
+            )
         return ValueExpansion(task, self.learner, model, self.expansion, self.updates)
 
     def _check_samples(self, task: Task, model: TrainedModel | None) -> None:

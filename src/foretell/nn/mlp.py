@@ -49,11 +49,17 @@ def init_mlp(
     activation: Activation,
     initializer: Initializer = "truncated",
 ) -> MLP:
-    """Random weights, and biases of zero. `sizes` are the widths from input to output; at least two.
+    """Random weights, and biases of zero.
 
-    Weights are `truncated`: from a normal of deviation `1 / (2 sqrt(fan_in))` cut at two deviations (PETS); `glorot`:
-    uniform up to `sqrt(6 / (fan_in + fan_out))`; or `glorot-joint`: the same with both fans counted over all members,
-    so that an ensemble of 4 starts at half the scale (the released STEVE).
+    Args:
+        key: for the weights.
+        sizes: widths of the layers from input to output, at least two.
+        members: networks in the ensemble.
+        activation: of the hidden layers.
+        initializer: how weights are drawn. `truncated`: from a normal distribution with standard deviation
+            `1 / (2 sqrt(fan_in))`, truncated at two standard deviations (PETS). `glorot`: uniform within
+            `sqrt(6 / (fan_in + fan_out))` on either side of 0. `glorot-joint`: the same with both fans counted over all
+            members, so that an ensemble of 4 starts at half the scale (the released STEVE).
     """
     shapes = list(pairwise(sizes))
     counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
@@ -75,7 +81,7 @@ def init_mlp(
 
 
 def fold_normalizer(network: MLP, normalizer: Normalizer) -> MLP:
-    """The network that takes raw inputs: `normalizer` is absorbed into the first layer, so applying it is free."""
+    """The network that takes raw inputs: the normaliser becomes part of the first layer, so it costs nothing."""
     scaled = network.weights[0] / normalizer.std[:, None]
     shift = jnp.einsum("i,bio->bo", normalizer.mean, scaled)[:, None]
     return MLP((scaled, *network.weights[1:]), (network.biases[0] - shift, *network.biases[1:]), network.activation)

@@ -21,14 +21,20 @@ class Normalizer(NamedTuple):
 
 
 def identity_normalizer(features: int) -> Normalizer:
+    """The normaliser that changes nothing."""
     return Normalizer(jnp.zeros(features), jnp.ones(features))
 
 
 def fit_normalizer(x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float) -> Normalizer:
-    """Mean and population deviation of the valid rows that are finite; a deviation below `min_std` becomes 1.
+    """Mean and population standard deviation of the valid rows that are finite.
 
-    Computed in float64: in float32 the deviation of a constant comes out near 1e-8 rather than 0, passes a small
-    guard, and the standardised input explodes.
+    They are computed in float64. In float32 the standard deviation of a constant comes out near 1e-8 instead of 0,
+    which is above a small `min_std`, and the standardised input explodes.
+
+    Args:
+        x: the rows.
+        valid: which of them count.
+        min_std: a standard deviation below this is replaced by 1.
     """
     with jax.enable_x64(True):
         use = (valid & jnp.isfinite(x).all(-1))[:, None]

@@ -1,4 +1,4 @@
-"""What every planner is: a search for the action sequence of highest return, and a warm start for the next search."""
+"""The base of all planners: a search for the action sequence of highest return, and a warm start for the next search."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,13 +11,13 @@ from foretell.planning.sampling import clipped_coloured, truncated_normal
 from foretell.settings import Settings
 
 Objective = Callable[[Key[Array, ""], Float[Array, "candidates horizon action"]], Float[Array, "candidates"]]
-"""Estimated return of each action sequence; higher is better, and what is not finite counts as worst."""
+"""(key, action sequences in the environment's units) -> estimated return of each; values that are not finite are worst."""
 WarmStart = Any
-"""What a plan hands to the next one, some time steps later: a pytree of arrays."""
+"""What is carried from one plan to the next, some time steps later: a pytree of arrays."""
 
 
 class Bounds(NamedTuple):
-    """The least and the greatest action."""
+    """The lowest and the highest action, in the environment's units."""
 
     low: Float[Array, "action"]
     high: Float[Array, "action"]
@@ -28,10 +28,12 @@ class Bounds(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The outcome of a search."""
+    """The result of a search."""
 
     actions: Float[Array, "horizon action"]
+    """In the environment's units."""
     warm_start: WarmStart
+    """For the next plan, already shifted in time."""
     value: Float[Array, ""]
     """Estimated return of the best candidate of the last iteration."""
 
@@ -43,18 +45,28 @@ class Planner(Settings):
     horizon: PositiveInt = 25
     """Steps planned ahead."""
     replan_every: PositiveInt = 1
-    """Steps of a plan that are executed before the next one is made."""
+    """Steps of a plan that are executed before the next plan is made."""
     population: PositiveInt = 400
-    """Candidate sequences per iteration."""
+    """Candidate action sequences per iteration."""
     iterations: PositiveInt = 5
-    """Rounds of candidates per plan."""
+    """Iterations of the search per plan, each with a population of its own."""
 
     def begin(self, bounds: Bounds) -> WarmStart:
-        """What there is at the start of an episode."""
+        """The warm start at the beginning of an episode."""
         raise NotImplementedError
 
     def plan(self, key: Key[Array, ""], objective: Objective, warm_start: WarmStart, bounds: Bounds) -> Plan:
-        """Search for the action sequence of highest return."""
+        """Search for the action sequence of highest return. Pure, and can be compiled and batched by `vmap`.
+
+        Args:
+            key: for the search's noise.
+            objective: the estimated return of candidates `[candidates, horizon, action]`.
+            warm_start: from `begin`, or from the previous plan of the episode.
+            bounds: the lowest and the highest action.
+
+        Returns:
+            The plan, within the bounds, and the warm start of the next one, `replan_every` steps later.
+        """
         raise NotImplementedError
 
     @model_validator(mode="after")
@@ -65,24 +77,25 @@ class Planner(Settings):
 
 
 class Refiner(Planner):
-    """A planner that moves a Gaussian over action sequences towards the good ones, round by round."""
+    """A planner that moves a Gaussian over action sequences towards the best candidates, iteration by iteration."""
 
     initial_std: PositiveFloat = 0.25
-    """Deviation at the start of every plan, as a share of the action range."""
+    """Standard deviation at the start of every plan, as a share of the action range."""
     noise: Literal["truncated", "coloured"] = "truncated"
-    """Truncated white normals (PETS), or clipped noise correlated in time (iCEM)."""
+    """White noise from a truncated normal distribution (PETS), or clipped noise correlated in time (iCEM)."""
     noise_exponent: NonNegativeFloat = 2.0
     """Colour of `coloured` noise: its power falls with frequency as `1 / f^exponent`."""
     mean_candidate: bool = False
-    """Let the mean itself compete, in place of one sample (iCEM)."""
+    """Make the mean itself a candidate, in place of one sample (iCEM)."""
     fill: Literal["midpoint", "zero"] = "midpoint"
-    """What enters at the end of the shifted warm start: the middle of the range, or 0 (the released PETS code)."""
+    """The last actions of the shifted warm start: the middle of the action range, or 0 (the released PETS code)."""
 
     def first_mean(self, bounds: Bounds) -> Float[Array, "horizon action"]:
         """The middle of the action range."""
         return jnp.broadcast_to(bounds.middle, (self.horizon, len(bounds.low)))
 
     def first_variance(self, bounds: Bounds) -> Float[Array, "horizon action"]:
+        """The variance at the start of every plan, in squared units of the actions."""
         variance = jnp.square(self.initial_std * (bounds.high - bounds.low))
         return jnp.broadcast_to(variance, (self.horizon, len(bounds.low)))
 
@@ -94,14 +107,14 @@ class Refiner(Planner):
         variance: Float[Array, "horizon action"],
         bounds: Bounds,
     ) -> Float[Array, "count horizon action"]:
-        """Action sequences from the Gaussian, within the bounds."""
+        """`count` action sequences drawn from the Gaussian, within the bounds."""
         std = jnp.sqrt(variance)
         if self.noise == "coloured":
             return clipped_coloured(key, count, mean, std, *bounds, exponent=self.noise_exponent)
         return truncated_normal(key, count, mean, std, *bounds)
 
     def shift(self, actions: Float[Array, "*n horizon action"], bounds: Bounds) -> Float[Array, "*n horizon action"]:
-        """The sequence as it stands when the next plan is made."""
+        """Action sequences shifted by the `replan_every` steps until the next plan; the end is filled, see `fill`."""
         fill = bounds.middle if self.fill == "midpoint" else jnp.clip(0.0, *bounds)
         last = jnp.broadcast_to(fill, (*actions.shape[:-2], self.replan_every, fill.shape[0]))
         return jnp.concatenate([actions[..., self.replan_every :, :], last], -2)
@@ -111,4 +124,5 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def worst_if_not_finite(values: Float[Array, "candidates"]) -> Float[Array, "candidates"]:
+    """The values, with minus infinity in place of those that are not finite."""
     return jnp.where(jnp.isfinite(values), values, -jnp.inf)

@@ -16,35 +16,35 @@ from foretell.registry import register
 
 
 class CEMWarmStart(NamedTuple):
-    """What a plan hands to the next one."""
+    """What is carried from one plan to the next."""
 
     mean: Float[Array, "horizon action"]
     elites: Float[Array, "kept horizon action"]
     planned: Bool[Array, ""]
-    """False before the first plan of an episode: `elites` then means nothing."""
+    """False before the first plan of an episode: `elites` are not used then."""
 
 
 @register("planner", "cem")
 class CEM(Refiner):
-    """Receding-horizon planning by the cross-entropy method. The defaults are the paper's, for the cartpole.
+    """Receding-horizon planning by the cross-entropy method. The defaults are those of PETS, for the cartpole.
 
-    The population counts the kept elites and the mean, if they compete.
+    Kept elites and the mean, if they are candidates, are counted in the population.
     """
 
     kind: str = "cem"
     elites: PositiveInt = 40
-    """Best candidates the distribution is refitted to."""
+    """Best candidates of an iteration, to which mean and variance are fitted."""
     alpha: Share = 0.1
-    """Share of the old mean and variance kept at each refinement."""
+    """Share of the old mean and variance that each iteration keeps."""
     smooth_variance: bool = True
     """Whether `alpha` applies to the variance too; in the code of PETS before November 2018 it did not."""
     epsilon: NonNegativeFloat = 0.001
-    """Stop refining once the largest variance is at most this, in squared action units; 0 never stops early."""
+    """Stop the search once the largest variance is at most this, in squared units of the actions; 0 never stops early."""
     population_decay: Annotated[float, Field(ge=1)] = 1.0
-    """Divide the population by this after every iteration, down to two candidates an elite (iCEM), at least one of them
-    a new sample; 1 never does."""
+    """Divide the population by this after every iteration, down to two candidates per elite (iCEM) and at least one new
+    sample; 1 keeps the population."""
     kept_elites: NonNegativeInt = 0
-    """Best candidates that compete again, in the next iteration and, shifted in time, in the next plan (iCEM)."""
+    """Best candidates that are candidates again in the next iteration and, shifted in time, in the next plan (iCEM)."""
     execute: Literal["mean", "best"] = "mean"
     """Execute the final mean (PETS) or the best candidate of the last iteration (iCEM)."""
 
@@ -69,7 +69,7 @@ class CEM(Refiner):
         return CEMWarmStart(mean, jnp.zeros((self.kept_elites, *mean.shape)), jnp.zeros((), bool))
 
     def plan(self, key: Key[Array, ""], objective: Objective, warm_start: CEMWarmStart, bounds: Bounds) -> Plan:
-        """Search for the action sequence of highest return, from the warm start in `warm_start`."""
+        """Search from the warm start; see `Planner.plan`."""
 
         def refine(i: Int[Array, ""] | int, search: _Search, population: int = self.population) -> _Search:
             sample_key, objective_key = jax.random.split(jax.random.fold_in(key, i))
@@ -112,7 +112,7 @@ class CEM(Refiner):
     def _candidates(
         self, key: Key[Array, ""], search: "_Search", population: int, bounds: Bounds
     ) -> Float[Array, "population horizon action"]:
-        """Samples, the first few replaced by the kept elites and the mean."""
+        """New samples, the first of them replaced by the kept elites and the mean."""
         samples = self.samples(key, population, search.mean, search.variance, bounds)
         kept = self.kept_elites
         samples = samples.at[:kept].set(jnp.where(search.planned, search.elites, samples[:kept]))

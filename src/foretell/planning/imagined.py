@@ -1,4 +1,4 @@
-"""What planners search on: returns of action sequences in imagination."""
+"""The objective of planners: imagined returns of action sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ def objective_of(
     Args:
         model: the world model.
         params: what it needs.
-        obs: where plans begin.
+        obs: the observation at which plans begin.
         particles: imagined trajectories of each candidate.
-        optimism: standard deviations of their returns that are added to the mean.
-        guide: a policy that takes all actions but the first; None: none.
+        optimism: standard deviations, over particles, of the return that are added to its mean.
+        guide: a policy that takes all actions but the first; None: the plan's own actions.
     """
 
     def objective(
@@ -49,7 +49,17 @@ def judge(
     optimism: float = 0.0,
     guide: Act | None = None,
 ) -> Float[Array, "candidates"]:
-    """The same from the start of a rollout `[particles, candidates, ...]`."""
+    """Expected undiscounted return of action sequences from the start of a rollout.
+
+    Args:
+        model: the world model.
+        params: what it needs.
+        begin: the start, `[particles, candidates, ...]`.
+        actions: of the candidates, in the environment's units.
+        key: for the model's noise.
+        optimism: as for `objective_of`.
+        guide: as for `objective_of`.
+    """
     act = open_loop(actions, len(begin.obs))
     if guide is not None:
         act = guided(act, guide)
@@ -58,7 +68,7 @@ def judge(
 
 
 def guided(first: Act, guide: Act) -> Act:
-    """Take the first action as one policy says, and all others as another."""
+    """A policy that takes the first action from `first`, and all others from `guide`."""
 
     def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Array) -> tuple[Array, tuple]:
         return jnp.where(t > 0, guide(key, obs, t)[0], first(key, obs, t)[0]), ()

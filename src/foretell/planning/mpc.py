@@ -1,4 +1,4 @@
-"""Model predictive control: execute the beginning of a plan, then plan again from where that led."""
+"""Model predictive control: execute the first actions of a plan, then plan again from the new observation."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Control(NamedTuple):
 
 
 def begin(planner: Planner, bounds: Bounds, batch: int) -> Control:
-    """At the start of `batch` episodes."""
+    """The carry at the start of `batch` episodes."""
     plan = jnp.zeros((planner.horizon, len(bounds.low)))
     control = Control(planner.begin(bounds), plan, jnp.zeros(()), jnp.array(planner.replan_every, jnp.int32))
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), control)
@@ -42,10 +42,13 @@ def act(
     Args:
         planner: the search.
         key: for its noise.
-        objective_from: what plans from each of `starts` are judged by.
-        control: what is carried.
-        starts: mostly observations, with a leading batch axis.
-        bounds: the least and the greatest action.
+        objective_from: the objective of plans that begin at one of `starts`.
+        control: the carry, with a leading batch axis.
+        starts: where the next plans begin, mostly observations, with a leading batch axis.
+        bounds: the lowest and the highest action.
+
+    Returns:
+        Actions in the environment's units, and the carry of the next call.
     """
 
     def plan(key: Key[Array, ""], warm_start: WarmStart, start: Any) -> Plan:

@@ -15,19 +15,19 @@ from foretell.registry import register
 
 
 class MPPIWarmStart(NamedTuple):
-    """What a plan hands to the next one."""
+    """What is carried from one plan to the next."""
 
     mean: Float[Array, "horizon action"]
 
 
 @register("planner", "mppi")
 class MPPI(Refiner):
-    """Receding-horizon planning by path integrals. The deviation of the samples stays `initial_std`."""
+    """Receding-horizon planning by path integrals. The standard deviation of the samples is always `initial_std`."""
 
     kind: str = "mppi"
     temperature: PositiveFloat = 0.1
-    """How much a worse sample still counts, as a share of the gap between the best and the median candidate: a
-    candidate is weighted by `exp((return - best) / (temperature * gap))`. Towards 0 only the best counts."""
+    """Temperature as a share of the gap between the best and the median return. A candidate has the weight
+    `exp((return - best) / (temperature * gap))`; near 0 only the best one counts."""
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":
@@ -40,7 +40,7 @@ class MPPI(Refiner):
         return MPPIWarmStart(self.first_mean(bounds))
 
     def plan(self, key: Key[Array, ""], objective: Objective, warm_start: MPPIWarmStart, bounds: Bounds) -> Plan:
-        """Search for the action sequence of highest return, from the warm start in `warm_start`."""
+        """Search from the warm start; see `Planner.plan`."""
         variance = self.first_variance(bounds)
 
         def refine(
@@ -60,7 +60,15 @@ class MPPI(Refiner):
 
 
 def path_weights(values: Float[Array, "candidates"], temperature: float) -> Float[Array, "candidates"]:
-    """Weights that sum to 1, or all 0 when no value is finite. A few very bad candidates do not change the others'."""
+    """Weights of candidates by their values. The median makes them independent of a few very bad candidates.
+
+    Args:
+        values: estimated returns; those that are not finite get the weight 0.
+        temperature: see `MPPI.temperature`.
+
+    Returns:
+        Weights that sum to 1, or all 0 where no value is finite.
+    """
     finite = jnp.isfinite(values)
     best = jnp.max(values, where=finite, initial=-jnp.inf)
     gap = best - jnp.nanmedian(jnp.where(finite, values, jnp.nan))

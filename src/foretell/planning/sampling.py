@@ -14,10 +14,18 @@ def truncated_normal(
     low: Float[Array, "action"],
     high: Float[Array, "action"],
 ) -> Float[Array, "count horizon action"]:
-    """Normals cut at two deviations, the deviation shrunk so that no sample leaves the bounds.
+    """Samples of a normal distribution truncated at two standard deviations (the released PETS code).
 
-    `std <- min(std, (mean - low) / 2, (high - mean) / 2)`; the released PETS code. The cut leaves 0.8796 of the
-    nominal deviation.
+    The standard deviation is first reduced so that no sample leaves the bounds:
+    `std <- min(std, (mean - low) / 2, (high - mean) / 2)`. The truncation leaves 0.8796 of it.
+
+    Args:
+        key: for the draws.
+        count: number of action sequences.
+        mean: of the sequences, within the bounds.
+        std: wanted standard deviation.
+        low: the lowest action.
+        high: the highest action.
     """
     std = jnp.minimum(std, 0.5 * jnp.minimum(mean - low, high - mean))
     return mean + std * jax.random.truncated_normal(key, -2.0, 2.0, (count, *mean.shape))
@@ -33,9 +41,16 @@ def clipped_coloured(
     *,
     exponent: float,
 ) -> Float[Array, "count horizon action"]:
-    """Normals correlated in time, power falling with frequency as `1 / f^exponent`, clipped to the bounds.
+    """Normal samples correlated in time, clipped to the bounds (Pinneri et al. 2020, iCEM, section 3.1).
 
-    Pinneri et al. 2020 (iCEM), section 3.1; exponent 0 is white noise.
+    Args:
+        key: for the draws.
+        count: number of action sequences.
+        mean: of the sequences.
+        std: standard deviation before clipping.
+        low: the lowest action.
+        high: the highest action.
+        exponent: the power of the noise falls with frequency as `1 / f^exponent`; 0 is white noise.
     """
     horizon, action = mean.shape
     white = jax.random.normal(key, (count, horizon, action))

@@ -1,4 +1,4 @@
-"""Random shooting: uniform action sequences, the best of which is executed.
+"""Random shooting: uniformly random action sequences, the best of which is executed.
 
 Chua et al. 2018 (PETS); Nagabandi et al. 2018 (MB-MPC), section IV.
 """
@@ -14,12 +14,12 @@ from foretell.registry import register
 
 
 class NoWarmStart(NamedTuple):
-    """Random shooting starts anew at every plan."""
+    """Nothing: every plan of random shooting is independent of the previous one."""
 
 
 @register("planner", "random")
 class RandomShooting(Planner):
-    """The best of `iterations * population` sequences, drawn round by round to bound the memory it takes."""
+    """The best of `iterations * population` sequences, one population at a time to bound the memory it takes."""
 
     kind: str = "random"
 

@@ -1,4 +1,4 @@
-"""Ensembles of networks, which disagree where data are few, and may predict a variance beside the mean.
+"""Ensembles of networks. They disagree where data are few, and may predict a variance beside the mean.
 
 Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and deterministic networks, P and D single ones.
 The bounded log-variance is their appendix A.1.
@@ -37,14 +37,14 @@ class EnsembleState(eqx.Module):
 
 
 class ReadyEnsemble(NamedTuple):
-    """An ensemble as it is used: on raw inputs."""
+    """An ensemble ready for prediction, on raw inputs."""
 
     params: EnsembleParams
     targets: Normalizer
 
 
 class Ensemble(Settings):
-    """An ensemble of multilayer perceptrons. The defaults are the paper's PE, for the cartpole."""
+    """An ensemble of multilayer perceptrons. The defaults are those of the PETS paper's PE, for the cartpole."""
 
     members: PositiveInt = 5
     """Networks in the ensemble (PE, DE), or 1 (P, D); each trains on its own bootstrap sample."""
@@ -69,14 +69,14 @@ class Ensemble(Settings):
     logvar_penalty: NonNegativeFloat = 0.01
     """Weight that pulls the two bounds together."""
     nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may give
-    up on hard regions by predicting a large variance there; more keeps their mean learning (Seitzer et al. 2022)."""
+    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may neglect
+    the mean in difficult regions by predicting a large variance there; larger values prevent that (Seitzer et al. 2022)."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
     center_targets: bool = False
     """Subtract their mean from targets (MB-MPC)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12
-    """An input or target whose standard deviation is below this counts as constant: that is taken as 1."""
+    """An input or target whose standard deviation is below this counts as constant: the value 1 is used instead."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ensemble":
@@ -97,7 +97,14 @@ class Ensemble(Settings):
         return ("P" if self.probabilistic else "D") + ("E" if self.members > 1 else "")
 
     def init(self, key: Key[Array, ""], in_size: int, out_size: int, flags: int) -> EnsembleState:
-        """A fresh ensemble of `in_size` inputs, `out_size` real outputs and `flags` yes/no outputs."""
+        """An untrained ensemble.
+
+        Args:
+            key: for the weights.
+            in_size: number of inputs.
+            out_size: number of real outputs.
+            flags: number of yes/no outputs.
+        """
         low, high = self.logvar_init
         sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
         network = init_mlp(key, sizes, members=self.members, activation=self.activation, initializer=self.initializer)
@@ -112,11 +119,20 @@ class Ensemble(Settings):
         flags: Bool[Array, "members rows flags"],
         weight: Float[Array, "rows"],
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Summed over members: the error, decay, and for probabilistic networks the bound penalty.
+        """The training loss, summed over members: error, weight decay, and for probabilistic networks the bound penalty.
 
-        The error is the negative log-likelihood without its factor 1/2 and constant, or half the squared error.
-        `x` and `y` are standardised. `weight` sums to 1 and masks rows. Returns the loss and its error part averaged
-        over members.
+        The error is the negative log-likelihood without its factor 1/2 and its constant (Chua et al. 2018, equation 1),
+        or half the squared error, a mean over outputs; plus the cross-entropy of yes/no outputs.
+
+        Args:
+            params: the networks.
+            x: standardised inputs, of each member's own rows.
+            y: standardised targets.
+            flags: yes/no targets.
+            weight: of the rows; it sums to 1, and is 0 for rows that do not count.
+
+        Returns:
+            The loss, and its error part averaged over members.
         """
         prediction = predict(params, x)
         error = self._error(prediction, y)
@@ -135,12 +151,12 @@ class Ensemble(Settings):
         return total, likelihood / self.members
 
     def ready(self, state: EnsembleState) -> "ReadyEnsemble":
-        """What prediction needs, the input normaliser folded into the network."""
+        """What prediction needs: the network with the input normaliser as part of its first layer."""
         network = fold_normalizer(state.params.network, state.inputs)
         return ReadyEnsemble(eqx.tree_at(lambda p: p.network, state.params, network), state.targets)
 
     def predictor(self, ready: "ReadyEnsemble") -> Predictor:
-        """From raw inputs to predictions of raw targets."""
+        """The function from raw inputs to predictions of raw targets."""
 
         def raw(x: Float[Array, "members rows in"]) -> Prediction:
             mean, variance, logits = predict(ready.params, x)
@@ -157,7 +173,7 @@ class Ensemble(Settings):
 
 
 def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Prediction:
-    """Every member on its own rows."""
+    """Predictions of every member on its own rows; inputs and outputs are standardised."""
     out_size = params.max_logvar.shape[0]
     out = params.network(x)
     if not params.probabilistic:
@@ -170,9 +186,14 @@ def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Predi
 def bounded_variance(
     raw: Float[Array, "*rows out"], low: Float[Array, "out"], high: Float[Array, "out"]
 ) -> Float[Array, "*rows out"]:
-    """The variance whose logarithm is `raw` squashed smoothly between the bounds: far from data it would explode.
+    """The variance whose logarithm is `raw`, squashed smoothly between the bounds. Without them it explodes far from data.
 
     With `below = high - softplus(high - raw)` the log-variance is `low + softplus(below - low)` (Chua et al. 2018,
-    A.1). Its exponential is a sum without any logarithm, which saves planners a good part of their time.
+    A.1). Its exponential is the sum below, without any logarithm, which saves planners a good part of their time.
+
+    Args:
+        raw: outputs of the network.
+        low: lower bound of the log-variance.
+        high: upper bound of the log-variance.
     """
     return jnp.exp(low) + jnp.exp(high) * jax.nn.sigmoid(raw - high)

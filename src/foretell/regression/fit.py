@@ -1,4 +1,4 @@
-"""Training an ensemble on all data so far, as one compiled program whose length is decided by the data."""
+"""Training of an ensemble on all data so far: one compiled program whose number of steps depends on the data."""
 
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
@@ -20,7 +20,7 @@ class Fitted(NamedTuple):
     """What training returns; the metrics are means over the call."""
 
     state: Any
-    """The model's."""
+    """The state of the model."""
     carried: Any
     """What training carries to the next call."""
     metrics: dict[str, Float[Array, ""]]
@@ -31,43 +31,44 @@ class Carried(NamedTuple):
 
     opt_state: optax.OptState
     first: Int[Array, ""]
-    """Rows there were at the first call; 0 before it."""
+    """Number of rows at the first call; 0 before it."""
 
 
 class Fit(Settings):
-    """How an ensemble is trained at each call. The defaults are the paper's, for the cartpole."""
+    """How an ensemble is trained at each call. The defaults are those of the PETS paper, for the cartpole."""
 
     kind: str = "adam"
     learning_rate: PositiveFloat = 1e-3
     """Adam's step size; its moments persist from call to call."""
     anneal: bool = False
-    """Let the step size fall to zero along a cosine within each call, rather than stay."""
+    """Let the step size fall to zero along a cosine within each call, instead of keeping it constant."""
     batch_size: PositiveInt = 32
     """Rows per member and gradient step."""
     epochs: PositiveInt = 5
     """Passes over each member's bootstrap sample."""
     min_steps: NonNegativeInt = 0
-    """At least this many gradient steps, for when data are few and epochs are short."""
+    """Least number of gradient steps, for few data, where epochs are short."""
     max_steps: PositiveInt | None = None
-    """At most this many gradient steps, for when data are many."""
+    """Greatest number of gradient steps, for many data."""
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
     statistics: Literal["all", "first"] = "all"
-    """Standardise by the statistics of all data, computed anew at each call (PETS), or for good by those of the data at
-    the first call (MB-MPC)."""
+    """Standardise by the statistics of all data, computed anew at each call (PETS), or always by those of the data at the
+    first call (MB-MPC)."""
     new_share: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Draw this share of every batch from what was added since the first call, and take the rest, in passes that count
-    as epochs, from what was there at it, as long as the replay still holds it (MB-MPC: 0.9; 0 is learning without
-    aggregation). Null: make no difference between the two."""
+    """Draw this share of every batch from data added after the first call. The rest comes, in passes that count as
+    epochs, from the data of the first call, as long as the replay still holds them (MB-MPC: 0.9; 0 learns from the
+    first data only). Null: treat all data alike."""
     noise: NonNegativeFloat = 0.0
-    """Normal noise on features and targets, of this times `noise_scale` of each; drawn anew at each call (MB-MPC: 0.01,
-    drawn once)."""
+    """Standard deviation of normal noise on features and targets, in units of `noise_scale`; drawn anew at each call
+    (MB-MPC: 0.01, drawn once)."""
     noise_scale: Literal["std", "mean"] = "std"
-    """The standard deviation, or the mean where that is positive (the released MB-MPC)."""
+    """Unit of `noise`: the standard deviation of each feature and target, or its mean where that is positive (the released
+    MB-MPC)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the data kept out of training, for the metric `holdout_mse` alone."""
+    """Share of the data kept out of training, only for the metric `holdout_mse`."""
     log_rows: PositiveInt = 5000
-    """At most this many rows are held out, and at most this many are used for each logged error."""
+    """Greatest number of rows that are kept out of training, and that are used for each logged error."""
 
     @model_validator(mode="after")
     def _check(self) -> "Fit":
@@ -94,19 +95,19 @@ class Fit(Settings):
         rows: Rows,
         size: Int[Array, ""],
     ) -> Fitted:
-        """Continue training on the first `size` rows; see `fit`."""
+        """Continue training on the first `size` rows; see the function `fit`."""
         return fit(key, model, self, state, carried, rows, size)
 
     def standardized(
         self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows, size: Int[Array, ""]
     ) -> EnsembleState:
-        """The ensemble with the statistics of the first `size` rows, as `statistics` asks for."""
+        """The ensemble with the statistics of the first `size` rows, or its own, see `statistics`."""
         found = _standardizers(model, state, rows, jnp.arange(len(rows.x)) < size)
         keep = (carried.first > 0) & (self.statistics == "first")
         return jax.tree.map(partial(jnp.where, keep), state, found)
 
     def step(self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows) -> Fitted:
-        """One gradient step on a minibatch `[members, batch]`, for training beside something else."""
+        """One gradient step on a minibatch `[members, batch]`, for training between other updates."""
         standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
         count = rows.x.shape[1]
         params, opt_state, loss, ok = _update(
@@ -117,14 +118,14 @@ class Fit(Settings):
         return Fitted(EnsembleState(params, state.inputs, state.targets), carried, metrics)
 
     def batches(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
-        """Gradient steps of an epoch on `size` rows, of which `first` were there at the first call."""
+        """Gradient steps of an epoch on `size` rows, the first `first` of which are those of the first call."""
         if self.new_share is None:
             return -(-size // self.batch_size)
         old = self.batch_size - self.new_rows(size, first)
         return jnp.maximum(jnp.where(old > 0, first // jnp.maximum(old, 1), (size - first) // self.batch_size), 1)
 
     def new_rows(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
-        """Rows of each batch that are drawn from what was added since the first call."""
+        """Number of rows in each batch that are drawn from data added after the first call."""
         return jnp.minimum(size - first, int((self.new_share or 0.0) * self.batch_size))
 
     def steps(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
@@ -145,8 +146,22 @@ def fit(
     """Refit the normalisers, then continue training on the first `size` rows (Chua et al. 2018, algorithm 1).
 
     Every member has its own bootstrap sample, drawn anew at each call, and its own order of rows in each epoch. A
-    gradient step whose loss is not finite is skipped, a gradient that alone is not finite counts as 0; both count in
-    the metric `skipped_steps`.
+    gradient step whose loss is not finite is skipped. Where only a gradient is not finite, it is replaced by 0. Both are
+    counted in the metric `skipped_steps`.
+
+    Args:
+        key: for bootstrap, order and held-out rows.
+        ensemble: settings of the networks.
+        settings: how they are trained.
+        state: the ensemble so far.
+        carried: what training carries from the last call, see `Fit.start`.
+        rows: data of fixed capacity, in their own units.
+        size: number of valid rows, at least 1.
+
+    Returns:
+        The trained ensemble, what training carries to the next call, and metrics: `gradient_steps`, `skipped_steps`,
+        `first_loss` and `train_loss` (per member, in units of the standardised targets), `train_mse`, and with
+        `holdout` also `holdout_mse` (in the targets' own units).
     """
     hold_key, boot_key, order_key = jax.random.split(key, 3)
     first = jnp.where(carried.first > 0, carried.first, size)
@@ -192,7 +207,7 @@ def fit(
 
 
 def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, ""]) -> tuple[Rows, Int[Array, ""]]:
-    """The rows, and how many of them stay out of training: the first ones, in an order drawn anew."""
+    """The rows in a new random order, and the number of them, from the first on, that are kept out of training."""
     if not settings.holdout:
         return rows, jnp.zeros((), jnp.int32)
     order = shuffle(key, jnp.arange(len(rows.x)) % size, size)
@@ -208,7 +223,7 @@ def _errors(
     held: Int[Array, ""],
     kept: Int[Array, ""],
 ) -> dict[str, Float[Array, ""]]:
-    """Errors on rows that were trained on, evenly spaced, and on those held out."""
+    """Squared errors on evenly spaced training rows, and on the rows kept out."""
     count = min(settings.log_rows, len(rows.x))
     logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
     error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.members)
@@ -220,7 +235,15 @@ def _errors(
 
 
 def noisy(key: Key[Array, ""], settings: Fit, rows: Rows, valid: Bool[Array, "rows"], features: int) -> Rows:
-    """The rows with the noise that `settings` ask for on the first `features` inputs, and on the targets."""
+    """The rows with noise on features and targets (Nagabandi et al. 2018, section IV-B).
+
+    Args:
+        key: for the noise.
+        settings: its scale, see `Fit.noise`.
+        rows: the rows.
+        valid: those that the scale is computed from.
+        features: number of inputs, from the first on, that get noise; the others are actions.
+    """
 
     def shaken(key: Key[Array, ""], a: Float[Array, "rows n"]) -> Float[Array, "rows n"]:
         mean, std = fit_normalizer(a, valid, min_std=0.0)
@@ -233,7 +256,10 @@ def noisy(key: Key[Array, ""], settings: Fit, rows: Rows, valid: Bool[Array, "ro
 
 
 def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
-    """One-step squared error of the members' mean predictions in the targets' own units, averaged over outputs."""
+    """One-step squared error of the members' mean predictions, in the targets' own units.
+
+    It is averaged over members, outputs, and rows with their `weight`; rows of weight 0 may hold anything.
+    """
     mean = predictor(jnp.broadcast_to(rows.x, (members, *rows.x.shape))).mean
     square = jnp.square(mean - rows.y).mean(0).sum(-1) / max(rows.y.shape[-1], 1)  # there may be no outputs
     return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
@@ -258,7 +284,7 @@ def _minibatch(
     size: Int[Array, ""],
     batch_size: int,
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`, and their weights (0 beyond the end of the epoch, else equal; they sum to 1)."""
+    """Rows of gradient step `i`, and their weights, which sum to 1: equal, but 0 beyond the end of the epoch."""
     epoch, batch = jnp.divmod(i, -(-size // batch_size))
     position = batch * batch_size + jnp.arange(batch_size)
     inside = position < size
@@ -276,7 +302,7 @@ def _mixed_minibatch(
     size: Int[Array, ""],
     first: Int[Array, ""],
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`: the next ones of a permutation of the old data, and any of the new; equal weights."""
+    """Rows of gradient step `i`: the next of a permutation of the old data, and random ones of the new; equal weights."""
     batch_size = settings.batch_size
     epoch, batch = jnp.divmod(i, settings.batches(size, first))
     slot, old = jnp.arange(batch_size), batch_size - settings.new_rows(size, first)
@@ -301,9 +327,10 @@ def _update(
     weight: Float[Array, "batch"],
     pace: Float[Array, ""] | float,
 ) -> tuple[EnsembleParams, optax.OptState, Float[Array, ""], Bool[Array, ""]]:
-    """One Adam step, `pace` times as long, or none when the loss is not finite.
+    """One Adam step, scaled by `pace`, or none where the loss is not finite.
 
-    Returns the loss (0 if it or a gradient is not finite) and whether everything was finite.
+    Returns:
+        Parameters, optimiser state, the loss (0 if it or a gradient is not finite), and whether all was finite.
     """
     (_, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
     params, opt_state = step_if(jnp.isfinite(likelihood), optimizer, grads, params, opt_state, pace)

@@ -1,4 +1,4 @@
-"""What every model of one step predicts, and what a propagation and a planner need of it."""
+"""Predictions of one-step models, and the rows they are trained on."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Prediction(NamedTuple):
 
 
 Predictor = Callable[[Float[Array, "members rows in"]], Prediction]
-"""Every member on its own rows, in the units of the data."""
+"""Inputs of every member's own rows -> its predictions, in the units of the data."""
 
 
 class Rows(NamedTuple):
-    """A regression data set of fixed capacity; how many rows are valid is told apart."""
+    """A regression data set of fixed capacity; the number of valid rows is passed separately."""
 
     x: Float[Array, "*rows in"]
     y: Float[Array, "*rows out"]

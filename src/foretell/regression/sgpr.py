@@ -25,7 +25,7 @@ class Data(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """What the bound is maximised over. One kernel and one noise serve all outputs."""
+    """The parameters over which the bound is maximised. All outputs share one kernel and one noise."""
 
     variance: Float[Array, ""]
     """Variance of the kernel, in squared units of the targets."""
@@ -71,13 +71,13 @@ class _Search(NamedTuple):
     """L-BFGS between two iterations."""
 
     free: Parameters
-    """The unconstrained numbers that it moves; see `_positive`."""
+    """The unconstrained parameters; see `_positive`."""
     loss: Float[Array, ""]
     """The bound's negative at `free`, in nats; infinite before the first iteration."""
     state: optax.OptState
     steps: Int[Array, ""]
     gain: Float[Array, ""]
-    """What the last iteration took off the loss, as a share of the loss's size."""
+    """Decrease of the loss in the last iteration, as a share of its size."""
 
 
 def fit(data: Data, start: Parameters, *, jitter: float, iterations: int, tolerance: float) -> Trained:

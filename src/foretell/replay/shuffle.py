@@ -1,7 +1,7 @@
 """Bootstraps and shuffles that are computed element by element.
 
-No array of the buffer's capacity is sorted, so an epoch costs what its batches cost, and a seed gives the same
-batches whatever the capacity.
+No array of the buffer's capacity is sorted. So an epoch costs no more than its batches, and a seed gives the same batches
+at any capacity.
 """
 
 import jax
@@ -14,11 +14,11 @@ _ROUNDS = 4
 def bootstrap(
     key: Key[Array, ""], size: Int[Array, ""], *, members: int, capacity: int
 ) -> Int[Array, "members capacity"]:
-    """Per member, independent draws with replacement from `0..size-1`.
+    """Draws with replacement from `0..size-1`, independent for each member.
 
-    A member's draw at a position depends on the key and the position alone.
+    A member's draw at a position depends only on the key and the position.
     """
-    # The remainder of 32 random bits favours small numbers by at most size / 2^32, which nobody can measure.
+    # The remainder of 32 random bits favours small numbers by at most size / 2^32, which is negligible.
     bits = jax.vmap(lambda k: jax.random.bits(k, (capacity,)))(jax.random.split(key, members))
     return (bits % size.astype(jnp.uint32)).astype(jnp.int32)
 

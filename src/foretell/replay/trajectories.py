@@ -16,8 +16,8 @@ class Trajectories(NamedTuple):
     terminated: Bool[Array, "time environments"]
     """Marks true ends only; a time limit is not one."""
     over: Bool[Array, "time environments"]
-    """Marks the last steps of episodes, terminated or cut."""
+    """Marks the last steps of episodes, terminated or truncated."""
     time: Int[Array, "time environments"]
-    """The step within its episode, 0 first."""
+    """Number of the step within its episode, from 0."""
     valid: Bool[Array, "time environments"]
-    """Whether the environment took a step at all: those whose episode is over may wait for the others."""
+    """Whether the environment took a step: those whose episode is over may wait for the others."""

@@ -1,4 +1,4 @@
-"""Advantages and returns of steps of one policy, in the order in which they were taken.
+"""Advantages and returns of the steps of one policy, in the order in which they were taken.
 
 Schulman, Moritz, Levine, Jordan, Abbeel: "High-dimensional continuous control using generalized advantage estimation",
 ICLR 2016 (GAE).
@@ -11,21 +11,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 _LEAST_STD = 1e-8
-"""Added to the deviation of advantages (rllab), so that equal ones can be standardised."""
+"""Added to the standard deviation of advantages (rllab), so that equal ones can be standardised."""
 
 
 class Steps(NamedTuple):
-    """Consecutive steps of environments in lock-step, and what the baseline said of them."""
+    """Consecutive steps of environments that are stepped together, and the baseline's values."""
 
     reward: Float[Array, "time environments"]
     value: Float[Array, "time environments"]
-    """The baseline's value of the observation at which an action was chosen."""
+    """The baseline's value of the observation before the step."""
     next_value: Float[Array, "time environments"]
-    """Likewise, of the observation to which it led, in the same episode."""
+    """The baseline's value of the observation after the step, in the same episode."""
     terminated: Bool[Array, "time environments"]
-    """Nothing follows."""
+    """Marks steps that terminate their episode."""
     over: Bool[Array, "time environments"]
-    """The last of an episode, terminated or cut."""
+    """Marks the last steps of episodes, terminated or truncated."""
 
 
 class Estimates(NamedTuple):
@@ -37,10 +37,14 @@ class Estimates(NamedTuple):
 
 
 def estimate(steps: Steps, *, discount: float, gae_lambda: float, bootstrap: bool) -> Estimates:
-    """GAE, and discounted returns.
+    """Generalized advantage estimates, and discounted returns (Schulman et al. 2016, equation 16).
 
-    Sums run to the end of an episode or of the steps. Where they stop short of a termination, the next value stands for
-    what would follow if `bootstrap`, and nothing otherwise (rllab).
+    Args:
+        steps: the steps; sums run to the end of the episode, or to the last of the steps.
+        discount: factor on the value of the next time step.
+        gae_lambda: 1 gives returns less the baseline, 0 gives one-step advantages.
+        bootstrap: whether the next value stands for the rewards after an end that is no termination; if not, they count
+            as 0 (rllab).
     """
     ends = steps.over.at[-1].set(True)
     known = ~steps.terminated if bootstrap else ~ends
@@ -52,14 +56,14 @@ def estimate(steps: Steps, *, discount: float, gae_lambda: float, bootstrap: boo
 
 
 def standardised(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """With a mean of 0 and a deviation of 1."""
+    """Shifted and scaled to a mean of 0 and a standard deviation of 1."""
     return (x - x.mean()) / (x.std() + _LEAST_STD)
 
 
 def explained_variance(value: Float[Array, "*shape"], returns: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """The share of the returns' variance that values account for: at most 1, below 0 if worse than a constant.
+    """The share of the returns' variance that the values explain: at most 1, below 0 if worse than a constant.
 
-    0 where the returns do not vary.
+    It is 0 where the returns do not vary.
     """
     total = returns.var()
     return jnp.where(total > 0, 1.0 - (returns - value).var() / jnp.where(total > 0, total, 1.0), 0.0)

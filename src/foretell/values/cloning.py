@@ -1,4 +1,4 @@
-"""Behavioural cloning: a network learns to act as somebody else did, by regression from features to actions."""
+"""Behavioural cloning: a network imitates the actions of another policy, by regression from features to actions."""
 
 from typing import Annotated, NamedTuple
 
@@ -22,12 +22,12 @@ class Clone(NamedTuple):
 
     @property
     def network(self) -> MLP:
-        """From features as they are to actions in units in which the bounds are -1 and 1."""
+        """From features that are not standardised to actions in units in which the bounds are -1 and 1."""
         return fold_normalizer(self.state.params.network, self.state.inputs)
 
 
 class Cloning(Settings):
-    """What network learns, and how. The loss is the squared error (Nagabandi et al. 2018, section V)."""
+    """The network that imitates, and how it is trained. The loss is the squared error (Nagabandi et al. 2018, section V)."""
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers."""
@@ -38,6 +38,7 @@ class Cloning(Settings):
 
     @property
     def model(self) -> Ensemble:
+        """The network, as an ensemble of one member."""
         return Ensemble(
             members=1,
             probabilistic=False,
@@ -49,7 +50,7 @@ class Cloning(Settings):
         )
 
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> Clone:
-        """A random network."""
+        """An untrained network."""
         state = self.model.init(key, feature_size, action_size, 0)
         return Clone(state, self.fit.start(state))
 
@@ -61,7 +62,18 @@ class Cloning(Settings):
         actions: Float[Array, "rows action"],
         size: Int[Array, ""],
     ) -> tuple[Clone, dict[str, Array]]:
-        """Continue training on the first `size` rows; actions are in units in which the bounds are -1 and 1."""
+        """Continue training.
+
+        Args:
+            key: for the order of rows.
+            clone: the network so far.
+            features: of the observations.
+            actions: to be imitated, in units in which the bounds are -1 and 1.
+            size: number of valid rows, from the first on.
+
+        Returns:
+            The trained network, and the metrics of `Fit`.
+        """
         rows = Rows(features, actions, jnp.zeros((len(features), 0), bool))
         fitted = self.fit.fit(key, self.model, clone.state, clone.carried, rows, size)
         return Clone(fitted.state, fitted.carried), fitted.metrics

@@ -30,21 +30,21 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Batch(NamedTuple):
-    """Consecutive steps of one policy in environments in lock-step."""
+    """Consecutive steps of one policy in environments that are stepped together."""
 
     features: Float[Array, "time environments features"]
     action: Float[Array, "time environments action"]
-    """As it was drawn, in units in which the bounds are -1 and 1."""
+    """As it was sampled, in units in which the bounds are -1 and 1."""
     reward: Float[Array, "time environments"]
     next_features: Float[Array, "time environments features"]
     terminated: Bool[Array, "time environments"]
     over: Bool[Array, "time environments"]
     time: Int[Array, "time environments"]
-    """The step within its episode, 0 first."""
+    """Number of the step within its episode, from 0."""
 
 
 class TRPOState(NamedTuple):
-    """What is learned, and how often."""
+    """What is learned, and the number of iterations."""
 
     policy: GaussianState
     baseline: Float[Array, "regressors"]
@@ -53,44 +53,52 @@ class TRPOState(NamedTuple):
 
 
 class TRPOUpdate(Settings):
-    """The section `trpo`: what is made of a batch."""
+    """The section `trpo`: one iteration, which learns from one batch."""
 
     discount: Annotated[float, Field(ge=0, le=1)] = 0.995
     """How much the next time step counts relative to this one (Nagabandi et al.)."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of longer sums of rewards in advantages: 1, whole returns less the baseline (Nagabandi et al.)."""
+    """The lambda of GAE. With 1 advantages are whole returns less the baseline (Nagabandi et al.)."""
     bootstrap: bool = True
-    """Whether the baseline's value stands for what follows where an episode is cut by its time limit or by the end of
-    the batch. False: nothing follows (rllab, whose batches are made of whole episodes)."""
+    """Whether the baseline's value stands for the rewards that follow where an episode is cut by its time limit or by the
+    end of the batch. False: they count as 0 (rllab, whose batches are whole episodes)."""
     standardise: bool = True
-    """Whether the advantages of a batch are shifted and scaled to a mean of 0 and a deviation of 1 (rllab)."""
+    """Whether the advantages of a batch are shifted and scaled to a mean of 0 and a standard deviation of 1 (rllab)."""
     baseline_ridge: PositiveFloat = 1e-5
-    """Weight of the squared weights of the baseline when it is fitted (rllab)."""
+    """Ridge penalty in the fit of the baseline (rllab)."""
     max_kl: PositiveFloat = 0.05
     """Bound on the mean divergence of the new policy from the old, in nats. Nagabandi et al.: 0.05 in the code, 0.5 in
     the paper; Schulman et al.: 0.01."""
     cg_iterations: PositiveInt = 10
-    """Iterations of conjugate gradients at most (Schulman et al.; rllab)."""
+    """Greatest number of iterations of conjugate gradients (Schulman et al.; rllab)."""
     cg_tolerance: NonNegativeFloat = 1e-10
-    """They stop when the squared residual is not above this (rllab)."""
+    """Conjugate gradients stop at this squared residual (rllab)."""
     damping: NonNegativeFloat = 1e-5
     """Added to the diagonal of the Fisher matrix (rllab)."""
     backtrack_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """By which the step is shortened as long as it does not raise the surrogate within the bound (rllab)."""
+    """Factor by which the line search shortens a step that does not raise the surrogate within the bound (rllab)."""
     backtracks: PositiveInt = 15
-    """Lengths tried at most, the whole step included (rllab); then the policy is left as it is."""
+    """Greatest number of lengths tried, the whole step included (rllab); if none is accepted, the policy stays as it is."""
     accept_first: bool = False
-    """Whether the first iteration takes the shortest length tried even so (the fork of rllab that the released code of
-    Nagabandi et al. calls). A step that is not finite is never taken."""
+    """Whether the first iteration takes the shortest length tried even if none is accepted (the fork of rllab that the
+    released code of Nagabandi et al. calls). A step that is not finite is never taken."""
 
     def init(self, policy: GaussianState, feature_size: int) -> TRPOState:
-        """The state before the first iteration on `policy`, be it random or one that has imitated a controller."""
+        """The state before the first iteration; `policy` is untrained or an imitation of a planner."""
         return TRPOState(policy, zero_weights(feature_size), jnp.zeros((), jnp.int32))
 
     def update(self, policy: GaussianPolicy, state: TRPOState, batch: Batch) -> tuple[TRPOState, Metrics]:
-        """One step of the policy that took all steps of `batch`; then the baseline for the next batch.
+        """Improve the policy by one step, then fit the baseline for the next batch.
 
         A step that is not finite is not taken, and counted in the metric `skipped_steps`; the other metrics are then 0.
+
+        Args:
+            policy: settings of the policy.
+            state: what has been learned; all steps of the batch were taken by its policy.
+            batch: the steps.
+
+        Returns:
+            The new state, and metrics.
         """
         x = regressors(batch.features, batch.time)
         value = x @ state.baseline
@@ -100,12 +108,12 @@ class TRPOUpdate(Settings):
         weights = jnp.where(jnp.isfinite(weights).all(), weights, state.baseline)
         metrics |= {"entropy": policy.entropy(improved), "std": jnp.exp(improved.log_std).mean()}
         metrics |= {"explained_variance": explained_variance(value, estimates.returns)}
-        metrics = {name: jnp.where(sound, told, 0.0) for name, told in metrics.items()}
+        metrics = {name: jnp.where(sound, metric, 0.0) for name, metric in metrics.items()}
         metrics |= {"gradient_steps": jnp.ones(()), "skipped_steps": jnp.where(sound, 0.0, 1.0)}
         return TRPOState(improved, weights, state.iterations + 1), metrics
 
     def _estimates(self, state: TRPOState, batch: Batch, value: Float[Array, "time environments"]) -> Estimates:
-        """The advantages standardised, if they are to be."""
+        """Advantages and returns of a batch; advantages are standardised if the settings say so."""
         next_value = regressors(batch.next_features, batch.time + 1) @ state.baseline
         steps = Steps(batch.reward, value, next_value, batch.terminated, batch.over)
         found = estimate(steps, discount=self.discount, gae_lambda=self.gae_lambda, bootstrap=self.bootstrap)
@@ -114,7 +122,7 @@ class TRPOUpdate(Settings):
     def _improve(
         self, policy: GaussianPolicy, state: TRPOState, batch: Batch, advantage: Float[Array, "time environments"]
     ) -> tuple[GaussianState, Bool[Array, ""], Metrics]:
-        """The policy after the step, if one is taken; whether the step was finite; and how far it went."""
+        """The policy after the step, if one is taken; whether the step was finite; and metrics."""
         start, unravel = ravel_pytree(state.policy)
         surrogate, divergence = _objective_and_bound(policy, state.policy, unravel, batch, advantage)
         level, gradient = jax.value_and_grad(surrogate)(start)
@@ -133,10 +141,10 @@ class TRPOUpdate(Settings):
         )
         sound = jnp.isfinite(level) & jnp.isfinite(step).all()
         taken = sound & (search.found | self._forced(state, search))
-        return unravel(jnp.where(taken, start + search.fraction * step, start)), sound, _told(search, taken)
+        return unravel(jnp.where(taken, start + search.fraction * step, start)), sound, _search_metrics(search, taken)
 
     def _forced(self, state: TRPOState, search: Search) -> Bool[Array, ""]:
-        """Whether what the search stopped at is taken although it is not what was searched for."""
+        """Whether the last length tried is taken although it was not accepted."""
         finite = jnp.isfinite(search.gain) & jnp.isfinite(search.divergence)
         return self.accept_first & (state.iterations == 0) & finite
 
@@ -148,7 +156,10 @@ def _objective_and_bound(
     batch: Batch,
     advantage: Float[Array, "time environments"],
 ) -> tuple[Function, Function]:
-    """Of the parameters of a policy: the mean of importance ratio times advantage, and the divergence from `old`."""
+    """As functions of a policy's parameters: the surrogate, and the mean divergence from `old`.
+
+    The surrogate is the mean of importance ratio times advantage (Schulman et al. 2015, equation 14).
+    """
     before = policy.log_prob(old, batch.features, batch.action)
 
     def surrogate(params: Vector) -> Float[Array, ""]:
@@ -161,7 +172,7 @@ def _objective_and_bound(
     return surrogate, divergence
 
 
-def _told(search: Search, taken: Bool[Array, ""]) -> Metrics:
-    told = {"kl": search.divergence, "surrogate_gain": search.gain, "accepted": jnp.ones(())}
-    metrics = {name: jnp.where(taken, value, 0.0) for name, value in told.items()}
+def _search_metrics(search: Search, taken: Bool[Array, ""]) -> Metrics:
+    metrics = {"kl": search.divergence, "surrogate_gain": search.gain, "accepted": jnp.ones(())}
+    metrics = {name: jnp.where(taken, value, 0.0) for name, value in metrics.items()}
     return {**metrics, "backtracks": search.tries - 1.0}

@@ -1,4 +1,4 @@
-"""Steps that raise one function while another, a mean divergence from where they start, stays within a bound.
+"""Steps that raise a function while a second one, a mean divergence from the start, stays within a bound.
 
 Schulman, Levine, Moritz, Jordan, Abbeel: "Trust region policy optimization", ICML 2015 (TRPO). Parameters are flat
 vectors.
@@ -17,9 +17,10 @@ Function = Callable[[Vector], Float[Array, ""]]
 
 
 def fisher_vector_product(divergence: Function, params: Vector, damping: float) -> Callable[[Vector], Vector]:
-    """The product of a vector with the divergence's second derivatives at `params`, plus `damping` times the vector.
+    """The function that multiplies a vector by the Hessian of the divergence at `params`, plus `damping` times the vector.
 
-    Exact: the derivative, forwards, of the gradient. The released code of Nagabandi et al. takes finite differences.
+    It is exact: the forward-mode derivative of the gradient. The released code of Nagabandi et al. takes finite
+    differences.
     """
     derivative = jax.linearize(jax.grad(divergence), params)[1]
     return lambda vector: derivative(vector) + damping * vector
@@ -28,9 +29,17 @@ def fisher_vector_product(divergence: Function, params: Vector, damping: float) 
 def natural_step(
     gradient: Vector, product: Callable[[Vector], Vector], *, max_divergence: float, iterations: int, tolerance: float
 ) -> Vector:
-    """The natural gradient, as long as a quadratic divergence would allow; zeros for a gradient of zeros.
+    """The natural gradient, scaled to the bound on a quadratic divergence (Schulman et al. 2015, appendix C).
 
-    Found by conjugate gradients, at most so many `iterations`, fewer if the squared residual falls to `tolerance`.
+    Args:
+        gradient: of the function to be raised.
+        product: multiplies a vector by the Fisher matrix.
+        max_divergence: the bound.
+        iterations: of conjugate gradients, at most.
+        tolerance: conjugate gradients stop at this squared residual.
+
+    Returns:
+        The step; zeros for a gradient of zeros.
     """
     direction = cg(product, gradient, tol=0.0, atol=tolerance**0.5, maxiter=iterations)[0]
     curvature = direction @ product(direction)
@@ -38,33 +47,38 @@ def natural_step(
 
 
 class Search(NamedTuple):
-    """Where a line search stopped."""
+    """The end of a line search."""
 
     tries: Int[Array, ""]
+    """Fractions that were tried."""
     fraction: Float[Array, ""]
-    """Of the whole step, the last one tried."""
+    """The last one tried, of the whole step."""
     gain: Float[Array, ""]
-    """By which the function is higher there."""
+    """Increase of the function there."""
     divergence: Float[Array, ""]
     found: Bool[Array, ""]
-    """Whether that is a gain within the bound."""
+    """Whether the function is higher there, within the bound."""
 
 
 def line_search(
-    outcome: Callable[[Float[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]],
+    evaluate: Callable[[Float[Array, ""]], tuple[Float[Array, ""], Float[Array, ""]]],
     *,
     max_divergence: float,
     ratio: float,
     tries: int,
 ) -> Search:
-    """The largest of the fractions 1, `ratio`, `ratio^2`, ..., so many in all, that gains within the bound.
+    """The largest of the fractions 1, `ratio`, `ratio^2`, ... that raises the function within the bound.
 
-    `outcome` tells of a fraction the gain and the divergence; where they are not finite, a smaller one is tried.
+    Args:
+        evaluate: fraction -> gain and divergence; where they are not finite, a smaller fraction is tried.
+        max_divergence: the bound.
+        ratio: of each fraction to the one before.
+        tries: fractions tried, at most.
     """
 
     def attempt(last: Search) -> Search:
         fraction = jnp.float32(ratio) ** last.tries
-        gain, divergence = outcome(fraction)
+        gain, divergence = evaluate(fraction)
         return Search(last.tries + 1, fraction, gain, divergence, (gain > 0) & (divergence <= max_divergence))
 
     zero = jnp.zeros(())
