@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from environments import Line
+from foretell import __version__
 from foretell.cli import main
 from foretell.report import video
-from foretell.runs.presets import part_names, preset_names
+from foretell.runs.parts import AXES, part_names
+from foretell.runs.presets import families, preset_names
 from foretell.tasks import TaskSettings, make_task
-from tiny import LINE, TINY_SET, snapshot
+from tiny import LINE, TINY, TINY_SET, snapshot
+
+ALL = ("train", "resume", "eval", "inspect", "film", "export-mat", "presets", "show", "toy")
 
 
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
@@ -24,35 +29,148 @@ def foretell(*argv, **env) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path, **env})
 
 
-@pytest.mark.parametrize(
-    "argv", [["--help"], ["train", "--help"], ["resume", "-h"], ["eval", "-h"], ["export-mat", "-h"], ["presets", "-h"]]
-)
+@pytest.mark.parametrize("argv", [["--help"], *([command, "-h"] for command in ALL)], ids=" ".join)
 def test_help_names_what_there_is(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         main(argv)
     out, err = capsys.readouterr()
     assert stop.value.code == 0 and not err and out.startswith("usage: foretell")
     if argv == ["--help"]:
-        assert all(
-            command in out for command in ("train", "resume", "eval", "inspect", "film", "export-mat", "presets", "toy")
-        )
+        assert all(command in out for command in ALL)
 
 
-def test_presets_lists_every_preset_and_part_with_its_description(capsys):
-    assert main(["presets"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    middle = lines.index("")
-    assert [line.split()[0] for line in lines[:middle]] == preset_names()
-    assert "preset with +" in lines[middle + 1]
-    assert [line.split()[0] for line in lines[middle + 2 :]] == part_names()
-    assert {"pets/cartpole", "pets/cartpole-paper", "pets/default"} <= set(preset_names())
-    assert all(len(line.split()) > 3 for line in lines if line)
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"foretell {__version__}\n"
 
 
-def test_presets_and_help_do_not_wait_for_jax():
-    code = "import sys; from foretell.cli import main; main(['presets']); print('jax' in sys.modules)"
+@pytest.mark.parametrize("argv", [["presets"], ["presets", "pets"], ["--version"], ["--help"], ["dance"]], ids=" ".join)
+def test_what_only_tells_does_not_wait_for_jax(argv):
+    code = f"import sys; from foretell.cli import main\ntry: main({argv})\nfinally: print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+# Presets and settings.
+
+
+def test_presets_lists_every_preset_and_every_part_by_axis(capsys):
+    assert main(["presets"]) == 0
+    presets, _, parts = capsys.readouterr().out.partition("\n\n")
+    assert [line.split()[0] for line in presets.splitlines()] == preset_names()
+    head, *axes = parts.split("\n\n")
+    assert "preset with +" in head and "one of each axis" in head
+    assert [axis.partition(":")[0] for axis in axes] == list(AXES)
+    names = [line.split()[0] for axis in axes for line in axis.splitlines()[1:]]
+    assert sorted(names) == part_names() and len(names) == len(part_names())
+    assert all(len(line.split()) > 3 for line in presets.splitlines())
+
+
+@pytest.mark.parametrize("family", families())
+def test_presets_lists_one_family(family, capsys):
+    assert main(["presets", family]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [name for name in preset_names() if name.startswith(f"{family}/")] and names
+
+
+def test_presets_lists_the_parts_alone(capsys):
+    assert main(["presets", "parts"]) == 0
+    out = capsys.readouterr().out
+    assert "icem" in out and "pets/default" not in out
+
+
+@pytest.mark.parametrize(("family", "meant"), [("pet", "pets"), ("mbmp", "mbmpc"), ("part", "parts")])
+def test_a_family_that_is_not_there(family, meant, told):
+    assert told("presets", family) == f"no family '{family}'; did you mean '{meant}'?"
+
+
+def test_show_prints_settings_that_are_a_preset(capsys, tmp_path):
+    assert main(["show", "pets/cartpole+de", "--set", "planner.population=50"]) == 0
+    text = capsys.readouterr().out
+    assert "  population: 50" in text and "# * 40  " in text
+    (tmp_path / "mine.yaml").write_text(text)
+    assert main(["show", str(tmp_path / "mine.yaml")]) == 0
+    again = capsys.readouterr().out
+    assert yaml.safe_load(again) == yaml.safe_load(text) and "# *" not in again
+
+
+@pytest.mark.parametrize("what", ["planner", "planner.cem", "planner.elites", "train", "propagation", "pets", "icem"])
+def test_show_prints_the_reference(what, capsys):
+    assert main(["show", what]) == 0
+    assert capsys.readouterr().out.startswith((what.partition(".")[0], "imagination.", "agent pets", "part icem"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["plannr"], "there is no preset, section, setting or part 'plannr'; did you mean 'planner'?"),
+        (["pets/cartpol"], "no preset 'pets/cartpol'; did you mean 'pets/cartpole'?"),
+        (["pets/cartpole+mmpi"], "no part 'mmpi' for a preset; did you mean 'mppi'?"),
+        (["pets/cartpole", "--set", "plannr={}"], "no setting 'plannr'; did you mean 'planner'?"),
+        (["planner", "--set", "planner.horizon=3"], "--set changes the settings of a preset, and 'planner' is none"),
+        ([], "the following arguments are required: WHAT; see `foretell show --help`"),
+    ],
+)
+def test_a_mistake_in_what_is_to_be_shown(argv, sentence, told):
+    assert told("show", *argv) == sentence
+
+
+# Training.
+
+
+def test_a_dry_run_tells_what_would_be_trained_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "pets/default+de", "--env", LINE, "--seed", "4", "--dry-run", "--set", "planner.population=50"]
+    assert main(command) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["preset"].startswith("pets/default+de: PETS with little computation")
+    assert lines["environment"] == f"{LINE}, observations [2], actions [1], 5 steps per episode"
+    assert (lines["agent"], lines["seed"]) == ("pets", "4")
+    assert lines["directory"] == "runs/pets-default+de/environments-tiny-Line-v0/4"
+    assert lines["settings"] == "as in pets/default, but for"
+    assert lines["task.env:"] == f"{LINE} (not null)"
+    assert lines["model.probabilistic:"] == "false (not true)" and lines["planner.population:"] == "50 (not 60)"
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_dry_run_tells_of_stages_and_of_a_run_that_is_there(run_copy, capsys):
+    assert main(["train", "mbmf/cheetah", "--dry-run", "--out", str(run_copy)]) == 0
+    out = capsys.readouterr().out
+    assert "trained first  mbmf/cheetah-mpc, mbmf/cheetah-imitation\n" in out
+    assert f"{run_copy}, where there is a run already\n" in out and "settings       as in mbmf/cheetah\n" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["pets/default"], "name the environment: --env ID, for example --env Pendulum-v1"),
+        (
+            ["pets/default", "--env", "Pendulum-v9"],
+            "no Gymnasium environment 'Pendulum-v9'; did you mean 'Pendulum-v1'?",
+        ),
+        (["pets/cartpole", "--seed", "-1"], "seed must be a whole number from 0 to 2147483647, not -1"),
+        (["pets/cartpole+random+cem"], "the parts 'random' and 'cem' both choose the planner; keep one"),
+        (["nowhere.yaml"], "no preset 'nowhere.yaml'; there is no such file"),
+        (["pets/cartpole", "--dry"], "foretell train does not take '--dry'; did you mean '--dry-run'?"),
+    ],
+)
+def test_a_dry_run_tells_the_mistakes_that_training_would(argv, sentence, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told("train", *argv, "--dry-run") == sentence
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_is_trained_with_its_seed_and_can_be_repeated_from_its_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = {"base": "pets/default", "task": {"env": LINE}, "seed": 6, **TINY, "train": {**TINY["train"], "trials": 1}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own))
+    assert main(["train", "./mine.yaml", "--quiet"]) == 0
+    assert main(["train", "runs/mine/6/config.yaml", "--quiet", "--out", "again"]) == 0
+    assert capsys.readouterr() == ("", "")
+    first, again = ((tmp_path / folder / "data").iterdir() for folder in ("runs/mine/6", "again"))
+    assert {path.name: path.read_bytes() for path in first} == {path.name: path.read_bytes() for path in again}
+    assert "seed: 6" in (tmp_path / "again" / "config.yaml").read_text()
 
 
 def test_train_prints_one_plain_line_per_episode_when_not_in_a_terminal(tmp_path, capsys):
@@ -244,6 +362,15 @@ def test_eval_takes_the_agent_of_a_trial(tmp_path, capsys):
     assert returns[0] != returns[1] == returns[2]
 
 
+def test_eval_takes_the_best_agent(tmp_path, capsys, told):
+    out = tmp_path / "run"
+    arguments = ["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.keep_best=true"]
+    assert main([*arguments, "--quiet"]) == 0
+    assert main(["eval", str(out), "--episodes", "2", "--json", "--best"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["returns"]) == 2
+    assert told("eval", out, "--best", "--trial", "1") == "choose one: the agent of a trial, or the best"
+
+
 def test_export_mat_of_a_real_run(run_copy, capsys):
     from scipy.io import loadmat
 
@@ -290,10 +417,3 @@ def test_a_renderer_that_does_not_exist_is_told(trained):
     done = foretell("eval", str(trained), MUJOCO_GL="nonsense")
     assert done.returncode == 2 and done.stderr.startswith("foretell: MUJOCO_GL=nonsense does not work here (")
     assert done.stderr.count("\n") == 1
-
-
-def test_square_brackets_of_a_warning_are_printed_as_they_are(capsys):
-    from foretell.callbacks.console import Display, plain_console
-
-    Display(plain_console(stderr=True)).warned("damaged [/tmp/x] [source=1] :smile:")
-    assert capsys.readouterr().err == "warning: damaged [/tmp/x] [source=1] :smile:\n"

@@ -50,11 +50,11 @@ def show(value):
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
-    for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo)/[a-z+0-9-]+\b(?![./])", text):
+    for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):
         resolve(preset)
     presets = ("pets/cartpole", "pets/cartpole+mppi", "pets/cartpole+gp", "steve/default", "trpo/default")
     known = {path for preset in presets for path in settings(preset)}
-    sections = "model|fit|planner|imagination|train|task|learner|simulator|expansion|updates|policy|trpo"
+    sections = "model|fit|planner|imagination|reward_model|reward_fit|train|task|learner|expansion|updates|policy|trpo"
     for name in re.findall(rf"(?:--set |`)((?:{sections})\.\w+)", text):
         assert name in known
     for link in re.findall(r"\]\(([^)#]+)\)", text):

@@ -10,8 +10,8 @@ import jax
 import platformdirs
 
 COMPILER_OPTIONS: dict[str, str | bool | int | float] = {"xla_cpu_prefer_vector_width": 512}
-"""For the programs that take most of the time. By default XLA uses half of each register of a processor with AVX-512. That
-spares the clock rate, which the matrix multiplications lower anyway. On other processors this changes nothing."""
+"""For the programs that take most of the time. On a processor with AVX-512, XLA by default uses half of each register.
+That spares the clock rate, which matrix multiplications lower anyway. On other processors this changes nothing."""
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

@@ -29,7 +29,7 @@ def key_for(seed: int | Array, stream: Stream, *counters: int | Array) -> Key[Ar
     Args:
         seed: the run's seed.
         stream: what the key is for.
-        counters: numbers that tell the uses of one stream apart, such as episode and time step.
+        counters: numbers that distinguish the uses of one stream, such as episode and time step.
     """
     key = jax.random.fold_in(jax.random.key(seed), stream)
     for counter in counters:

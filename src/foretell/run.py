@@ -22,7 +22,7 @@ from foretell.training.controller import Controller, EvaluationResult
 
 @contextmanager
 def within_memory() -> Iterator[None]:
-    """Tell as a `UserError` that the settings ask for more memory than there is."""
+    """Raise `UserError` if the settings ask for more memory than there is."""
     try:
         yield
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -59,7 +59,7 @@ class Run:
         return self._controller.act(obs)
 
     def reset(self, where: ArrayLike | None = None) -> None:
-        """Forget the episode: call it when an episode begins, in a batch with a mask of the rows where one does.
+        """Begin a new episode; in a batch, with a mask of the rows in which one begins.
 
         Raises `UserError` for a mask of another type or shape.
         """

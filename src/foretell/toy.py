@@ -1,11 +1,12 @@
-"""The tabular toy study of STEVE: values learned on a chain where the true ones are known.
+"""The tabular toy study of STEVE: values learned on a chain whose true values are known.
 
 Buckman et al. 2018, "Sample-Efficient Reinforcement Learning with Stochastic Ensemble Value Expansion", figure 1. The
-states are 0 to 100 and a last, terminal one; the only action leads from s to s + 1; a step earns -1, the one from
-state 100 earns 100; nothing is discounted, so the value of s is s. The noisy model jumps instead of stepping, with
-probability 0.1, to any of the states 0 to 100; what it earns is right for the state it leaves.
+states are 0 to 100 and a terminal one. The only action leads from s to s + 1. The reward is -1, and 100 for the step
+from state 100. Nothing is discounted, so the value of s is s. The true model, which the paper calls the oracle, is the
+chain itself. The noisy model jumps with probability 0.1 to any of the states 0 to 100; its rewards are right for the
+state before the step.
 
-Arrays are float32; losses and errors are squares of values. The random draws are NumPy's, from the seed and counters.
+Arrays are float32; losses and errors are squares of values. Random draws are NumPy's, from the seed and counters.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,23 +25,23 @@ from foretell.runs.directory import writing
 
 TERMINAL = 101
 _REWARDS = np.r_[np.full(TERMINAL - 1, -1.0), 100.0, 0.0].astype(np.float32)
-_CHUNK = 500  # steps one call of the compiled program takes
+_CHUNK = 500  # steps per call of the compiled program
 _ROWS = (0, 100, 500, 1000, 2000, 3000, 5000, 7500, 9999)
 
 
 class Method(NamedTuple):
-    """How a target is made: `horizon` model steps after the true one, `rollouts` of them side by side."""
+    """How a target is computed: `horizon` steps of the model after the real step, in `rollouts` parallel rollouts."""
 
     label: str
     colour: str
     members: int = 8
-    """Q tables; each is updated once a step."""
+    """Q tables; each is updated once per step."""
     horizon: int = 5
     rollouts: int = 1
     noise: float = 0.0
-    """Probability that a step of the model jumps."""
+    """Probability that a step of the model is a jump."""
     weighted: bool = False
-    """Whether the target is STEVE's mean of all candidates; otherwise it is the one of the longest horizon."""
+    """Whether the target is STEVE's weighted mean of all candidates; else it is that of the longest horizon."""
 
 
 METHODS = {
@@ -67,9 +68,9 @@ class Diagnostics(NamedTuple):
     best: Float[Array | np.ndarray, "..."]
     """Error of the best single candidate."""
     wins: Float[Array | np.ndarray, "..."]
-    """Share of updates whose target is nearer to the truth than the one-step candidate."""
+    """Share of updates whose target is nearer to the true value than the one-step candidate."""
     model_use: Float[Array | np.ndarray, "..."]
-    """Weight of all candidates that use the model."""
+    """Total weight of the candidates that use the model."""
 
 
 class Study(NamedTuple):
@@ -83,21 +84,28 @@ class Study(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """A state, the true step from it and the model's rollouts from there; candidate j takes j steps of the model."""
+    """A state, the real step from it and the model's rollouts from there; candidate j takes j steps of the model."""
 
     state: Int[Array | np.ndarray, "..."]
     ends: Int[Array | np.ndarray, "... candidate rollout"]
-    """Where each candidate looks up its last value."""
+    """The state whose value each candidate adds."""
     earned: Float[Array | np.ndarray, "... candidate rollout"]
-    """Sum of the rewards on the way there."""
+    """Sum of the rewards before that state."""
 
 
 def run_study(
     *, seed: int = 0, trials: int = 10, steps: int = 10_000, advanced: Callable[[str, int], None] = lambda *_: None
 ) -> Study:
-    """All six experiments; `advanced` is told of a method's label and how many more steps it has taken.
+    """All six experiments. A trial depends on the seed alone, not on the number of trials or steps.
 
-    A trial's course depends on the seed alone, not on how many trials or steps there are. Raises `UserError`.
+    Args:
+        seed: random seed.
+        trials: repetitions of each experiment.
+        steps: training steps.
+        advanced: called with a method's label and the number of steps it has taken since the last call.
+
+    Raises:
+        UserError: if the arguments are out of range.
     """
     check(seed, trials, steps)
     losses, diagnostics = [], {}
@@ -118,7 +126,7 @@ def run_study(
 
 
 def check(seed: int, trials: int, steps: int) -> None:
-    """Raises `UserError` unless a study can be made of these."""
+    """Raises `UserError` unless the arguments are in range."""
     if not 0 <= seed < 2**31:
         raise UserError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed}")
     for name, count, most in (("trials", trials, 1000), ("steps", steps, 100_000)):
@@ -127,14 +135,14 @@ def check(seed: int, trials: int, steps: int) -> None:
 
 
 def first_tables(rng: np.random.Generator, members: int) -> Float[np.ndarray, "members state"]:
-    """Uniform whole numbers from 0 to 100; the terminal state is worth 0."""
+    """Initial tables: uniform whole numbers from 0 to 100; the value of the terminal state is 0."""
     values = rng.integers(0, TERMINAL, (members, TERMINAL + 1)).astype(np.float32)
     values[:, TERMINAL] = 0
     return values
 
 
 def imagine(rng: np.random.Generator, method: Method, steps: int) -> Experience:
-    """A uniform state for every step and member, and what follows: `[steps members ...]`. It needs no table."""
+    """A uniformly random state for every step and member, and the rollouts from there: `[steps members ...]`."""
     state = rng.integers(0, TERMINAL, (steps, method.members, 1), dtype=np.int32)
     at = [np.repeat(state, method.rollouts, -1)]
     at.append(at[0] + 1)
@@ -145,7 +153,7 @@ def imagine(rng: np.random.Generator, method: Method, steps: int) -> Experience:
 
 
 def noisy_step(rng: np.random.Generator, state: Int[np.ndarray, "..."], noise: float) -> Int[np.ndarray, "..."]:
-    """Where the model leads; the true chain if `noise` is 0. The terminal state leads to itself."""
+    """The next states in the model, which is the true one if `noise` is 0. The terminal state leads to itself."""
     following = np.minimum(state + 1, TERMINAL)
     if not noise:
         return following
@@ -164,7 +172,7 @@ def _learn(
 def _step(
     tables: Float[Array, "members state"], seen: Experience, method: Method
 ) -> tuple[Float[Array, "members state"], tuple[Float[Array, ""], Diagnostics]]:
-    """One training step: the members in order, each with what was written before it."""
+    """One training step: the members are updated in order, each with the tables that the previous ones have left."""
     update = partial(update_member, method=method)
     tables, measured = jax.lax.scan(update, tables, (jnp.arange(method.members), seen))
     loss = jnp.square(jnp.arange(TERMINAL) - tables.mean(0)[:TERMINAL]).mean()
@@ -174,7 +182,13 @@ def _step(
 def update_member(
     tables: Float[Array, "members state"], turn: tuple[Int[Array, ""] | int, Experience], method: Method
 ) -> tuple[Float[Array, "members state"], Diagnostics]:
-    """Write a member's target in its table; the values looked up are those of all members."""
+    """Write a member's target to its table. Targets use the values of all members.
+
+    Args:
+        tables: of all members.
+        turn: the member, and its experience.
+        method: how the target is computed.
+    """
     member, seen = turn
     samples = seen.earned + tables[:, seen.ends]  # [members, candidate, rollout]
     estimates = samples.mean((0, 2))
@@ -188,7 +202,7 @@ def update_member(
 
 
 def steve_weights(variances: Float[Array, "candidate"]) -> Float[Array, "candidate"]:
-    """Proportional to 1 / (variance + 1e-8), of sum 1."""
+    """Weights proportional to 1 / (variance + 1e-8), with a sum of 1."""
     confidence = 1 / (variances + 1e-8)
     return confidence / confidence.sum()
 
@@ -200,7 +214,7 @@ def first_below(losses: Float[np.ndarray, "trial step"], level: float) -> int | 
 
 
 def table(study: Study) -> str:
-    """Mean losses over the trials at a few steps, when they first are small, and how much STEVE uses its model."""
+    """A table: mean losses at a few steps, when they fall below a level, and the weight that STEVE gives its model."""
     last = study.losses.shape[-1] - 1
     rows = [["step", *(method.label for method in METHODS.values())]]
     for step in sorted({*(step for step in _ROWS if step < last), last}):
@@ -220,17 +234,24 @@ def _brief(loss: float) -> str:
 
 
 def prepare(out: Path) -> None:
-    """Make the directory and see that it can be written to. Raises `UserError` if not."""
+    """Make the directory. Raises `UserError` if it cannot be written to."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()
 
 
 def write_study(study: Study, out: Path) -> list[Path]:
-    """The figure, each method's losses and STEVE's diagnostics; the paths. Raises `UserError` if the disk refuses.
+    """Write the figure, the losses of each method and the diagnostics of STEVE. Raises `UserError` if that fails.
 
-    `<method>.csv` has a line `step,step,step,loss` per step and trial and no header, like the released code's files.
-    `<method>_diagnostics.csv` has a header and a line per step, means over the trials.
+    `<method>.csv` has a row `step,step,step,loss` per step and trial and no header, as in the released code's files.
+    `<method>_diagnostics.csv` has a header and a row per step, with means over the trials.
+
+    Args:
+        study: the results.
+        out: the directory.
+
+    Returns:
+        The paths.
     """
     prepare(out)
     draw_study(study, out / "toy.png")
@@ -254,17 +275,17 @@ def _write_rows(path: Path, columns: Sequence[Array | np.ndarray], layout: str, 
 
 
 def draw_study(study: Study, path: Path) -> None:
-    """Loss over steps as a PNG: mean and standard deviation over the trials. Raises `UserError`."""
-    from matplotlib.figure import Figure  # slow to import, and needed at the end alone
+    """Draw the loss over steps as a PNG: mean and standard deviation over the trials. Raises `UserError`."""
+    from matplotlib.figure import Figure  # slow to import, and only needed at the end
 
     figure = Figure(figsize=(7, 4.4), dpi=130, layout="constrained")
     axes = figure.subplots()
     for method, losses in zip(METHODS.values(), study.losses, strict=True):
-        steps = np.unique(np.linspace(0, losses.shape[1] - 1, 400, dtype=int))  # so few that dots stay apart
-        mean, deviation = losses.mean(0)[steps], losses.std(0)[steps]
+        steps = np.unique(np.linspace(0, losses.shape[1] - 1, 400, dtype=int))  # few enough for dotted lines
+        mean, std = losses.mean(0)[steps], losses.std(0)[steps]
         style = ":" if method.noise else "-"
         axes.plot(steps, mean, style, color=method.colour, lw=2.0 if method.noise else 1.6, label=method.label)
-        axes.fill_between(steps, mean - deviation, mean + deviation, color=method.colour, alpha=0.15, lw=0)
+        axes.fill_between(steps, mean - std, mean + std, color=method.colour, alpha=0.15, lw=0)
     axes.set(title=f"values of a chain, seed {study.seed}", xlabel="training step", ylabel="mean squared error")
     axes.set_ylim(bottom=0)
     axes.margins(x=0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from played import Played
-from saved import SPARSE, data_of, files_of, train
+from saved import data_of, files_of, train
 
 import foretell
 from environments import STEPS
@@ -104,12 +104,11 @@ def test_models_of_trials_after_the_checkpoint_are_removed(tmp_path):
 
 
 @pytest.mark.parametrize("moment", [("step", 6), ("step", 13), ("episode_end", 2)], ids=str)
-def test_an_interrupted_run_keeps_the_same_models(moment, tmp_path):
-    whole = train(tmp_path / "whole", SPARSE, save_all_models=True).directory
+def test_an_interrupted_run_keeps_the_same_models(moment, kept, tmp_path):
     with interrupted_at(*moment):
-        train(tmp_path / "run", SPARSE, save_all_models=True)
+        train(tmp_path / "run", save_all_models=True)
     foretell.resume(tmp_path / "run", quiet=True)
-    assert files_of(tmp_path / "run" / "models") == files_of(whole / "models")
+    assert files_of(tmp_path / "run" / "models") == files_of(kept.directory / "models")
 
 
 def test_learning_may_be_rarer_than_trials(tmp_path):

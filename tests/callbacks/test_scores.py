@@ -30,7 +30,7 @@ def test_with_evaluation_only_whole_rounds_count():
     assert scores.add(Counters(evaluated=2), row("eval", 4.0, 10)) == 6.0
 
 
-def test_rounds_without_an_episode_between_them_are_told_apart_by_their_steps():
+def test_rounds_without_an_episode_between_them_differ_in_their_steps():
     rows = [row("eval", value, steps) for steps, value in ((100, 1.0), (100, 2.0), (200, 3.0), (200, 4.0))]
     assert finished_scores(ROUNDS, Counters(), rows, 2) == [1.5, 3.5]
 

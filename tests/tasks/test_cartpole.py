@@ -160,7 +160,7 @@ def test_the_reset_is_normal_with_deviation_a_tenth(env):
     starts = np.array([env.reset(seed=seed)[0] for seed in range(600)])
     np.testing.assert_allclose(starts.std(0), 0.1, rtol=0.1)
     np.testing.assert_allclose(starts.mean(0), 0, atol=0.015)
-    assert np.abs(starts).max() > 0.25  # a uniform draw of this deviation would end at 0.17
+    assert np.abs(starts).max() > 0.25  # a uniform draw with this standard deviation would end at 0.17
 
 
 def test_a_seed_repeats_an_episode(env):

@@ -143,7 +143,7 @@ def test_the_reset_is_normal_with_deviation_a_thousandth(env):
     drawn = np.column_stack([positions, np.array(starts)[:, 1:]])
     np.testing.assert_allclose(drawn.std(0), 0.001, rtol=0.1)
     np.testing.assert_allclose(drawn.mean(0), 0, atol=0.00015)
-    assert np.abs(drawn).max() > 0.0025  # a uniform draw of this deviation would end at 0.0017
+    assert np.abs(drawn).max() > 0.0025  # a uniform draw with this standard deviation would end at 0.0017
 
 
 def test_a_seed_repeats_an_episode(env):

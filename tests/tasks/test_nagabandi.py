@@ -222,17 +222,17 @@ def test_returns_rank_candidates_as_the_released_sums_do(kind):
     np.testing.assert_allclose(-(alive * reward).sum(1), costs - twice + present, atol=1e-4)
 
 
-@pytest.mark.parametrize(("reset", "deviations"), [("collection", (0.01, 0.1)), ("paper", (0.001**0.5, 0.001**0.5))])
+@pytest.mark.parametrize(("reset", "stds"), [("collection", (0.01, 0.1)), ("paper", (0.001**0.5, 0.001**0.5))])
 @every_kind
-def test_normal_resets(kind, reset, deviations):
+def test_normal_resets(kind, reset, stds):
     positions, velocities = starts(bare(kind, reset=reset))
     ends = bare(kind).init_qpos
     if kind is Ant:  # a quaternion of almost no turn: the real part is 1 to second order
         positions, ends = np.delete(positions, 3, 1), np.delete(ends, 3)
-    np.testing.assert_allclose(positions.std(0), deviations[0], rtol=0.2)
-    np.testing.assert_allclose(positions.mean(0), ends, atol=0.25 * deviations[0])
-    np.testing.assert_allclose(velocities.std(0), deviations[1], rtol=0.2)
-    assert np.abs(velocities).max() > 2.5 * deviations[1]
+    np.testing.assert_allclose(positions.std(0), stds[0], rtol=0.2)
+    np.testing.assert_allclose(positions.mean(0), ends, atol=0.25 * stds[0])
+    np.testing.assert_allclose(velocities.std(0), stds[1], rtol=0.2)
+    assert np.abs(velocities).max() > 2.5 * stds[1]
 
 
 def starts(env, count=300, **reset):

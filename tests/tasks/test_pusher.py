@@ -224,7 +224,7 @@ def test_the_reset(env):
     np.testing.assert_allclose(starts[:, TIP], np.tile([0.921, -0.6, 0], (600, 1)), atol=1e-6)
     np.testing.assert_allclose(starts[:, OBJECT].mean(0), [0.6, -0.3, -0.275], atol=0.004)
     np.testing.assert_allclose(starts[:, OBJECT].std(0), [0.025, 0.025, 0], rtol=0.1, atol=1e-12)
-    assert np.abs(starts[:, 17] - 0.6).max() > 0.0625  # a uniform draw of this deviation would end at 0.043
+    assert np.abs(starts[:, 17] - 0.6).max() > 0.0625  # a uniform draw with this standard deviation would end at 0.043
     np.testing.assert_array_equal(env.unwrapped.data.qvel[7:], 0)
     np.testing.assert_array_equal(env.unwrapped.data.qpos[9:], 0)
 

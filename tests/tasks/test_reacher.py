@@ -251,7 +251,7 @@ def test_the_reset_draws_only_the_goal(env):
     np.testing.assert_array_equal(np.delete(starts, [7, 8, 9], 1), 0)
     np.testing.assert_allclose(starts[:, GOAL].mean(0), [0, 0.25, 0], atol=0.015)
     np.testing.assert_allclose(starts[:, GOAL].std(0), 0.1, rtol=0.1)
-    assert np.abs(starts[:, 7]).max() > 0.25  # a uniform draw of this deviation would end at 0.17
+    assert np.abs(starts[:, 7]).max() > 0.25  # a uniform draw with this standard deviation would end at 0.17
 
 
 def test_a_seed_repeats_an_episode(env):

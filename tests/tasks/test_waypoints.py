@@ -88,7 +88,7 @@ def test_the_last_corner_is_shared_to_the_last_bit():
 
 
 def test_segments_that_overlap_are_equally_near():
-    """Thus somebody who is to turn at 3 m is sent back soon after 2 m, as released."""
+    """So a robot that should turn at 3 m is sent back soon after 2 m, as released."""
     found = walk(w.FORWARD_BACKWARD, [(0.3 * i, 0.01) for i in range(10)])
     assert [int(f.progress.segment) for f in found] == [0, 0, 0, 0, 1, 1, 1, 2, 3, 3]
     assert [int(f.progress.segment) for f in walk(w.FORWARD_BACKWARD, [(0.7, 0.0), (1.3, 0.0)])] == [0, 1]

@@ -1,11 +1,13 @@
+"""Runs between whose episodes the agent learns: what happens when, and what is written of it."""
+
 import csv
 
 import numpy as np
 import pytest
 
 import foretell
+from foretell.keys import Stream, numpy_generator
 from foretell.runs.directory import EPISODE_COLUMNS
-from foretell.training.state import Stream, numpy_generator
 
 TINY = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -65,6 +67,7 @@ def test_random_episodes_are_uniform_over_the_action_range(run):
     assert abs(actions.mean()) < 0.5 and 1.4 < actions.std() < 2.1
 
 
+@pytest.mark.long
 def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     without = {**TINY, "train": {"trials": 2, "random_episodes": 2, "capacity": 2000}}
     plain = foretell.train("pets/cartpole", seed=1, out=tmp_path / "plain", overrides=[without], quiet=True)
@@ -73,6 +76,7 @@ def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     assert steps == [int(row["env_steps"]) for row in rows(run.directory / "metrics.csv")]
 
 
+@pytest.mark.long
 def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
     schedule = {**TINY, "train": {"trials": 1, "random_steps": 450, "capacity": 2000}}
     run = foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[schedule], quiet=True)
@@ -89,6 +93,7 @@ def warmed(tmp_path_factory):
     return foretell.train("pets/cartpole", seed=1, out=out, overrides=overrides, quiet=True)
 
 
+@pytest.mark.long
 def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     kinds = ["random"] * 3 + ["warmup"] * 3 + ["train", "eval"] * 2
     assert [row["kind"] for row in warmed.episodes] == kinds
@@ -97,17 +102,20 @@ def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     assert [str(kind) for kind in kinds_on_disk] == kinds
 
 
+@pytest.mark.long
 def test_learning_precedes_each_warm_up_and_sees_those_before(warmed):
     learned = rows(warmed.directory / "metrics.csv")
     assert [int(row["episode"]) for row in learned] == [3, 4, 5, 6, 8]
     assert [int(row["env_steps"]) for row in learned] == [90, 110, 133, 159, 359]
 
 
+@pytest.mark.long
 def test_warm_ups_are_not_trials(warmed):
     assert len(warmed.returns) == 2
     assert list(warmed.returns) == [row["return"] for row in warmed.episodes if row["kind"] == "train"]
 
 
+@pytest.mark.long
 def test_warm_ups_are_acted_by_the_agent(warmed):
     for episode, row in enumerate(warmed.episodes):
         actions = np.load(warmed.directory / "data" / f"episode_{episode:04d}.npz")["actions"]
@@ -116,6 +124,7 @@ def test_warm_ups_are_acted_by_the_agent(warmed):
         assert np.isclose(actions, random).mean() in (0, 1)
 
 
+@pytest.mark.long
 def test_growing_data_recompile_nothing_and_only_the_newest_checkpoints_are_kept(tmp_path):
     schedule = {**TINY, "train": {"trials": 4, "checkpoints": 2, "capacity": 2000}}
     run = foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[schedule], quiet=True)

@@ -16,6 +16,8 @@ import foretell
 from tiny import LINE, interrupted_at
 from tiny import TINY as LINE_TINY
 
+pytestmark = pytest.mark.long
+
 TINY = {
     "model": {"hidden": [16, 16], "weight_decay": [1e-4, 1e-4, 1e-4]},
     "fit": {"min_steps": 60},

@@ -14,7 +14,7 @@ estimated = jax.jit(estimate, static_argnames=("discount", "gae_lambda", "bootst
 
 
 def steps_of(seed, ends):
-    """Random numbers; `ends` tells of each step whether it goes on (0), is cut (1) or terminates (2)."""
+    """Random numbers; `ends` says of each step whether the episode goes on (0), is truncated (1) or terminates (2)."""
     rng = np.random.default_rng(seed)
     numbers = rng.normal(size=(3, TIMES, ENVIRONMENTS)).astype(np.float32)
     ends = np.array(ends).reshape(TIMES, ENVIRONMENTS)

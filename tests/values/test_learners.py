@@ -21,10 +21,10 @@ from actor_critics import (
     same,
     trained_state,
 )
-from pydantic import TypeAdapter
 from scipy import stats
 
-from foretell.values.learners import DDPG, SAC, TD3, AnyLearner
+from foretell import registry
+from foretell.values.learners import DDPG, SAC, TD3, Learner
 from foretell.values.learners.networks import policy_output
 from foretell.values.learners.sac import squashed_log_density
 from tiny import quick_jit
@@ -153,9 +153,9 @@ def test_the_density_is_finite_where_the_action_rounds_to_its_bound():
 
 
 def test_the_kind_selects_the_learner():
-    adapter = TypeAdapter(AnyLearner)
-    assert [type(adapter.validate_python({"kind": k})) for k in ("ddpg", "td3", "sac")] == KINDS
-    assert type(adapter.validate_python({})) is DDPG
+    names = ("ddpg", "td3", "sac")
+    assert [registry.find("learner", name, Learner) for name in names] == KINDS
+    assert [kind().kind for kind in KINDS] == list(names)
 
 
 def test_ddpgs_defaults_are_the_released_ones():

@@ -81,14 +81,14 @@ def test_products_with_the_fisher_matrix_are_those_of_the_divergences_hessian(le
 def search(gains, divergences, tries=4):
     """Where it stops if these are met one after another."""
 
-    def outcome(fraction):
+    def evaluate(fraction):
         index = jnp.round(jnp.log(fraction) / jnp.log(0.5)).astype(int)
         return gains[index], divergences[index]
 
-    return line_search(outcome, max_divergence=1.0, ratio=0.5, tries=tries)
+    return line_search(evaluate, max_divergence=1.0, ratio=0.5, tries=tries)
 
 
-OUTCOMES = st.lists(
+PAIRS = st.lists(
     st.tuples(st.sampled_from([-1.0, 0.0, 1.0, np.nan, np.inf]), st.sampled_from([0.5, 1.0, 1.5, np.nan, np.inf])),
     min_size=4,
     max_size=4,
@@ -96,10 +96,10 @@ OUTCOMES = st.lists(
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
-@given(OUTCOMES)
-def test_the_search_takes_the_first_gain_within_the_bound(outcomes):
-    gains, divergences = np.float32(outcomes).T
-    good = [i for i, (gain, divergence) in enumerate(outcomes) if gain > 0 and divergence <= 1]
+@given(PAIRS)
+def test_the_search_takes_the_first_gain_within_the_bound(pairs):
+    gains, divergences = np.float32(pairs).T
+    good = [i for i, (gain, divergence) in enumerate(pairs) if gain > 0 and divergence <= 1]
     found = search(gains, divergences)
     assert bool(found.found) == bool(good)
     last = good[0] if good else 3

@@ -17,9 +17,9 @@ State = Any
 PolicyParams = Any
 """The small part of it that acting needs, here or on another machine: a pytree of arrays."""
 Carry = Any
-"""What an agent remembers within an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
+"""What an agent carries through an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
 Extras = dict[str, Array]
-"""What acting tells beside the actions, such as the plan they begin: arrays with a leading batch axis."""
+"""What acting returns beside the actions, such as the plan they begin: arrays with a leading batch axis."""
 Metrics = dict[str, Array]
 
 

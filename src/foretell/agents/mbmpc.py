@@ -63,7 +63,7 @@ class PathControl(NamedTuple):
 
 
 class PathFollower(PETS):
-    """Plans are judged by how well they follow a path (Nagabandi et al. 2018, section IV-E)."""
+    """Plans whose objective is to follow a path (Nagabandi et al. 2018, section IV-E)."""
 
     def begin(  # type: ignore[override]
         self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]

@@ -101,5 +101,5 @@ class PETS(Agent):
 
 
 def planned(control: mpc.Control) -> Extras:
-    """What acting tells of the latest plan: its actions and its imagined return."""
+    """What acting returns of the latest plan: its actions and its imagined return."""
     return {"plan": control.plan, "value": control.value}

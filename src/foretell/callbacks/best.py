@@ -26,7 +26,7 @@ class KeepBest(Callback):
         self._kept: list[_Kept] = []
 
     def on_training_start(self, event: TrainingStarted) -> None:
-        """Forget improvements after the checkpoint from which the run continues."""
+        """Remove improvements after the checkpoint from which the run continues."""
         directory, rows = event.run.directory, event.run.directory.read_episodes()
         self._scores = Scores(event.run.schedule, event.counters, rows, trials=1)
         numbers = {row["episode"] for row in rows}

@@ -121,7 +121,7 @@ class Console(Callback):
 
 
 class Pace:
-    """How long a run will still take, judged by its pace since it first went on after learning."""
+    """How long a run will still take, estimated from its pace since it first went on after learning."""
 
     def __init__(self) -> None:
         self._start: tuple[float, float | int] | None = None

@@ -15,8 +15,8 @@ from foretell.training.events import Callback, EpisodeEnded, RunInfo, TrainingSt
 class Iterations(Callback):
     """Writes costs and returns of the trials of each iteration, which is what lies between two calls of `learn`.
 
-    The cost of a trial is minus what plans are judged by along its real observations, not a number where that is
-    learned or a path is followed. Standard deviations are the population's.
+    The cost of a trial is minus the planner's objective along its real observations, NaN where the reward is learned or
+    a path is followed. Standard deviations are the population's.
     """
 
     def on_training_start(self, event: TrainingStarted) -> None:

@@ -1,4 +1,4 @@
-"""What the commands print that only tell: presets and parts, settings, and what would be trained."""
+"""Commands that only print: presets and parts, settings, and what would be trained."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], seed: int) -> int:
-    """Print what `foretell train` would train; every mistake is told that it would tell."""
+    """Print what `foretell train` would train. Mistakes are reported as by `foretell train`."""
     from foretell.runs.presets import default_directory, resolve
 
     load("foretell.run").check_seed(seed)

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"foretell {foretell.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (help, run, add_options) in _COMMANDS.items():
-        sub = subparsers.add_parser(name, help=help, description=help)
+        sub = subparsers.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(command=run, parser=sub)
         add_options(sub)
     return parser

@@ -32,7 +32,7 @@ class Inspection:
 
 
 class Recording(gymnasium.Wrapper):
-    """Remembers the transitions of all episodes."""
+    """Records the transitions of all episodes."""
 
     def __init__(self, env: gymnasium.Env, rows: list[tuple]) -> None:
         super().__init__(env)

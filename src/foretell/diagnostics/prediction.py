@@ -14,10 +14,10 @@ from foretell.runs.directory import writing
 from foretell.training.controller import Controller, EvaluationResult
 
 STEPS = (1, 5, 10, 50, 100)
-"""After how many steps errors are told (Nagabandi et al. 2018, released code)."""
+"""Numbers of steps after which errors are reported (Nagabandi et al. 2018, released code)."""
 _STARTS, _CHUNK = 256, 32
 _LEAST_STD = 1e-6
-"""A dimension that varies less counts as constant: its deviation is taken as 1."""
+"""A dimension with a smaller standard deviation counts as constant: the value 1 is used instead."""
 
 
 class Track(NamedTuple):
@@ -67,7 +67,7 @@ def _predict(
 
 
 def prediction_errors(controller: Controller, episodes: list[Track]) -> dict[int, float]:
-    """Mean square error after each of `STEPS` that the longest episode allows, a dimension's deviation being 1.
+    """Mean square error after each of `STEPS` that the longest episode allows, in units of standard deviations.
 
     Predictions are means over particles, from up to 256 moments, evenly spread over those with enough steps to come.
     """

@@ -1,6 +1,6 @@
 """What every world model is, and imagination, its rollout.
 
-A world model is one-step dynamics. It steps a *carry*, whatever it must remember from step to step: for models of
+A world model is one-step dynamics. It steps a *carry*, which goes from step to step: for models of
 observations the observation itself, for a model with a latent state that state. Many particles are stepped side by side
 for each row of a batch; how they differ is the model's uncertainty.
 """
@@ -17,7 +17,7 @@ from foretell.replay import Replay, Transitions
 Params = Any
 """What imagination needs of a trained model: a pytree of arrays."""
 Carry = Any
-"""What a model remembers between steps: a pytree of arrays `[particles, batch, ...]`."""
+"""What a model carries from step to step: a pytree of arrays `[particles, batch, ...]`."""
 ModelState = Any
 """What a model has learned, and what its training carries on: a pytree of arrays."""
 Metrics = dict[str, Array]
@@ -159,7 +159,7 @@ def survival(
 
 
 def returns(trajectory: Trajectory) -> Float[Array, "particles batch"]:
-    """Undiscounted return of every particle; after a termination nothing is earned."""
+    """Undiscounted return of every particle; rewards after a termination do not count."""
     reach, _ = survival(trajectory.terminated)
     reward = trajectory.reward.mean(1)
     return jnp.where(reach > 0, reach * reward, 0.0).sum(0)  # what is imagined after the end may be infinite

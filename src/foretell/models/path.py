@@ -24,7 +24,7 @@ class PathCarry(NamedTuple):
 
 @dataclass(frozen=True)
 class PathModel:
-    """A world model, with what following a path earns as its reward."""
+    """A world model whose reward is that of following a path."""
 
     dynamics: WorldModel
     task: Follows

@@ -106,7 +106,7 @@ class SteveState(NamedTuple):
 class SteveModel:
     """Rewards and actions are in the environment's units; nothing is standardised.
 
-    Particle `p` of `P` moves and ends as member `floor(p / (P / members))` says; every reward network judges it.
+    Particle `p` of `P` moves and ends as member `floor(p / (P / members))` says; every reward network is applied to it.
     """
 
     task: Task

@@ -79,11 +79,11 @@ class TrueModel:
 
     Rollouts begin in the states that observations describe if the task can restore them (`Task.restore`); noise then
     follows from the key. Otherwise they begin in the state of the one environment that is acted in
-    (`foretell.envs.live`), whatever the observations, with its random generator: they foresee its noise. What wrappers
-    remember is not part of a state.
+    (`foretell.envs.live`), whatever the observations, with its random generator: they foresee its noise. The state of
+    wrappers is not restored.
 
     A rollout is linear: a carry can be stepped once, and only until four other rollouts have begun. Each needs a key of
-    its own. A failure is reported (`live.report`), and whatever follows from it is not a number.
+    its own. A failure is reported (`live.report`), and everything that follows from it is NaN.
 
     Memory holds four times particles x batch copies of the environment, of half a megabyte each with MuJoCo.
     """
@@ -120,7 +120,7 @@ class TrueModel:
     ) -> tuple[Int[Array, "particles batch 3"], Step]:
         """One step of all environments. As in a run, actions beyond the bounds are the nearest within.
 
-        Environments that have terminated stand still, and earn nothing more.
+        Environments that have terminated stand still, with a reward of 0.
         """
         del params
         rows, size = carry.shape[:2], self.task.spec.obs_size

@@ -1,4 +1,4 @@
-"""The base of all planners: a search for the action sequence of highest return, and a warm start for the next search."""
+"""The base of all planners, which search for the action sequence of highest return, from a warm start."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,7 +11,7 @@ from foretell.planning.sampling import clipped_coloured, truncated_normal
 from foretell.settings import Settings
 
 Objective = Callable[[Key[Array, ""], Float[Array, "candidates horizon action"]], Float[Array, "candidates"]]
-"""(key, action sequences in the environment's units) -> estimated return of each; values that are not finite are worst."""
+"""(key, action sequences in the environment's units) -> estimated returns; those that are not finite count as worst."""
 WarmStart = Any
 """What is carried from one plan to the next, some time steps later: a pytree of arrays."""
 

@@ -39,7 +39,7 @@ class CEM(Refiner):
     smooth_variance: bool = True
     """Whether `alpha` applies to the variance too; in the code of PETS before November 2018 it did not."""
     epsilon: NonNegativeFloat = 0.001
-    """Stop the search once the largest variance is at most this, in squared units of the actions; 0 never stops early."""
+    """Stop the search once the largest variance is at most this, in squared action units; 0 never stops early."""
     population_decay: Annotated[float, Field(ge=1)] = 1.0
     """Divide the population by this after every iteration, down to two candidates per elite (iCEM) and at least one new
     sample; 1 keeps the population."""

@@ -69,8 +69,8 @@ class Ensemble(Settings):
     logvar_penalty: NonNegativeFloat = 0.01
     """Weight that pulls the two bounds together."""
     nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight each likelihood term by `variance^beta`, held constant. 0 is the plain likelihood (PETS), which may neglect
-    the mean in difficult regions by predicting a large variance there; larger values prevent that (Seitzer et al. 2022)."""
+    """Weight each likelihood term by `variance^beta`, held constant (Seitzer et al. 2022). With 0, the plain likelihood
+    (PETS), a network may neglect the mean in difficult regions and predict a large variance there; more prevents it."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
     center_targets: bool = False
@@ -119,9 +119,9 @@ class Ensemble(Settings):
         flags: Bool[Array, "members rows flags"],
         weight: Float[Array, "rows"],
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The training loss, summed over members: error, weight decay, and for probabilistic networks the bound penalty.
+        """The training loss, summed over members: error, weight decay, and the penalty on log-variance bounds.
 
-        The error is the negative log-likelihood without its factor 1/2 and its constant (Chua et al. 2018, equation 1),
+        The error is the negative log-likelihood without its factor 1/2 and its constant (Chua et al. 2018, section 4),
         or half the squared error, a mean over outputs; plus the cross-entropy of yes/no outputs.
 
         Args:
@@ -142,8 +142,7 @@ class Ensemble(Settings):
             cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
             likelihood += jnp.einsum("brf,r->", cross_entropy, weight)
         decay = sum(
-            0.5 * decay * jnp.square(w).sum()
-            for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
+            0.5 * decay * jnp.square(w).sum() for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
         )
         total = likelihood + decay
         if self.probabilistic:
@@ -186,7 +185,7 @@ def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Predi
 def bounded_variance(
     raw: Float[Array, "*rows out"], low: Float[Array, "out"], high: Float[Array, "out"]
 ) -> Float[Array, "*rows out"]:
-    """The variance whose logarithm is `raw`, squashed smoothly between the bounds. Without them it explodes far from data.
+    """The variance whose logarithm is `raw`, squashed smoothly between bounds; without them it explodes far from data.
 
     With `below = high - softplus(high - raw)` the log-variance is `low + softplus(below - low)` (Chua et al. 2018,
     A.1). Its exponential is the sum below, without any logarithm, which saves planners a good part of their time.

@@ -53,8 +53,8 @@ class Fit(Settings):
     bootstrap: bool = True
     """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
     statistics: Literal["all", "first"] = "all"
-    """Standardise by the statistics of all data, computed anew at each call (PETS), or always by those of the data at the
-    first call (MB-MPC)."""
+    """Standardise by the statistics of all data, computed anew at each call (PETS), or always by those of the first
+    call's data (MB-MPC)."""
     new_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Draw this share of every batch from data added after the first call. The rest comes, in passes that count as
     epochs, from the data of the first call, as long as the replay still holds them (MB-MPC: 0.9; 0 learns from the
@@ -63,8 +63,8 @@ class Fit(Settings):
     """Standard deviation of normal noise on features and targets, in units of `noise_scale`; drawn anew at each call
     (MB-MPC: 0.01, drawn once)."""
     noise_scale: Literal["std", "mean"] = "std"
-    """Unit of `noise`: the standard deviation of each feature and target, or its mean where that is positive (the released
-    MB-MPC)."""
+    """Unit of `noise`: the standard deviation of each feature and target, or its mean where that is positive (the
+    released MB-MPC)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the data kept out of training, only for the metric `holdout_mse`."""
     log_rows: PositiveInt = 5000
@@ -146,8 +146,8 @@ def fit(
     """Refit the normalisers, then continue training on the first `size` rows (Chua et al. 2018, algorithm 1).
 
     Every member has its own bootstrap sample, drawn anew at each call, and its own order of rows in each epoch. A
-    gradient step whose loss is not finite is skipped. Where only a gradient is not finite, it is replaced by 0. Both are
-    counted in the metric `skipped_steps`.
+    gradient step whose loss is not finite is skipped. Where only a gradient is not finite, it is replaced by 0. Both
+    are counted in the metric `skipped_steps`.
 
     Args:
         key: for bootstrap, order and held-out rows.
@@ -302,7 +302,7 @@ def _mixed_minibatch(
     size: Int[Array, ""],
     first: Int[Array, ""],
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`: the next of a permutation of the old data, and random ones of the new; equal weights."""
+    """Rows of gradient step `i`: the next of a permutation of the old data, random ones of the new; equal weights."""
     batch_size = settings.batch_size
     epoch, batch = jnp.divmod(i, settings.batches(size, first))
     slot, old = jnp.arange(batch_size), batch_size - settings.new_rows(size, first)

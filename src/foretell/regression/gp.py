@@ -76,13 +76,13 @@ class GP(Settings):
         """The prior; nothing is random.
 
         Args:
-            key: Not used; every model's `init` takes one.
-            in_size: Number of inputs.
-            out_size: Number of real outputs.
-            flags: Number of yes/no outputs, of which a Gaussian process can have none.
+            key: not used; every model's `init` takes one.
+            in_size: number of inputs.
+            out_size: number of real outputs.
+            flags: number of yes/no outputs, of which a Gaussian process can have none.
 
         Raises:
-            UserError: There are yes/no outputs.
+            UserError: if there are yes/no outputs.
         """
         if flags:
             raise UserError("a Gaussian process cannot learn yes/no outputs such as ends of episodes; use an ensemble")
@@ -110,7 +110,7 @@ class GP(Settings):
         """From inputs to mean and variance of the latent function, that is, without the observation noise.
 
         Args:
-            state: A prior or a trained process.
+            state: a prior or a trained process.
 
         Returns:
             A function of inputs in the units of the data, of one member, that predicts in those of the targets.
@@ -156,12 +156,12 @@ class GPFit(Settings):
         """Train on (at most `max_rows` of) the first `size` rows.
 
         Args:
-            key: Chooses the rows and, among them, the inducing inputs.
-            model: Settings of the process.
-            state: Where the hyper-parameters start.
-            carried: Nothing; see `start`.
-            rows: Data of fixed capacity.
-            size: How many of the rows are valid, at least 1.
+            key: chooses the rows and, among them, the inducing inputs.
+            model: settings of the process.
+            state: where the hyper-parameters start.
+            carried: nothing; see `start`.
+            rows: data of fixed capacity.
+            size: how many of the rows are valid, at least 1.
 
         Returns:
             The trained state and metrics. If the bound or the posterior is not finite, it is the old state and the

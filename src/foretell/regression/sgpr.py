@@ -84,11 +84,11 @@ def fit(data: Data, start: Parameters, *, jitter: float, iterations: int, tolera
     """Maximise the bound from `start`. Takes and returns float32, computes in float64, and can be compiled.
 
     Args:
-        data: The rows to be fitted.
-        start: Where the search starts.
-        jitter: Added to the variance of the inducing values, in squared units of the targets.
-        iterations: At most this many iterations of L-BFGS.
-        tolerance: Stop when an iteration improves the bound by less than this share of its size.
+        data: the rows to be fitted.
+        start: where the search starts.
+        jitter: added to the variance of the inducing values, in squared units of the targets.
+        iterations: at most this many iterations of L-BFGS.
+        tolerance: stop when an iteration improves the bound by less than this share of its size.
     """
     with jax.enable_x64(True):
         data, start = _cast((data, start), jnp.float64)

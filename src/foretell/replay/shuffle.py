@@ -1,7 +1,7 @@
 """Bootstraps and shuffles that are computed element by element.
 
-No array of the buffer's capacity is sorted. So an epoch costs no more than its batches, and a seed gives the same batches
-at any capacity.
+No array of the buffer's capacity is sorted. So an epoch costs no more than its batches, and a seed gives the same
+batches at any capacity.
 """
 
 import jax

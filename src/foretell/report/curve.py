@@ -10,13 +10,19 @@ _COLOURS = {"random": "#9aa0a6", "train": "#1f6fb4", "eval": "#d9822b"}
 
 
 def prepare_to_draw() -> None:
-    """Import Matplotlib in a thread of its own, which takes half a second that a run has to spare as it begins."""
+    """Import Matplotlib in the background. It takes half a second, for which the end of a run need not wait."""
     Thread(target=import_module, args=("matplotlib.backends.backend_agg",), daemon=True).start()
 
 
 def draw_learning_curve(episodes: Sequence[dict[str, Any]], path: Path, *, title: str) -> None:
-    """Return of every episode over environment steps, and the best trial so far, as a PNG at `path`."""
-    from matplotlib.figure import Figure  # slow to import, and needed at the end alone
+    """Draw the return of every episode over environment steps, and the best return so far of trials.
+
+    Args:
+        episodes: rows of `episodes.csv`.
+        path: of the PNG.
+        title: of the figure.
+    """
+    from matplotlib.figure import Figure  # slow to import, and only needed at the end
 
     figure = Figure(figsize=(7, 4.2), dpi=130, layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""`logs.mat`, as the released PETS code wrote it, so that notebooks made for that read our runs."""
+"""`logs.mat` as the released PETS code wrote it, so that notebooks made for that code can read our runs."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,21 @@ from foretell.runs.directory import RunDirectory, writing
 
 
 def export_mat(directory: RunDirectory, path: Path) -> dict[str, tuple[int, ...]]:
-    """Write a run's episodes to `path` and return the shape of each array. Raises `UserError` if there are none.
+    """Write the episodes of a run as a MATLAB file.
 
-    `observations` is `[R, T + 1, obs]`, `actions` `[R, T, action]` and `rewards` `[R, T]`, of the `R` episodes
-    the agent learned from, random ones included; `returns` is `[1, n]`, of the trials and evaluation episodes, random
-    ones excluded (the order of the released code). Episodes shorter than the longest are padded with NaN.
+    `observations` is `[R, T + 1, obs]`, `actions` `[R, T, action]` and `rewards` `[R, T]`, for the `R` episodes that
+    the agent learned from, random ones included. `returns` is `[1, n]`, for trials and evaluation episodes in their
+    order, random episodes excluded, as in the released code. Shorter episodes are padded with NaN.
+
+    Args:
+        directory: of the run.
+        path: of the file.
+
+    Returns:
+        The shape of each array.
+
+    Raises:
+        UserError: if there are no episodes, or the file cannot be written.
     """
     rows = directory.read_episodes()
     if not rows:

@@ -1,11 +1,11 @@
-"""Videos of a policy, rendered without a screen where there is none."""
+"""Videos of episodes, rendered without a screen where there is none."""
 
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import gymnasium
@@ -35,31 +35,26 @@ def record(
         task: the task.
         folder: where the videos go.
         episodes: how many.
-        wrap: called with the environment that is filmed; returns the one to play in.
+        wrap: wraps the environment that is filmed; episodes are played in the result.
 
     Raises:
         UserError: if the task cannot be filmed here, or if the disk refuses.
     """
     choose_renderer()
     drawable = _drawable(task)
-    with writing(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that videos of the same seed are replaced
-        env = gymnasium.wrappers.RecordVideo(
-            drawable, str(folder), episode_trigger=lambda _: True, name_prefix="eval", disable_logger=True
-        )
-        with closing(env):
-            wrapped = wrap(env)
-            return [controller.play(wrapped, episode=i) for i in range(episodes)]
+    with writing(folder), _camera(drawable, folder, "eval") as env:
+        wrapped = wrap(env)
+        return [controller.play(wrapped, episode=i) for i in range(episodes)]
 
 
 def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
-    """Repeat a finished episode of a run before a camera.
+    """Repeat a finished episode of a run and film it.
 
     Args:
         task: the task.
         directory: the run's.
         seed: the run's.
-        number: of the episode.
+        number: the number of the episode.
 
     Returns:
         The video.
@@ -69,20 +64,11 @@ def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
     """
     episode = directory.read_episode(number)
     actions, random = episode["actions"].astype(np.float32), str(episode["kind"]) == "random"
-    with writing(directory.videos), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        env = gymnasium.wrappers.RecordVideo(
-            _drawable(task),
-            str(directory.videos),
-            episode_trigger=lambda _: True,
-            name_prefix="run",
-            disable_logger=True,
-        )
+    with writing(directory.videos), _camera(_drawable(task), directory.videos, "run") as env:
         env.episode_id = number - 1  # the number in its file's name
-        with closing(env):
-            reset(env, task, seed, number, random=random)
-            for action in actions:
-                env.step(within(task.spec, action))
+        reset(env, task, seed, number, random=random)
+        for action in actions:
+            env.step(within(task.spec, action))
     return directory.videos / f"run-episode-{number}.mp4"
 
 
@@ -93,13 +79,13 @@ def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Seque
         task: the task.
         directory: the run's.
         seed: the run's.
-        numbers: of the episodes; None for those that Gymnasium films by default: cubes, then every thousandth.
+        numbers: those of the episodes; None for those that Gymnasium films by default: cubes, then every thousandth.
 
     Returns:
-        The videos, each made when it is asked for.
+        The videos; each is made when the iterator reaches it.
 
     Raises:
-        UserError: if there is no such episode; later also as `film`.
+        UserError: if there is no such episode; the iterator raises those of `film`.
     """
     from gymnasium.utils.save_video import capped_cubic_video_schedule  # slow to import, and needed here alone
 
@@ -123,7 +109,7 @@ def check_drawable(task: Task) -> None:
 def choose_renderer() -> None:
     """Set `MUJOCO_GL` to a backend that works without a screen, unless it is set, there is a screen or none works.
 
-    They are tried in a process of their own: one that fails cannot be undone.
+    Each is tried in a process of its own, because a backend that fails cannot be replaced within a process.
     """
     if "MUJOCO_GL" in os.environ or os.environ.get("DISPLAY") or sys.platform != "linux":
         return
@@ -134,8 +120,20 @@ def choose_renderer() -> None:
             return
 
 
+@contextmanager
+def _camera(env: gymnasium.Env, folder: Path, name: str) -> Iterator[gymnasium.wrappers.RecordVideo]:
+    """Save each episode in `env` as `<folder>/<name>-episode-<n>.mp4`, and close it at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that videos of the same name are replaced
+        camera = gymnasium.wrappers.RecordVideo(
+            env, str(folder), episode_trigger=lambda _: True, name_prefix=name, disable_logger=True
+        )
+        with closing(camera):
+            yield camera
+
+
 def _drawable(task: Task) -> gymnasium.Env:
-    """An environment of which a picture could be made. Raises `UserError`."""
+    """An environment that can be rendered. Raises `UserError` if it cannot."""
     env = task.make(render_mode="rgb_array")
     try:
         env.reset(seed=0)

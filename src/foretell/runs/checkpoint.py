@@ -27,7 +27,7 @@ class Checkpoints:
             max_to_keep=keep, cleanup_tmp_directories=self._writes, create=self._writes, read_only=not self._writes
         )
         self._directory = directory.resolve()
-        handler = ocp.StandardCheckpointHandler()  # without it a reader is told nothing of what is stored
+        handler = ocp.StandardCheckpointHandler()  # without it a reader does not know what is stored
         self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handler)
 
     @property

@@ -166,7 +166,7 @@ class RunDirectory:
             raise UserError(f"cannot read '{path}' ({brief(error)})") from error
 
     def rewind(self, episodes: int, metrics: int, finished: Callable[[int], bool]) -> None:
-        """Forget what was written after the checkpoint a run continues from; it will be written again.
+        """Remove what was written after the checkpoint a run continues from; it will be written again.
 
         That checkpoint had so many rows of episodes and of metrics, and only the episodes of `finished` numbers.
         """

@@ -1,4 +1,4 @@
-"""Validation: from a tree to the settings it describes, every mistake told in one sentence."""
+"""Validation: from a tree to the settings it describes, every mistake reported in one sentence."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches

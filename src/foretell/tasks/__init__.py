@@ -1,4 +1,4 @@
-"""What a model and a planner may know of an environment; one file per environment family, each registers its tasks."""
+"""What a world model and a planner may know of environments; one file per family, which registers its tasks."""
 
 from foretell.tasks import cartpole, cheetah_torso, halfcheetah, nagabandi, pusher, reacher  # noqa: F401
 from foretell.tasks.base import Follows, Task, TaskSpec

@@ -1,4 +1,4 @@
-"""`Task`: what a model and a planner may know of an environment."""
+"""`Task`: what a world model and a planner may know of an environment."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,10 +39,16 @@ class TaskSpec:
 
 
 class NoisyActions(gymnasium.Wrapper):
-    """Executes each action with normal noise added, clipped to the bounds; the agent knows only what it intended."""
+    """Adds normal noise to each action and clips it to the bounds; the agent only knows the action without noise."""
 
     def __init__(self, env: gymnasium.Env, std: float, spec: TaskSpec) -> None:
-        """`std`: in the units of the actions, whose bounds `spec` gives."""
+        """Wrap an environment.
+
+        Args:
+            env: the environment.
+            std: standard deviation of the noise, in the units of the actions.
+            spec: has the bounds of the actions.
+        """
         super().__init__(env)
         self._std, self._spec = std, spec
 
@@ -54,54 +60,55 @@ class NoisyActions(gymnasium.Wrapper):
 
 
 class Task:
-    """One environment family. Subclasses set `spec` and `simulator`, and override what they know.
+    """What is known of an environment. Subclasses set `spec` and `simulator`, and override what they know.
 
     All functions are pure, run inside compiled programs and accept any leading axes.
     """
 
     spec: TaskSpec
     reward: RewardFn | None = None
-    """Known reward, or None: the agent learns it."""
+    """Known reward, with which the agent plans, or None: the agent learns it."""
     terminated: TerminatedFn | None = None
-    """Known termination (true or false per row), or None: learned if `learns_termination`, else it never happens."""
+    """Known termination (true or false per row), or None: learned if `learns_termination`, else there is none."""
     learns_termination: bool = False
+    """Whether an unknown termination is learned."""
 
     any_horizon: bool = False
-    """Whether episodes may also be cut after another number of steps than the `horizon` of `spec`."""
+    """Whether `task.horizon` may change the number of steps after which episodes are cut."""
     collecting_reset: Mapping[str, Any] | None = None
-    """Options of the environment's `reset` for episodes of random actions, where it knows a difference."""
+    """Options of the environment's `reset` for episodes of random actions, if they are reset in another way."""
     restore: Restore | None = None
-    """Put a bare simulator into the state that an observation (float64) describes; None where it does not tell."""
+    """Put a bare simulator into the state of an observation (float64); None if an observation does not determine it."""
     action_noise: float = 0.0
-    """Deviation of the noise on every executed action, in the units of the actions."""
+    """Standard deviation of the noise on every executed action, in the units of the actions."""
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        """A fresh environment that executes what it is told."""
+        """A new environment, without noise on actions."""
         raise NotImplementedError
 
     def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        """A fresh environment."""
+        """A new environment, with noise on actions if `action_noise` is not 0."""
         env = self.simulator(render_mode=render_mode)
         return NoisyActions(env, self.action_noise, self.spec) if self.action_noise else env
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
-        """What the network sees of an observation; the observation itself unless overridden."""
+        """The inputs of networks for an observation; the observation itself unless overridden."""
         return obs
 
     def target(
         self, obs: Float[Array, "*rows obs"], next_obs: Float[Array, "*rows obs"]
     ) -> Float[Array, "*rows target"]:
-        """What the network learns to predict; the change of the observation unless overridden."""
+        """What networks learn to predict; the change of the observation unless overridden."""
         return next_obs - obs
 
     def advance(
         self, obs: Float[Array, "*rows obs"], output: Float[Array, "*rows target"]
     ) -> Float[Array, "*rows obs"]:
-        """The next observation that `output` stands for: the inverse of `target`."""
+        """The next observation from a predicted `output`: the inverse of `target`."""
         return obs + output
 
     def from_unit(self, action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
-        """Actions in the environment's units, of actions whose bounds are -1 and 1."""
+        """Actions in the environment's units, from actions in units in which the bounds are -1 and 1."""
         low, high = jnp.array(self.spec.action_low), jnp.array(self.spec.action_high)
         return low + 0.5 * (action + 1.0) * (high - low)
 
@@ -122,19 +129,19 @@ class Task:
 
 @runtime_checkable
 class Follows(Protocol):
-    """A task whose plans are judged by how well they follow a path, instead of by `reward`.
+    """A task in which plans follow a path: their objective is `follow` instead of `reward`.
 
-    That needs to know how far along the path an episode is, and every candidate of a plan in imagination: `Progress`.
-    An episode begins with `start_progress`. All candidates of a plan begin with the `plan_progress` of the episode's,
-    and each goes on by `follow`. The episode goes on by `waypoints.carry_on(progress, chosen)`, where `chosen` is how
-    far the chosen candidate came by the plan's end.
+    The objective depends on the `Progress` along the path, of the episode and of every candidate in imagination. An
+    episode begins with `start_progress`. All candidates of a plan begin with the `plan_progress` of the episode, and
+    each continues with `follow`. The progress of the episode then becomes `waypoints.carry_on(progress, chosen)`, where
+    `chosen` is the progress of the chosen candidate at the end of the plan.
     """
 
     def start_progress(self, obs: Float[Array, "*rows obs"]) -> Progress:
         """The progress of an episode that begins at `obs`."""
 
     def plan_progress(self, progress: Progress, obs: Float[Array, "*rows obs"]) -> Progress:
-        """Where all candidates of a plan begin that is made at `obs`, after an episode has come to `progress`."""
+        """The initial progress of all candidates of a plan that is made at `obs`, when the episode is at `progress`."""
 
     def follow(
         self,
@@ -143,4 +150,4 @@ class Follows(Protocol):
         action: Float[Array, "*rows action"],
         next_obs: Float[Array, "*rows obs"],
     ) -> tuple[Float[Array, "*rows"], Progress]:
-        """What a step earns a candidate, and its progress after it."""
+        """The reward of a candidate's step, and its progress after it."""

@@ -17,7 +17,7 @@ except ImportError as error:
 
 
 class _Server(BulletClient):
-    """A physics server of its own, started without a word on the terminal."""
+    """A physics server of its own that prints nothing on the terminal."""
 
     def __init__(self) -> None:
         self._shapes: dict[Any, Any] = {}
@@ -25,7 +25,7 @@ class _Server(BulletClient):
 
 
 class _Repeatable(gymnasium.Env):
-    """Only from the second reset on is an episode decided by its seed and actions alone, so there are two at first."""
+    """Resets twice at first: only from the second reset on an episode depends on its seed and actions alone."""
 
     physicsClientId: int
 

@@ -1,4 +1,4 @@
-"""The swing-up cartpole of PETS (Chua et al. 2018): bring the pole's tip above the rail and hold it there.
+"""The cartpole swing-up of PETS (Chua et al. 2018): bring the pole's tip above the rail and hold it there.
 
 State: cart position (m), pole angle (rad; 0 hangs down, unbounded), and their velocities. The action is a motor
 command in [-3, 3], worth 100 N a unit. One step is 0.04 s; an episode is 200 steps; nothing terminates it.
@@ -58,7 +58,7 @@ class CartpoleEnv(EditedMujocoEnv):
 
 @register("task", "cartpole")
 class Cartpole(MujocoTask):
-    """What the model may know: the reward, and that the angle acts through its sine and cosine."""
+    """What a model may know: the reward, and that the dynamics depend on the angle's sine and cosine."""
 
     spec = SPEC
 
@@ -74,7 +74,7 @@ class Cartpole(MujocoTask):
         return jnp.exp(-gap / POLE_LENGTH**2) - ACTION_COST * jnp.square(action).sum(-1)
 
     def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
-        """Put a bare simulator into the state that an observation describes."""
+        """Put a bare simulator into the state of an observation."""
         set_state(env, obs[:2], obs[2:])
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:

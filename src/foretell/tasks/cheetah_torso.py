@@ -1,7 +1,7 @@
-"""The half-cheetah of the homework on MB-MPC (Berkeley's CS294-112, fall 2017 and 2018), which also sees where it is.
+"""The half-cheetah of the homework on MB-MPC (Berkeley's CS294-112, fall 2017 and 2018), which observes its position.
 
 State: height (m), pitch (rad), six joint angles, the nine velocities of position, height, pitch and joints, and the
-position (m) of its centre of mass, from whose first number the planner reads the progress. Actions are motor commands
+position (m) of its centre of mass, whose first number is the progress that the planner uses. Actions are motor commands
 in [-1, 1]. One step is 0.01 s; an episode is 1000 steps unless set otherwise; nothing terminates it.
 """
 
@@ -20,20 +20,20 @@ from foretell.tasks.halfcheetah import CAMERA, JOINTS, draw_floor
 from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, set_state
 
 Signal = Literal["com-lagged", "com", "torso"]
-"""Which position stands at the end of an observation."""
+"""Which position is at the end of an observation."""
 
 DT = 0.01
-"""Seconds a step."""
+"""Seconds per step."""
 FRONT_LEG = slice(5, 8)
-"""Where the angles of front thigh, shin and foot stand in an observation."""
+"""Indices of the angles of front thigh, shin and foot in an observation."""
 X = 17
-"""Where the position along the track stands in an observation."""
+"""Index of the position along the track in an observation."""
 FOLDED = (0.2, 0.0, 0.0)
-"""Angles (rad) of front thigh, shin and foot from which on they count as folded back."""
+"""Least angles (rad) of front thigh, shin and foot that count as folded back."""
 FOLDED_COST = 10.0
 ACTION_COST = 0.1
 POSITION_RANGE, VELOCITY_STD = 0.1, 0.1
-"""Of the noise on positions (uniform, on either side) and on velocities (normal) at reset, in their units."""
+"""Noise at reset: bound of the uniform noise on positions, standard deviation of the normal noise on velocities."""
 
 SPEC = TaskSpec(
     env_id="foretell/HalfCheetahTorso-v0",
@@ -49,7 +49,7 @@ SPEC = TaskSpec(
 
 
 class HalfCheetahTorsoEnv(EditedMujocoEnv):
-    """The simulator, as a Gymnasium environment. The model is Gymnasium's own, stepped one step at a time."""
+    """The simulator, as a Gymnasium environment. The model is Gymnasium's own, with one step of MuJoCo per step."""
 
     metadata = drawing(100)
 
@@ -66,7 +66,7 @@ class HalfCheetahTorsoEnv(EditedMujocoEnv):
         start = self.data.qpos[0]
         self.simulate(action)
         if self._progress == "com":
-            # No more than this: the solver's warm start, and with it the course of the episode, stays as it is.
+            # No more than this, so that the solver's warm start, and with it the episode, stays the same.
             mujoco.mj_kinematics(self.model, self.data)
             mujoco.mj_comPos(self.model, self.data)
         reward = (self.data.qpos[0] - start) / DT - ACTION_COST * np.square(action).sum()
@@ -87,20 +87,20 @@ class HalfCheetahTorsoEnv(EditedMujocoEnv):
 @register("task", "cheetah-torso")
 @dataclass(eq=False, kw_only=True)
 class CheetahTorso(MujocoTask):
-    """What the model may know: the cost that the homework plans with, which is not what the environment pays.
+    """What a model may know: the cost that the homework plans with, which is not the environment's reward.
 
-    The environment pays the speed of the torso's joint, less effort (`HalfCheetahTorsoEnv`); returns are made of that.
-    Plans are judged by `reward`: the progress of the position in the observation, less a fine for a front leg that is
-    folded back, and effort is free. The difference is deliberate, as published: the fines keep the cheetah from
-    tipping over, which a plan of 0.15 s cannot foresee. Both see a different x, and neither is to be mended.
+    The environment's reward is the speed of the torso's joint, minus effort (`HalfCheetahTorsoEnv`); returns are sums
+    of it. The planner's objective is `reward`: the progress of the position in the observation, minus a penalty for a
+    front leg that is folded back, without effort. The difference is deliberate, as published: the penalty keeps the
+    cheetah from tipping over, which a plan of 0.15 s cannot foresee. The two also use different positions x.
     """
 
     progress: Signal = "com-lagged"
     """Which position ends an observation. `com-lagged`: the centre of mass of the whole robot at the start of the step,
-    0.01 s before the joints'. That is what Gym called the position of the torso in fall 2017, when the scores of 1400
-    were reached. `com`: the same at the end of the step. `torso`: the origin of the torso's frame, again at the start
-    of the step, as Gym had it in fall 2018. Torsos are easily thrown forward for a moment, centres of mass are not:
-    plans for `torso` run half as fast."""
+    0.01 s older than the joint angles. Gym returned it as the position of the torso in fall 2017, when the scores of
+    1400 were reached. `com`: the same at the end of the step. `torso`: the origin of the torso's frame, again at the
+    start of the step, as Gym returned in fall 2018. A plan can easily throw the torso forward for a moment, but not the
+    centre of mass: with `torso` the cheetah runs half as fast."""
 
     spec = SPEC
     any_horizon = True
@@ -110,10 +110,10 @@ class CheetahTorso(MujocoTask):
         return {"progress": self.progress}
 
     def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
-        """Put a bare simulator into the state that an observation describes.
+        """Put a bare simulator into the state of an observation.
 
-        The position along the track follows from the one at the end of the observation. Of the start of the step, that
-        goes with the joints' positions before it; at the start of an episode there was no step.
+        The position along the track follows from the position at the end of the observation. If that is of the start of
+        the step, it belongs to the joint positions before the step, or, at the start of an episode, to those now.
         """
         qpos, qvel, seen = np.concatenate([[0.0], obs[:8]]), obs[8:X], obs[X:]
         states = [qpos] if self.progress == "com" else [qpos, qpos - DT * qvel]
@@ -127,9 +127,9 @@ class CheetahTorso(MujocoTask):
         action: Float[Array, "*rows action"],
         next_obs: Float[Array, "*rows obs"],
     ) -> Float[Array, "*rows"]:
-        """Progress (m/s) less 10 for each part of the front leg that was folded back before the step.
+        """Progress (m/s) minus 10 for each part of the front leg that was folded back before the step.
 
-        Minus the cost of the homework (Nagabandi et al. 2018 have the same fines where they follow paths).
+        It is the negated cost of the homework (Nagabandi et al. 2018 have the same penalties for following paths).
         """
         return (next_obs[..., X] - obs[..., X]) / DT - FOLDED_COST * folded(obs[..., FRONT_LEG])
 
@@ -141,5 +141,5 @@ def _position(env: Any, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
 
 
 def folded(front_leg: Float[Array, "*rows 3"]) -> Float[Array, "*rows"]:
-    """How many of front thigh, shin and foot are folded back, given their angles (rad); at the limit they are."""
+    """How many of front thigh, shin and foot are folded back, given their angles (rad); at the limit counts too."""
     return 1.0 * (front_leg >= jnp.array(FOLDED)).sum(-1)

@@ -1,4 +1,4 @@
-"""From a task's settings to the task: a registered one by its short name, or any Gymnasium environment."""
+"""From the settings of a task to the task: a registered one by its short name, or any Gymnasium environment."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ from foretell.tasks.base import Task, TaskSpec
 from foretell.tasks.gym import GymTask
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
-"""What the settings of that name may be, beside the name of a function."""
+"""Values of these settings beside the name of a function."""
 
 
 class TaskSettings(Settings):
@@ -29,7 +29,7 @@ class TaskSettings(Settings):
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
-    """As for `reward`, and `none`: the model never expects an episode to end."""
+    """As for `reward`, or `none`: in imagination no episode terminates."""
     horizon: PositiveInt | None = None
     """Steps per episode; the environment's own time limit when null. Some registered tasks fix it."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -38,17 +38,22 @@ class TaskSettings(Settings):
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
     `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`."""
     actions: Literal["bounds", "unit"] = "bounds"
-    """Act within the environment's own bounds, or hand it actions in [-1, 1] whatever its bounds are (the released
-    STEVE), as if those were the bounds."""
+    """Act within the environment's own bounds (`bounds`), or treat -1 and 1 as its bounds, whatever they are (`unit`,
+    the released STEVE)."""
     action_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on every executed action, in the actions' units. Data and models keep the
-    intended action, so that the noise appears as noise of the dynamics; random and evaluation episodes have it too."""
+    """Standard deviation of normal noise on every executed action, in the actions' units. The data hold the action
+    without it, so that models learn the noise as part of the dynamics. Random and evaluation episodes have it too."""
 
 
 def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
-    """The task that `settings` describe, with the `reward` and `terminated` in `functions` where callable.
+    """Make the task that the settings describe.
 
-    Raises `UserError`.
+    Args:
+        settings: the section `task`.
+        functions: `reward` and `terminated` as Python functions; what is not callable is ignored.
+
+    Raises:
+        UserError: for every mistake in the settings, and if the environment cannot be made.
     """
     if settings.env is None:
         raise UserError("name the environment: --env ID, for example --env Pendulum-v1")
@@ -123,7 +128,7 @@ def _check_options(task_class: type[Task], settings: TaskSettings) -> None:
 
 
 def _mismatch(annotation: Any, value: Any) -> str:
-    """What is wrong with an option's value, or nothing; types that a user's class has beside these are not checked."""
+    """What is wrong with an option's value, or ''; other types than these are not checked."""
     if get_origin(annotation) in (Union, UnionType):
         kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
         return "" if value is None or len(kinds) > 1 else _mismatch(kinds[0], value)
@@ -139,7 +144,7 @@ def _mismatch(annotation: Any, value: Any) -> str:
 
 
 def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
-    """The user's function, if it can run in a compiled program and gives one value per row; else a `UserError`."""
+    """The user's function. Raises `UserError` unless it can be compiled and gives one value per row."""
     obs = jnp.zeros((2, 3, task.spec.obs_size))
     action = jnp.zeros((2, 3, task.spec.action_size))
     try:

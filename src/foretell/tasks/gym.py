@@ -1,4 +1,4 @@
-"""Any Gymnasium environment with box observations and actions as a task whose unknowns are learned."""
+"""Any Gymnasium environment with box observations and actions as a task. What is not given is learned."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,19 +18,25 @@ from foretell.tasks.mujoco import set_state, without_end
 
 
 class GymTask(Task):
-    """A user's environment. What is not given is learned with the dynamics, from flat vectors, with no features."""
+    """A user's environment. Networks see the flat observation itself."""
 
     def __init__(self, env_id: str, *, horizon: int | None = None, options: Mapping[str, Any] | None = None) -> None:
-        """Make the environment once, with `options` as its arguments, to read its spaces.
+        """Make the environment once to read its spaces.
 
-        Raises `UserError` if they do not fit.
+        Args:
+            env_id: its Gymnasium id.
+            horizon: steps per episode; None: the environment's time limit.
+            options: arguments of the environment.
+
+        Raises:
+            UserError: if it cannot be made, or its spaces are not supported.
         """
         self._env_id, self._options = env_id, dict(options or {})
         with self.simulator() as env:
             self.spec = _read_spec(env, env_id, horizon)
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        """A fresh environment whose failures, like that of making it, are told as `UserError`."""
+        """A new environment. Raises `UserError` if it cannot be made; its own failures are `UserError`s too."""
         # Not every environment knows the argument.
         drawing: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
         try:
@@ -44,10 +50,10 @@ class GymTask(Task):
 
     @cached_property
     def restore(self) -> Restore | None:  # type: ignore[override]
-        """Put a bare simulator into the state that an observation describes; None where it does not tell.
+        """Put a bare simulator into the state of an observation; None if an observation does not determine it.
 
-        Known of MuJoCo environments that observe `qpos`, without its first one or two numbers or with them, and `qvel`,
-        and of the pendulum. Whether an environment is of these is found on first use, by trying.
+        Supported are the pendulum, and MuJoCo environments that observe `qvel` and `qpos`, with or without the first
+        one or two numbers of `qpos`. Whether an environment is one of these is found by trying, on first use.
         """
         try:
             with self.simulator() as env, self.simulator() as twin:
@@ -59,13 +65,13 @@ class GymTask(Task):
 
 
 _TRIED, _SAME = 20, 1e-6
-"""Steps by which a way to restore states is tried, and the difference of numbers that are the same (also relative)."""
+"""Steps in which restoring is tried, and the largest difference (also relative) of numbers that count as equal."""
 _FAST = 1e3
-"""A velocity (m/s, rad/s) that an environment which clips velocities does not show."""
+"""A velocity (m/s, rad/s) beyond the limits of environments that clip velocities in observations."""
 
 
 def _restore_of(env: gymnasium.Env, size: int) -> Restore | None:
-    """How to restore the states of a bare environment from observations of this size, if they are what they seem."""
+    """A function that restores the state of a bare environment from observations of this size, if there is one."""
     if isinstance(env, PendulumEnv):
         return _restore_pendulum
     if not isinstance(env, MujocoEnv):
@@ -83,7 +89,7 @@ def _restore_pendulum(env: gymnasium.Env, obs: np.ndarray) -> None:
 
 
 def _shows_velocities(restore: Restore, env: Any, size: int) -> bool:
-    """Whether high ones are observed as they are."""
+    """Whether high velocities appear in observations without clipping."""
     obs = np.linspace(1.0, _FAST, size)
     env.reset(seed=0)
     obs[: size - env.model.nv] = env._get_obs()[: size - env.model.nv]
@@ -92,7 +98,7 @@ def _shows_velocities(restore: Restore, env: Any, size: int) -> bool:
 
 
 def _restores(restore: Restore, env: gymnasium.Env, twin: gymnasium.Env) -> bool:
-    """Whether another environment, put where observations of random steps say, goes on as the one that was observed."""
+    """Whether a second environment, restored from the observations of random steps, then steps like the first one."""
     generator, space = np.random.default_rng(0), env.action_space
     obs, _ = env.reset(seed=1)
     twin.reset(seed=2)
@@ -113,9 +119,9 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:
-    """Draw MuJoCo's floors without end, and, if asked to `follow`, by the model's own camera that follows the robot.
+    """Draw MuJoCo's floors without an edge; with `follow`, use the model's own camera that follows the robot.
 
-    Gymnasium 1.4 stays where the robot began.
+    The camera of Gymnasium 1.4 stays at the robot's initial position.
     """
     renderer = getattr(env.unwrapped, "mujoco_renderer", None)
     if renderer is None:
@@ -126,7 +132,7 @@ def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:
 
 
 class _Blamed(gymnasium.Wrapper):
-    """Tells in one sentence what a user's environment did wrong."""
+    """Reports in one sentence what failed in a user's environment."""
 
     def __init__(self, env: gymnasium.Env, env_id: str) -> None:
         super().__init__(env)
@@ -151,8 +157,8 @@ class _Blamed(gymnasium.Wrapper):
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without what is told when an environment is made: that there is a newer version, or no drawing, which is told
-    later; and what MuJoCo finds outdated in Gymnasium's models."""
+    """Suppress warnings while an environment is made: that there is a newer version, that it cannot be rendered (which
+    is reported later), and what MuJoCo finds outdated in Gymnasium's models."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda text: None)
     try:

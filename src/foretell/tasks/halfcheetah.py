@@ -21,7 +21,7 @@ JOINTS = ("back_thigh", "back_shin", "back_foot", "front_thigh", "front_shin", "
 ACTION_COST = 0.1
 RESET_STD = 0.001
 CAMERA = {"trackbodyid": 1, "distance": 3.0, "elevation": -55.0, "azimuth": 90.0}
-"""From where half-cheetahs are filmed."""
+"""The camera of all half-cheetahs."""
 
 SPEC = TaskSpec(
     env_id="foretell/HalfCheetah-v0",
@@ -61,7 +61,7 @@ class HalfCheetahEnv(EditedMujocoEnv):
 
 
 def draw_floor(model: mujoco.MjSpec) -> None:
-    """The same floor, which has no end, drawn as far as a cheetah can run (m)."""
+    """Draw the floor, which has no edge in the physics, as far as a cheetah can run."""
     model.geom("floor").size[0] *= 25
     model.material("MatPlane").texrepeat[0] *= 25
     model.stat.extent = 8
@@ -69,7 +69,7 @@ def draw_floor(model: mujoco.MjSpec) -> None:
 
 @register("task", "halfcheetah")
 class HalfCheetah(MujocoTask):
-    """What the model may know: the reward, and that the pitch acts through its sine and cosine."""
+    """What a model may know: the reward, and that the dynamics depend on the pitch's sine and cosine."""
 
     spec = SPEC
 
@@ -83,11 +83,11 @@ class HalfCheetah(MujocoTask):
         return next_obs[..., 0] - ACTION_COST * jnp.square(action).sum(-1)
 
     def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
-        """Put a bare simulator into the state that an observation describes, at the start of the track."""
+        """Put a bare simulator into the state of an observation, at the start of the track."""
         set_state(env, np.concatenate([[0.0], obs[1:9]]), obs[9:])
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
-        """`(z, sin pitch, cos pitch, ...)`, without the speed of the step before."""
+        """`(z, sin pitch, cos pitch, ...)`, without the speed over the last step."""
         height, pitch, rest = obs[..., 1:2], obs[..., 2:3], obs[..., 3:]
         return jnp.concatenate([height, jnp.sin(pitch), jnp.cos(pitch), rest], -1)
 

@@ -1,4 +1,4 @@
-"""What the MuJoCo tasks share: environments whose model is a file edited in memory, and the tasks that make them."""
+"""What the MuJoCo tasks share: environments whose model is a file that is edited in memory, and their tasks."""
 
 import warnings
 from pathlib import Path
@@ -24,9 +24,15 @@ class EditedMujocoEnv(MujocoEnv):
     def __init__(
         self, model: str | Path, task: TaskSpec, *, frame_skip: int, camera: dict[str, Any], **kwargs: Any
     ) -> None:
-        """`model`: a path, or the name of a file among Gymnasium's own models. One step is `frame_skip` of MuJoCo's.
+        """Load, edit and compile the model.
 
-        `camera` is Gymnasium's `default_camera_config`, but a positive `trackbodyid` is obeyed, in windows and videos.
+        Args:
+            model: a path, or the name of a file among Gymnasium's own models.
+            task: has the size of observations.
+            frame_skip: steps of MuJoCo per step of the environment.
+            camera: Gymnasium's `default_camera_config`; unlike Gymnasium's, the camera follows a positive
+                `trackbodyid`.
+            kwargs: of `MujocoEnv`.
         """
         space = gymnasium.spaces.Box(-np.inf, np.inf, (task.obs_size,), np.float64)
         self._camera = camera
@@ -38,11 +44,11 @@ class EditedMujocoEnv(MujocoEnv):
     def edit(self, model: mujoco.MjSpec) -> None:
         """Change the parsed model in place; nothing unless overridden. Runs before the constructor returns.
 
-        Defaults are resolved when the file is parsed: what is to hold for all elements must be set on each.
+        Defaults are resolved when the file is parsed, so a property of all elements must be set on each of them.
         """
 
     def simulate(self, action: np.ndarray) -> None:
-        """Advance the physics by one step, and show it where somebody watches."""
+        """Advance the physics by one step, and draw it if there is a window."""
         self.do_simulation(action, self.frame_skip)
         if self.render_mode == "human":
             self.render()
@@ -66,7 +72,7 @@ class MujocoTask(Task):
 
     @property
     def env_options(self) -> dict[str, Any]:
-        """What the environment is made with, beside how it is drawn."""
+        """Arguments of the environment, other than those for rendering."""
         return {}
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
@@ -77,7 +83,7 @@ class MujocoTask(Task):
 
 
 def set_state(env: gymnasium.Env, qpos: np.ndarray, qvel: np.ndarray) -> None:
-    """Put a bare MuJoCo environment into a state, whatever its last one was.
+    """Put a bare MuJoCo environment into a state; nothing of its last state remains.
 
     Args:
         env: the environment.
@@ -89,12 +95,12 @@ def set_state(env: gymnasium.Env, qpos: np.ndarray, qvel: np.ndarray) -> None:
 
 
 def drawing(fps: int) -> dict[str, Any]:
-    """Gymnasium's metadata of an environment that takes `fps` steps a second."""
+    """Gymnasium's metadata of an environment with `fps` steps per second."""
     return {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": fps}
 
 
 def without_end(model: mujoco.MjModel) -> None:
-    """Draw the floors without end, as they are to the physics; in Gymnasium's models they end."""
+    """Draw floors without an edge, as they are in the physics; in Gymnasium's models they are drawn with one."""
     for floor in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
         size, material = model.geom_size[floor, :2], model.geom_matid[floor]
         if size.all() and material >= 0:
@@ -103,7 +109,7 @@ def without_end(model: mujoco.MjModel) -> None:
 
 
 def _add_camera(body: mujoco.MjsBody, view: dict[str, Any]) -> None:
-    """A camera that moves with a body, but does not turn with it, and looks at where its frame is."""
+    """Add a camera that moves with a body, does not turn with it, and looks at the origin of its frame."""
     elevation, azimuth = np.radians([view["elevation"], view["azimuth"]])
     heading = np.array([np.cos(azimuth), np.sin(azimuth), 0])
     forward = np.cos(elevation) * heading + [0, 0, np.sin(elevation)]

@@ -1,7 +1,7 @@
-"""The agents of MB-MPC (Nagabandi et al. 2018): swimmer, half-cheetah, hopper and ant, which run or follow paths.
+"""The robots of MB-MPC (Nagabandi et al. 2018): swimmer, half-cheetah, hopper and ant, which run or follow paths.
 
-Their simulators are in `foretell.tasks.nagabandi_simulators`, where it is told what a step and an observation is.
-Plans are judged by a velocity that is to be high, less effort; or, where a path is given, by how well it is followed.
+`foretell.tasks.nagabandi_simulators` has their simulators and documents steps and observations. The planner's objective
+is a high velocity with little effort or, if a path is given, to follow it.
 """
 
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ from foretell.tasks.nagabandi_simulators import Reset
 from foretell.tasks.waypoints import Path, PathCost, Route
 
 Cost = Literal["released", "paper"]
-"""What plans are judged by, see `NagabandiTask.reward`."""
+"""The planner's objective, see `NagabandiTask.reward`."""
 Routes = Mapping[str, tuple[Path, PathCost]]
 
 BEND = jnp.pi / 3
-"""Angle (rad) from the path from which on a swimmer's heading is wrong, and beyond which a joint is bent too far."""
+"""Least angle (rad) between path and heading at which a swimmer's heading is wrong, and greatest bend of a joint."""
 WRONG_HEADING_COST, BEND_COST = 20.0, 2.0
 ANT_PATH_HEIGHTS = (0.3, 0.67)
-"""Of the centre of mass of an ant that follows a path (m)."""
+"""Allowed heights (m) of the centre of mass of an ant that follows a path."""
 ANT_HEIGHT_COST = 40.0
-"""Times the weight of posture, for an ant outside of these."""
+"""Cost of an ant outside of these, as a multiple of the weight of posture."""
 
 SWIMMER_ROUTES: Routes = {
     "straight": (waypoints.STRAIGHT, PathCost(4.0, 500.0, 2.0)),
@@ -54,21 +54,21 @@ ANT_ROUTES: Routes = {
 
 @dataclass(eq=False, kw_only=True)
 class NagabandiTask(MujocoTask):
-    """What the four share: how plans are judged."""
+    """What the four share: the planner's objective."""
 
     reset: Reset = "released"
-    """How episodes begin, see `NagabandiEnv`."""
+    """Noise on the initial state, see `NagabandiEnv`."""
     cost: Cost = "released"
-    """What plans are judged by, see `reward`."""
+    """The planner's objective, see `reward`."""
 
     any_horizon = True
     collecting_reset = simulators.COLLECTING
     speed: ClassVar[int]
-    """Where the velocity along x stands in an observation."""
+    """Index of the velocity along x in an observation."""
     bonus: ClassVar[float] = 0.0
-    """What a step is worth in itself."""
+    """Constant part of the reward."""
     action_cost: ClassVar[Mapping[Cost, float]]
-    """Per `|action|^2`."""
+    """Cost per `|action|^2`."""
 
     @property
     def env_options(self) -> dict[str, Any]:
@@ -80,34 +80,34 @@ class NagabandiTask(MujocoTask):
         action: Float[Array, "*rows action"],
         next_obs: Float[Array, "*rows obs"],
     ) -> Float[Array, "*rows"]:
-        """The velocity along x of the next state (m/s), and a bonus, less effort. It need not be what is really paid.
+        """The velocity along x of the next state (m/s), plus a bonus, minus effort; may differ from the real reward.
 
-        `paper`: as Nagabandi et al. (2018) write. `released`: as their code computes, which differs in two ways.
-        Effort is next to free for all but the half-cheetah, since actions in [-1, 1] are once more divided by the
-        greatest torque (the hopper's squared ones only once, by a misplaced bracket). And a state in which the robot
-        has fallen earns nothing, nor does what comes after (`terminated`).
+        `paper`: as in the text of Nagabandi et al. (2018). `released`: as in their code, which differs in two ways.
+        Effort costs next to nothing for all but the half-cheetah, since actions in [-1, 1] are divided by the greatest
+        torque once more (in the hopper's squared actions only once, by a misplaced bracket). And the reward is 0 for a
+        state in which the robot has fallen, and for all later ones (`terminated`).
 
-        The released code sums over the present state too, and pairs each state with the action taken in it. That is
-        the same sum but for what all candidates have in common, and for the last action, whose effort it counts twice.
+        The released code also sums over the present state, and pairs each state with the action taken in it. That is
+        the same sum except for a constant of all candidates, and for the last action, whose effort it counts twice.
         """
-        earned = next_obs[..., self.speed] + self.bonus
+        gain = next_obs[..., self.speed] + self.bonus
         if self.cost == "released" and self.terminated is not None:
-            earned = jnp.where(self.terminated(obs, action, next_obs), 0.0, earned)
-        return earned - self.action_cost[self.cost] * jnp.square(action).sum(-1)
+            gain = jnp.where(self.terminated(obs, action, next_obs), 0.0, gain)
+        return gain - self.action_cost[self.cost] * jnp.square(action).sum(-1)
 
 
 @dataclass(eq=False, kw_only=True)
 class FollowingTask(NagabandiTask):
-    """An agent that may be given a path: it then `Follows` it, and plans are judged by that instead of `reward`."""
+    """A robot that may be given a path: the task then `Follows` it, which is the planner's objective."""
 
     path: str | None = None
     """Name of one of `routes`; null: run forward."""
     segments: int = waypoints.LEGS
-    """An episode that follows a path is cut when it has moved on from so many of its segments."""
+    """An episode that follows a path is cut when the robot has moved on from this many segments."""
 
     routes: ClassVar[Routes]
     position: ClassVar[tuple[int, int]]
-    """Where x and y of the centre of mass stand in an observation."""
+    """Indices of x and y of the centre of mass in an observation."""
 
     def __post_init__(self) -> None:
         if self.segments < 1:
@@ -116,10 +116,10 @@ class FollowingTask(NagabandiTask):
             return
         path, self.path_cost = self.routes[self.path]
         route = Route(path, self.path_cost, self.position, self.extra)
-        # Not as methods: a task without a path must not have them.
+        # Not as methods, since a task without a path must not have them.
         for name in ("start_progress", "plan_progress", "follow"):
             setattr(self, name, getattr(route, name))
-        self.terminated = None  # candidates that follow a path do not fall, as released
+        self.terminated = None  # for candidates that follow a path falling is no termination, as released
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
         env = super().simulator(render_mode=render_mode)
@@ -128,12 +128,12 @@ class FollowingTask(NagabandiTask):
         return waypoints.EndOfPath(env, self.routes[self.path][0], self.position, self.segments)
 
     def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
-        """Put a bare simulator into the state that an observation describes."""
+        """Put a bare simulator into the state of an observation."""
         nq, nv = env.model.nq, env.model.nv  # type: ignore[attr-defined]
         set_state(env, obs[:nq], obs[nq : nq + nv])
 
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """What the released code charges for a posture on a segment of direction `angle` (rad)."""
+        """Cost of a posture on a segment with direction `angle` (rad), as released."""
         raise NotImplementedError
 
 
@@ -156,7 +156,7 @@ class Swimmer(FollowingTask):
         return {"reset": self.reset, "sweep": self.path is not None, "heading": heading}
 
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """The angle between heading and segment, a flat fine from 60 degrees on; and one for each joint bent as far."""
+        """Cost of the angle between heading and segment, constant from 60 degrees on, and of each joint bent as far."""
         error = jnp.abs((obs[..., 2] - angle + jnp.pi) % (2 * jnp.pi) - jnp.pi)
         heading = jnp.where(error < BEND, self.path_cost.posture * error, WRONG_HEADING_COST)
         return heading + BEND_COST * (jnp.abs(obs[..., 3:5]) > BEND).sum(-1)
@@ -165,7 +165,7 @@ class Swimmer(FollowingTask):
 @register("task", "mbmf-cheetah")
 @dataclass(eq=False, kw_only=True)
 class HalfCheetah(FollowingTask):
-    """The half-cheetah, whose first number is its position. It follows paths along x; its y is 0."""
+    """The half-cheetah; observations begin with its position. It follows paths along x; its y is 0."""
 
     path: Literal["straight", "backward", "forward-backward"] | None = None
 
@@ -176,14 +176,14 @@ class HalfCheetah(FollowingTask):
     action_cost: ClassVar = {"released": 0.05, "paper": 0.05}
 
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """A fine for each part of the front leg that is folded back."""
+        """Cost of each part of the front leg that is folded back."""
         return self.path_cost.posture * folded(obs[..., 6:9])
 
 
 @register("task", "mbmf-hopper")
 @dataclass(eq=False, kw_only=True)
 class Hopper(NagabandiTask):
-    """One leg. It ends an episode by falling, but not while random data are collected."""
+    """One leg. A fall terminates the episode, but not while random data are collected."""
 
     spec = simulators.HOPPER
     speed = 14
@@ -207,11 +207,11 @@ class Hopper(NagabandiTask):
 @register("task", "mbmf-ant")
 @dataclass(eq=False, kw_only=True)
 class Ant(FollowingTask):
-    """Four legs. It ends an episode by falling or jumping too high, also while random data are collected."""
+    """Four legs. Falling or jumping too high terminates the episode, also while random data are collected."""
 
     path: Literal["straight", "left", "right", "u-turn"] | None = None
     released_angles: bool = False
-    """Find the yaw as released, by the wrong element of the rotation matrix."""
+    """Compute the yaw from the wrong element of the rotation matrix, as released."""
 
     spec = simulators.ANT
     speed = 38
@@ -235,7 +235,7 @@ class Ant(FollowingTask):
         return ~_within(next_obs[..., self.height], simulators.ANT_HEIGHTS)
 
     def extra(self, obs: Float[Array, "*rows obs"], angle: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
-        """A fine for a centre of mass that is too low or too high, at narrower bounds than those of termination."""
+        """Cost of a centre of mass that is too low or too high, with narrower bounds than those of termination."""
         outside = ~_within(obs[..., self.height], ANT_PATH_HEIGHTS)
         return ANT_HEIGHT_COST * self.path_cost.posture * outside
 

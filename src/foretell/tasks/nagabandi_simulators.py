@@ -1,9 +1,9 @@
-"""The simulators of MB-MPC (Nagabandi et al. 2018): swimmer, half-cheetah, hopper and ant, with rllab's meanings.
+"""The simulators of MB-MPC (Nagabandi et al. 2018): swimmer, half-cheetah, hopper and ant, as in rllab.
 
-The models are Gymnasium's, with what rllab, which the released code is built on, had otherwise: `edit` tells. Bodies,
-joints and their ranges agree. Actions are in [-1, 1], which stands for torques between the motors' bounds, and are
-clipped. Observations have positions (m, rad) and velocities (m/s, rad/s) of the joints, then position and velocity of
-the centre of mass of the whole robot. All are of the end of the step, as is the velocity that is paid.
+The models are Gymnasium's; `edit` changes what is different in rllab, on which the released code is built. Bodies,
+joints and their ranges agree. Actions are in [-1, 1], scaled to torques between the motors' bounds, and are clipped.
+Observations have positions (m, rad) and velocities (m/s, rad/s) of the joints, then position and velocity of the centre
+of mass of the whole robot. All are those at the end of the step, as is the velocity in the reward.
 """
 
 from typing import Any, Literal
@@ -16,31 +16,31 @@ from foretell.tasks.halfcheetah import CAMERA, JOINTS, draw_floor
 from foretell.tasks.mujoco import EditedMujocoEnv, Step, drawing
 
 Reset = Literal["released", "collection", "gym", "paper"]
-"""How episodes begin, see `NagabandiEnv`."""
+"""Noise on the initial state, see `NagabandiEnv`."""
 
 COLLECTING = {"collecting": True}
-"""Options of `reset` that begin an episode of random actions for the first data."""
+"""Options of `reset` for an episode of random actions that collects the first data."""
 TORSO = 1
-"""Number of the body that all others hang on."""
+"""Index of the root body."""
 NOISE = {"collection": (0.01, 0.1), "paper": (0.001**0.5, 0.001**0.5)}
-"""Deviations of the normal noise on positions and on velocities at reset, in their units."""
+"""Standard deviations of the normal noise on positions and on velocities at reset, in their units."""
 GYM_NOISE = 0.1
-"""Bound of the uniform noise on positions in the style of Gym, and deviation of that on velocities."""
+"""As in Gym: bound of the uniform noise on positions, standard deviation of the normal noise on velocities."""
 SWEEP_STD = 0.5
-"""Deviation of a swimmer's positions (m, rad) where data for following paths are collected."""
+"""Standard deviation of a swimmer's initial positions (m, rad) in the collection of data for following paths."""
 
 SWIMMER_TORQUE = 50.0
 HOPPER_JOINTS = ("thigh", "leg", "foot")
 HOPPER_POSITIONS, HOPPER_VELOCITIES = [1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5]
-"""Of Gymnasium's hopper, in rllab's order: height first, and no position along x."""
+"""Indices in Gymnasium's hopper, in rllab's order: height first, and no position along x."""
 VELOCITY_LIMIT = 10.0
-"""Beyond which a hopper does not see its velocities (m/s, rad/s)."""
+"""Limit of the velocities (m/s, rad/s) in a hopper's observation."""
 HOPPER_LIMIT = 100.0
-"""Of a hopper's joint angles and velocities."""
+"""Limit of a hopper's joint angles and velocities."""
 MAX_PITCH, MIN_HEIGHT = 0.3, 0.7
-"""Of the torso of a hopper that stands (rad, m)."""
+"""Limits for the torso of a hopper that has not fallen (rad, m)."""
 ANT_HEIGHTS = (0.3, 1.0)
-"""Of the centre of mass of an ant that stands (m)."""
+"""Allowed heights (m) of the centre of mass of an ant."""
 ANT_SOLIMP = (0.8, 0.8, 0.01)
 """Impedance of the contacts of rllab's ant; Gymnasium's has MuJoCo's own."""
 
@@ -87,25 +87,32 @@ ANT = _spec(
 
 
 class NagabandiEnv(EditedMujocoEnv):
-    """What the four share: how episodes begin, a centre of mass of the same instant as the joints, and what is paid.
+    """What the four share: initial states, the centre of mass at the same instant as the joints, and the reward.
 
-    `env.reset(options=COLLECTING)` begins an episode of random actions, which begins and may end otherwise than one in
-    which plans are tried.
+    `env.reset(options=COLLECTING)` begins an episode of random actions. Its initial state, and whether a fall
+    terminates it, can differ from other episodes.
     """
 
     bonus = 0.0
-    """Paid for every step."""
+    """Constant part of the reward."""
     action_cost: float
-    """Per `|action|^2`."""
+    """Cost per `|action|^2`."""
 
     def __init__(
         self, model: str, task: TaskSpec, *, frame_skip: int, camera: dict[str, Any], reset: Reset, **kwargs: Any
     ) -> None:
-        """`reset`: the noise on where episodes begin.
+        """Make the environment.
 
-        `collection`: normal, deviation 0.01 on positions and 0.1 on velocities. `gym`: uniform within 0.1 on positions,
-        normal of deviation 0.1 on velocities. `released`: the first while collecting, the second otherwise. `paper`:
-        normal of variance 0.001 on both.
+        Args:
+            model: the name of a file among Gymnasium's models.
+            task: has the sizes.
+            frame_skip: steps of MuJoCo per step.
+            camera: see `EditedMujocoEnv`.
+            reset: the noise on initial states. `collection`: normal, with a standard deviation of 0.01 on positions and
+                0.1 on velocities. `gym`: uniform within 0.1 on positions, normal with a standard deviation of 0.1 on
+                velocities. `released`: the first in episodes that collect data, the second in all others. `paper`:
+                normal with a variance of 0.001 on both.
+            kwargs: of `EditedMujocoEnv`.
         """
         self._style, self._collecting = reset, False
         super().__init__(model, task, frame_skip=frame_skip, camera=camera, **kwargs)
@@ -145,7 +152,7 @@ class NagabandiEnv(EditedMujocoEnv):
         return self.init_qpos + rng.normal(0.0, position, nq), rng.normal(0.0, velocity, nv)
 
     def _look(self) -> None:
-        """Bring positions and velocities of bodies up to the present; the forces of contacts are left as they are."""
+        """Update positions and velocities of bodies to the end of the step, without changing contact forces."""
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_comVel(self.model, self.data)
@@ -163,22 +170,27 @@ class NagabandiEnv(EditedMujocoEnv):
 
 
 class SwimmerEnv(NagabandiEnv):
-    """A chain of three links that swims in a plane, 0.15 s a step."""
+    """A chain of three links that swims in a plane, 0.15 s per step."""
 
     metadata = drawing(7)
     action_cost = 0.005
 
     def __init__(self, *, reset: Reset = "released", sweep: bool = False, heading: float = 0.0, **kwargs: Any) -> None:
-        """`sweep`: begin with any heading while collecting, and far from the origin. `heading` (rad): that of others.
+        """Make the environment.
 
-        In the style of Gym, the heading is exactly that, and velocities are uniform, within 0.1 on either side.
+        Args:
+            reset: see `NagabandiEnv`.
+            sweep: begin episodes that collect data with any heading, and far from the origin.
+            heading: initial heading (rad) of all other episodes. With the noise of `gym` it is exact, and velocities
+                are uniform within 0.1 on either side of 0.
+            kwargs: of `EditedMujocoEnv`.
         """
         self._sweep, self._heading = sweep, heading
         camera = {"trackbodyid": TORSO, "distance": 8.0, "elevation": -60.0, "azimuth": 90.0}
         super().__init__("swimmer.xml", SWIMMER, frame_skip=150, camera=camera, reset=reset, **kwargs)
 
     def edit(self, model: mujoco.MjSpec) -> None:
-        """Steps of 0.001 s by Euler's method, weaker motors, and joints that weigh nothing: rllab's."""
+        """As in rllab: steps of 0.001 s by Euler's method, weaker motors, and joints without armature."""
         model.option.timestep, model.option.integrator = 0.001, mujoco.mjtIntegrator.mjINT_EULER
         for joint in model.joints:
             joint.armature = 0
@@ -200,7 +212,7 @@ class SwimmerEnv(NagabandiEnv):
 
 
 class HalfCheetahEnv(NagabandiEnv):
-    """Gymnasium's half-cheetah, which is rllab's too, 0.01 s a step."""
+    """Gymnasium's half-cheetah, which is the same in rllab, 0.01 s per step."""
 
     metadata = drawing(100)
     action_cost = 0.05
@@ -214,7 +226,7 @@ class HalfCheetahEnv(NagabandiEnv):
 
 
 class HopperEnv(NagabandiEnv):
-    """A leg that hops in a plane, 0.02 s a step. It may fall without an end while random data are collected."""
+    """A leg that hops in a plane, 0.02 s per step. A fall does not terminate episodes that collect random data."""
 
     metadata = drawing(50)
     bonus = 1.0
@@ -225,7 +237,7 @@ class HopperEnv(NagabandiEnv):
         super().__init__("hopper.xml", HOPPER, frame_skip=1, camera=camera, reset=reset, **kwargs)
 
     def edit(self, model: mujoco.MjSpec) -> None:
-        """Steps of 0.02 s, ten times Gymnasium's, by Runge and Kutta's method: rllab's. The motors agree, 200 N m."""
+        """As in rllab: steps of 0.02 s, ten times Gymnasium's, by the Runge-Kutta method. The motors agree, 200 N m."""
         model.option.timestep, model.option.integrator = 0.02, mujoco.mjtIntegrator.mjINT_RK4
 
     def _observation(self) -> np.ndarray:
@@ -240,21 +252,21 @@ class HopperEnv(NagabandiEnv):
 
 
 class AntEnv(NagabandiEnv):
-    """A torso on four legs, 0.02 s a step."""
+    """A torso on four legs, 0.02 s per step."""
 
     metadata = drawing(50)
     bonus = 0.05
     action_cost = 0.005
 
     def __init__(self, *, reset: Reset = "released", released_angles: bool = False, **kwargs: Any) -> None:
-        """`released_angles`: find the yaw as the released code did, see `angles`."""
+        """`released_angles`: compute the yaw as the released code did, see `angles`."""
         self._released_angles = released_angles
         camera = {"trackbodyid": TORSO, "distance": 5.0, "elevation": -30.0, "azimuth": 90.0}
         super().__init__("ant.xml", ANT, frame_skip=1, camera=camera, reset=reset, **kwargs)
         self.init_qpos = np.array(self.model.numeric("init_qpos").data)  # legs bent; Gymnasium does not read it
 
     def edit(self, model: mujoco.MjSpec) -> None:
-        """Steps of 0.02 s, twice Gymnasium's, and contacts of rllab's impedance. The motors agree, 150 N m."""
+        """As in rllab: steps of 0.02 s, twice Gymnasium's, and the impedance of contacts. The motors agree, 150 N m."""
         model.option.timestep, model.option.integrator = 0.02, mujoco.mjtIntegrator.mjINT_RK4
         for geom in model.geoms:
             geom.solimp[:3] = ANT_SOLIMP
@@ -271,10 +283,12 @@ class AntEnv(NagabandiEnv):
 
 
 def angles(rotation: np.ndarray, *, released: bool = False) -> np.ndarray:
-    """Yaw, pitch and roll (rad) of a rotation matrix `[3, 3]`.
+    """Yaw, pitch and roll (rad) of a rotation.
 
-    `released`: the released code took the wrong element for the yaw, [0, 1] for [0, 0], so that an upright robot has
-    only two.
+    Args:
+        rotation: the matrix `[3, 3]`.
+        released: use the wrong element for the yaw, [0, 1] instead of [0, 0], as the released code did. An upright
+            robot then has only two possible yaws.
     """
     yaw = np.arctan2(rotation[1, 0], rotation[0, 1] if released else rotation[0, 0])
     pitch = np.arctan2(-rotation[2, 0], np.hypot(rotation[2, 1], rotation[2, 2]))

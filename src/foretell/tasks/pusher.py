@@ -19,16 +19,16 @@ from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex", "wrist_roll")
 """Of the PR2's right arm, from the shoulder on."""
 TIP, OBJECT = slice(14, 17), slice(17, 20)
-"""Where the positions stand in an observation."""
+"""Indices of the positions in an observation."""
 GOAL = (0.45, -0.05, -0.323)
-"""Where the object's centre should be (m). It cannot: it moves in a plane 0.048 m above."""
+"""Target position of the object's centre (m). It is not reachable: the object moves in a plane 0.048 m above it."""
 NEAR_COST, GOAL_COST, ACTION_COST = 0.5, 1.25, 0.1
 OBJECT_MEAN, OBJECT_STD = (-0.25, 0.15), 0.025
-"""Of the object's position at reset (m), along y and along x, from the goal."""
+"""Mean and standard deviation of the object's position at reset (m), along y and along x, from the goal."""
 VELOCITY_RANGE = 0.005
-"""Of the arm's joint velocities at reset (rad/s), on either side of zero."""
+"""Bound of the arm's joint velocities at reset (rad/s), on either side of zero."""
 OBJECT_MASS = 0.04
-"""In kg; what an armature of 0.04 on both of the object's joints amounts to."""
+"""In kg, equivalent to an armature of 0.04 on both of the object's joints."""
 
 SPEC = TaskSpec(
     env_id="foretell/Pusher-v0",
@@ -46,18 +46,21 @@ SPEC = TaskSpec(
 class PusherEnv(EditedMujocoEnv):
     """The simulator, as a Gymnasium environment.
 
-    As published, a step is rewarded for the state it starts from, and positions of bodies are those of the start of
-    the last of the simulator's four steps, 0.01 s older than the joints' angles.
+    As published, the reward of a step is that of the state it starts from. Positions of bodies are those at the start
+    of the last of MuJoCo's four steps, 0.01 s older than the joint angles.
     """
 
     metadata = drawing(25)
 
     def __init__(self, *, wrist_tip: bool = False, original_object: bool = False, **kwargs: Any) -> None:
-        """The published task, unless one of the options is set.
+        """Make the published task; the object has an equivalent mass, so that it can be pushed.
 
-        `wrist_tip`: the arm's tip is the wrist, as in ports to later versions of Gym, where the published task has the
-        middle between the fork's tips. `original_object`: the object weighs nothing and its joints have an armature
-        instead; MuJoCo gives such an object no contact forces since version 3, and the arm passes through it.
+        Args:
+            wrist_tip: the arm's tip is the wrist, as in ports to later versions of Gym. In the published task it is the
+                middle between the fork's tips.
+            original_object: the object has no mass, and its joints have an armature instead, as published. Since
+                version 3 MuJoCo computes no contact forces for such an object, and the arm passes through it.
+            kwargs: of `EditedMujocoEnv`.
         """
         self._wrist_tip, self._original_object = wrist_tip, original_object
         camera = {"trackbodyid": -1, "distance": 4.0}
@@ -97,14 +100,14 @@ class PusherEnv(EditedMujocoEnv):
         return self.data.body("tips_arm").xpos if self._wrist_tip else self._position("tips_arm")
 
     def _position(self, body: str) -> np.ndarray:
-        """Centre of mass (m) of a body and those it carries: what Gym called a body's position when PETS was made."""
+        """Centre of mass (m) of a body and its children, which Gym then returned as the position of a body."""
         return self.data.body(body).subtree_com
 
 
 @register("task", "pusher")
 @dataclass(eq=False, kw_only=True)
 class Pusher(MujocoTask):
-    """What the model may know: the reward, of the state that a step leads to rather than of that it starts from."""
+    """What a model may know: the reward, of the state after a step instead of the state before it."""
 
     wrist_tip: bool = False
     original_object: bool = False

@@ -21,9 +21,9 @@ from foretell.tasks.mujoco import EditedMujocoEnv, MujocoTask, Step, drawing, se
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex", "wrist_roll")
 """Of the PR2's right arm, from the shoulder on."""
 GOAL = slice(7, 10)
-"""Where the goal stands in an observation."""
+"""Indices of the goal in an observation."""
 UPPER_ARM, FOREARM, HAND = 0.4, 0.321, 0.16828
-"""Lengths (m) of what the shoulder, the elbow and the wrist turn."""
+"""Lengths (m) of the links that the shoulder, the elbow and the wrist turn."""
 TORQUE = 20.0
 ACTION_COST = 0.01
 GOAL_MEAN = (0.0, 0.25, 0.0)
@@ -44,13 +44,13 @@ class ReacherEnv(EditedMujocoEnv):
     metadata = drawing(50)
 
     def __init__(self, *, original_kinematics: bool = False, **kwargs: Any) -> None:
-        """`original_kinematics`: find the hand as Chua et al. (2018) did, see `hand`."""
+        """`original_kinematics`: compute the hand's position as Chua et al. (2018) did, see `hand`."""
         self._original_kinematics = original_kinematics
         camera = {"trackbodyid": 1, "distance": 2.5, "elevation": -30.0, "azimuth": 270.0}
         super().__init__("pusher.xml", SPEC, frame_skip=2, camera=camera, **kwargs)
 
     def edit(self, model: mujoco.MjSpec) -> None:
-        """From the arm that pushes to the one that reaches, as published by Chua et al. (2018)."""
+        """Turn the pusher's arm into the reacher's, as published by Chua et al. (2018)."""
         model.option.integrator = mujoco.mjtIntegrator.mjINT_RK4
         _remove_what_is_pushed(model)
         _change_the_arm(model)
@@ -81,17 +81,17 @@ class ReacherEnv(EditedMujocoEnv):
 @register("task", "reacher")
 @dataclass(eq=False, kw_only=True)
 class Reacher(MujocoTask):
-    """What the model may know: the reward.
+    """What a model may know: the reward.
 
-    The goal is part of the observation, and by default its change is predicted like any other, as published. The
-    reward then takes the goal from the imagined observation, where prediction errors move it a little as imagination
-    goes on; the published planner kept the true goal beside the model.
+    The goal is part of the observation. By default its change is predicted like that of any other number, as published.
+    The reward is then computed with the imagined goal, which prediction errors move a little in the course of a
+    rollout. The published planner used the true goal.
     """
 
     original_kinematics: bool = False
-    """Find the hand as published, in the reward and in the simulator; see `hand`."""
+    """Compute the hand's position as published, in the reward and in the simulator; see `hand`."""
     predicts_goal: bool = True
-    """Whether the model's prediction moves the goal in imagination; else it stands still, whatever is predicted."""
+    """Whether the model's predictions move the goal in imagination; else it stands still."""
 
     spec = SPEC
 
@@ -110,7 +110,7 @@ class Reacher(MujocoTask):
         return -jnp.square(gap).sum(-1) - ACTION_COST * jnp.square(action).sum(-1)
 
     def restore(self, env: gymnasium.Env, obs: np.ndarray) -> None:
-        """Put a bare simulator into the state that an observation describes; the goal stands still."""
+        """Put a bare simulator into the state of an observation; the goal stands still."""
         set_state(env, obs[: GOAL.stop], np.concatenate([obs[GOAL.stop :], np.zeros(3)]))
 
     def advance(
@@ -124,15 +124,18 @@ class Reacher(MujocoTask):
 def hand(
     angles: Float[Array | np.ndarray, "*rows angles"], *, original: bool = False
 ) -> Float[Array | np.ndarray, "*rows 3"]:
-    """Position (m) of the point between the fingers; the first six `angles` (rad) are those from shoulder to wrist.
+    """Position (m) of the point between the fingers.
 
-    Each link turns with its hinge, about the perpendicular `side` that the roll before it has turned. `original` finds
-    the next `side` by a cross product of the link's directions before and after, as published (Chua et al. 2018). That
-    is the same where the hinge is bent below zero, as the elbow's and the wrist's limits demand; but its sign is wrong
-    above zero, and it forgets the roll at zero, both of which a learned model may predict.
+    Each link turns about the axis of its hinge, a perpendicular `side` that the preceding roll has turned.
+
+    Args:
+        angles: joint angles (rad); the first six are those from shoulder to wrist.
+        original: compute the next `side` by a cross product of the link's directions before and after the hinge, as
+            published (Chua et al. 2018). For angles below zero, which the limits of elbow and wrist demand, the result
+            is the same. Above zero its sign is wrong, and at zero it loses the roll. A learned model may predict both.
     """
     xp: ModuleType = angles.__array_namespace__()
-    joints = xp.moveaxis(angles[..., :6], -1, 0)  # x, y and z lead from here on: long rows are quick
+    joints = xp.moveaxis(angles[..., :6], -1, 0)  # x, y and z are the first axis from here on: long rows are fast
     turns = xp.stack([xp.cos(joints), xp.sin(joints)], axis=1)
     (cos_pan, sin_pan), (cos_lift, sin_lift), roll, elbow, forearm_roll, wrist = turns
     zero = xp.zeros_like(cos_pan)
@@ -146,7 +149,7 @@ def hand(
 
 
 def _bend(xp: ModuleType, axis: Any, side: Any, hinge: Any, roll: Any, original: bool) -> tuple[Any, Any]:
-    """The direction of a link and its perpendicular, from those of the link before it; angles by cosine and sine."""
+    """Direction and perpendicular of a link, from those of the previous link; angles are (cosine, sine)."""
     (cos_hinge, sin_hinge), (cos_roll, sin_roll) = hinge, roll
     up = xp.cross(axis, side, axis=0)
     bent = cos_hinge * axis + sin_hinge * (sin_roll * side - cos_roll * up)

@@ -1,4 +1,4 @@
-"""Following a path of line segments: how far along it and how far off it a robot is, and what that costs.
+"""Following a path of line segments: progress along it, distance from it, and the cost of both.
 
 Nagabandi et al. 2018, section IV-E; waypoints, weights and details are those of the released code. Positions are in
 metres, angles in radians. Every function accepts any leading axes.
@@ -16,18 +16,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 Points = Sequence[tuple[float | int, float | int]]
 ExtraCost = Callable[[Float[Array, "*rows obs"], Float[Array, "*rows"]], Float[Array, "*rows"]]
-"""What else an observation costs, given the direction (rad) of the segment that it is on."""
+"""(observation, direction of its segment in rad) -> further cost."""
 
 LEGS = 6
-"""Segments after which rollouts end."""
+"""Number of segments after which episodes end."""
 FAR = 1.0
-"""Distance (m) from the path from which on an ant pays more for it."""
+"""Distance (m) from the path beyond which it costs an ant more."""
 TIE = 1e-5
-"""Segments whose distances (m) differ by less are equally near: those that overlap are, but for rounding."""
+"""Segments whose distances (m) differ by less count as equally near, such as those that overlap, up to rounding."""
 
 
 class Path(NamedTuple):
-    """Segments one after the other. The last is the end point alone, from where no progress can be made."""
+    """Consecutive segments. The last is the end point alone, where no further progress is possible."""
 
     start: Float[np.ndarray, "segments 2"]
     end: Float[np.ndarray, "segments 2"]
@@ -45,33 +45,40 @@ def through(points: Points) -> Path:
 
 
 class Progress(NamedTuple):
-    """How far along a path one is, in reality or in imagination."""
+    """Progress along a path, real or imagined."""
 
     segment: Int[Array, "*rows"]
-    """Number of the segment one is on."""
+    """Number of the current segment."""
     forward: Float[Array, "*rows"]
-    """Position along it, as a share of its length: 0 at its start, 1 at its end; it may be outside."""
+    """Position along it, as a share of its length: 0 at its start, 1 at its end; it may be beyond either."""
     moved: Bool[Array, "*rows"]
-    """Whether one has moved on to a next segment since the plan began."""
+    """Whether the segment has changed since the plan began."""
     origin: Float[Array, "*rows 2"]
-    """Where the episode began (m): where the first waypoint is."""
+    """Initial position of the episode (m), where the first waypoint is."""
 
 
 class Followed(NamedTuple):
-    """What a new position means for following a path."""
+    """The result of following a path to a new position."""
 
     progress: Progress
     distance: Float[Array, "*rows"]
-    """To the nearest point of the segment one is now on (m)."""
+    """Distance (m) to the nearest point of the current segment."""
     advance: Float[Array, "*rows"]
     """Progress since the last position, as a share of the segment's length."""
 
 
 class EndOfPath(gymnasium.Wrapper):
-    """Cuts an episode once the robot has moved on from so many segments, unless its actions are random."""
+    """Truncates an episode once the robot has moved on from this many segments, unless its actions are random."""
 
     def __init__(self, env: gymnasium.Env, path: Path, position: tuple[int, int], segments: int) -> None:
-        """`position`: where x and y stand in an observation."""
+        """Wrap an environment.
+
+        Args:
+            env: the environment.
+            path: the path.
+            position: indices of x and y in an observation.
+            segments: number of segments.
+        """
         super().__init__(env)
         self._path, self._position, self._segments = path, list(position), segments
 
@@ -89,7 +96,7 @@ class EndOfPath(gymnasium.Wrapper):
 
 
 def begin(position: Float[Array, "*rows 2"]) -> Progress:
-    """The start of an episode."""
+    """The progress at the start of an episode."""
     zero = jnp.zeros(position.shape[:-1])
     return Progress(zero.astype(int), zero, zero > 0, position)
 
@@ -97,9 +104,16 @@ def begin(position: Float[Array, "*rows 2"]) -> Progress:
 def project(
     start: Float[Array, "*rows 2"], end: Float[Array, "*rows 2"], position: Float[Array, "*rows 2"]
 ) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
-    """Where a position falls on the line of a segment, as a share of its length, and how far it is from the segment.
+    """Project positions onto segments.
 
-    The share is not limited to the segment, the nearest point is. On a segment without length the share is 0.
+    Args:
+        start: of the segments (m).
+        end: of the segments (m).
+        position: the positions (m).
+
+    Returns:
+        The projection onto the segment's line as a share of its length, which may be outside of 0 to 1 and is 0 for a
+        segment without length; and the distance (m) to the nearest point of the segment itself.
     """
     step, offset = end - start, position - start
     square = jnp.square(step).sum(-1)
@@ -111,10 +125,15 @@ def project(
 
 
 def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Followed:
-    """Go to a position; move on to the next segment, but no further, if that is as near as the present one.
+    """Follow a path to a position. The next segment becomes the current one if it is at least as near.
 
-    As released: once somebody has moved on within a plan, the whole share of the segment they are on counts as an
-    advance, at this position and at every later one, and no longer its increase.
+    As released: after such a change within a plan, the advance at this position and at every later one is the whole
+    share of the current segment, no longer its increase.
+
+    Args:
+        path: the path.
+        progress: along it, before.
+        position: the new position (m).
     """
     last, place = len(path.start) - 1, position - progress.origin
     starts, ends = jnp.array(path.start), jnp.array(path.end)
@@ -133,45 +152,47 @@ _follow = jax.jit(follow)
 
 
 def follow_in_plan(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Progress:
-    """Where all candidates of a plan begin that is made at `position`, after an episode has come to `progress`."""
+    """The initial progress of all candidates of a plan made at `position`, when the episode is at `progress`."""
     fresh = progress._replace(forward=jnp.zeros_like(progress.forward), moved=jnp.zeros_like(progress.moved))
     return follow(path, fresh, position).progress
 
 
 def carry_on(progress: Progress, chosen: Progress) -> Progress:
-    """An episode's progress after a plan: one segment more if the chosen candidate moved on anywhere in the plan.
+    """The progress of an episode after a plan: one segment more if the chosen candidate changed segments in the plan.
 
-    `progress` is the episode's before the plan, `chosen` the candidate's at the plan's horizon.
+    Args:
+        progress: of the episode, before the plan.
+        chosen: of the chosen candidate, at the end of the plan.
     """
     return progress._replace(segment=progress.segment + chosen.moved)
 
 
 class PathCost(NamedTuple):
-    """Weights of what a position and a posture cost."""
+    """Weights of the costs of position and posture."""
 
     distance: float
     """Per metre from the path."""
     advance: float
-    """Per segment gained; how much a metre is worth depends on the segment's length."""
+    """Gain per segment; the gain per metre depends on the segment's length."""
     posture: float
     """Of the `extra` of a `Route`."""
     far: float = 1.0
-    """Times the cost of distance from one metre on."""
+    """Factor on the cost of a distance beyond one metre."""
 
     def __call__(self, followed: Followed) -> Float[Array, "*rows"]:
-        """The cost of distance less the gain of advance."""
+        """The cost of distance minus the gain of advance."""
         weight = self.distance * jnp.where(followed.distance < FAR, 1.0, self.far)
         return weight * followed.distance - self.advance * followed.advance
 
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """A path to follow and what its following costs: what a task made with a path does beside what it always does."""
+    """A path and its costs: the methods of a task that follows a path (`Follows`)."""
 
     path: Path
     cost: PathCost
     position: tuple[int, int]
-    """Where x and y stand in an observation."""
+    """Indices of x and y in an observation."""
     extra: ExtraCost
 
     def start_progress(self, obs: Float[Array, "*rows obs"]) -> Progress:
@@ -179,7 +200,7 @@ class Route:
         return begin(self._position(obs))
 
     def plan_progress(self, progress: Progress, obs: Float[Array, "*rows obs"]) -> Progress:
-        """Where all candidates of a plan begin that is made at `obs`, after an episode has come to `progress`."""
+        """The initial progress of all candidates of a plan that is made at `obs`, when the episode is at `progress`."""
         return follow_in_plan(self.path, progress, self._position(obs))
 
     def follow(
@@ -189,7 +210,7 @@ class Route:
         action: Float[Array, "*rows action"],
         next_obs: Float[Array, "*rows obs"],
     ) -> tuple[Float[Array, "*rows"], Progress]:
-        """What a step earns a candidate, minus the released cost of where it leads; and its progress there."""
+        """The reward of a candidate's step, minus the released cost of its next observation; and its progress there."""
         followed = follow(self.path, progress, self._position(next_obs))
         angle = jnp.array(self.path.angle)[followed.progress.segment]
         return -self.cost(followed) - self.extra(next_obs, angle), followed.progress
@@ -208,10 +229,10 @@ BACKWARD = through(_line(-0.5))
 FORWARD_BACKWARD = through([(x, 0.0) for x in (0, 1, 2, 3, 2, 1, 0, -1, -2)])
 LEFT = through([(0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (4, 2), (4, 3), (4, 4)])
 RIGHT = through([(0, 0), (0, 1), (0, 2), *((x, 3) for x in range(2, 9))])
-"""Turns to the left and to the right, for a swimmer; to turn right, it begins heading along the y axis."""
+"""Turns to the left and to the right, for a swimmer; for the turn to the right it begins heading along the y axis."""
 ANT_LEFT = through([(0, 0), (2, 0), (4, 0), (6, 0), *((6, y) for y in range(2, 8))])
 ANT_RIGHT = through([*((0, y) for y in range(5)), (2, 4), (3, 4), (4, 4), (6, 4), (7, 4)])
-"""The same for an ant."""
+"""Turns for an ant."""
 U_TURN = through([(0, 0), (2, 0), (4, 0), (4, 1), (4, 2), (2, 2), (1, 2), (0, 2)])
 CIRCLE = through([(2 * np.cos(turn) - 2, 2 * np.sin(turn)) for turn in -np.pi / 8 * np.arange(10)])
-"""Clockwise on a radius of 2 m. It has been released without weights, so no task follows it."""
+"""Clockwise with a radius of 2 m. It was released without weights, so no task follows it."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from foretell.agents import Agent
 from foretell.agents.base import Carry, PolicyParams, State
 from foretell.compilation import COMPILER_OPTIONS
-from foretell.envs.live import serving
+from foretell.envs.live import served, serving
 from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
 from foretell.tasks import TaskSpec
@@ -71,7 +71,7 @@ class Controller:
             raise UserError(
                 f"a batch of {len(rows)} observations follows one of {len(self._fresh)}; call reset() first"
             )
-        with serving(()):  # what fails within the program is raised here
+        with serving(served()):  # what fails within the program is raised here
             numbers = np.int32(self._seed), np.int32(self._calls)
             found, self._carry, _ = self._act(self._policy, self._carry, rows, self._fresh, *numbers)
             action = np.asarray(found)

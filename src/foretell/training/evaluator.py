@@ -31,7 +31,7 @@ class Evaluator:
         meanwhile: Callable[[], object],
         after_step: Callable[[Episodes, Carry, Extras], object],
     ) -> tuple[Episodes, Extras]:
-        """Play episode `number` of the run to its end. The episode, and what acting told last.
+        """Play episode `number` of the run to its end. The episode, and what acting returned last.
 
         Args:
             policy: what acting needs.

@@ -67,7 +67,7 @@ class StepTaken(Event):
     policy: PolicyParams
     carry: Carry
     extras: Extras
-    """What the agent told of its action; empty if it was random."""
+    """What acting returned beside the actions; empty if they were random."""
     state: State
     """What the agent has learned."""
 

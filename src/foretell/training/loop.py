@@ -184,7 +184,7 @@ class Loop:
             self._count(evaluated=-self.counters.evaluated, rounds=rounds)
 
     def _close(self, episodes: Episodes, row: int, kind: Kind, extras: Extras) -> None:
-        """Count and report a finished episode, and forget it."""
+        """Count and report a finished episode, and clear it."""
         kinds = {"warmup": {"warmups": 1}, "train": {"trials": 1, "unsaved_trials": 1}, "eval": {"evaluated": 1}}
         self._count(episodes=1, **kinds.get(kind, {}))
         self._report.episode_ended(self.state, kind, episodes, row, extras)

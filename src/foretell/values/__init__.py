@@ -1,4 +1,4 @@
-"""What actions are worth: targets for critics."""
+"""Values: targets for critics, expanded in imagination."""
 
 from foretell.values.expansion import Expansion, Frames, Targets, candidates, imagine
 

@@ -27,7 +27,7 @@ class Clone(NamedTuple):
 
 
 class Cloning(Settings):
-    """The network that imitates, and how it is trained. The loss is the squared error (Nagabandi et al. 2018, section V)."""
+    """The network that imitates, and its training on the squared error (Nagabandi et al. 2018, section V)."""
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers."""

@@ -1,17 +1,17 @@
-"""Value targets that follow a model for a few steps before they trust the critics, and ways to weigh their horizons.
+"""Value targets that look a few steps ahead in a world model, and the weights of their horizons.
 
 Buckman et al. 2018, "Sample-efficient reinforcement learning with stochastic ensemble value expansion".
 
-Every real transition is continued by a short imagined rollout. Its frame 0 is the observation that really came next,
-frame `j` what the model expects `j` steps later. The candidate of horizon `j` sums the real reward and those of the
-`j` imagined steps, and ends in the value of frame `j`; that of horizon 0 is the plain one-step target. Each is weighted
-by the chance that the episode goes on so far. A candidate has one sample for every choice of a transition, a reward and
-a critic member. The target is a weighted sum over horizons of the samples' means:
+Every real transition is continued by a short imagined rollout. Its frame 0 is the real next observation, and frame `j`
+the model's prediction `j` steps later. The candidate of horizon `j` is the sum of the real reward, the rewards of the
+`j` imagined steps and the value of frame `j`; that of horizon 0 is the one-step target. Each term is multiplied by the
+probability that the episode goes on so far. A candidate has one sample for every choice of a transition, a reward and a
+critic network. The target is a weighted sum over horizons of the samples' means:
 
 | reduction | weights |
 |---|---|
 | `last` | the longest horizon alone (MVE, Feinberg et al. 2018) |
-| `mean` | all horizons alike |
+| `mean` | the same for all horizons |
 | `lambda` | `(1 - lambda) lambda^j`, and `lambda^H` for the longest horizon `H` |
 | `inverse-variance` | in proportion to `1 / (variance over samples + 1e-8)` (STEVE) |
 | `inverse-covariance` | those whose weighted sum varies least over samples (COV-STEVE); they may be negative |
@@ -33,7 +33,7 @@ from foretell.settings import Name, Settings
 
 ReductionName = Annotated[str, Name("reduction")]
 EPSILON = 1e-8
-"""Added to variances before they are inverted, and to the chance of reaching a frame before it divides."""
+"""Added to variances before they are inverted, and to the probability of reaching a frame before dividing by it."""
 RIDGE = 1e-3
 """Added to the variances of `inverse-covariance`."""
 
@@ -41,31 +41,31 @@ _UNROLLED = 8
 """Imagined steps that are compiled as straight code."""
 
 Act = Callable[[Key[Array, ""], Array, Array], tuple[Array, tuple[Array, Array]]]
-"""(key, observations, time) -> actions in the environment's units, and what is kept of them: the action in units in
-which the bounds are -1 and 1, and its entropy bonus, `-alpha log pi` (SAC) or 0."""
+"""(key, observations, time) -> actions in the environment's units; with them the same actions in units in which the
+bounds are -1 and 1, and their entropy bonus, `-alpha log pi` (SAC) or 0."""
 Value = Callable[[Array, Array], Float[Array, "critics frames particles batch"]]
-"""(observations, actions) -> every critic's value, of what follows and without the entropy bonus of the actions."""
+"""(observations, actions) -> every critic's value, without the entropy bonus of these actions."""
 
 
 class Frames(NamedTuple):
-    """Imagined frames behind real transitions; `frames` is the horizon plus 1. All of it is constant to gradients."""
+    """Imagined continuations of real transitions; `frames` is the horizon plus 1. Gradients do not flow through it."""
 
     obs: Float[Array, "frames particles batch obs"]
     """Frame 0 is the real next observation, in every particle."""
     action: Float[Array, "frames particles batch action"]
-    """What the policy does there, in units in which the bounds are -1 and 1."""
+    """The policy's action there, in units in which the bounds are -1 and 1."""
     reward: Float[Array, "frames rewards particles batch"]
-    """For the step into the frame; that of frame 0 is real."""
+    """Of the step into the frame, from every reward network; that of frame 0 is real."""
     terminated: Float[Array, "frames particles batch"]
     """Probability that the step into the frame ends the episode; that of frame 0 is the real flag."""
     bonus: Float[Array, "frames particles batch"]
-    """Entropy bonus of the frame's action, in units of the values."""
+    """Entropy bonus of the frame's action, in the units of values."""
     value: Float[Array, "frames critics particles batch"]
-    """Of the frame's observation and action, without that bonus."""
+    """Every critic's value of the frame's observation and action, without that bonus."""
 
 
 class Targets(NamedTuple):
-    """What critics should say. Source 0 is the real pair, source `i` the pair of frame `i - 1`."""
+    """Targets of the critics. Source 0 is the real pair, source `i` the pair of frame `i - 1`."""
 
     target: Float[Array, "sources batch"]
     weight: Float[Array, "sources batch"]
@@ -75,27 +75,27 @@ class Targets(NamedTuple):
 
     @property
     def model_use(self) -> Float[Array, ""]:
-        """Weight of all horizons that follow the model."""
+        """Total weight of the horizons that use the model."""
         return 1.0 - self.horizon_weights[0]
 
 
 class Expansion(Settings):
-    """Value targets from a model: how far they look ahead, and how their horizons are weighed."""
+    """Value targets that look ahead in a world model: how far, and with which weights of the horizons."""
 
     horizon: NonNegativeInt = 3
-    """Imagined steps of the longest candidate. With 0 the target is the plain one-step target."""
+    """Imagined steps of the longest candidate. With 0 the target is the one-step target."""
     reduction: ReductionName = "inverse-variance"
     """How the candidates become one target."""
     lambda_return: Annotated[float, Field(ge=0, le=1)] = 0.25
     """The lambda of the reduction `lambda`. With 0 only horizon 0 counts, with 1 only the longest."""
     lambda_per_source: bool = False
-    """Count the exponent of lambda from each target's own first step, so that all are lambda-returns (True), or from
-    the real transition, so that with `tdk` those of imagined pairs are too small (False, the released code)."""
+    """Count the exponent of lambda from the first step of each source, so that all targets are lambda-returns (True),
+    or from the real transition, so that with `tdk` targets of imagined pairs are too small (False, as released)."""
     covariance_mean: bool = False
-    """Average products over samples in `inverse-covariance` (True), or sum them (False, the released code), which makes
-    its ridge of 0.001 count less."""
+    """In `inverse-covariance`, average products over samples (True), or sum them (False, the released code), which
+    gives the ridge of 0.001 less weight."""
     tdk: bool = False
-    """Train critics on the imagined pairs too (MVE), and not only on the real one (STEVE)."""
+    """Train critics on the imagined pairs too (the TD-k trick of MVE), and not only on the real one (STEVE)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Expansion":
@@ -104,7 +104,13 @@ class Expansion(Settings):
         return self
 
     def targets(self, frames: Frames, discount: float, reward_scale: float = 1.0) -> Targets:
-        """Targets of the real pairs, and with `tdk` of all imagined pairs but the last frame's."""
+        """Targets of the real pairs, and with `tdk` of all imagined pairs but those of the last frame.
+
+        Args:
+            frames: the imagined continuations.
+            discount: factor on the value of the next time step.
+            reward_scale: factor on rewards.
+        """
         sources = len(frames.reward) if self.tdk else 1
         rows = candidates(frames, discount=discount, reward_scale=reward_scale, sources=sources)
         target, weights = zip(*(self.reduce(row, source) for source, row in enumerate(rows)), strict=True)
@@ -114,10 +120,15 @@ class Expansion(Settings):
     def reduce(
         self, row: Float[Array, "frames samples batch"], source: int = 0
     ) -> tuple[Float[Array, "batch"], Float[Array, "frames batch"]]:
-        """The target of a source, and the weight of each horizon in it; `row` holds the source's candidates."""
-        mean, deviation = centre(row[source:])
+        """The targets of a source, and the weight of each horizon in them.
+
+        Args:
+            row: samples of the source's candidates; those of horizons before the source are not used.
+            source: its number.
+        """
+        mean, centred = centre(row[source:])
         reduction: Reduction = registry.find("reduction", self.reduction)
-        weights = reduction(deviation, source, self)
+        weights = reduction(centred, source, self)
         return (weights * mean).sum(0), jnp.pad(weights, ((source, 0), (0, 0)))
 
 
@@ -132,7 +143,7 @@ def imagine(
     act: Act,
     value: Value,
 ) -> Frames:
-    """Follow a policy in imagination from where real transitions led.
+    """Follow a policy in imagination from the next observations of real transitions.
 
     Args:
         key: for the policy's and the model's noise.
@@ -141,8 +152,8 @@ def imagine(
         model: the world model.
         params: what it needs.
         particles: trajectories from each transition.
-        act: the policy; it keeps the action in units in which the bounds are -1 and 1, and its entropy bonus.
-        value: of such actions.
+        act: the policy, see `Act`.
+        value: the critics, see `Value`.
     """
     begin_key, roll_key, last_key = jax.random.split(key, 3)
     first = jnp.broadcast_to(real.next_obs, (particles, *real.next_obs.shape))
@@ -166,9 +177,19 @@ def imagine(
 def candidates(
     frames: Frames, *, discount: float, reward_scale: float, sources: int
 ) -> Float[Array, "sources frames samples batch"]:
-    """Samples of the target of each of the first sources by horizon; 0 where the horizon lies before the source.
+    """Samples of the candidates of the first sources, for each horizon.
 
-    Of the bonuses a target counts those of later actions, not that of its own pair (Haarnoja et al. 2018, SAC).
+    The entropy bonus of a source's own action is not part of its candidates, those of later actions are (Haarnoja et
+    al. 2018, SAC).
+
+    Args:
+        frames: the imagined continuations.
+        discount: factor on the value of the next time step.
+        reward_scale: factor on rewards.
+        sources: number of sources.
+
+    Returns:
+        Samples, 0 where the horizon is before the source.
     """
     reach, onward = survival(frames.terminated)
 
@@ -188,58 +209,59 @@ def candidates(
 def centre(
     samples: Float[Array, "frames samples batch"],
 ) -> tuple[Float[Array, "frames batch"], Float[Array, "frames samples batch"]]:
-    """Means over samples, and deviations from them, which are exactly 0 where all samples are equal."""
+    """Means over samples, and samples minus their mean, which are exactly 0 where all samples are equal."""
     shifted = samples - samples[:, :1]
     shift = shifted.mean(1)
     return samples[:, 0] + shift, shifted - shift[:, None]
 
 
-Deviation = Float[Array, "ends samples batch"]
-"""Of the samples of a source's candidates from their means; `ends` counts the horizons from the source on."""
+Centred = Float[Array, "ends samples batch"]
+"""Samples of a source's candidates minus their mean; `ends` are the horizons from the source on."""
 Weights = Float[Array, "ends batch"]
-Reduction = Callable[[Deviation, int, "Expansion"], Weights]
-"""(deviations, source, settings) -> the weight of each horizon from the source on; further ones register themselves."""
+Reduction = Callable[[Centred, int, "Expansion"], Weights]
+"""(centred samples, source, settings) -> the weight of each horizon from the source on."""
 
 
-def _alike(weights: Float[Array, "ends"], deviation: Deviation) -> Weights:
+def _alike(weights: Float[Array, "ends"], centred: Centred) -> Weights:
     """The same weights for the whole batch."""
-    return jnp.broadcast_to(weights[:, None], deviation[:, 0].shape)
+    return jnp.broadcast_to(weights[:, None], centred[:, 0].shape)
 
 
 @register("reduction", "last")
-def _last(deviation: Deviation, source: int, settings: Expansion) -> Weights:
-    return _alike(jnp.zeros_like(deviation[:, 0, 0]).at[-1].set(1.0), deviation)
+def _last(centred: Centred, source: int, settings: Expansion) -> Weights:
+    return _alike(jnp.zeros_like(centred[:, 0, 0]).at[-1].set(1.0), centred)
 
 
 @register("reduction", "mean")
-def _mean(deviation: Deviation, source: int, settings: Expansion) -> Weights:
-    return jnp.full_like(deviation[:, 0], 1.0 / len(deviation))
+def _mean(centred: Centred, source: int, settings: Expansion) -> Weights:
+    return jnp.full_like(centred[:, 0], 1.0 / len(centred))
 
 
 @register("reduction", "lambda")
-def _lambda(deviation: Deviation, source: int, settings: Expansion) -> Weights:
+def _lambda(centred: Centred, source: int, settings: Expansion) -> Weights:
     first = 0 if settings.lambda_per_source else source
-    powers = settings.lambda_return ** jnp.arange(first, first + len(deviation), dtype=deviation.dtype)
-    return _alike(((1.0 - settings.lambda_return) * powers).at[-1].set(powers[-1]), deviation)
+    powers = settings.lambda_return ** jnp.arange(first, first + len(centred), dtype=centred.dtype)
+    return _alike(((1.0 - settings.lambda_return) * powers).at[-1].set(powers[-1]), centred)
 
 
 @register("reduction", "inverse-variance")
-def _inverse_variance(deviation: Deviation, source: int, settings: Expansion) -> Weights:
-    weights = 1.0 / (jnp.square(deviation).mean(1) + EPSILON)
+def _inverse_variance(centred: Centred, source: int, settings: Expansion) -> Weights:
+    weights = 1.0 / (jnp.square(centred).mean(1) + EPSILON)
     return weights / weights.sum(0)
 
 
 @register("reduction", "inverse-covariance")
-def _inverse_covariance(deviation: Deviation, source: int, settings: Expansion) -> Weights:
-    """Weights that sum to 1 and make the weighted sum vary least: `C^-1 1 / (1' C^-1 1)`, of the ridged covariance `C`.
+def _inverse_covariance(centred: Centred, source: int, settings: Expansion) -> Weights:
+    """Weights that sum to 1 and minimise the variance of the weighted sum: `C^-1 1 / (1' C^-1 1)`.
 
-    Unknown are the weights of all horizons from each later one on, which multiply the differences of neighbours. Those
-    are small and have little in common, while horizons share most of their spread and `C` is all but singular.
+    `C` is the covariance of the horizons with a ridge. It is nearly singular, since horizons share most of their
+    variation. So the equations are solved for other unknowns: the sum of the weights from each horizon on. They
+    multiply the differences of neighbouring horizons, which are small and have little in common.
     """
-    ridge = RIDGE * (deviation.shape[1] if settings.covariance_mean else 1)
-    steps = jnp.diff(deviation, axis=0)
-    ridge_steps = jnp.diff(jnp.eye(len(deviation), dtype=deviation.dtype), axis=0)
+    ridge = RIDGE * (centred.shape[1] if settings.covariance_mean else 1)
+    steps = jnp.diff(centred, axis=0)
+    ridge_steps = jnp.diff(jnp.eye(len(centred), dtype=centred.dtype), axis=0)
     products = jnp.moveaxis((steps[:, None] * steps).sum(2), -1, 0) + ridge * ridge_steps @ ridge_steps.T
-    right = -(steps * deviation[0]).sum(1).T - ridge * ridge_steps[:, 0]
+    right = -(steps * centred[0]).sum(1).T - ridge * ridge_steps[:, 0]
     onward = jnp.linalg.solve(products, right[..., None])[..., 0].T
-    return -jnp.diff(onward, axis=0, prepend=jnp.ones_like(deviation[:1, 0]), append=jnp.zeros_like(deviation[:1, 0]))
+    return -jnp.diff(onward, axis=0, prepend=jnp.ones_like(centred[:1, 0]), append=jnp.zeros_like(centred[:1, 0]))

@@ -60,8 +60,8 @@ class TRPOUpdate(Settings):
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
     """The lambda of GAE. With 1 advantages are whole returns less the baseline (Nagabandi et al.)."""
     bootstrap: bool = True
-    """Whether the baseline's value stands for the rewards that follow where an episode is cut by its time limit or by the
-    end of the batch. False: they count as 0 (rllab, whose batches are whole episodes)."""
+    """Whether the baseline's value stands for the rewards that would follow where an episode is cut by its time limit
+    or by the end of the batch. False: they count as 0 (rllab, whose batches are whole episodes)."""
     standardise: bool = True
     """Whether the advantages of a batch are shifted and scaled to a mean of 0 and a standard deviation of 1 (rllab)."""
     baseline_ridge: PositiveFloat = 1e-5
@@ -78,7 +78,7 @@ class TRPOUpdate(Settings):
     backtrack_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Factor by which the line search shortens a step that does not raise the surrogate within the bound (rllab)."""
     backtracks: PositiveInt = 15
-    """Greatest number of lengths tried, the whole step included (rllab); if none is accepted, the policy stays as it is."""
+    """Greatest number of lengths tried, the whole step included (rllab). If none is accepted, there is no step."""
     accept_first: bool = False
     """Whether the first iteration takes the shortest length tried even if none is accepted (the fork of rllab that the
     released code of Nagabandi et al. calls). A step that is not finite is never taken."""

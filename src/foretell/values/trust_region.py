@@ -17,7 +17,7 @@ Function = Callable[[Vector], Float[Array, ""]]
 
 
 def fisher_vector_product(divergence: Function, params: Vector, damping: float) -> Callable[[Vector], Vector]:
-    """The function that multiplies a vector by the Hessian of the divergence at `params`, plus `damping` times the vector.
+    """The function that multiplies a vector by the Hessian of the divergence at `params`, `damping` on its diagonal.
 
     It is exact: the forward-mode derivative of the gradient. The released code of Nagabandi et al. takes finite
     differences.

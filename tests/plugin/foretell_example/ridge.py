@@ -27,8 +27,8 @@ class Ridge(ModelSettings):
     """Random cosines of the standardised observation and action."""
     wavelength: PositiveFloat = 3.0
     """Standard deviations over which a cosine changes."""
-    ridge: PositiveFloat = 1e-3
-    """Added to the diagonal of the normal equations."""
+    ridge: PositiveFloat = 1e-4
+    """Added to the mean square of every cosine in the normal equations."""
     rows: PositiveInt = 5000
     """Newest transitions that it is trained on."""
 
@@ -80,11 +80,11 @@ class RidgeModel:
         inputs = fit_normalizer(inputs_of(self.task, data.obs, data.action), valid, min_std=1e-5)
         state = state._replace(inputs=inputs)
         x, y = self._cosines(state, data.obs, data.action), self.task.target(data.obs, data.next_obs)
-        weight = valid * jax.random.exponential(key, (self.settings.members, count))
+        share = valid / jnp.maximum(valid.sum(), 1)
+        weight = share * jax.random.exponential(key, (self.settings.members, count))
         gram = jnp.einsum("mr,rc,rd->mcd", weight, x, x) + self.settings.ridge * jnp.eye(x.shape[-1])
         weights = jnp.linalg.solve(gram, jnp.einsum("mr,rc,rt->mct", weight, x, y))
-        square = jnp.square(x @ weights.mean(0) - y) * valid[:, None]
-        mse = square.sum(0) / jnp.maximum(valid.sum(), 1)
+        mse = share @ jnp.square(x @ weights.mean(0) - y)
         return state._replace(weights=weights, std=jnp.sqrt(mse)), {"train_mse": mse.mean()}
 
     def prepare(self, state, replay):

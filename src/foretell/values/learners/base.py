@@ -1,8 +1,9 @@
-"""What every actor-critic learner is: a policy, an ensemble of critics, and one update of both towards given targets.
+"""The base of actor-critic learners: a policy, an ensemble of critics, and one update of both towards given targets.
 
-Targets come from outside, so that value expansion (Buckman et al. 2018, STEVE) works on any learner. All actions are in
-[-1, 1]. An update has several `sources` of state-action pairs, each seen by several `particles`: source 0 is the real
-pair, alike in all particles; further ones are imagined (the TD-k trick) and share their real pair's place in the batch.
+Targets are computed elsewhere, so that value expansion (Buckman et al. 2018, STEVE) works with any learner. All
+actions are in [-1, 1]. An update has several `sources` of state-action pairs, each with several `particles`. Source 0
+is the real pair, the same in all particles. Further sources are imagined (the TD-k trick), and have the batch index of
+the real pair that they continue.
 """
 
 from functools import partial
@@ -23,7 +24,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Actor(NamedTuple):
-    """What the policy's optimiser trains."""
+    """The parameters that the policy's optimiser trains."""
 
     policy: MLP
     log_alpha: Float[Array, ""] | None
@@ -31,7 +32,7 @@ class Actor(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """What is learned. Member `pair * k + j` of the critics' networks is Q `j` of critic `k`."""
+    """What is learned. Member `pair * k + j` of the critics' networks is network `j` of critic `k`."""
 
     policy: MLP
     critics: MLP
@@ -47,10 +48,10 @@ class LearnerState(NamedTuple):
 
 
 class Learner(Settings):
-    """An actor-critic learner. Subclasses define how the policy acts, what it proposes to targets, and its loss."""
+    """An actor-critic learner. Subclasses define how the policy acts, its actions in targets, and its loss."""
 
     pair: ClassVar[int] = 1
-    """Networks of one critic; its value is the least of theirs."""
+    """Networks of one critic, whose value is their minimum."""
     policy_outputs: ClassVar[int] = 1
     """Outputs of the policy's network for each dimension of the action."""
     follow_policy: ClassVar[bool] = False
@@ -66,23 +67,24 @@ class Learner(Settings):
     critics: PositiveInt = 1
     """Critics in the ensemble (STEVE: 4); all have the same targets."""
     assignment: Literal["balanced", "independent"] = "balanced"
-    """Which critic learns from an element of the batch: element `b` of `B` trains critic `floor(b * critics / B)`, and
-    no critic computes what others learn; or one drawn for each element by itself (the released STEVE)."""
+    """Which critic learns from an element of the batch. `balanced`: element `b` of `B` trains critic
+    `floor(b * critics / B)`, and no critic computes the elements of others. `independent`: each element draws a critic
+    (the released STEVE)."""
     batch_size: PositiveInt = 512
-    """Elements of the batch of an update."""
+    """Transitions in the minibatch of an update."""
     policy_learning_rate: PositiveFloat = 3e-4
     """Adam's step size for the policy, and for the temperature of SAC."""
     critic_learning_rate: PositiveFloat = 3e-4
     """Adam's step size for the critics."""
     policy_delay: PositiveInt = 1
-    """Train the policy, and move targets by `target_tau`, only at every so many updates of the critics."""
+    """Updates of the critics for each update of the policy, and for each move of the targets by `target_tau`."""
     target_every: PositiveInt = 500
-    """Copy the critics to the target critics every so many updates, before update `u`, counted from 0, where `u + 1` is
-    a multiple of it."""
+    """Copy the critics to the target critics every this many updates: before update `u`, counted from 0, where `u + 1`
+    is a multiple of it."""
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Instead of copying, move targets by this share of the way at each update of the policy."""
+    """Instead of copying, move targets by this share of their distance at each update of the policy; null: copy."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
-    """How much the next time step counts relative to this one."""
+    """Factor on the value of the next time step."""
     reward_scale: PositiveFloat = 1.0
     """Rewards are multiplied by this in targets."""
 
@@ -99,13 +101,29 @@ class Learner(Settings):
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
     ) -> Float[Array, "rows action"]:
-        """Actions to execute: with exploration, or the greedy ones."""
+        """Actions to execute, in [-1, 1].
+
+        Args:
+            policy: the policy's network.
+            features: of the observations.
+            key: for exploration.
+            explore: whether to explore; else actions are greedy.
+        """
         raise NotImplementedError
 
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
-        """Actions for targets and imagined rollouts, and what is added to the values there."""
+        """Actions for targets and imagined rollouts.
+
+        Args:
+            state: what has been learned.
+            features: of the observations.
+            key: for the policy's noise.
+
+        Returns:
+            Actions in [-1, 1], and the entropy bonus that is added to their values.
+        """
         raise NotImplementedError
 
     def policy_loss(
@@ -123,7 +141,7 @@ class Learner(Settings):
         return optax.adam(self.critic_learning_rate)
 
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> LearnerState:
-        """Random networks. The targets equal what they follow."""
+        """Untrained networks; the target networks equal the online ones."""
         policy_key, critic_key = jax.random.split(key)
         make = partial(init_mlp, activation=self.activation, initializer=self.initializer)
         policy = make(policy_key, (feature_size, *self.hidden, self.policy_outputs * action_size), members=1)
@@ -141,7 +159,7 @@ class Learner(Settings):
         )
 
     def initial_log_alpha(self) -> Float[Array, ""] | None:
-        """None for learners without a temperature."""
+        """Logarithm of the initial temperature; None for learners without one."""
         return None
 
     def values(
@@ -164,8 +182,19 @@ class Learner(Settings):
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Half the weighted squared error of the assigned critics, averaged over batch and sources.
 
-        The error is that of the mean prediction over particles; of a pair, both errors count. Also returns the mean
-        prediction at the real pairs.
+        The error is that of the prediction averaged over particles. If a critic has a pair of networks, the errors of
+        both are summed.
+
+        Args:
+            critics: the networks.
+            key: for the assignment of critics to elements.
+            features: of the observations.
+            action: in [-1, 1].
+            target: of every pair.
+            weight: of every pair.
+
+        Returns:
+            The loss, and the mean prediction at the real pairs.
         """
         x, count = join(features, action), target.size
         if self.assignment == "balanced":
@@ -189,10 +218,21 @@ class Learner(Settings):
         target: Float[Array, "sources batch"],
         weight: Float[Array, "sources batch"],
     ) -> tuple[LearnerState, Metrics]:
-        """One step of policy and critics, both from the old parameters; then the targets follow.
+        """One step of policy and critics, both from the old parameters; then the target networks are updated.
 
-        The policy learns at the real features alone. A step whose losses are not finite is skipped, a gradient that
-        alone is not finite counts as 0; the metric `value_skipped` is then 1, and the others 0.
+        The policy learns at the real observations only. A step whose losses are not finite is skipped. Where only a
+        gradient is not finite, it is replaced by 0. In both cases the metric `value_skipped` is 1, and the others 0.
+
+        Args:
+            state: what has been learned.
+            key: for noise in the policy's loss and the assignment of critics.
+            features: of the observations.
+            action: in [-1, 1].
+            target: of every pair.
+            weight: of every pair.
+
+        Returns:
+            The new state, and metrics.
         """
         critic_key, policy_key = jax.random.split(key)
         due = (state.updates + 1) % self.policy_delay == 0 if self.policy_delay > 1 else jnp.ones((), bool)
@@ -220,7 +260,8 @@ class Learner(Settings):
     ) -> tuple[tuple[Float[Array, ""], Metrics], Actor]:
         """The policy's loss with its metrics, and its gradient.
 
-        All are zeros where they are not due; where they are, metrics count for the updates at which they were not.
+        All are zeros where no update of the policy is due. Where one is due, metrics are multiplied by `policy_delay`,
+        so that their mean over all updates is right.
         """
         full = jax.value_and_grad(self.policy_loss, has_aux=True)
 
@@ -233,7 +274,7 @@ class Learner(Settings):
         return jax.lax.cond(due, learn, lambda *_: none, *arguments)
 
     def _follow(self, state: LearnerState, due: Bool[Array, ""]) -> LearnerState:
-        """The state with its targets as the next update must find them."""
+        """The state with its target networks updated for the next update."""
         if self.target_tau is None:
             share = jnp.where((state.updates + 1) % self.target_every == 0, 1.0, 0.0)
         else:

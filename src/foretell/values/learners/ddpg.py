@@ -1,4 +1,4 @@
-"""DDPG as in STEVE: a deterministic policy, critics without pairs, no target policy.
+"""DDPG as in STEVE: a deterministic policy, one network for each critic, no target policy.
 
 Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; Buckman et al. 2018.
 """
@@ -22,18 +22,18 @@ class DDPG(Learner):
 
     kind: str = "ddpg"
     explore_chance: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Chance that an explored action's dimension has noise added to `u`; as released, STEVE's was in effect 0."""
+    """Probability that exploration adds noise to a dimension of `u`; in the released STEVE it was in effect 0."""
     explore_std: NonNegativeFloat = 1.0
-    """Deviation of that noise."""
+    """Standard deviation of that noise."""
     noise_std: NonNegativeFloat = 0.0
-    """Deviation of noise added to explored actions themselves, which are then clipped."""
+    """Standard deviation of noise that exploration adds to the action itself, which is then clipped."""
     policy_regularizer: NonNegativeFloat = 0.001
-    """Weight of the mean of `u^2` in the policy's loss: keeps `tanh` from saturating."""
+    """Weight of the mean of `u^2` in the policy's loss, which keeps `tanh` from saturating."""
 
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
     ) -> Float[Array, "rows action"]:
-        """Actions to execute: with exploration, or the greedy ones."""
+        """Actions to execute; with `explore`, noise is added."""
         u = policy_output(policy, features)
         if not explore:
             return jnp.tanh(u)
@@ -45,14 +45,14 @@ class DDPG(Learner):
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
-        """The current policy's greedy actions; nothing is added to the values."""
+        """The online policy's greedy actions; there is no entropy bonus."""
         del key
         return jnp.tanh(policy_output(state.policy, features)), jnp.zeros(features.shape[:-1])
 
     def policy_loss(
         self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The mean value of the greedy actions, negated (the metric `policy_loss`), and the regulariser."""
+        """Minus the mean value of the greedy actions (the metric `policy_loss`), plus the regulariser."""
         del key
         u = policy_output(actor.policy, features)
         loss = -predict(critics, self._to_all(join(features, jnp.tanh(u))), self.pair).mean()

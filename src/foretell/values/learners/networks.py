@@ -1,4 +1,4 @@
-"""What the networks of actors and critics make of batches of any shape."""
+"""The networks of actors and critics, applied to batches of any shape."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,7 +14,7 @@ def join(
 
 
 def predict(critics: MLP, x: Float[Array, "critics *rows in"], pair: int) -> Float[Array, "critics pair *rows"]:
-    """What each network of each critic makes of that critic's rows."""
+    """Outputs of each network of each critic on that critic's rows; a critic has `pair` networks."""
     rows = x.reshape(len(x), -1, x.shape[-1])
     return critics(jnp.repeat(rows, pair, 0)).reshape(len(x), pair, *x.shape[1:-1])
 

@@ -1,4 +1,4 @@
-"""SAC: a stochastic policy rewarded for its entropy, whose temperature is learned.
+"""SAC: a stochastic policy with an entropy bonus, whose temperature is learned.
 
 Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 """
@@ -19,7 +19,7 @@ from foretell.values.learners.networks import join, policy_output, predict
 
 @register("learner", "sac")
 class SAC(Learner):
-    """The action is `tanh(u)`; `u` is drawn from a diagonal Gaussian. The policy's outputs are means, then log-stds."""
+    """The action is `tanh(u)`, with `u` from a diagonal Gaussian. The policy's outputs are means, then log-stds."""
 
     pair: ClassVar[int] = 2
     policy_outputs: ClassVar[int] = 2
@@ -27,9 +27,9 @@ class SAC(Learner):
     kind: str = "sac"
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
     initial_temperature: PositiveFloat = 1.0
-    """Weight of the entropy at the start."""
+    """Initial weight of the entropy bonus."""
     target_entropy: float | None = None
-    """Mean entropy of an action the temperature aims at, in nats; `None` is minus the number of action dimensions."""
+    """Mean entropy of an action, in nats, at which the temperature aims; null: minus the dimensions of the action."""
     log_std_range: tuple[float, float] = (-20.0, 2.0)
     """Log-stds are clipped to this."""
 
@@ -45,13 +45,13 @@ class SAC(Learner):
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
     ) -> Float[Array, "rows action"]:
-        """Actions to execute: drawn, or the greedy `tanh(mean)`."""
+        """Actions to execute: samples with `explore`, else the greedy `tanh(mean)`."""
         return self._sample(policy, features, key)[0] if explore else jnp.tanh(self._gaussian(policy, features)[0])
 
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
-        """Actions drawn from the current policy; their negated log-density times the temperature is added to values."""
+        """Samples of the online policy, and their entropy bonus `-alpha log pi`."""
         assert state.log_alpha is not None
         action, log_density = self._sample(state.policy, features, key)
         return action, -jnp.exp(state.log_alpha) * log_density
@@ -59,7 +59,7 @@ class SAC(Learner):
     def policy_loss(
         self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The mean soft value of drawn actions, negated (the metric `policy_loss`), and the temperature's loss."""
+        """Minus the mean soft value of sampled actions (the metric `policy_loss`), plus the loss of the temperature."""
         assert actor.log_alpha is not None
         action, log_density = self._sample(actor.policy, features, key)
         value = predict(critics, self._to_all(join(features, action)), self.pair).min(1).mean(0)
@@ -79,7 +79,7 @@ class SAC(Learner):
     def _sample(
         self, policy: MLP, features: Float[Array, "*rows features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "*rows action"], Float[Array, "*rows"]]:
-        """Actions, and the logarithm of their densities."""
+        """Actions, and their log-densities."""
         mean, log_std = self._gaussian(policy, features)
         z = jax.random.normal(key, mean.shape)
         u = mean + jnp.exp(log_std) * z
@@ -89,7 +89,13 @@ class SAC(Learner):
 def squashed_log_density(
     u: Float[Array, "*rows action"], z: Float[Array, "*rows action"], log_std: Float[Array, "*rows action"]
 ) -> Float[Array, "*rows"]:
-    """Of the action `tanh(u)`, where `u` is a Gaussian's draw `z` standard deviations off its mean."""
+    """Log-density of the action `tanh(u)` (Haarnoja et al. 2018, appendix C).
+
+    Args:
+        u: a sample of a diagonal Gaussian.
+        z: the distance of `u` from the Gaussian's mean, in standard deviations.
+        log_std: logarithm of the standard deviations.
+    """
     gaussian = -0.5 * jnp.square(z) - log_std - 0.5 * math.log(2.0 * math.pi)
     # log(1 - tanh(u)^2), in a form that stays finite where tanh(u) rounds to 1.
     slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))

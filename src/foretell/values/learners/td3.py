@@ -27,16 +27,16 @@ class TD3(Learner):
     policy_delay: PositiveInt = 2
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
     noise_std: NonNegativeFloat = 0.1
-    """Deviation of the noise added to explored actions, which are then clipped."""
+    """Standard deviation of the noise that exploration adds to actions, which are then clipped."""
     smoothing_std: NonNegativeFloat = 0.2
-    """Deviation of the noise added to the target policy's actions."""
+    """Standard deviation of the noise added to the target policy's actions."""
     smoothing_clip: NonNegativeFloat = 0.5
     """That noise is clipped to plus and minus this; then the action is clipped."""
 
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
     ) -> Float[Array, "rows action"]:
-        """Actions to execute: with exploration, or the greedy ones."""
+        """Actions to execute; with `explore`, noise is added."""
         action = jnp.tanh(policy_output(policy, features))
         if not explore:
             return action
@@ -45,7 +45,7 @@ class TD3(Learner):
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
-        """The target policy's actions with clipped noise; nothing is added to the values."""
+        """The target policy's actions with clipped noise; there is no entropy bonus."""
         assert state.target_policy is not None
         action = jnp.tanh(policy_output(state.target_policy, features))
         noise = self.smoothing_std * jax.random.normal(key, action.shape)
@@ -55,7 +55,7 @@ class TD3(Learner):
     def policy_loss(
         self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The mean value of the greedy actions by the first network of each critic, negated."""
+        """Minus the mean value of the greedy actions, by the first network of each critic."""
         del key
         x = join(features, jnp.tanh(policy_output(actor.policy, features)))
         firsts = jax.tree.map(lambda a: a[:: self.pair], critics)
