@@ -48,9 +48,8 @@ def quick_jit(function, *static):
     return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@contextmanager
-def interrupted_at(hook: str, count: int):
-    """Press Ctrl-C when the callbacks' `on_<hook>` is called for the `count`th time; the run within is then stopped."""
+def presses_at(hook: str, count: int) -> Callback:
+    """A callback that presses Ctrl-C when its `on_<hook>` is called for the `count`th time."""
 
     class Presses(Callback):
         left = count
@@ -61,9 +60,15 @@ def interrupted_at(hook: str, count: int):
             signal.raise_signal(signal.SIGINT)
 
     setattr(Presses, f"on_{hook}", listen)
-    usual = api.default_callbacks
+    return Presses()
+
+
+@contextmanager
+def interrupted_at(hook: str, count: int):
+    """Press Ctrl-C when the callbacks' `on_<hook>` is called for the `count`th time; the run within is then stopped."""
+    usual, presses = api.default_callbacks, presses_at(hook, count)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted, match="foretell resume"):
-        patch.setattr(api, "default_callbacks", lambda run, *, quiet: [*usual(run, quiet=quiet), Presses()])
+        patch.setattr(api, "default_callbacks", lambda run, *, quiet: [*usual(run, quiet=quiet), presses])
         yield
 
 

@@ -19,7 +19,7 @@ from foretell.runs.presets import continued, default_directory, resolve, title
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.controller import Controller
-from foretell.training.events import Callback, RunInfo
+from foretell.training.events import Callback, RunInfo, check_callbacks
 from foretell.training.loop import Loop
 from foretell.training.pretraining import pretrained, stages
 from foretell.training.state import init_run
@@ -64,6 +64,7 @@ def train(
         UserError: for every mistake, before anything is written.
     """
     check_seed(seed)
+    check_callbacks(callbacks)
     functions = {"reward": reward, "terminated": terminated}
     chosen = _chosen(env, functions)
     settings = resolve(preset, [chosen, *_listed(overrides)])
@@ -105,6 +106,7 @@ def resume(
     Of its settings only the section `train` may be changed, for instance to add trials; a finished run is left as it
     is. The arguments are those of `train`. Raises `UserError`.
     """
+    check_callbacks(callbacks)
     directory = RunDirectory.open(Path(run_dir))
     with directory.lock():
         before, preset, seed = directory.read_config()

@@ -4,6 +4,7 @@ import csv
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -46,9 +47,9 @@ def test_threads_are_a_setting():
 @pytest.mark.parametrize("env", ["cartpole", LINE])
 def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
     """From the state that an observation tells, or else from that of the environment that is acted in."""
-    agent, key = agent_for(env), jax.random.key(3)
+    agent, key = agent_for(env, execute="best"), jax.random.key(3)
     with agent.task.make() as env:
-        obs = np.float32(env.reset(seed=0)[0])[None]
+        obs = jnp.float32(env.reset(seed=0)[0])[None]
         params = agent.policy(agent.init(key))
         carry = agent.begin(params, obs, key)
 
@@ -83,7 +84,7 @@ def test_it_swings_the_pole_up_at_once(tmp_path):
 @pytest.mark.parametrize("kind", ["random", "mppi", "icem"])
 def test_other_planners_can_plan_with_it(kind, tmp_path):
     """With plans of which several steps are executed. Hanging still is worth about 0.02 a step."""
-    planner = {"horizon": 20, "population": 100, "iterations": 1, "replan_every": 5}
+    planner = {"horizon": 20, "population": 50, "iterations": 2, "replan_every": 5}
     overrides = {"planner": planner, "train": {"trials": 1}}
     run = foretell.train(f"pets/cartpole+{kind}+true-model", out=tmp_path / "run", overrides=overrides, quiet=True)
     assert run.returns[0] > 40

@@ -40,11 +40,20 @@ def test_only_a_run_that_is_not_quiet_prints(tmp_path):
     assert "Console" in names(tmp_path, quiet=False)
 
 
+class Made(Callback):
+    """Takes the place of a callback that needs more than a run played by hand has."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+
 def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatch):
-    monkeypatch.setattr(foretell.callbacks, "Predictions", lambda agent, spec, which: ("predictions", which))
-    monkeypatch.setattr(foretell.callbacks, "Films", lambda task: ("films", task.spec.horizon))
+    for name in ("Predictions", "Films"):
+        monkeypatch.setattr(foretell.callbacks, name, Made)
     run = Played(tmp_path / "run", list, log_predictions="moments", record=1).run
-    assert default_callbacks(run, quiet=True)[2:] == [("predictions", "moments"), ("films", 5)]
+    predictions, films = default_callbacks(run, quiet=True)[2:]
+    assert predictions.arguments == (run.agent, run.task.spec, "moments")
+    assert films.arguments == (run.task,)
 
 
 def test_none_holds_on_to_the_arrays_of_a_record(tmp_path):

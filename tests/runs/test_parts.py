@@ -272,6 +272,13 @@ def test_one_network_that_is_looked_through_has_as_many_particles_as_the_propaga
             assert settings.build(make_task(settings.task)).model.particles == particles
 
 
+def test_the_true_model_acts_in_one_environment_and_needs_no_data():
+    """Its state may be known of one alone."""
+    for preset in ("pets/default", "mbmpc/default", "mbmf/cheetah-mpc", "pets/halfcheetah"):
+        train = resolve(f"{preset}+true-model").train
+        assert (train.environments, train.random_episodes, train.random_steps, train.warmup_episodes) == (1, 0, 0, 0)
+
+
 @pytest.mark.parametrize("family", ["pets/default", "mbmpc/default", "steve/default", "mve/default"])
 def test_every_pair_of_parts_is_what_both_say_or_is_refused(family):
     """But for what a part says of the propagation unless another is chosen."""

@@ -4,6 +4,8 @@ All outputs share one kernel and one noise, and therefore one predictive varianc
 mathematics of training is in `sgpr.py`.
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -164,17 +166,15 @@ class GPFit(Settings):
             size: how many of the rows are valid, at least 1.
 
         Returns:
-            The trained state and metrics. If the bound or the posterior is not finite, it is the old state and the
-            metric `skipped_fits` is 1, else 0. `train_loss` is the bound's negative per row and output, in nats.
+            The trained state, or the old one with the metric `skipped_fits` at 1 if the bound or the posterior is not
+            finite. The metric `train_loss` is the bound's negative per row and output, in nats.
         """
-        scale = model.scale(rows.y, jnp.arange(len(rows.x)) < size)
-        data = self._draw(key, model, rows, size, scale)
+        data, scale = self._draw(key, model, rows, size)
         start = sgpr.Parameters(state.variance, state.lengthscales, state.noise, data.x[: model.inducing])
         found = sgpr.fit(data, start, jitter=model.jitter, iterations=self.iterations, tolerance=self.tolerance)
-
         ok = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found)]).all()
         new = GPState(*found.parameters, found.weights, found.reduction, scale)
-        state = jax.tree.map(lambda new, old: jnp.where(ok, new, old), new, state)
+        state = jax.tree.map(partial(jnp.where, ok), new, state)
         metrics = {
             "gradient_steps": found.steps,
             "skipped_fits": 1 - ok.astype(jnp.int32),
@@ -184,14 +184,15 @@ class GPFit(Settings):
         return Fitted(state, carried, metrics)
 
     def _draw(
-        self, key: Key[Array, ""], model: GP, rows: Rows, size: Int[Array, ""], scale: Float[Array, "out"]
-    ) -> sgpr.Data:
-        """The rows to train on, in random order and with scaled targets, padded to at least the inducing inputs."""
+        self, key: Key[Array, ""], model: GP, rows: Rows, size: Int[Array, ""]
+    ) -> tuple[sgpr.Data, Float[Array, "out"]]:
+        """The rows to train on, in random order and padded to at least the inducing inputs; the targets' scale."""
+        scale = model.scale(rows.y, jnp.arange(len(rows.x)) < size)
         place = jnp.arange(max(min(self.max_rows, len(rows.x)), model.inducing))
         chosen = shuffle(key, place % size, size)  # a random order of all rows, of which those present are taken
         present = place < jnp.minimum(size, self.max_rows)
         x = jnp.where(present[:, None], rows.x[chosen], 0.0)
-        return sgpr.Data(x, rows.y[chosen] / scale, present)
+        return sgpr.Data(x, rows.y[chosen] / scale, present), scale
 
     def _error(self, predictor: Predictor, rows: Rows, size: Int[Array, ""]) -> Float[Array, ""]:
         """Squared error on rows that are evenly spaced among the first `size`."""

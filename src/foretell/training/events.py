@@ -153,12 +153,19 @@ class Callback:
         """After everything else, however the run ends."""
 
 
+def check_callbacks(callbacks: Sequence[object]) -> None:
+    """Raises `UserError` unless all of them are callbacks."""
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise UserError(f"a callback must be a foretell.callbacks.Callback, not {callback!r}")
+
+
 class Callbacks:
     """Calls all callbacks of a run in their order, and makes records only where there is one to receive them."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._listeners: dict[str, list[Callback]] = {
-            hook: [call for call in callbacks if getattr(type(call), hook, None) is not getattr(Callback, hook)]
+            hook: [call for call in callbacks if getattr(type(call), hook) is not getattr(Callback, hook)]
             for hook in vars(Callback)
             if hook.startswith("on_")
         }
@@ -167,23 +174,36 @@ class Callbacks:
         """Call a hook of all callbacks. The reason, if one of them asks the run to stop.
 
         Raises:
-            UserError: if a callback fails; it names where.
+            UserError: if a callback fails; it names where. At the end of a run the others are called all the same.
         """
         listeners = self._listeners[hook]
         if not listeners:
             return None
-        event, reason = make(), None
+        event, reason, failure = make(), None, None
         for callback in listeners:
             try:
-                getattr(callback, hook)(event)
-            except StopTraining as stop:
-                reason = reason or str(stop) or type(callback).__name__
-            except UserError:
-                raise
-            except Exception as error:
-                at = extract_tb(error.__traceback__)[-1]
-                raise UserError(
-                    f"the callback {type(callback).__name__} failed in {hook} ({at.filename}, line {at.lineno}: "
-                    f"{brief(error)})"
-                ) from error
+                asked = _reason_to_stop(callback, hook, event)
+                reason = reason or asked
+            except UserError as error:
+                if hook != "on_training_end":
+                    raise
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return reason
+
+
+def _reason_to_stop(callback: Callback, hook: str, event: Event) -> str | None:
+    """Call a hook of one callback; the reason, if it asks the run to stop. Raises `UserError` if it fails."""
+    try:
+        getattr(callback, hook)(event)
+    except StopTraining as stop:
+        return str(stop) or type(callback).__name__
+    except UserError:
+        raise
+    except Exception as error:
+        at = extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"the callback {type(callback).__name__} failed in {hook} ({at.filename}, line {at.lineno}: {brief(error)})"
+        ) from error
+    return None

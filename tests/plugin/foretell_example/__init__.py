@@ -1,3 +1,3 @@
-"""A plug-in of Foretell: a planner, an agent and a task, which register themselves when they are imported."""
+"""A plug-in of Foretell: a planner, a world model, an agent and a task, which are registered when they are imported."""
 
 from foretell_example import gradient, point_mass, random_search, ridge  # noqa: F401

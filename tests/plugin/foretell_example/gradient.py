@@ -1,4 +1,4 @@
-"""Gradient shooting: improve random plans by gradient ascent through the world model, and take the best of them."""
+"""Gradient shooting: improve random plans by gradient ascent through the world model, and take the best."""
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,18 @@ from foretell.registry import register
 
 @register("planner", "gradient")
 class GradientShooting(Planner):
-    """Makes `iterations` steps of Adam on each of `population` plans, the first of which is the last plan, shifted."""
+    """Takes `iterations` steps of Adam on `population` plans, the first of which begins as what is left of the last."""
 
     kind: str = "gradient"
     step_size: PositiveFloat = 0.1
-    """Of Adam, as a share of the action range."""
+    """Step size of Adam, as a share of the action range."""
 
     def begin(self, bounds):
-        return jnp.full((self.horizon, len(bounds.low)), 0.5)  # plans are shares of the action range, from 0 to 1
+        return jnp.full((self.horizon, len(bounds.low)), 0.5)  # a plan is searched for in [0, 1], low to high
 
     def plan(self, key, objective, warm_start, bounds):
+        start_key, ascent_key, last_key = jax.random.split(key, 3)
         adam = optax.adam(self.step_size)
-        start_key, last_key, ascent_key = jax.random.split(key, 3)
         plans = jax.random.uniform(start_key, (self.population, *warm_start.shape)).at[0].set(warm_start)
 
         def returns(plans, key):
@@ -39,5 +39,5 @@ class GradientShooting(Planner):
         (plans, _), _ = jax.lax.scan(ascend, (plans, adam.init(plans)), keys)
         values = worst_if_not_finite(returns(plans, last_key))
         best = plans[jnp.argmax(values)]
-        rest = jnp.concatenate([best[self.replan_every :], jnp.full_like(best[: self.replan_every], 0.5)])
+        rest = jnp.concatenate([best[self.replan_every :], self.begin(bounds)[: self.replan_every]])
         return Plan(bounds.low + best * (bounds.high - bounds.low), rest, values.max())

@@ -1,4 +1,4 @@
-"""A mass on a rail, to be brought to rest in the middle: the smallest task on which something can be learned."""
+"""A mass on a rail, to be brought to rest in the middle."""
 
 import gymnasium
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ SECONDS = 0.2
 
 
 class PointMassEnv(gymnasium.Env):
-    """The simulator."""
+    """The simulator. The action is the acceleration."""
 
     observation_space = Box(-np.inf, np.inf, (2,), np.float32)
     action_space = Box(-1.0, 1.0, (1,), np.float32)
@@ -24,7 +24,7 @@ class PointMassEnv(gymnasium.Env):
         return self._observation(), {}
 
     def step(self, action):
-        self.velocity += SECONDS * float(np.clip(action[0], -1.0, 1.0))
+        self.velocity += SECONDS * float(action[0])
         self.position += SECONDS * self.velocity
         reward = -(self.position**2) - 0.1 * self.velocity**2
         return self._observation(), reward, False, False, {}
@@ -35,7 +35,7 @@ class PointMassEnv(gymnasium.Env):
 
 @register("task", "point-mass")
 class PointMass(Task):
-    """What may be known of it: the reward."""
+    """Its reward is known."""
 
     spec = TaskSpec(
         env_id="example/PointMass-v0",
@@ -44,6 +44,7 @@ class PointMass(Task):
         action_high=(1.0,),
         horizon=25,
     )
+    any_horizon = True
 
     def simulator(self, *, render_mode=None):
         return PointMassEnv()

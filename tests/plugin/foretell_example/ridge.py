@@ -1,4 +1,4 @@
-"""Ridge regression on random cosines (Rahimi and Recht 2007): a world model that is trained in closed form."""
+"""Ridge regression on random cosines (Rahimi and Recht 2007): a world model with a closed solution."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,19 +18,19 @@ from foretell.tasks import Task
 
 @register("model", "ridge")
 class Ridge(ModelSettings):
-    """An ensemble whose members weigh the data differently, each at random (the Bayesian bootstrap)."""
+    """An ensemble of ridge regressions, each with random weights on the data (the Bayesian bootstrap)."""
 
     kind: str = "ridge"
     members: PositiveInt = 5
-    """Regressions; each particle of a rollout follows one of them."""
+    """Regressions in the ensemble. A particle follows one of them."""
     cosines: PositiveInt = 200
-    """Random cosines of the standardised observation and action."""
+    """Random cosines of the standardised inputs, on which the regression is linear."""
     wavelength: PositiveFloat = 3.0
-    """Standard deviations over which a cosine changes."""
+    """About how far inputs must move for a cosine to change, in standard deviations."""
     ridge: PositiveFloat = 1e-4
-    """Added to the mean square of every cosine in the normal equations."""
+    """Penalty on squared weights, where the squared error is a mean over transitions."""
     rows: PositiveInt = 5000
-    """Newest transitions that it is trained on."""
+    """Newest transitions of the replay that it is fitted to."""
 
     def build(self, task, *, fit, imagination, unknown):
         if any(unknown):
@@ -39,7 +39,7 @@ class Ridge(ModelSettings):
 
 
 class RidgeState(NamedTuple):
-    """What is learned, and the frequencies of the cosines."""
+    """The frequencies of the cosines, and what is learned."""
 
     frequencies: jax.Array  # [inputs + 1, cosines]
     inputs: Normalizer
@@ -49,7 +49,7 @@ class RidgeState(NamedTuple):
 
 @dataclass(frozen=True)
 class RidgeModel:
-    """Predicts the task's target from observation and action, with noise of the error's standard deviation."""
+    """Predicts what the task asks for, mostly the change of the observation, with the noise of the residuals."""
 
     task: Task
     settings: Ridge

@@ -1,0 +1,229 @@
+"""Any model goes with any agent, wherever reward and termination come from: built, trained once, and acting."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from foretell.agents import PETSSettings, ValueExpansionSettings
+from foretell.errors import UserError
+from foretell.models import (
+    LearnedModel,
+    ModelSections,
+    SteveModel,
+    TrueModel,
+    WithRewardModel,
+    build_model,
+    open_loop,
+    returns,
+    rollout,
+    start,
+)
+from foretell.replay import Transitions, add, init_replay
+from foretell.tasks import Task, TaskSettings, TaskSpec, make_task
+from tiny import quick_jit
+
+KEY = jax.random.key(0)
+
+
+class Slide(Task):
+    """A point that the action moves; nearer to the middle is better, and beyond 2 it falls off."""
+
+    spec = TaskSpec("Slide-v0", ("x",), (-2.0,), (2.0,), horizon=20)
+
+
+class Known(Slide):
+    """With a reward and a termination that are no secret."""
+
+    def reward(self, obs, action, next_obs):
+        return -jnp.square(next_obs[..., 0])
+
+    def terminated(self, obs, action, next_obs):
+        return jnp.abs(next_obs[..., 0]) > 2
+
+
+def task_of(rewards, model="ensemble"):
+    if rewards == "known":
+        return Known()
+    task = Slide()
+    task.learns_termination = (model, rewards) != ("gp", "with the dynamics")  # which cannot learn yes/no outputs
+    return task
+
+
+SMALL = {"hidden": [8], "weight_decay": 0.0}
+MODELS = {
+    "ensemble": {
+        "model": {"kind": "ensemble", "members": 2, **SMALL},
+        "fit": {"batch_size": 4, "epochs": 1},
+        "imagination": {"particles": 2},
+    },
+    "steve": {
+        "model": {"kind": "steve", "members": 2, "reward_members": 2, "hidden": [8], "aux_hidden": [8]},
+        "fit": {"batch_size": 4, "epochs": 1},
+        "imagination": {"particles": 2},
+    },
+    "gp": {
+        "model": {"kind": "gp", "inducing": 3},
+        "fit": {"kind": "lbfgs", "iterations": 2},
+        "imagination": {"propagation": "DS", "particles": 2},
+    },
+    "true-model": {"model": {"kind": "true-model", "threads": 1}},
+}
+REWARD_MODELS = {
+    "known": {},
+    "with the dynamics": {"reward_model": None},
+    "apart": {
+        "reward_model": {"members": 2, "probabilistic": False, **SMALL},
+        "reward_fit": {"batch_size": 4, "epochs": 1},
+    },
+}
+RUN = {"description": "", "task": {}}
+
+
+def sections(model, rewards):
+    return {**MODELS[model], **REWARD_MODELS[rewards]}
+
+
+def pets(model, rewards):
+    planner = {"kind": "cem", "horizon": 2, "population": 6, "iterations": 2, "elites": 2, "epsilon": 0.0}
+    given = {**RUN, "train": {}, "planner": planner, **sections(model, rewards)}
+    return PETSSettings.model_validate(given)
+
+
+def value_expansion(model, rewards):
+    given = {
+        "train": {"steps_per_learning": 1, "random_episodes": 0, "random_steps": 5},
+        "learner": {"kind": "ddpg", "hidden": [8], "critics": 2, "batch_size": 4},
+        "expansion": {"horizon": 2},
+        "updates": {"per_step": 1.0, "pretraining": 1},
+        **sections(model, rewards),
+    }
+    return ValueExpansionSettings.model_validate({**RUN, **given})
+
+
+def experience(task, rows=12):
+    """Random steps of the point, or for other tasks of nothing in particular."""
+    rng, spec = np.random.default_rng(0), task.spec
+    obs = rng.uniform(-1.9, 1.9, (rows, spec.obs_size))
+    action = rng.uniform(spec.action_low, spec.action_high, (rows, spec.action_size))
+    next_obs = obs + 0.2 * action
+    numbers = (jnp.array(a, jnp.float32) for a in (obs, action, -np.square(next_obs[:, 0]), next_obs))
+    data = Transitions(*numbers, jnp.array(np.abs(next_obs[:, 0]) > 2))
+    return compiled_add(init_replay(20, spec.obs_size, spec.action_size), data)
+
+
+compiled_add = quick_jit(add)
+
+
+def lived(agent, task, replay, calls=1):
+    """What an agent has learned after so many calls, and the last one's metrics; and it can act."""
+
+    def act(state):
+        policy, obs = agent.policy(state), replay.data.obs[:2]
+        return agent.act(policy, agent.begin(policy, obs, KEY), obs, KEY, explore=False)[0]
+
+    state, learn, metrics = quick_jit(agent.init)(KEY), quick_jit(agent.learn), {}
+    for key in jax.random.split(KEY, calls):
+        state, metrics = learn(state, replay, key)
+    actions = np.asarray(quick_jit(act)(state))
+    low, high = (np.array(bound) for bound in (task.spec.action_low, task.spec.action_high))
+    assert actions.shape == (2, task.spec.action_size)
+    assert ((actions >= low) & (actions <= high)).all()
+    leaves = jax.tree.leaves((state, metrics))
+    assert all(np.isfinite(leaf).all() for leaf in leaves if leaf.dtype == np.float32)
+    assert metrics.get("skipped_steps", 0) == 0
+    return state, metrics
+
+
+@pytest.mark.parametrize("rewards", REWARD_MODELS)
+@pytest.mark.parametrize("model", ["ensemble", "steve", "gp"])
+def test_every_model_learns_and_imagines_wherever_its_reward_comes_from(model, rewards):
+    task = task_of(rewards, model)
+    built = build_model(task, ModelSections.model_validate(sections(model, rewards)))
+    inner = built.dynamics if rewards == "apart" else built
+    assert isinstance(built, WithRewardModel) == (rewards == "apart")
+    assert isinstance(inner, SteveModel if model == "steve" else LearnedModel)
+    assert any(inner.unknown) == (rewards == "with the dynamics")
+    assert built.needs_data and built.particles == 2
+
+    def learn_and_imagine(replay):
+        """By single steps where it can; fits of ensembles have tests of their own."""
+        state = built.init(KEY)
+        if model == "gp":
+            state, metrics = built.fit(state, replay, KEY)
+        else:
+            state, metrics = built.update(built.prepare(state, replay), replay, KEY)
+        params = built.params(state)
+        begin = start(built, params, replay.data.obs[:3], KEY, 2)
+        steps = rollout(built, params, begin, open_loop(jnp.zeros((3, 2, 1)), 2), 2, KEY)
+        return returns(steps), built.error(params, replay.data, 1.0 * replay.valid), metrics
+
+    if model == "gp" and rewards != "known":  # compiling one of three is slow enough
+        totals, error, metrics = jax.eval_shape(learn_and_imagine, experience(task))
+    else:
+        totals, error, metrics = quick_jit(learn_and_imagine)(experience(task))
+        assert all(np.isfinite(value).all() for value in (totals, error, *metrics.values()))
+        assert metrics.get("model_skipped", 0) == 0
+    assert totals.shape == (2, 3) and error.shape == ()
+    names = [name for name in metrics if name.startswith("reward_model_")]
+    assert bool(names) == (rewards == "apart")
+
+
+def test_pets_on_steves_networks():
+    """Of transitions, rewards and terminations."""
+    task = task_of("with the dynamics")
+    agent = pets("steve", "with the dynamics").build(task)
+    _, metrics = lived(agent, task, experience(task))
+    assert {"gradient_steps", "transition_loss", "reward_loss", "termination_loss", "new_mse"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("rewards", ["with the dynamics", "apart"])
+def test_value_expansion_on_petss_ensemble(rewards):
+    """One opinion on rewards, two transitions and two critics: four samples of every horizon."""
+    task = task_of(rewards)
+    agent = value_expansion("ensemble", rewards).build(task)
+    state, metrics = lived(agent, task, experience(task), calls=2)  # the first trains the model alone
+    assert metrics["gradient_steps"] == 12 and metrics["model_loss"] != 0
+    assert ("reward_model_loss" in metrics) == (rewards == "apart")
+    assert sum(float(metrics[f"weight_{i}"]) for i in range(3)) == pytest.approx(1, abs=1e-4)
+    regressor = state.model.trained.dynamics.regressor if rewards == "apart" else state.model.trained.regressor
+    np.testing.assert_allclose(regressor.inputs.std[0], experience(task).data.obs[:12].std(), rtol=1e-4)
+
+
+def cartpole(settings):
+    task = make_task(TaskSettings(env="cartpole"))
+    agent = settings.build(task)
+    assert isinstance(agent.model, TrueModel) and not agent.model.needs_data
+    return agent, task
+
+
+def test_value_expansion_on_the_true_model():
+    """Frames are what the environment does after the state of each real transition."""
+    agent, task = cartpole(value_expansion("true-model", "known"))
+    replay = experience(task)
+    state, metrics = lived(agent, task, replay, calls=2)
+    assert metrics["gradient_steps"] == 12 and {"weight_0", "model_use"} <= metrics.keys()
+    batch = jax.tree.map(lambda a: a[:3], replay.data)
+    frames = quick_jit(lambda: agent.expand(KEY, state.learner, agent.model_params(state), batch))()
+    with task.make() as env:
+        env.reset(seed=0)
+        for row in range(3):
+            task.restore(env.unwrapped, np.float64(batch.next_obs[row]))
+            for step in range(2):
+                obs, reward, *_ = env.step(np.asarray(task.from_unit(frames.action[step, 0, row])))
+                np.testing.assert_allclose(frames.obs[step + 1, 0, row], obs, rtol=1e-4, atol=1e-4)
+                assert float(frames.reward[step + 1, 0, 0, row]) == pytest.approx(reward, abs=1e-4)
+
+
+def test_pets_on_the_true_model():
+    """It learns nothing, and plans in the states that observations describe."""
+    agent, task = cartpole(pets("true-model", "known"))
+    _, metrics = lived(agent, task, experience(task))
+    assert metrics == {"new_mse": 0}
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(UserError, match=r"reward_model must not be null with model.kind=gp where the termination"):
+        build_model(task_of("with the dynamics"), ModelSections.model_validate(sections("gp", "with the dynamics")))
+    with pytest.raises(ValueError, match=r"model.kind=gp cannot be trained by single gradient steps"):
+        value_expansion("gp", "apart")

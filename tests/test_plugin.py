@@ -1,0 +1,101 @@
+"""A package outside of Foretell brings a planner, a world model, an agent and a task.
+
+`tests/plugin` is on the path as an installed package would be, its entry point included.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PLUGIN = Path(__file__).parent / "plugin"
+EXAMPLE = PLUGIN / "foretell_example"
+SMALL = ("train.trials=1", "train.random_steps=0", "train.capacity=100", "planner.horizon=2", "planner.population=2")
+NETWORK = ("model.hidden=[8]", "fit.min_steps=1", "fit.epochs=1")
+
+
+@pytest.fixture
+def foretell(tmp_path):
+    """Run a command in a process of its own, in an empty folder; what it printed."""
+
+    def run(*argv, path=PLUGIN, code=0):
+        command = [sys.executable, "-m", "foretell", *map(str, argv)]
+        env = {**os.environ, "PYTHONPATH": str(path)}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout
+
+    return run
+
+
+def trials(run):
+    return [line for line in (run / "episodes.csv").read_text().splitlines() if ",train," in line]
+
+
+def settings(run):
+    return yaml.safe_load((run / "config.yaml").read_text())
+
+
+def train_and_resume(foretell, run, planner, env, **where):
+    settings = ("--set", f"planner.kind={planner}", "planner.iterations=2", "task.horizon=5", *SMALL, *NETWORK)
+    foretell("train", "pets/default", "--env", env, "--out", run, *settings, **where)
+    before = trials(run)
+    foretell("resume", run, "--set", "train.trials=2", **where)
+    after = trials(run)
+    return len(before) == 1 and len(after) == 2 and after[:1] == before
+
+
+def test_its_planner_and_its_task_are_trained_with_and_resumed(foretell, tmp_path):
+    assert train_and_resume(foretell, tmp_path / "run", "gradient", "point-mass")
+    assert settings(tmp_path / "run")["planner"]["step_size"] == 0.1
+
+
+def test_its_agent_is_trained_from_the_path_of_its_preset(foretell, tmp_path):
+    foretell("train", EXAMPLE / "point_mass.yaml", "--set", "train.trials=16")
+    run = tmp_path / "runs" / "point_mass" / "0"
+    assert settings(run)["agent"] == "random-search" and len(trials(run)) == 16
+    assert "over 1 episodes" in foretell("eval", run, "--episodes", "1")
+
+
+@pytest.mark.long
+def test_its_world_model_serves_agents_that_plan_and_agents_with_values(foretell, tmp_path):
+    model = ("--env", "point-mass", "--set", "model.kind=ridge", "model.cosines=10", "train.capacity=100")
+    foretell("train", "pets/default", "--out", "pets", *model, *SMALL, "planner.elites=1", "planner.kept_elites=0")
+    updates = ("train.steps=60", "train.random_steps=40", "updates.pretraining=1", "updates.per_step=0.1")
+    foretell("train", "steve/default", "--out", "steve", *model, *updates, "learner.hidden=[8]", "learner.batch_size=8")
+    assert [settings(tmp_path / run)["model"]["cosines"] for run in ("pets", "steve")] == [10, 10]
+
+
+@pytest.mark.long
+def test_a_class_in_the_working_directory_needs_no_entry_point(foretell, tmp_path):
+    shutil.copy(EXAMPLE / "gradient.py", tmp_path / "mine.py")
+    assert train_and_resume(foretell, tmp_path / "run", "mine:GradientShooting", "Pendulum-v1", path="")
+
+
+def test_what_it_brings_is_listed(foretell):
+    listed = foretell("show", "planner")
+    assert "gradient" in listed and "Step size of Adam" in listed
+
+
+@pytest.mark.parametrize(
+    ("argv", "nearest"),
+    [
+        (["pets/default", "--set", "planner.kind=gradiant"], "no planner.kind 'gradiant'; did you mean 'gradient'?"),
+        (["pets/default", "--env", "point-mas"], "no task 'point-mas'; did you mean 'point-mass'?"),
+    ],
+)
+def test_an_unknown_kind_is_refused_with_the_nearest(foretell, argv, nearest):
+    assert foretell("train", *argv, code=2) == f"foretell: {nearest}\n"
+
+
+def test_one_that_cannot_be_imported_is_reported_in_one_sentence(foretell, tmp_path):
+    shutil.copytree(PLUGIN, tmp_path / "site")
+    (tmp_path / "site" / "foretell_example" / "__init__.py").write_text("import nothing_of_that_name\n")
+    told = foretell("show", "planner", path=tmp_path / "site", code=2)
+    reason = "ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    assert told == f"foretell: the plug-in 'example' cannot be imported ({reason})\n"
+    assert "agent: pets" in foretell("show", "pets/cartpole", path=tmp_path / "site")  # what does not need it works
