@@ -10,7 +10,9 @@ import pytest
 
 import foretell
 from environments import STEPS, reward
+from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
+from foretell.models import WithRewardModel
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from tiny import LINE, TINY, interrupted_at, snapshot
@@ -78,13 +80,18 @@ def test_a_batch_and_its_reset_masks(agent):
 
 
 def test_a_mask_resets_its_rows_alone(agent):
-    agent.reset()
-    agent.act(np.ones((2, 2)))
-    before = agent._policy._memory
-    agent.reset([True, False])
-    after, fresh = agent._policy._memory, agent._policy._start(2)
-    assert bool(before.memory.planned.all()) and after.memory.planned.tolist() == [False, True]
-    assert np.array_equal(after.actions[0], fresh.actions[0]) and np.array_equal(after.actions[1], before.actions[1])
+    """They go on as if everything had begun anew, and the others as if nothing had."""
+    obs = np.array([[0.3, -0.2], [1.0, 0.5]])
+
+    def second_actions(mask):
+        controller = agent._controller.with_seed(0)
+        controller.act(obs)
+        controller.reset(mask)
+        return controller.act(obs)
+
+    none, first, both = (second_actions(mask) for mask in ([False, False], [True, False], [True, True]))
+    assert first[0] == both[0] != none[0]
+    assert first[1] == none[1] != both[1]
 
 
 def test_observations_of_any_numeric_kind_are_taken(agent):
@@ -103,7 +110,7 @@ def test_evaluation_repeats_and_changes_nothing(agent, trained):
     before = snapshot(trained)
     first, again, other = (agent.evaluate(2, seed=seed) for seed in (3, 3, 4))
     assert first == again != other
-    assert [outcome.length for outcome in first] == [STEPS, STEPS]
+    assert [result.length for result in first] == [STEPS, STEPS]
     assert agent.evaluate(1, seed=3) == first[:1], "episodes do not depend on how many there are"
     assert snapshot(trained) == before
 
@@ -143,16 +150,16 @@ def test_a_callable_without_a_name_can_be_a_reward(tmp_path):
     assert _name_of(functools.partial(reward)) == "functools:<partial>"
 
 
-def test_the_default_directory_is_named_after_preset_and_seed(tmp_path, monkeypatch):
+def test_the_default_directory_is_named_after_preset_environment_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = foretell.train("pets/default", seed=3, env=LINE, overrides=[TINY, {"train": {"trials": 1}}], quiet=True)
-    assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "3"
+    assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "environments-tiny-Line-v0" / "3"
 
 
 def test_a_preset_for_one_task_can_be_used_for_another():
     settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
     agent = settings.build(make_task(settings.task))
-    assert agent.bounds[0].shape == (1,) and agent.world.learns_outcome
+    assert agent.bounds.low.shape == (1,) and isinstance(agent.model, WithRewardModel)
 
 
 def pretrained(out, trained, *overrides, **schedule):
@@ -171,8 +178,8 @@ def continued(trained, tmp_path_factory):
 
 def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, trained):
     assert [row["kind"] for row in continued.episodes] == ["train", "train"]
-    first, second = (foretell.load(continued.directory, trial=trial)._policy.state for trial in (1, 2))
-    before = foretell.load(trained)._policy.state
+    first, second = (foretell.load(continued.directory, trial=trial)._controller.state for trial in (1, 2))
+    before = foretell.load(trained)._controller.state
     assert eqx.tree_equal(first, before)
     assert not eqx.tree_equal(second, before)
     assert (continued.directory / "metrics.csv").read_text().count("\n") == 2  # the header, and once before trial 2
@@ -209,7 +216,7 @@ def test_a_pretrained_run_does_without_the_other_once_it_has_a_checkpoint(run_co
 
 
 def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
-    """And train, and remember, and imagine."""
+    """And train, and imagine."""
     other = {"planner": {"horizon": 3, "population": 8}, "fit": {"epochs": 2}, "imagination": {"particles": 4}}
     run = pretrained(tmp_path / "run", trained, other, trials=1, capacity=70, checkpoints=1)
     assert len(run.returns) == 1
@@ -218,7 +225,7 @@ def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
 @pytest.mark.parametrize(
     ("override", "section"),
     [({"model": {"hidden": [9]}}, "model"), ({"model": {"scale_targets": False}}, "model")]
-    + [({"outcome": {"members": 3}}, "outcome")],
+    + [({"reward_model": {"members": 3}}, "reward_model")],
     ids=str,
 )
 def test_a_pretrained_agent_of_other_settings_is_refused(override, section, trained, tmp_path):
@@ -243,6 +250,81 @@ def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(t
     with pytest.raises(UserError, match=r"is not a run directory: it has no config\.yaml"):
         pretrained(tmp_path / "new", trained / "data")
     assert not (tmp_path / "new").exists()
+
+
+# Callbacks of one's own.
+
+
+class Enough(Callback):
+    """Ends a run after so many episodes."""
+
+    def __init__(self, episodes):
+        self.left, self.seen = episodes, []
+
+    def on_episode_end(self, event):
+        self.seen.append((event.row["kind"], event.row["return"], len(event.actions)))
+        self.left -= 1
+        if not self.left:
+            raise StopTraining("it has seen enough")
+
+
+def test_callbacks_are_called_as_a_run_goes_on_and_may_end_it(trained, tmp_path):
+    """After those that Foretell brings; the run is saved, and resumed it becomes the one that nobody has ended."""
+    enough = Enough(2)
+    options = {"out": tmp_path / "run", "env": LINE, "overrides": TINY, "quiet": True}
+    run = foretell.train("pets/default", callbacks=[enough], **options)
+    assert [kind for kind, *_ in enough.seen] == ["random", "train"] == [row["kind"] for row in run.episodes]
+    assert [value for _, value, _ in enough.seen] == [row["return"] for row in run.episodes]
+    more = Enough(9)
+    resumed = foretell.resume(tmp_path / "run", callbacks=[more], quiet=True)
+    assert [kind for kind, *_ in more.seen] == ["train"]
+    assert [row["return"] for row in resumed.episodes] == [row["return"] for row in foretell.load(trained).episodes]
+
+
+def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
+    class Broken(Callback):
+        def on_learn_end(self, event):
+            return event.row["loss of the dynamics"]
+
+    with pytest.raises(UserError, match=r"^the callback Broken failed in on_learn_end \(.*test_api\.py, line \d+: KeyErr"):
+        foretell.train(
+            "pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, callbacks=[Broken()], quiet=True
+        )
+
+
+def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path):
+    options = {"env": LINE, "overrides": TINY, "callbacks": [Enough]}
+    with pytest.raises(UserError, match=r"^a callback must be a foretell\.callbacks\.Callback, not <class"):
+        foretell.train("pets/default", out=tmp_path / "run", **options)
+    with pytest.raises(UserError, match=r"^a callback must be a foretell\.callbacks\.Callback, not 3"):
+        foretell.resume(trained, callbacks=[3])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.long
+def test_a_run_ends_when_it_is_good_enough_and_its_best_agent_is_kept(tmp_path):
+    """With evaluation: its rounds count, and not the trials."""
+    schedule = {"trials": 6, "eval_episodes": 2, "keep_best": True}
+    options = {"env": LINE, "overrides": [TINY, {"train": schedule}], "quiet": True}
+    whole = foretell.train("pets/default", out=tmp_path / "whole", **options)
+    scores = [np.mean([row["return"] for row in pair]) for pair in _rounds(whole)]
+    best = int(np.argmax(scores))
+    goal = {"train": {"stop_at_return": float(scores[best])}}
+    options["overrides"].append(goal)
+    stopped = foretell.train("pets/default", out=tmp_path / "run", **options)
+    assert len(stopped.returns) == best + 1
+    kept, last, stopped_last = (
+        foretell.load(run.directory, best=which)._controller.state
+        for run, which in ((whole, True), (whole, False), (stopped, False))
+    )
+    assert eqx.tree_equal(kept, stopped_last), "the best agent is the one with which the other run has ended"
+    assert eqx.tree_equal(kept, last) == (best == 5)
+    assert foretell.load(whole.directory, best=True).evaluate(1)
+
+
+def _rounds(run):
+    evaluations = [row for row in run.episodes if row["kind"] == "eval"]
+    return zip(evaluations[::2], evaluations[1::2], strict=True)
 
 
 def test_the_interface_is_what_all_says():

@@ -124,7 +124,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_writes_nothing(tmp_path, monk
     command = ["train", "pets/default+de", "--env", LINE, "--seed", "4", "--dry-run", "--set", "planner.population=50"]
     assert main(command) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert lines["preset"].startswith("pets/default+de: PETS with little computation")
+    assert lines["preset"].endswith("; DE, an ensemble of deterministic networks")
     assert lines["environment"] == f"{LINE}, observations [2], actions [1], 5 steps per episode"
     assert (lines["agent"], lines["seed"]) == ("pets", "4")
     assert lines["directory"] == "runs/pets-default+de/environments-tiny-Line-v0/4"

@@ -30,7 +30,8 @@ pages = pytest.mark.parametrize("page", FILES)
 
 
 def blocks(page: str, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (PAGES / f"your-own-{page}.md").read_text(), re.S | re.M)
+    found = re.findall(r"^```(\w*)\n(.*?)^```\n", (PAGES / f"your-own-{page}.md").read_text(), re.S | re.M)
+    return [text for its_language, text in found if its_language == language]
 
 
 def files(page: str) -> dict[str, str]:

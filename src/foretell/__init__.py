@@ -1,7 +1,8 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
 `train`, `resume`, `load` and `film` are the Python interface, `Callback` and `StopTraining` what a callback needs, and
-`register` makes a class of one's own available by name. The environments are registered with Gymnasium as `foretell/...`.
+`register` makes a class of one's own available by name. The environments are registered with Gymnasium as
+`foretell/...`.
 """
 
 from importlib import import_module

@@ -7,7 +7,7 @@ from typing import Any
 
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
-from foretell.callbacks import default_callbacks, load_best, load_model, model_path, plain_console
+from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
 from foretell.compilation import use_compilation_cache
 from foretell.errors import UserError
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
@@ -15,7 +15,7 @@ from foretell.report.video import film_finished
 from foretell.run import Run, check_seed, within_memory
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import RunDirectory, writing
-from foretell.runs.presets import continued, default_directory, resolve, title
+from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.controller import Controller
@@ -31,7 +31,7 @@ Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 def train(
     preset: str,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | Path | None = None,
     env: str | None = None,
     reward: RewardFn | str | None = None,
@@ -48,7 +48,7 @@ def train(
 
     Args:
         preset: a preset's name with parts, as `pets/cartpole+de+ts1`, or the path of a YAML file.
-        seed: one seed, one result.
+        seed: one seed, one result; by default 0, or the seed that the file names.
         out: the run directory itself; by default `runs/<preset-with-dashes>/<seed>`, with the environment between them
             where the preset leaves it open.
         env: a registered task, a Gymnasium id, or `module:Id-v0`.
@@ -63,6 +63,7 @@ def train(
     Raises:
         UserError: for every mistake, before anything is written.
     """
+    seed = seed_of(preset) if seed is None else seed
     check_seed(seed)
     check_callbacks(callbacks)
     functions = {"reward": reward, "terminated": terminated}
@@ -77,14 +78,15 @@ def train(
         earlier = _train_stages(earlier_stages, path, seed, {"env": env, **functions}, quiet=quiet)
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"pretrained": str(earlier)})})
     start = pretrained(settings, task, agent, seed, functions)
+    label = preset_label(preset)
     run = RunInfo(
-        directory=RunDirectory(path), preset=preset, seed=seed, task=task, agent=agent, schedule=settings.train
+        directory=RunDirectory(path), preset=label, seed=seed, task=task, agent=agent, schedule=settings.train
     )
     watching = [*default_callbacks(run, quiet=quiet), *callbacks]
     directory = RunDirectory.create(path, overwrite=overwrite)
     with directory.lock():
         directory.clear()
-        directory.write_config(settings, preset, seed)
+        directory.write_config(settings, label, seed)
         loop = Loop(run, watching)
         if start is not None:
             loop.start_with(start)
@@ -195,7 +197,7 @@ def _learned(
     if best:
         return load_best(directory, like.agent)
     with closing(Checkpoints(directory.checkpoints)) as checkpoints:
-        return checkpoints.restore(like, lambda text: None if quiet else plain_console(stderr=True).print(text)).agent
+        return checkpoints.restore(like, lambda text: None if quiet else warn(text)).agent
 
 
 def _run_to_end(loop: Loop, settings: RunSettings) -> Run:

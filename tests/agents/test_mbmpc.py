@@ -11,7 +11,7 @@ from foretell.agents.pets import PETS
 from foretell.errors import UserError
 from foretell.models import open_loop, rollout, start
 from foretell.models.path import PathModel, with_progress
-from foretell.planning.imagined import judge
+from foretell.planning.imagined import imagined_returns
 from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
@@ -185,7 +185,7 @@ def test_with_a_guide_only_first_actions_differ_between_candidates():
     @quick_jit
     def values(plans):
         begin = start(agent.model, params, obs, key, 1)
-        return [judge(agent.model, params, begin, plans, key, guide=guide) for guide in (zero, None)]
+        return [imagined_returns(agent.model, params, begin, plans, key, guide=guide) for guide in (zero, None)]
 
     guided, plain = values(same_first)
     assert guided[0] == guided[1] and plain[0] != plain[1]

@@ -23,23 +23,36 @@ def towards_the_upper_bound(_, actions):
     return actions.sum((1, 2))
 
 
+def bad_to_the_left(_, actions, bad):
+    """Candidates that turn left have a bad value; those that turn right are worth less than -1000."""
+    return jnp.where(actions[:, 0, 0] < 1.0, bad, -1000.0 - actions[:, 0, 0])
+
+
+def bad_everywhere(_, actions, bad):
+    return jnp.full(len(actions), bad)
+
+
 @cache
 def compiled(planner, objective):
     """The search, and the list in which it leaves the candidates and values of every iteration."""
     seen = []
 
-    def watched(key, actions):
-        values = objective(key, actions)
-        jax.debug.callback(lambda *arrays: seen.append(tuple(map(np.asarray, arrays))), actions, values, ordered=True)
-        return values
+    def run(key, warm_start, more):
+        def watched(key, actions):
+            values = objective(key, actions, *more)
+            keep = lambda *arrays: seen.append(tuple(map(np.asarray, arrays)))  # noqa: E731
+            jax.debug.callback(keep, actions, values, ordered=True)
+            return values
 
-    return quick_jit(lambda key, warm_start: planner.plan(key, watched, warm_start, BOUNDS)), seen
+        return planner.plan(key, watched, warm_start, BOUNDS)
+
+    return quick_jit(run), seen
 
 
-def search(planner, objective=quadratic, warm_start=None, key=0):
-    """A plan, and the candidates and values of every iteration."""
+def search(planner, objective=quadratic, warm_start=None, key=0, more=()):
+    """A plan, and the candidates and values of every iteration; `more` are further arguments of the objective."""
     run, seen = compiled(planner, objective)
     seen.clear()
-    plan = run(jax.random.key(key), planner.begin(BOUNDS) if warm_start is None else warm_start)
+    plan = run(jax.random.key(key), planner.begin(BOUNDS) if warm_start is None else warm_start, more)
     jax.effects_barrier()
-    return plan, list(seen)
+    return jax.tree.map(np.asarray, plan), list(seen)

@@ -9,7 +9,7 @@ import pytest
 
 from foretell.models import Step, open_loop, returns, rollout, start
 from foretell.planning import objective_of
-from foretell.planning.imagined import judge
+from foretell.planning.imagined import imagined_returns
 from tiny import quick_jit
 
 PARTICLES, CANDIDATES, HORIZON = 4, 3, 5
@@ -95,7 +95,9 @@ def test_plans_may_be_judged_from_where_a_rollout_has_come():
         begin = start(Gusts(), wind, obs, KEY, PARTICLES)
         come = rollout(Gusts(), wind, begin, open_loop(jnp.array(PLANS), PARTICLES), 2, KEY).end
         rest = open_loop(jnp.array(PLANS), PARTICLES)
-        return judge(Gusts(), wind, come, PLANS, KEY), returns(rollout(Gusts(), wind, come, rest, HORIZON, KEY))
+        return imagined_returns(Gusts(), wind, come, jnp.array(PLANS), KEY), returns(
+            rollout(Gusts(), wind, come, rest, HORIZON, KEY)
+        )
 
     found, expected = quick_jit(both)(jnp.float32(0.3))
     np.testing.assert_allclose(found, expected.mean(0), rtol=1e-5)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search, towards_the_upper_bound
+from searches import (
+    BOUNDS,
+    HIGH,
+    LOW,
+    MIDDLE,
+    bad_everywhere,
+    bad_to_the_left,
+    quadratic,
+    search,
+    towards_the_upper_bound,
+)
 
 from foretell.planning import MPPI
 from foretell.planning.mppi import MPPIWarmStart, path_weights
@@ -18,7 +28,7 @@ number = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
 
 def warm_start_of(mean):
-    return MPPIWarmStart(jnp.broadcast_to(jnp.float32(mean), (3, 2)))
+    return MPPIWarmStart(np.broadcast_to(np.float32(mean), (3, 2)))
 
 
 def gap_of(values):
@@ -128,8 +138,8 @@ def test_the_mean_itself_may_compete():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_count_for_nothing(bad):
-    objective = lambda _, actions: jnp.where(actions[:, 0, 0] < 1.0, bad, actions[:, 0, 0])  # noqa: E731
-    plan, (*_, (candidates, values)) = search(PLANNER.model_copy(update={"iterations": 1}), objective)
+    planner = PLANNER.model_copy(update={"iterations": 1})
+    plan, (*_, (candidates, values)) = search(planner, bad_to_the_left, more=(bad,))
     assert 0 < np.isfinite(values).sum() < 40
     np.testing.assert_allclose(plan.actions, moved(PLANNER, candidates, values), rtol=1e-4, atol=1e-5)
     assert plan.value == values[np.isfinite(values)].max()
@@ -137,15 +147,19 @@ def test_values_that_are_not_finite_count_for_nothing(bad):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_the_mean_stays_if_no_value_is_finite(bad):
-    plan, _ = search(PLANNER, lambda _, actions: jnp.full(len(actions), bad), warm_start_of([0.2, 0.3]))
+    plan, _ = search(PLANNER, bad_everywhere, warm_start_of([0.2, 0.3]), more=(bad,))
     np.testing.assert_array_equal(plan.actions, warm_start_of([0.2, 0.3]).mean)
 
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
 def test_the_next_plan_starts_from_the_mean_as_many_steps_later_as_are_executed(fill, last, every):
-    plan, _ = search(PLANNER.model_copy(update={"fill": fill, "replan_every": every}))
-    np.testing.assert_array_equal(plan.warm_start.mean, [*plan.actions[every:], *[last] * every])
+    planner = PLANNER.model_copy(update={"fill": fill, "replan_every": every})
+    plan, _ = search(PLANNER)
+    expected = np.concatenate([plan.actions[every:], np.broadcast_to(np.float32(last), (every, 2))])
+    np.testing.assert_array_equal(planner.shift(jnp.array(plan.actions), BOUNDS), expected)
+    if planner == PLANNER:
+        np.testing.assert_array_equal(plan.warm_start.mean, expected)
 
 
 def test_an_episode_starts_at_the_middle_of_the_range():
@@ -163,7 +177,7 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time():
         return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), warm_start, BOUNDS)
 
     keys, scale = jax.random.split(jax.random.key(0), 3), jnp.array([1.0, 0.0, -1.0])
-    warm_start = jax.tree.map(lambda *a: jnp.stack(a), *(warm_start_of([m, m]) for m in (0.0, 0.5, 0.9)))
+    warm_start = jax.tree.map(lambda *a: np.stack(a), *(warm_start_of([m, m]) for m in (0.0, 0.5, 0.9)))
     together, single = quick_jit(jax.vmap(one))(keys, warm_start, scale), quick_jit(one)
     for i in range(3):
         alone = single(keys[i], *jax.tree.map(lambda a: a[i], (warm_start, scale)))  # noqa: B023

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from searches import BOUNDS, HIGH, LOW, MIDDLE, quadratic, search
+from searches import BOUNDS, HIGH, LOW, MIDDLE, bad_everywhere, bad_to_the_left, quadratic, search
 
 from foretell.planning import RandomShooting
 from tiny import quick_jit
@@ -47,8 +47,7 @@ def test_every_round_has_its_own_noise():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_count_as_worst(bad):
-    objective = lambda _, actions: jnp.where(actions[:, 0, 0] < 1.0, bad, -1000.0 - actions[:, 0, 0])  # noqa: E731
-    plan, asked = search(PLANNER, objective)
+    plan, asked = search(PLANNER, bad_to_the_left, more=(bad,))
     good = np.concatenate([np.where(np.isfinite(values), values, -np.inf) for _, values in asked])
     np.testing.assert_array_equal(plan.actions, np.concatenate([c for c, _ in asked])[good.argmax()])
     assert plan.value == good.max() > -np.inf
@@ -56,7 +55,7 @@ def test_values_that_are_not_finite_count_as_worst(bad):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_the_middle_of_the_range_is_executed_if_no_value_is_finite(bad):
-    plan, _ = search(PLANNER, lambda _, actions: jnp.full(len(actions), bad))
+    plan, _ = search(PLANNER, bad_everywhere, more=(bad,))
     np.testing.assert_array_equal(plan.actions, np.broadcast_to(MIDDLE, (3, 2)))
 
 

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import pytest
 
 import environments
+from foretell import registry
 from foretell.errors import UserError
-from foretell.tasks import TASKS, TaskSettings, make_task
+from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.choice import load_function
 from foretell.tasks.gym import GymTask
 
 LINE = "tiny/Line-v0"
+TASKS = registry.kinds("task")
 
 
 def task(**settings):

@@ -139,17 +139,17 @@ def test_a_plan_forgets_the_last_one_and_begins_where_it_is():
 def test_an_episode_goes_on_by_one_segment_if_the_chosen_candidate_did():
     progress = w.begin(jnp.zeros((2, 2)))
     chosen = progress._replace(segment=jnp.array([3, 0]), moved=jnp.array([True, False]))
-    assert w.carry(progress, chosen).segment.tolist() == [1, 0]
+    assert w.carry_on(progress, chosen).segment.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("path", [w.STRAIGHT, w.LEFT, w.RIGHT, w.ANT_LEFT, w.ANT_RIGHT, w.U_TURN])
-def test_somebody_who_walks_along_finishes(path):
+def test_one_who_walks_along_finishes(path):
     """One who takes small steps is on the segment that is next to be walked, and never leaves the path."""
     progress = w.begin(jnp.array(path.start[0]))
     for start, end in zip(path.start[: w.LEGS], path.end[: w.LEGS], strict=True):
         for share in np.linspace(0, 1, 15):
             plan = w.follow_in_plan(path, progress, jnp.array(start + share * (end - start)))
-            progress = w.carry(progress, plan)
+            progress = w.carry_on(progress, plan)
     assert int(progress.segment) == w.LEGS
 
 

@@ -90,7 +90,6 @@ def test_a_run_interrupted_in_its_warm_up_or_within_a_plan_continues_exactly(mom
 
 
 def test_a_run_with_a_gaussian_process_continues_exactly(tmp_path):
-    pytest.importorskip("gpjax")
     tree = {**LINE_TINY, "model": {"inducing": 10}, "fit": {"iterations": 5}, "imagination": {"propagation": "DS"}}
     options = {"env": LINE, "overrides": tree, "quiet": True}
     foretell.train("pets/default+gp", out=tmp_path / "whole", **options)

@@ -5,7 +5,7 @@ fine-tuning", 2018 (arXiv:1708.02596).
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ from pydantic import model_validator
 from foretell.agents.base import Extras, Metrics
 from foretell.agents.pets import PETS, PETSSettings, planned
 from foretell.errors import UserError
-from foretell.models import Act, ModelState, Params, PathModel, open_loop, rollout, start
+from foretell.models import Act, ModelState, Params, PathModel, Start, open_loop, rollout, start
 from foretell.models.path import with_progress
 from foretell.nn import MLP
 from foretell.planning import Objective, mpc, objective_of
-from foretell.planning.imagined import judge
+from foretell.planning.imagined import imagined_returns
 from foretell.registry import register
 from foretell.replay import Replay
 from foretell.tasks import Task
@@ -79,24 +79,31 @@ class PathFollower(PETS):
         here = self._path.plan_progress(carry.progress, obs)
 
         def objective_from(at: tuple[Float[Array, "obs"], Progress]) -> Objective:
-            return lambda key, actions: judge(
-                model, params, self._start(model, params, at, len(actions)), actions, key, optimism=self.optimism
-            )
+            def objective(
+                key: Key[Array, ""], actions: Float[Array, "candidates horizon action"]
+            ) -> Float[Array, "candidates"]:
+                begin_key, roll_key = jax.random.split(key)
+                begin = self._start(model, params, at, len(actions), begin_key)
+                return imagined_returns(model, params, begin, actions, roll_key, optimism=self.optimism)
+
+            return objective
 
         def reach(key: Key[Array, ""], at: tuple, plan: Float[Array, "horizon action"]) -> Progress:
-            begin = self._start(model, params, at, 1)
-            found = rollout(model, params, begin, open_loop(plan[None], self.model.particles), len(plan), key)
+            begin_key, roll_key = jax.random.split(key)
+            begin, act = self._start(model, params, at, 1, begin_key), open_loop(plan[None], self.model.particles)
+            found = rollout(model, params, begin, act, len(plan), roll_key)
             return jax.tree.map(lambda a: a[0, 0], found.end.carry.progress)
 
         actions, control = mpc.act(self.planner, plan_key, objective_from, carry.control, (obs, here), self.bounds)
         chosen = jax.vmap(reach)(jax.random.split(reach_key, len(obs)), (obs, here), control.plan)
         return actions, PathControl(control, carry_on(carry.progress, chosen)), planned(control)
 
-    def _start(self, model: PathModel, params: Params, at: tuple[Array, Progress], batch: int) -> Any:
+    def _start(
+        self, model: PathModel, params: Params, at: tuple[Array, Progress], batch: int, key: Key[Array, ""]
+    ) -> Start:
         """The start of rollouts from one observation and progress."""
         obs = jnp.broadcast_to(at[0], (batch, *at[0].shape))
-        # The networks that follow paths are deterministic, so the key decides nothing.
-        return with_progress(start(model, params, obs, jax.random.key(0), self.model.particles), at[1])
+        return with_progress(start(model, params, obs, key, self.model.particles), at[1])
 
     @property
     def _path(self) -> Follows:

@@ -75,8 +75,8 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         self._check_samples(task, model)
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
-                f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not tell "
-                "the simulator's state; choose ensemble or steve"
+                f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not "
+                "determine the simulator's state; choose ensemble or steve"
             )
         return ValueExpansion(task, self.learner, model, self.expansion, self.updates)
 

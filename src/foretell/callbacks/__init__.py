@@ -1,7 +1,7 @@
 """Callbacks: what watches a run. One concern per file; `docs/how-to/your-own-callback.md` shows how to write one."""
 
 from foretell.callbacks.best import KeepBest, load_best
-from foretell.callbacks.console import Console, plain_console, sparkline
+from foretell.callbacks.console import Console, plain_console, sparkline, warn
 from foretell.callbacks.csv import CSVLog
 from foretell.callbacks.early_stopping import StopAtReturn
 from foretell.callbacks.greedy import Greedy
@@ -56,6 +56,7 @@ __all__ = [
     "model_path",
     "plain_console",
     "sparkline",
+    "warn",
 ]
 
 

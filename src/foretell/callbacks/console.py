@@ -120,6 +120,11 @@ class Console(Callback):
         return f"  ~{_duration(left)} left" if left is not None else ""
 
 
+def warn(text: str) -> None:
+    """Say on standard error what the user should know."""
+    plain_console(stderr=True).print(f"warning: {text}", soft_wrap=True)
+
+
 class Pace:
     """How long a run will still take, estimated from its pace since it first went on after learning."""
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from foretell import registry
 from foretell.models.base import Metrics, Params, Step, TrainedModel
-from foretell.models.propagation import MATCHING_STREAM, Noise, Outcome, Propagation, rematch
+from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
@@ -48,6 +48,8 @@ class RegressionSettings(ModelSettings):
                 f"imagination.propagation=E has one particle, not {imagination.particles}; set imagination.particles=1"
             )
         count = particles_of(imagination, members)
+        if name == "MM" and count == 1:
+            raise ValueError("imagination.propagation=MM needs several particles to match, not 1")
         if name in ("TS1", "TSinf") and count % members:
             near = max(1, round(count / members)) * members
             raise ValueError(
@@ -181,7 +183,7 @@ class LearnedModel:
         predictor = self.regressor.predictor(params)
         return _certain(predictor) if self.imagination.ignore_variance else predictor
 
-    def _propagate(self, predictor: Predictor, inputs: Float[Array, "particles batch in"], noise: Noise) -> Outcome:
+    def _propagate(self, predictor: Predictor, inputs: Float[Array, "particles batch in"], noise: Noise) -> Propagated:
         name, ignored = self.imagination.propagation, self.imagination.ignore_variance
         name = "E" if ignored and name in ("DS", "MM") else "DS" if self._matches_state else name
         propagation: Propagation = registry.find("propagation", name)

@@ -53,7 +53,7 @@ class Noise(NamedTuple):
         return (shape[0], 1, *shape[2:]) if self.shared else shape
 
 
-class Outcome(NamedTuple):
+class Propagated(NamedTuple):
     """What a propagation makes of one step."""
 
     outputs: Outputs
@@ -61,51 +61,51 @@ class Outcome(NamedTuple):
     """Probabilities of the yes/no outputs."""
 
 
-Propagation = Callable[[Predictor, int, Inputs, Noise], Outcome]
+Propagation = Callable[[Predictor, int, Inputs, Noise], Propagated]
 """(predictor, members, inputs, noise of this step) -> outputs of every particle."""
 
 
 @register("propagation", "E")
-def expectation(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def expectation(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """The mean over members of their means."""
     del noise
     mean, _, flags = _moments(predictor, members, inputs)
-    return Outcome(mean, flags)
+    return Propagated(mean, flags)
 
 
 @register("propagation", "DS")
-def distribution_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def distribution_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """A draw from the whole ensemble taken as one Gaussian."""
     mean, std, flags = _moments(predictor, members, inputs)
-    return Outcome(mean + std * noise.normals(mean.shape), flags)
+    return Propagated(mean + std * noise.normals(mean.shape), flags)
 
 
 @register("propagation", "MM")
-def moment_matching(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def moment_matching(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """As DS, then drawn anew from the Gaussian that fits the particles of each candidate."""
     outputs, flags = distribution_sampling(predictor, members, inputs, noise)
-    return Outcome(rematch(outputs, noise.normals(outputs.shape, 1)), flags)
+    return Propagated(rematch(outputs, noise.normals(outputs.shape, 1)), flags)
 
 
 @register("propagation", "TSinf")
-def trajectory_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def trajectory_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """Every particle stays with its member."""
     mean, std, flags = _served_in_order(predictor, members, inputs)
-    return Outcome(mean + std * noise.normals(mean.shape), flags)
+    return Propagated(mean + std * noise.normals(mean.shape), flags)
 
 
 @register("propagation", "TS1")
-def balanced_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def balanced_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """At every step each member serves equally many particles, in random order."""
     order = jnp.argsort(noise.bits(inputs.shape[:2], 1), axis=0)
     pick = lambda a, places: jnp.take_along_axis(a, places[..., None], axis=0)  # noqa: E731
     served = _served_in_order(predictor, members, pick(inputs, order))
     mean, std, flags = (pick(a, jnp.argsort(order, axis=0)) for a in served)
-    return Outcome(mean + std * noise.normals(mean.shape), flags)
+    return Propagated(mean + std * noise.normals(mean.shape), flags)
 
 
 @register("propagation", "TS1-independent")
-def independent_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Outcome:
+def independent_sampling(predictor: Predictor, members: int, inputs: Inputs, noise: Noise) -> Propagated:
     """Every particle draws its member by itself, at every step."""
     # The remainder of 32 random bits favours small numbers by at most members / 2^32, which nobody can measure.
     member = (noise.bits(inputs.shape[:2], 1) % members).astype(jnp.int32)
@@ -113,7 +113,7 @@ def independent_sampling(predictor: Predictor, members: int, inputs: Inputs, noi
     pick = lambda a: jnp.take_along_axis(a, member[None, ..., None], axis=0)[0]  # noqa: E731
     mean = pick(answers.mean)
     outputs = mean + jnp.sqrt(pick(answers.variance)) * noise.normals(mean.shape)
-    return Outcome(outputs, jax.nn.sigmoid(pick(answers.logits)))
+    return Propagated(outputs, jax.nn.sigmoid(pick(answers.logits)))
 
 
 def rematch(

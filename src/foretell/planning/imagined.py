@@ -34,12 +34,12 @@ def objective_of(
         begin_key, roll_key = jax.random.split(key)
         everywhere = jnp.broadcast_to(obs, (len(actions), *obs.shape))
         begin = start(model, params, everywhere, begin_key, particles)
-        return judge(model, params, begin, actions, roll_key, optimism=optimism, guide=guide)
+        return imagined_returns(model, params, begin, actions, roll_key, optimism=optimism, guide=guide)
 
     return objective
 
 
-def judge(
+def imagined_returns(
     model: WorldModel,
     params: Params,
     begin: Start,
