@@ -40,8 +40,8 @@ def run_copy(trained, tmp_path):
 
 
 @pytest.fixture
-def told(capsys):
-    """Run a command that must fail; the one sentence it told on stderr."""
+def refused(capsys):
+    """Run a command that must fail; the one sentence it printed."""
     from foretell.cli import main
 
     def run(*argv):
@@ -52,3 +52,6 @@ def told(capsys):
         return err.removeprefix("foretell: ").removesuffix("\n")
 
     return run
+
+
+told = refused

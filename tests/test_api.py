@@ -5,12 +5,12 @@ import shutil
 import equinox as eqx
 import gymnasium
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
 import foretell
 from environments import STEPS, reward
-from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
 from foretell.models import WithRewardModel
 from foretell.runs.presets import resolve
@@ -255,7 +255,7 @@ def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(t
 # Callbacks of one's own.
 
 
-class Enough(Callback):
+class Enough(foretell.Callback):
     """Ends a run after so many episodes."""
 
     def __init__(self, episodes):
@@ -265,7 +265,7 @@ class Enough(Callback):
         self.seen.append((event.row["kind"], event.row["return"], len(event.actions)))
         self.left -= 1
         if not self.left:
-            raise StopTraining("it has seen enough")
+            raise foretell.StopTraining("it has seen enough")
 
 
 def test_callbacks_are_called_as_a_run_goes_on_and_may_end_it(trained, tmp_path):
@@ -282,7 +282,7 @@ def test_callbacks_are_called_as_a_run_goes_on_and_may_end_it(trained, tmp_path)
 
 
 def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
-    class Broken(Callback):
+    class Broken(foretell.Callback):
         def on_learn_end(self, event):
             return event.row["loss of the dynamics"]
 
@@ -292,11 +292,12 @@ def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
         )
 
 
-def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path):
+def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would find the mistake first
     options = {"env": LINE, "overrides": TINY, "callbacks": [Enough]}
-    with pytest.raises(UserError, match=r"^a callback must be a foretell\.callbacks\.Callback, not <class"):
+    with pytest.raises(UserError, match=r"^a callback must be a foretell\.Callback, not <class"):
         foretell.train("pets/default", out=tmp_path / "run", **options)
-    with pytest.raises(UserError, match=r"^a callback must be a foretell\.callbacks\.Callback, not 3"):
+    with pytest.raises(UserError, match=r"^a callback must be a foretell\.Callback, not 3"):
         foretell.resume(trained, callbacks=[3])
     assert not any(tmp_path.iterdir())
 
@@ -328,7 +329,8 @@ def _rounds(run):
 
 
 def test_the_interface_is_what_all_says():
-    assert set(foretell.__all__) == {"Run", "UserError", "film", "load", "resume", "train"}
+    names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "train"}
+    assert set(foretell.__all__) == names
     assert all(getattr(foretell, name) for name in foretell.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         foretell.trian  # noqa: B018

@@ -1,4 +1,7 @@
-"""The pages on writing a planner, an agent and a world model: their files, commands and tests work as they stand."""
+"""The pages on writing a planner, an agent and a world model: their files, commands and tests work as they stand.
+
+And what `CONTRIBUTING.md` says is there is there.
+"""
 
 import re
 import shlex
@@ -14,8 +17,10 @@ import foretell
 from foretell import registry
 from foretell.cli import main
 
-PAGES = Path(__file__).parent.parent / "docs" / "how-to"
-EXAMPLE = Path(__file__).parent / "plugin" / "foretell_example"
+ROOT = Path(__file__).parent.parent
+PAGES, SOURCE = ROOT / "docs" / "how-to", ROOT / "src" / "foretell"
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+EXAMPLE = ROOT / "tests" / "plugin" / "foretell_example"
 FILES = {"planner": "gradient.py", "agent": "random_search.py", "model": "ridge.py"}
 """Where the plug-in of the tests has what a page shows."""
 PETS = ("planner.horizon=2", "planner.population=2", "task.horizon=5", "train.trials=1", "train.random_steps=0")
@@ -98,7 +103,9 @@ def test_the_entry_point_is_declared_as_the_plug_in_s(page):
 @pytest.mark.parametrize("page", ["agent"])
 def test_an_odd_number_of_environments_is_refused_in_one_sentence(page, written):
     odd = {"train": {"environments": 3, "trials": 3}}
-    with pytest.raises(foretell.UserError, match=r"^train.environments \(3\) must be even: changes are tried in pairs$"):
+    with pytest.raises(
+        foretell.UserError, match=r"^train.environments \(3\) must be even: changes are tried in pairs$"
+    ):
         foretell.train("random_search.yaml", overrides=odd, quiet=True)
 
 
@@ -129,3 +136,31 @@ def test_random_search_balances_the_pendulum(page, written):
 def test_the_preset_on_the_page_is_like_the_plug_in_s():
     mine, theirs = yaml.safe_load(files("agent")["random_search.yaml"]), EXAMPLE / "point_mass.yaml"
     assert mine["search"] == yaml.safe_load(theirs.read_text())["search"]
+
+
+def additions() -> list[list[str]]:
+    """The rows of the table of what can be added, without backquotes."""
+    lines = CONTRIBUTING.partition("| section |")[2].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().replace("`", "") for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_all_that_can_be_registered_is_in_the_table_of_what_can_be_added():
+    assert {section for section, *_ in additions()} == {*registry._registered, "a callback"} - {"fit"}
+
+
+def test_the_files_in_that_table_are_there():
+    """Where the name of a new thing stands, they are there for the name of one that exists."""
+    names = {"planner": "cem", "model": "steve", "learner": "td3", "agent": "trpo", "task": "cartpole"}
+    for section, *cells in additions():
+        code, package, chosen, page = (cell.replace("NAME", names.get(section, "best")) for cell in cells)
+        assert section == "a callback" or f'@register("{section}", "' in (SOURCE / code).read_text()
+        assert not package or Path(code).stem in (SOURCE / package).read_text()
+        assert not page or (ROOT / page).is_file()
+        assert not chosen.startswith("presets/") or (SOURCE / chosen).parent.is_dir()
+
+
+def test_the_commands_for_contributors_are_there():
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    assert {word for word in re.findall(r"`make ([a-z-]+)`", CONTRIBUTING)} <= set(targets)
+    for path in re.findall(r"\]\(([^)#]+)\)|pytest(?: -m slow)? (tests/\w+)", CONTRIBUTING):
+        assert (ROOT / (path[0] or path[1])).exists(), path

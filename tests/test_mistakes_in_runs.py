@@ -1,4 +1,4 @@
-"""A run that is missing, damaged or breaks down: told in one sentence, and nothing that was good is lost."""
+"""A run that is missing, damaged or breaks down: that is one sentence, and nothing that was good is lost."""
 
 import csv
 import errno
@@ -19,13 +19,13 @@ ENV = "environments:tiny/"
 
 
 @pytest.mark.parametrize("command", ["resume", "eval", "export-mat"])
-def test_a_run_that_is_not_there(command, run_copy, told, tmp_path):
-    assert told(command, tmp_path / "rum") == f"no run directory '{tmp_path}/rum'; did you mean '{run_copy}'?"
-    assert told(command, tmp_path) == (
+def test_a_run_that_is_not_there(command, run_copy, refused, tmp_path):
+    assert refused(command, tmp_path / "rum") == f"no run directory '{tmp_path}/rum'; did you mean '{run_copy}'?"
+    assert refused(command, tmp_path) == (
         f"'{tmp_path}' is not a run directory: it has no config.yaml; did you mean '{run_copy}'?"
     )
     (run_copy / "config.yaml").unlink()
-    assert told(command, run_copy) == f"'{run_copy}' is not a run directory: it has no config.yaml"
+    assert refused(command, run_copy) == f"'{run_copy}' is not a run directory: it has no config.yaml"
 
 
 def spoil(old: str, new: str):
@@ -56,47 +56,47 @@ CONFIGS = [
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
 @pytest.mark.parametrize(("change", "sentence"), CONFIGS, ids=range(len(CONFIGS)))
-def test_a_damaged_config(command, change, sentence, run_copy, told):
+def test_a_damaged_config(command, change, sentence, run_copy, refused):
     config = run_copy / "config.yaml"
     config.write_text(change(config.read_text()))
     before = snapshot(run_copy)
-    assert sentence in told(command, run_copy)
+    assert sentence in refused(command, run_copy)
     assert snapshot(run_copy) == before
 
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
-def test_a_config_that_is_not_text(command, run_copy, told):
+def test_a_config_that_is_not_text(command, run_copy, refused):
     (run_copy / "config.yaml").write_bytes(b"\xff\xfe\x00")
-    assert told(command, run_copy).startswith(f"cannot read '{run_copy}/config.yaml' (UnicodeDecodeError")
+    assert refused(command, run_copy).startswith(f"cannot read '{run_copy}/config.yaml' (UnicodeDecodeError")
 
 
-def test_a_run_without_a_checkpoint_can_be_resumed_but_not_evaluated(run_copy, told, capsys):
+def test_a_run_without_a_checkpoint_can_be_resumed_but_not_evaluated(run_copy, refused, capsys):
     shutil.rmtree(run_copy / "checkpoints")
-    assert told("eval", run_copy) == f"no checkpoint in {run_copy}/checkpoints yet"
+    assert refused("eval", run_copy) == f"no checkpoint in {run_copy}/checkpoints yet"
     (run_copy / "checkpoints").mkdir()
-    assert told("eval", run_copy) == f"no checkpoint in {run_copy}/checkpoints yet"
+    assert refused("eval", run_copy) == f"no checkpoint in {run_copy}/checkpoints yet"
     before = [row["return"] for row in csv.DictReader((run_copy / "episodes.csv").open())]
     assert main(["resume", str(run_copy), "--quiet"]) == 0
     assert [row["return"] for row in csv.DictReader((run_copy / "episodes.csv").open())] == before
 
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
-def test_no_checkpoint_can_be_read(command, run_copy, told):
+def test_no_checkpoint_can_be_read(command, run_copy, refused):
     for path in (run_copy / "checkpoints").rglob("*"):
         if path.is_file() and path.parent.name != "checkpoints":
             path.write_bytes(b"")
     before = snapshot(run_copy)
-    assert told(command, run_copy).startswith(f"no readable checkpoint in {run_copy}/checkpoints (")
+    assert refused(command, run_copy).startswith(f"no readable checkpoint in {run_copy}/checkpoints (")
     assert snapshot(run_copy) == before
 
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
-def test_a_checkpoint_of_another_shape(command, run_copy, told):
+def test_a_checkpoint_of_another_shape(command, run_copy, refused):
     config = run_copy / "config.yaml"
     config.write_text(config.read_text().replace("  - 8\n", "  - 9\n"))
     before = snapshot(run_copy)
-    sentence = told(command, run_copy)
-    name = "agent.dynamics_fit.opt_state.0.mu.network.biases.0"
+    sentence = refused(command, run_copy)
+    name = "agent.dynamics.regressor.params.network.biases.0"
     assert f"in {run_copy}/checkpoints does not fit the run's settings: '{name}'" in sentence
     assert "has shape (2, 1, 8), not (2, 1, 9); undo the change to config.yaml" in sentence
     assert snapshot(run_copy) == before
@@ -117,9 +117,9 @@ FORBIDDEN = [
 
 
 @pytest.mark.parametrize(("word", "sentence"), FORBIDDEN)
-def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, told):
+def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, refused):
     before = snapshot(run_copy)
-    assert sentence in told("resume", run_copy, "--set", word)
+    assert sentence in refused("resume", run_copy, "--set", word)
     assert snapshot(run_copy) == before
 
 
@@ -130,13 +130,15 @@ def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, told):
         (["--episodes", "-2"], "episodes must be at least 1, not -2"),
         (["--episodes", "two"], "argument --episodes: invalid int value: 'two'"),
         (["--trial", "1"], "models/trial_0001.eqx'; none were saved (train.save_all_models)"),
+        (["--best"], "none was kept (train.keep_best)"),
+        (["--best", "--trial", "1"], "choose one: the agent of a trial, or the best"),
         (["--trial", "two"], "argument --trial: invalid int value: 'two'"),
         (["--seed", "-1"], "seed must be a whole number from 0 to 2147483647, not -1"),
         (["--seed", "9" * 20], "seed must be a whole number from 0 to 2147483647, not 999"),
     ],
 )
-def test_evaluation(argv, sentence, trained, told):
-    assert sentence in told("eval", trained, *argv)
+def test_evaluation(argv, sentence, trained, refused):
+    assert sentence in refused("eval", trained, *argv)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +149,9 @@ def test_evaluation(argv, sentence, trained, told):
         (["--episodes", "two"], "argument --episodes: invalid int value: 'two'"),
     ],
 )
-def test_episodes_that_cannot_be_filmed(argv, sentence, trained, told):
+def test_episodes_that_cannot_be_filmed(argv, sentence, trained, refused):
     before = snapshot(trained)
-    assert sentence in told("film", trained, *argv)
+    assert sentence in refused("film", trained, *argv)
     assert snapshot(trained) == before
 
 
@@ -161,32 +163,33 @@ def test_episodes_that_cannot_be_filmed(argv, sentence, trained, told):
         ("NoScreen", f"cannot film '{ENV}NoScreen-v0' (RuntimeError: no display name"),
     ],
 )
-def test_an_environment_that_cannot_be_filmed(name, sentence, run_copy, told, monkeypatch):
+def test_an_environment_that_cannot_be_filmed(name, sentence, run_copy, refused, monkeypatch):
     monkeypatch.setattr(video, "choose_renderer", lambda: None)
     config = run_copy / "config.yaml"
     config.write_text(config.read_text().replace(LINE, f"{ENV}{name}-v0"))
     before = snapshot(run_copy)
-    assert told("eval", run_copy, "--video").startswith(sentence)
+    assert refused("eval", run_copy, "--video").startswith(sentence)
     assert snapshot(run_copy) == before
 
 
-def test_a_film_that_cannot_be_written(run_copy, told, monkeypatch):
+def test_a_film_that_cannot_be_written(run_copy, refused, monkeypatch):
     monkeypatch.setattr(video, "choose_renderer", lambda: None)
     (run_copy / "videos").write_text("mine")
-    assert told("eval", run_copy, "--video") == f"cannot write '{run_copy}/videos/seed-0': Not a directory"
+    assert refused("eval", run_copy, "--video") == f"cannot write '{run_copy}/videos/seed-0': Not a directory"
 
 
-def test_a_trained_run_that_cannot_be_filmed_is_kept(told, tmp_path, monkeypatch):
+@pytest.mark.long
+def test_a_trained_run_that_cannot_be_filmed_is_kept(refused, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "choose_renderer", lambda: None)
     out = tmp_path / "run"
     command = ["train", "pets/default", "--env", f"{ENV}Blank-v0", "--out", out, *TINY_SET, "--video"]
-    assert told(*command).startswith(f"cannot film '{ENV}Blank-v0'")
+    assert refused(*command).startswith(f"cannot film '{ENV}Blank-v0'")
     assert main(["eval", str(out), "--episodes", "1"]) == 0
 
 
-def test_a_run_without_episodes_cannot_be_exported(run_copy, told):
+def test_a_run_without_episodes_cannot_be_exported(run_copy, refused):
     (run_copy / "episodes.csv").unlink()
-    assert told("export-mat", run_copy) == f"'{run_copy}' has no finished episode to export"
+    assert refused("export-mat", run_copy) == f"'{run_copy}' has no finished episode to export"
     assert not (run_copy / "logs.mat").exists()
 
 
@@ -194,20 +197,21 @@ def test_a_run_without_episodes_cannot_be_exported(run_copy, told):
     ("place", "reason"),
     [("data", "Is a directory"), ("config.yaml/x", "File exists"), ("config.yaml/x/y", "Not a dir")],
 )
-def test_a_place_that_cannot_be_exported_to(place, reason, run_copy, told):
+def test_a_place_that_cannot_be_exported_to(place, reason, run_copy, refused):
     out = run_copy / place
-    assert told("export-mat", run_copy, "--out", out).startswith(f"cannot write '{out}': {reason}")
+    assert refused("export-mat", run_copy, "--out", out).startswith(f"cannot write '{out}': {reason}")
 
 
-def test_an_episode_that_cannot_be_exported(run_copy, told):
+def test_an_episode_that_cannot_be_exported(run_copy, refused):
     damaged = run_copy / "data" / "episode_0001.npz"
     damaged.write_bytes(b"")
-    assert told("export-mat", run_copy).startswith(f"cannot read '{damaged}' (")
+    assert refused("export-mat", run_copy).startswith(f"cannot read '{damaged}' (")
 
 
 # What goes wrong in the middle of a run.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -215,25 +219,26 @@ def test_an_episode_that_cannot_be_exported(run_copy, told):
         ("NanReward", "returned the reward nan at step 0"),
     ],
 )
-def test_an_environment_that_breaks_down_leaves_the_last_checkpoint(name, sentence, told, tmp_path):
+def test_an_environment_that_breaks_down_leaves_the_last_checkpoint(name, sentence, refused, tmp_path):
     out = tmp_path / "run"
     command = ["train", "pets/default", "--env", f"{ENV}{name}-v0", "--out", out, *TINY_SET]
-    assert told(*command) == f"'{ENV}{name}-v0' {sentence}"
+    assert refused(*command) == f"'{ENV}{name}-v0' {sentence}"
     assert len(foretell.load(out).episodes) == 2
     assert main(["resume", str(out), "--quiet"]) == 0
     assert len(foretell.load(out).episodes) == 3
-    assert f"{ENV}{name}-v0" in told("eval", out, "--episodes", "3") or name == "NanObservation"
+    assert f"{ENV}{name}-v0" in refused("eval", out, "--episodes", "3") or name == "NanObservation"
 
 
-def test_an_environment_that_never_worked(told, tmp_path):
+def test_an_environment_that_never_worked(refused, tmp_path):
     out = tmp_path / "run"
     command = ["train", "pets/default", "--env", f"{ENV}Crashes-v0", "--out", out, *TINY_SET]
-    assert told(*command) == f"'{ENV}Crashes-v0' failed in step(): RuntimeError: the gripper is jammed"
-    assert told("eval", out) == f"no checkpoint in {out}/checkpoints yet"
+    assert refused(*command) == f"'{ENV}Crashes-v0' failed in step(): RuntimeError: the gripper is jammed"
+    assert refused("eval", out) == f"no checkpoint in {out}/checkpoints yet"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", ["episodes.csv", "config.yaml", "learning_curve.png"])
-def test_a_disk_that_is_full_loses_nothing(file, run_copy, told, monkeypatch):
+def test_a_disk_that_is_full_loses_nothing(file, run_copy, refused, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -245,20 +250,21 @@ def test_a_disk_that_is_full_loses_nothing(file, run_copy, told, monkeypatch):
             patch.setattr(Path, "write_text", refuse)
         else:
             patch.setattr("matplotlib.figure.Figure.savefig", refuse)
-        sentence = told("resume", run_copy, "--quiet", "--set", "train.trials=3")
+        sentence = refused("resume", run_copy, "--quiet", "--set", "train.trials=3")
     assert sentence.startswith("cannot write '") and sentence.endswith(f"{file}': No space left on device")
     assert (run_copy / "episodes.csv").read_text().startswith(before)
     assert main(["resume", str(run_copy), "--quiet", "--set", "train.trials=3"]) == 0
     assert [row["episode"] for row in foretell.load(run_copy).episodes] == [0, 1, 2, 3]
 
 
-def test_too_little_memory(told, tmp_path):
+@pytest.mark.long
+def test_too_little_memory(refused, tmp_path):
     command = ["train", "pets/default", "--env", LINE, "--out", tmp_path / "run", *TINY_SET]
-    sentence = told(*command, "imagination.particles=1000000000000")
+    sentence = refused(*command, "imagination.particles=1000000000000")
     assert sentence.startswith("the settings ask for more memory than there is; lower planner.population")
 
 
-def test_episodes_that_were_damaged(run_copy, told):
+def test_episodes_that_were_damaged(run_copy, refused):
     rows = (run_copy / "episodes.csv").read_text()
     (run_copy / "episodes.csv").write_text(rows.replace("random", "random,,").replace("train", "train,x,y"))
-    assert f"'{run_copy}/episodes.csv' is damaged" in told("resume", run_copy)
+    assert f"'{run_copy}/episodes.csv' is damaged" in refused("resume", run_copy)

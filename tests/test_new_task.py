@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell.tasks import Follows, Task
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "new-task.md"
 SMALL = {
@@ -45,6 +46,15 @@ def test_the_page_s_command_trains_it(written):
     assert foretell.load("run").act(np.array([1.0, 0.0, 0.0])).shape == (1,)
 
 
-def test_a_class_that_is_not_there_is_told_with_the_nearest(written):
+def test_an_unknown_class_is_refused_with_the_nearest(written):
     with pytest.raises(foretell.UserError, match=r"has no Task 'Pendulun'; did you mean 'Pendulum'\?"):
         foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)
+
+
+def test_all_that_the_page_says_a_task_may_define_is_there(written):
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", PAGE.read_text(), re.M)
+    names = {name for row in rows for name in re.findall(r"\w+", row)}
+    own = {name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")}
+    assert names <= own | {name for name in vars(Follows) if not name.startswith("_")}
+    given = {"make", "from_unit", "to_unit", "feature_size", "target_size", "action_noise"}
+    assert own - names == given | {"learns_termination"}

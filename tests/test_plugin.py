@@ -24,7 +24,8 @@ def foretell(tmp_path):
 
     def run(*argv, path=PLUGIN, code=0):
         command = [sys.executable, "-m", "foretell", *map(str, argv)]
-        env = {**os.environ, "PYTHONPATH": str(path)}
+        paths = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": paths}
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
         assert done.returncode == code, done.stderr
         return done.stderr if code else done.stdout

@@ -79,8 +79,8 @@ class Run:
         rows: list[tuple] = []
         results = self._play(episodes, seed, video, lambda env: Recording(env, rows))
         name = self.task.spec.env_id
-        weights = horizon_weights(self._controller, rows)
-        if weights is None and getattr(self._controller.agent, "model", None) is not None:
+        weights, model = horizon_weights(self._controller, rows), getattr(self._controller.agent, "model", None)
+        if weights is None and model is not None and model.needs_data:
             played = tracks(rows, results)
             figure, names = self.prediction_figure, self.task.spec.obs_names
             draw_prediction(self._controller, played[0], names, figure, title=f"{name}: open-loop prediction")

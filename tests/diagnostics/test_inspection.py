@@ -35,7 +35,7 @@ def test_weights_fall_into_ten_buckets_whose_upper_edge_belongs_to_them():
 def test_an_inspection_has_episodes_and_if_there_is_a_model_a_share_for_each_horizon(run):
     preset, trained = run
     found = trained.inspect(3)
-    assert found.outcomes == trained.evaluate(3) and [o.length for o in found.outcomes] == [STEPS] * 3
+    assert found.results == trained.evaluate(3) and [one.length for one in found.results] == [STEPS] * 3
     if preset == "ddpg/default":
         assert found.histogram is None
         return
@@ -53,8 +53,8 @@ def test_the_command_prints_them(run, capsys):
     assert ("it has no model" in out) == (preset == "ddpg/default")
 
 
-def test_mistakes(run, told):
-    assert told("inspect", run[1].directory, "--episodes", "0") == "episodes must be at least 1, not 0"
+def test_mistakes(run, refused):
+    assert refused("inspect", run[1].directory, "--episodes", "0") == "episodes must be at least 1, not 0"
 
 
 def test_a_finished_run_says_that_its_steps_are_done(run, capsys):

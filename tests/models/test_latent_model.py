@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import on_host
 
 from foretell.models import Step, WorldModel, open_loop, returns, rollout, start
 from foretell.planning import CEM, Bounds, mpc, objective_of
 from foretell.replay import Transitions
 from foretell.values import Expansion, imagine
-from tiny import quick_jit
 
 HIDDEN = 5
 KEY = jax.random.key(0)
@@ -50,7 +50,7 @@ def params_of(seed=0):
     push = np.zeros((1, HIDDEN))
     push[0, 0] = 0.5
     encode, show = rng.normal(0, 0.3, (2, HIDDEN)), rng.normal(0, 0.5, (HIDDEN, 2))
-    return Params(*(jnp.array(a, jnp.float32) for a in (encode, move, push, show)))
+    return Params(*map(np.float32, (encode, move, push, show)))
 
 
 MODEL, PARAMS = Latent(), params_of()
@@ -64,7 +64,7 @@ def test_it_is_a_world_model():
     assert isinstance(MODEL, WorldModel)
 
 
-@quick_jit
+@on_host
 def plan(params, obs, key):
     objective_from = lambda obs: objective_of(MODEL, params, obs, PARTICLES)  # noqa: E731
     control = mpc.begin(CEM_OF_LATENTS, BOUNDS, len(obs))
@@ -82,7 +82,7 @@ def test_cem_plans_on_it():
 
 
 def test_where_plans_begin_matters_only_by_what_is_encoded():
-    blind = PARAMS._replace(encode=jnp.zeros_like(PARAMS.encode))
+    blind = PARAMS._replace(encode=0 * PARAMS.encode)
     for params, same in ((blind, True), (PARAMS, False)):
         _, planned, _, _ = plan(params, OBS, KEY)
         assert (np.ptp(planned) < 0.2) == same
@@ -102,7 +102,7 @@ REAL = Transitions(
 )
 
 
-@quick_jit
+@on_host
 def expand(params):
     frames = imagine(KEY, 3, REAL, model=MODEL, params=params, particles=PARTICLES, act=act, value=value)
     return frames, Expansion(horizon=3).targets(frames, 0.9)
@@ -122,7 +122,7 @@ def test_value_expansion_follows_it():
 def test_rewards_of_a_hidden_state_are_not_functions_of_the_observation():
     """Where nothing can be seen any more, they go on as they were."""
     frames, _ = expand(PARAMS)
-    dark, _ = expand(PARAMS._replace(show=jnp.zeros_like(PARAMS.show)))
+    dark, _ = expand(PARAMS._replace(show=0 * PARAMS.show))
     np.testing.assert_array_equal(dark.obs[1:], np.zeros((3, PARTICLES, 3, 2)))
     np.testing.assert_allclose(dark.reward[1], frames.reward[1], rtol=1e-5)
     assert (np.ptp(dark.reward[1:], 0) > 1e-4).all()

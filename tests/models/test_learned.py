@@ -17,6 +17,7 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
+    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -29,11 +30,10 @@ from toys import (
 from foretell import registry
 from foretell.models import EnsembleModel, GPModel, Imagination, LearnedModel, Unknown
 from foretell.models.learned import LearnedState, particles_of
-from foretell.models.propagation import MATCHING_STREAM, Noise, Outcome
+from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated
 from foretell.regression.ensemble import Ensemble
-from foretell.regression.fit import Fit
+from foretell.regression.fit import Fit, Fitted
 from foretell.regression.gp import GPFit
-from tiny import quick_jit
 
 NAMES = ["E", "DS", "MM", "TS1", "TS1-independent", "TSinf"]
 FIT = Fit(batch_size=8, learning_rate=1e-2)
@@ -54,8 +54,11 @@ def trained(model):
     return trained_ensemble(model.regressor, 1, 4, 2 + unknown.reward, int(unknown.termination))
 
 
+ready = on_host(lambda model, regressor: model.params(LearnedState(regressor, ())), 0)
+
+
 def params_of(model):
-    return model.params(LearnedState(trained(model), ()))
+    return ready(model_of(model.task), trained(model))  # imagination makes no difference
 
 
 def check_returns(model):
@@ -96,7 +99,7 @@ def test_nothing_is_earned_after_a_learned_end():
     state = trained(model)
     changed = np.concatenate([actions[:, :1], actions[:, 1:] + 1], 1)
     for logit, same in ((1e4, True), (-1e4, False)):
-        params = model.params(LearnedState(with_logit(state, logit), ()))
+        params = ready(model, with_logit(state, logit))
         values = [imagined(model, params, jax.random.key(0), a)[0] for a in (actions, changed)]
         assert np.equal(*values).all() == same
 
@@ -113,13 +116,16 @@ def test_the_networks_have_outputs_for_all_that_the_task_does_not_know(kind, out
     assert state.targets.std.size == outputs
 
 
+rows_of = on_host(lambda model, data: model.rows(data), 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_what_transitions_teach(kind):
     """Of any leading axes."""
     data = jax.tree.map(lambda a: a.reshape(2, 3, *a.shape[1:]), transitions(6))
     model = model_of(KINDS[kind])
-    rows = model.rows(data)
-    a, b, c, d = (np.asarray(o[..., i]) for o in (data.obs, data.next_obs) for i in (0, 1))
+    rows = rows_of(model, data)
+    a, b, c, d = (o[..., i] for o in (data.obs, data.next_obs) for i in (0, 1))
     np.testing.assert_allclose(rows.x, np.stack([np.sin(a), b, a * b, data.action[..., 0]], -1), rtol=1e-5)
     expected = [c, d - b, *([data.reward] if model.unknown.reward else [])]
     np.testing.assert_allclose(rows.y, np.stack(expected, -1), rtol=1e-5, atol=1e-6)
@@ -132,26 +138,28 @@ def test_rows_are_what_transitions_teach(kind):
 CARRY = np.float32(np.random.default_rng(3).normal(size=(PARTICLES, CANDIDATES, 2)))
 ACTION = np.float32(np.random.default_rng(4).uniform(-1, 2, (PARTICLES, CANDIDATES, 1)))
 KEY = jax.random.key(3)
-step = quick_jit(lambda model, params, carry, action, key: model.step(params, carry, action, key), 0)
+normals = on_host(lambda shared, shape, stream: Noise(KEY, shared).normals(shape, stream), 0, 1, 2)
 
 
-def propagated(model, name, *, certain=False):
-    """What a propagation makes of all particles, with no variance if `certain`."""
+def step_and_outputs(model, name, certain, params):
+    """A step, and what the propagation of that name makes of all particles, with no variance if `certain`."""
+    predictor = model.regressor.predictor(params)
+    means = lambda x: predictor(x)._replace(variance=jnp.zeros((*x.shape[:2], 2)))  # noqa: E731
+    inputs, noise = (
+        jnp.concatenate([model.task.features(CARRY), ACTION], -1),
+        Noise(KEY, model.imagination.shared_noise),
+    )
+    propagation = registry.find("propagation", name)
+    outputs = propagation(means if certain else predictor, MEMBERS, inputs, noise).outputs
+    return *model.step(params, jnp.array(CARRY), jnp.array(ACTION), KEY), outputs
 
-    def outputs(params, carry, action):
-        predictor = model.regressor.predictor(params)
-        means = lambda x: predictor(x)._replace(variance=jnp.zeros((*x.shape[:2], 2)))  # noqa: E731
-        inputs = jnp.concatenate([model.task.features(carry), action], -1)
-        noise = Noise(KEY, model.imagination.shared_noise)
-        return registry.find("propagation", name)(means if certain else predictor, MEMBERS, inputs, noise).outputs
 
-    return np.asarray(quick_jit(outputs)(params_of(model), CARRY, ACTION))
+compiled_step = on_host(step_and_outputs, 0, 1, 2)
 
 
 def check_step(imagination, name, *, certain=False, redrawn=None):
     model = model_of(KINDS["known reward"], **imagination)
-    carry, found = step(model, params_of(model), CARRY, ACTION, KEY)
-    out = propagated(model, name, certain=certain)
+    carry, found, out = compiled_step(model, name, certain, params_of(model))
     next_obs = np.stack([out[..., 0], CARRY[..., 1] + out[..., 1]], -1)
     if redrawn is not None:
         next_obs = next_obs.mean(0) + np.sqrt(next_obs.var(0)) * redrawn
@@ -174,18 +182,18 @@ def test_a_propagation_may_be_found_by_its_path():
 def half_of_each(predictor, members, inputs, noise):
     """A further propagation: half of the first member's mean, and noise."""
     mean = predictor(jnp.stack([inputs.reshape(-1, inputs.shape[-1])] * members)).mean[0].reshape(*inputs.shape[:2], -1)
-    return Outcome(0.5 * mean + noise.normals(mean.shape), jnp.zeros((*mean.shape[:2], 0)))
+    return Propagated(0.5 * mean + noise.normals(mean.shape), jnp.zeros((*mean.shape[:2], 0)))
 
 
 def test_the_expectation_needs_no_noise():
     model = model_of(KINDS["known reward"], propagation="E", particles=1)
-    first, second = (step(model, params_of(model), CARRY[:1], ACTION[:1], jax.random.key(k))[0] for k in (0, 1))
+    first, second = (imagined(model, params_of(model), jax.random.key(k), actions_of(), 1)[1] for k in (0, 1))
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_moment_matching_of_states_redraws_states_sampled_from_the_whole_ensemble(shared):
-    redrawn = Noise(KEY, shared).normals((PARTICLES, CANDIDATES, 2), MATCHING_STREAM)
+    redrawn = normals(shared, (PARTICLES, CANDIDATES, 2), MATCHING_STREAM)
     check_step({"propagation": "MM", "moment_matching": "state", "shared_noise": shared}, "DS", redrawn=redrawn)
 
 
@@ -205,7 +213,6 @@ def test_trajectories_are_those_of_the_returns():
     model = model_of(KINDS["known reward"], propagation="TS1")
     actions = actions_of()
     found, obs = imagined(model, params_of(model), jax.random.key(0), actions)
-    obs = np.asarray(obs)
     assert obs.shape == (HORIZON + 1, PARTICLES, CANDIDATES, 2)
     np.testing.assert_array_equal(obs[0], np.broadcast_to(OBS, (PARTICLES, CANDIDATES, 2)))
     earned = 10 * obs[:-1, ..., 0] + actions.transpose(1, 2, 0) + 0.1 * obs[1:, ..., 1]
@@ -216,41 +223,60 @@ def test_trajectories_are_those_of_the_returns():
 
 LEARNED = model_of(KINDS["learned reward and end"])
 DATA = transitions(40)
-init = quick_jit(lambda model, key: model.init(key), 0)
-prepare = quick_jit(lambda model, *args: model.prepare(*args), 0)
-update = quick_jit(lambda model, *args: model.update(*args), 0)
-fit = quick_jit(lambda model, *args: model.fit(*args), 0)
-error = quick_jit(lambda model, state, *args: model.error(model.params(state), *args), 0)
+keys_of = lambda key, count: list(jax.random.split(key, count))  # noqa: E731
+init = on_host(lambda model, key: model.init(key), 0)
+prepare = on_host(lambda model, *args: model.prepare(*args), 0)
+update = on_host(lambda model, *args: model.update(*args), 0)
+error = on_host(lambda model, state, *args: model.error(model.params(state), *args), 0)
 
 
-def test_a_fit_is_that_of_the_rows():
-    """And of the valid ones alone."""
-    state, replay = init(LEARNED, KEY), replay_of(DATA, 50)
-    after, metrics = fit(LEARNED, state, replay, KEY)
-    expected = quick_jit(lambda rows, size: FIT.fit(KEY, ENSEMBLE, *state, rows, size))(LEARNED.rows(replay.data), 40)
-    for found, wanted in zip(jax.tree.leaves(after), jax.tree.leaves(expected[:2]), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
-    assert metrics["skipped_steps"] == 0 and metrics["gradient_steps"] == 5 * 40 / 8
+@pytest.fixture
+def given(monkeypatch):
+    """Call a model's `fit`; what its training was then given."""
+
+    def fit(self, key, ensemble, state, carried, rows, size):
+        drawn = jax.random.uniform(key)
+        return Fitted(state, carried, {"x": rows.x, "y": rows.y, "flags": rows.flags, "size": size, "drawn": drawn})
+
+    monkeypatch.setattr(Fit, "fit", fit)
+
+    def call(model, replay):
+        state = init(model_of(model.task), KEY)
+        after, metrics = on_host(model.fit)(state, replay, KEY)
+        jax.tree.map(np.testing.assert_array_equal, after, state)
+        return metrics
+
+    return call
 
 
-def test_noise_on_the_data_is_of_features_and_targets_alone():
-    """It multiplies the standard deviation that networks standardise by; actions have none."""
-    noisy = FIT.model_copy(update={"noise": 3.0, "epochs": 1})
-    model, replay = model_of(KINDS["known reward"], fit=noisy), replay_of(DATA, 50)
-    after, metrics = fit(model, init(model, KEY), replay, KEY)
-    share = np.asarray(after.regressor.inputs.std) / np.asarray(model.rows(DATA).x).std(0)
-    np.testing.assert_allclose(share, [*[10**0.5] * 3, 1], rtol=0.3)
-    assert share[3] == pytest.approx(1, rel=1e-5) and metrics["skipped_steps"] == 0
+def test_a_fit_is_that_of_the_rows(given):
+    """And of as many of them as are valid; state and metrics come back."""
+    found, replay = given(LEARNED, replay_of(DATA, 50)), replay_of(DATA, 50)
+    for name, rows in rows_of(LEARNED, replay.data)._asdict().items():
+        np.testing.assert_allclose(found[name], rows, rtol=1e-6)
+    assert found["size"] == 40 and found["drawn"] == jax.random.uniform(KEY)
+
+
+def test_noise_on_the_data_is_of_features_and_targets_alone(given):
+    """In shares of the standard deviation of the valid rows; actions have none."""
+    noisy = FIT.model_copy(update={"noise": 0.5})
+    data = transitions(2000)
+    found = given(model_of(KINDS["known reward"], fit=noisy), replay_of(data, 2010))
+    x, y, _ = rows_of(model_of(KINDS["known reward"]), data)
+    for noise, clean in ((found["x"][:2000] - x, x), (found["y"][:2000] - y, y)):
+        share = noise.std(0) / clean.std(0)
+        np.testing.assert_allclose(share, [0.5, 0.5, 0.5, 0][: len(share)], rtol=0.1)
+        assert np.abs(np.corrcoef(noise[:, 0], clean[:, 0])[0, 1]) < 0.1
 
 
 def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone():
     replay = replay_of(DATA, 50)
     state = prepare(LEARNED, init(LEARNED, KEY), replay)
-    x = np.float64(LEARNED.rows(DATA).x)
+    x = np.float64(rows_of(LEARNED, DATA).x)
     np.testing.assert_allclose(state.regressor.inputs.mean, x.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.regressor.inputs.std, x.std(0), rtol=1e-5)
     losses = []
-    for key in jax.random.split(KEY, 150):
+    for key in keys_of(KEY, 150):
         state, metrics = update(LEARNED, state, replay, key)
         assert metrics.keys() == {"model_loss", "model_skipped"} and metrics["model_skipped"] == 0
         losses.append(float(metrics["model_loss"]))
@@ -261,7 +287,7 @@ def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone
 def test_an_update_is_one_step_on_rows_that_each_member_draws_for_itself():
     """Of members that start alike, the gradients differ."""
     state, replay = init(LEARNED, KEY), replay_of(DATA, 50)
-    twins = jax.tree.map(lambda a: jnp.stack([a[0]] * len(a)), state.regressor.params.network)
+    twins = jax.tree.map(lambda a: np.stack([a[0]] * len(a)), state.regressor.params.network)
     state = state._replace(regressor=eqx.tree_at(lambda r: r.params.network, state.regressor, twins))
     moments = update(LEARNED, state, replay, KEY)[0].training.opt_state[0].mu.network.weights[0]
     assert (np.abs(moments[0] - moments[1]) > 1e-6).mean() > 0.9
@@ -272,7 +298,7 @@ def test_the_error_is_that_of_each_members_mean_averaged_by_weight():
     state = LearnedState(trained(LEARNED), ())
     weight = np.float32([1, 0, 2, 0, 1, 0])
     data = jax.tree.map(lambda a: a[:6], DATA)
-    x, y, _ = LEARNED.rows(data)
+    x, y, _ = rows_of(LEARNED, data)
     double = jax.tree.map(np.float64, state.regressor)
     square = [[(predict_by_hand(double, m, np.float64(x[i]))[0] - y[i]) ** 2 for i in range(6)] for m in range(MEMBERS)]
     expected = np.average(np.mean(square, (0, 2)), weights=weight)
@@ -315,6 +341,7 @@ def settings_of(name, members=5):
         ("PE", "TSinf", 18, "particles (18) must be a multiple of model.members (5) with TSinf; the nearest is 20"),
         ("DE", "TS1", 12, "particles (12) must be a multiple of model.members (5) with TS1; the nearest is 10"),
         ("PE", "TS1", 1, "particles (1) must be a multiple of model.members (5) with TS1; the nearest is 5"),
+        *((model, "MM", 1, "propagation=MM needs several particles to match, not 1") for model in ("P", "DE", "PE")),
     ],
 )
 def test_a_propagation_that_does_not_go_with_the_model_is_refused(model, propagation, particles, sentence):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import on_host
 
 from foretell import registry
 from foretell.models.noise import hashed_bits, hashed_normal
@@ -11,7 +12,6 @@ from foretell.models.propagation import Noise, rematch
 from foretell.nn import MLP
 from foretell.regression.ensemble import EnsembleParams, predict
 from foretell.regression.prediction import Prediction
-from tiny import quick_jit
 
 MEMBERS, PARTICLES, CANDIDATES, IN, OUT = 3, 6, 4, 3, 2
 EACH = PARTICLES // MEMBERS
@@ -36,24 +36,29 @@ def propagate(name, predictor, members, inputs, key, shared=False):
     return registry.find("propagation", name)(predictor, members, inputs, Noise(key, shared))
 
 
-compiled = quick_jit(
+compiled = on_host(
     lambda name, shared, params, inputs: propagate(name, lambda x: predict(params, x), MEMBERS, inputs, KEY, shared),
     0,
     1,
 )
-compiled_predict = quick_jit(predict)
+compiled_predict = on_host(predict)
+
+
+@on_host
+def words_and_normals():
+    """Normals of two streams, and words of the second, of one step: of every row, and shared by all."""
+    shapes = (PARTICLES, CANDIDATES), (PARTICLES, 1)
+    normals = lambda shape: [hashed_normal(KEY, (*shape, OUT), stream) for stream in (0, 1)]  # noqa: E731
+    return [[*normals(shape), hashed_bits(KEY, shape, 1)] for shape in shapes]
 
 
 def draws(shared):
-    """Normals of the first and second stream, and words of the second, of one step."""
-    shape = (PARTICLES, 1 if shared else CANDIDATES)
-    found = [hashed_normal(KEY, (*shape, OUT), stream) for stream in (0, 1)] + [hashed_bits(KEY, shape, 1)]
-    return [np.broadcast_to(a, (PARTICLES, CANDIDATES, *a.shape[2:])) for a in found]
+    return [np.broadcast_to(a, (PARTICLES, CANDIDATES, *a.shape[2:])) for a in words_and_normals()[shared]]
 
 
 def answers(params):
     """Mean, variance and logits of every member for every particle of every candidate."""
-    rows = jnp.broadcast_to(INPUTS.reshape(1, -1, IN), (MEMBERS, PARTICLES * CANDIDATES, IN))
+    rows = np.broadcast_to(INPUTS.reshape(1, -1, IN), (MEMBERS, PARTICLES * CANDIDATES, IN))
     return [np.float64(a).reshape(MEMBERS, PARTICLES, CANDIDATES, -1) for a in compiled_predict(params, rows)]
 
 
@@ -126,7 +131,7 @@ def over_steps(name, predictor, particles=MANY, members=5, steps=STEPS, rows=ROW
     """Outputs `[steps, particles, rows, out]`, every step with a key of its own."""
     inputs = jnp.zeros((particles, rows, IN))
     step = jax.vmap(lambda key: propagate(name, predictor, members, inputs, key).outputs)
-    return np.asarray(quick_jit(step)(jax.random.split(KEY, steps)))
+    return on_host(step)(jax.random.split(KEY, steps))
 
 
 @pytest.mark.parametrize("name", SAMPLED)
@@ -203,7 +208,7 @@ def test_the_spread_of_many_particles_is_the_total_variance(name, variance):
 def test_matched_particles_have_their_candidates_moments():
     values = np.float32(np.random.default_rng(0).normal([1.0, -5.0], [0.1, 3.0], (20_000, CANDIDATES, OUT)) ** 3)
     noise = np.float32(np.random.default_rng(1).normal(size=values.shape))
-    matched = quick_jit(rematch)
+    matched = on_host(rematch)
     found = matched(values, noise)
     np.testing.assert_allclose(found.mean(0), values.mean(0), atol=0.05 * values.std(0).max())
     np.testing.assert_allclose(found.std(0), values.std(0), rtol=0.03)
@@ -214,6 +219,6 @@ def test_matched_particles_have_their_candidates_moments():
 def test_shared_noise_serves_all_candidates(name):
     equal = np.broadcast_to(INPUTS[:, :1], INPUTS.shape)
     for shared in (True, False):
-        out = np.asarray(compiled(name, shared, PARAMS["probabilistic"], equal).outputs)
+        out = compiled(name, shared, PARAMS["probabilistic"], equal).outputs
         assert (out == out[:, :1]).all() == shared
         assert len(np.unique(out)) > 1

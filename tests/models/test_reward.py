@@ -17,6 +17,7 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
+    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -32,7 +33,6 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import quick_jit
 
 JUDGES = 3
 NETWORKS = Ensemble(members=JUDGES, hidden=(5,), weight_decay=0.0, probabilistic=False, activation="tanh")
@@ -53,6 +53,10 @@ def trained(model):
     return RewardState(LearnedState(trained_ensemble(ENSEMBLE, 1, 4, 2, 0), ()), judges, ())
 
 
+params_of = on_host(lambda model, state: model.params(state), 0)
+rows_of = on_host(lambda model, data: model.rows(data), 0)
+
+
 def judge_by_hand(state):
     """Of one step, the mean over networks of the reward, and of the probability that the episode goes on."""
     double = jax.tree.map(np.float64, state.networks)
@@ -66,12 +70,15 @@ def judge_by_hand(state):
     return judge
 
 
-@pytest.mark.parametrize("networks", [NETWORKS, UNCERTAIN], ids=["deterministic", "probabilistic"])
-@pytest.mark.parametrize("kind", LEARNED)
+@pytest.mark.parametrize(
+    ("kind", "networks"),
+    [*((kind, NETWORKS) for kind in LEARNED), ("learned reward and end", UNCERTAIN)],
+    ids=[*LEARNED, "probabilistic networks"],
+)
 def test_returns_take_the_mean_over_the_networks_and_never_their_variance(kind, networks):
     model = model_of(KINDS[kind], networks)
     state, actions = trained(model), actions_of()
-    found, _ = imagined(model, model.params(state), KEY, actions)
+    found, _ = imagined(model, params_of(model, state), KEY, actions)
     noise = noise_by_hand(KEY, 2)
     expected = returns_by_hand(model.task, state.dynamics.regressor, noise, actions, judge_by_hand(state))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -80,8 +87,8 @@ def test_returns_take_the_mean_over_the_networks_and_never_their_variance(kind, 
 def test_observations_are_those_of_the_dynamics_alone():
     model = model_of(KINDS["learned reward and end"])
     state, actions = trained(model), actions_of()
-    _, obs = imagined(model, model.params(state), KEY, actions)
-    _, alone = imagined(model.dynamics, model.dynamics.params(state.dynamics), KEY, actions)
+    _, obs = imagined(model, params_of(model, state), KEY, actions)
+    _, alone = imagined(model.dynamics, params_of(model.dynamics, state.dynamics), KEY, actions)
     np.testing.assert_allclose(obs, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -91,12 +98,12 @@ def test_nothing_is_earned_after_an_imagined_end(kind):
     state = trained(model)
     changed = np.concatenate([actions[:, :1], actions[:, 1:] + 1], 1)
     for logit, same in ((1e4, True), (-1e4, False)):
-        params = model.params(state._replace(networks=with_logit(state.networks, logit)))
+        params = params_of(model, state._replace(networks=with_logit(state.networks, logit)))
         values = [imagined(model, params, KEY, a)[0] for a in (actions, changed)]
         assert np.equal(*values).all() == same
 
 
-init = quick_jit(lambda model, key: model.init(key), 0)
+init = on_host(lambda model, key: model.init(key), 0)
 
 
 @pytest.mark.parametrize(
@@ -115,15 +122,15 @@ def test_the_dynamics_start_alike_whatever_else_is_learned():
     model = model_of(KINDS["learned reward"])
     state = init(model, KEY)
     jax.tree.map(np.testing.assert_array_equal, state.dynamics, init(model.dynamics, KEY))
-    weights = [np.asarray(s.params.network.weights[0]).ravel()[:9] for s in (state.networks, state.dynamics.regressor)]
+    weights = [s.params.network.weights[0].ravel()[:9] for s in (state.networks, state.dynamics.regressor)]
     assert not np.isclose(weights[0] / weights[0].std(), weights[1] / weights[1].std(), rtol=1e-2).any()
 
 
 @pytest.mark.parametrize("kind", LEARNED)
 def test_rows_hold_what_reward_and_termination_are_learned_from(kind):
     data, model = transitions(6), model_of(KINDS[kind])
-    rows = model.rows(data)
-    (a, b), (c, d) = np.asarray(data.obs).T, np.asarray(data.next_obs).T
+    rows = rows_of(model, data)
+    (a, b), (c, d) = data.obs.T, data.next_obs.T
     x = np.stack([np.sin(a), b, a * b, data.action[:, 0], np.sin(c), d, c * d], -1)
     np.testing.assert_allclose(rows.x, x, rtol=1e-5)
     np.testing.assert_array_equal(rows.y, data.reward[:, None] if model.unknown.reward else np.zeros((6, 0)))
@@ -164,14 +171,15 @@ class Counting(NamedTuple):
 
 
 COUNTED = WithRewardModel(KINDS["learned reward and end"], Counting(), NETWORKS, REWARD_FIT, Unknown(True, True))
-prepare = quick_jit(lambda *args: COUNTED.prepare(*args))
-update = quick_jit(lambda *args: COUNTED.update(*args))
+prepare = on_host(lambda *args: COUNTED.prepare(*args))
+update = on_host(lambda *args: COUNTED.update(*args))
+error = on_host(lambda *args: COUNTED.error(*args))
 
 
 def test_the_dynamics_may_be_any_model():
     """Whose own reward and termination do not count."""
-    state, actions = trained(COUNTED)._replace(dynamics=jnp.float32(0.25)), actions_of()
-    found, obs = imagined(COUNTED, COUNTED.params(state), KEY, actions)
+    state, actions = trained(COUNTED)._replace(dynamics=np.float32(0.25)), actions_of()
+    found, obs = imagined(COUNTED, params_of(COUNTED, state), KEY, actions)
     expected = OBS + 0.25 * np.arange(1, HORIZON + 1)[:, None, None] + 0.1 * np.cumsum(actions.transpose(1, 0, 2), 0)
     np.testing.assert_allclose(obs[1:, 0], expected, rtol=1e-5, atol=1e-6)
     assert np.isfinite(found).all() and found.shape == (PARTICLES, CANDIDATES)
@@ -181,7 +189,7 @@ def test_the_dynamics_may_be_any_model():
 def test_updates_train_both():
     state, data = init(COUNTED, KEY), transitions(20)
     state = prepare(state, replay_of(data, 30))
-    np.testing.assert_allclose(state.networks.inputs.std, np.float64(COUNTED.rows(data).x).std(0), rtol=1e-5)
+    np.testing.assert_allclose(state.networks.inputs.std, np.float64(rows_of(COUNTED, data).x).std(0), rtol=1e-5)
     after, metrics = update(state, replay_of(data, 30), KEY)
     assert (state.dynamics, after.dynamics) == (10, 110)
     assert metrics.keys() == {"model_loss", "reward_model_loss", "model_skipped"}
@@ -191,7 +199,7 @@ def test_updates_train_both():
 
 def test_an_update_that_only_the_reward_model_skips_counts():
     data = transitions(20)
-    replay = replay_of(data._replace(reward=jnp.full(20, jnp.nan)), 30)
+    replay = replay_of(data._replace(reward=np.full(20, np.nan, np.float32)), 30)
     state = prepare(init(COUNTED, KEY), replay)
     after, metrics = update(state, replay, KEY)
     assert metrics["model_skipped"] == 1 and metrics["reward_model_loss"] == 0 and after.dynamics == 110
@@ -199,8 +207,8 @@ def test_an_update_that_only_the_reward_model_skips_counts():
 
 
 def test_the_error_is_that_of_the_dynamics():
-    params = COUNTED.params(trained(COUNTED)._replace(dynamics=jnp.float32(2)))
-    assert COUNTED.error(params, transitions(3), jnp.ones(3)) == 2.5
+    params = params_of(COUNTED, trained(COUNTED)._replace(dynamics=np.float32(2)))
+    assert error(params, transitions(3), np.ones(3, np.float32)) == 2.5
 
 
 class Cart(Task):
@@ -221,11 +229,11 @@ def cart():
     rng, ensemble = np.random.default_rng(0), Ensemble(members=2, hidden=(24,), weight_decay=0.0, probabilistic=False)
     obs, action = rng.uniform(-2, 2, (300, 2)), rng.uniform(-1, 1, (300, 1))
     next_obs, reward = pushed(obs, action)
-    data = Transitions(*(jnp.array(a, jnp.float32) for a in (obs, action, reward, next_obs)), jnp.zeros(300, bool))
+    data = Transitions(*map(np.float32, (obs, action, reward, next_obs)), np.zeros(300, bool))
     how = Fit(learning_rate=1e-2, anneal=True, batch_size=32, min_steps=400)
     dynamics = LearnedModel(Cart(), ensemble, how, Imagination(particles=2), Unknown(False, False))
     model = WithRewardModel(Cart(), dynamics, ensemble, how.model_copy(update={"min_steps": 500}), Unknown(True, False))
-    return model, data, *quick_jit(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
+    return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
 def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
@@ -235,7 +243,10 @@ def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
     names = {name.removeprefix("reward_model_") for name in metrics if name.startswith("reward_model_")}
     assert names == {name for name in metrics if not name.startswith("reward_model_")}
     assert metrics["train_mse"] < 0.01 and metrics["reward_model_train_mse"] < 0.05
-    for networks, rows in ((state.networks, model.rows(data)), (state.dynamics.regressor, model.dynamics.rows(data))):
+    for networks, rows in (
+        (state.networks, rows_of(model, data)),
+        (state.dynamics.regressor, rows_of(model.dynamics, data)),
+    ):
         np.testing.assert_allclose(networks.inputs.mean, np.float64(rows.x).mean(0), rtol=1e-4, atol=1e-6)
 
 
@@ -243,7 +254,7 @@ def test_what_is_imagined_with_a_learned_reward_is_worth_what_it_really_is(cart)
     """The true and the imagined returns of random plans are all but the same."""
     model, _, state, _ = cart
     plans = np.float32(np.random.default_rng(1).uniform(-1, 1, (60, 6, 1)))
-    found, _ = imagined(model, model.params(state), KEY, plans, 2)
+    found, _ = imagined(model, params_of(model, state), KEY, plans, 2)
     where, total = np.broadcast_to(OBS, (60, 2)), np.zeros(60)
     for step in plans.transpose(1, 0, 2):
         where, earned = pushed(where, step)
@@ -256,15 +267,15 @@ def test_an_untrained_model_knows_nothing_of_what_plans_are_worth(cart):
     """So that the test before is one of learning."""
     model, _, _, _ = cart
     plans = np.float32(np.random.default_rng(1).uniform(-1, 1, (60, 6, 1)))
-    found, _ = imagined(model, model.params(init(model, KEY)), KEY, plans, 2)
+    found, _ = imagined(model, params_of(model, init(model, KEY)), KEY, plans, 2)
     assert np.ptp(found) < 3
 
 
 def test_a_known_reward_is_never_learned():
     """Where only the termination is, and never comes."""
     model = model_of(KINDS["learned end"])
-    certain = model.params(trained(model)._replace(networks=with_logit(trained(model).networks, -1e4)))
+    certain = params_of(model, trained(model)._replace(networks=with_logit(trained(model).networks, -1e4)))
     found, obs = imagined(model, certain, KEY, actions_of())
     action = actions_of().transpose(1, 0, 2)[:, None]
-    earned = known_reward(np.asarray(obs[:-1]), action, np.asarray(obs[1:]))
+    earned = known_reward(obs[:-1], action, obs[1:])
     np.testing.assert_allclose(found, earned.sum(0), rtol=1e-4)

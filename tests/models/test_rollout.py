@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import on_host
 
 from foretell.models import (
     Start,
@@ -22,7 +23,6 @@ from foretell.models import (
     survival,
 )
 from foretell.replay import Transitions, add, init_replay, newest
-from tiny import quick_jit
 
 PARTICLES, BATCH, HORIZON, REWARDS = 2, 3, 4, 2
 KEY = jax.random.key(0)
@@ -47,7 +47,7 @@ class Sway(NamedTuple):
         return (after, push), Step(after, reward, jax.nn.sigmoid(after[..., 1] - 2))
 
 
-MODEL, PARAMS = Sway(), jnp.float32(0.7)
+MODEL, PARAMS = Sway(), np.float32(0.7)
 OBS = np.float32(np.random.default_rng(0).normal(size=(BATCH, 2)))
 PLAN = np.float32(np.random.default_rng(1).uniform(-1, 1, (BATCH, HORIZON, 1)))
 
@@ -59,7 +59,7 @@ def policy(key, obs, t):
 
 
 def act_of(how, plan):
-    return policy if how == "policy" else open_loop(plan, PARTICLES)
+    return policy if how == "policy" else open_loop(jnp.asarray(plan), PARTICLES)
 
 
 def imagine(how, horizon, unroll, params, obs, plan, key):
@@ -68,9 +68,10 @@ def imagine(how, horizon, unroll, params, obs, plan, key):
     return rollout(MODEL, params, begin, act_of(how, plan), horizon, roll_key, unroll=unroll)
 
 
-compiled = quick_jit(imagine, 0, 1, 2)
-one_step = quick_jit(MODEL.step)
-compiled_add = quick_jit(add)
+compiled = on_host(imagine, 0, 1, 2)
+one_step = on_host(MODEL.step)
+first_carry = on_host(lambda obs, key: MODEL.begin(PARAMS, obs, key, PARTICLES))
+choose = on_host(lambda how, *args: act_of(how, PLAN)(*args), 0)
 
 
 def imagined(how="plan", horizon=HORIZON, unroll=1, obs=OBS, plan=PLAN, key=KEY):
@@ -80,10 +81,10 @@ def imagined(how="plan", horizon=HORIZON, unroll=1, obs=OBS, plan=PLAN, key=KEY)
 def by_hand(how):
     """Step by step, with the keys that a rollout has."""
     begin_key, roll_key = jax.random.split(KEY)
-    carry, obs = MODEL.begin(PARAMS, jnp.array(OBS), begin_key, PARTICLES), [np.stack([OBS] * PARTICLES)]
+    carry, obs = first_carry(OBS, begin_key), [np.stack([OBS] * PARTICLES)]
     steps = []
     for t, (act_key, step_key) in enumerate(jax.random.split(roll_key, (HORIZON, 2))):
-        action, extras = act_of(how, jnp.array(PLAN))(act_key, jnp.array(obs[-1]), jnp.int32(t))
+        action, extras = choose(how, act_key, obs[-1], np.int32(t))
         carry, step = one_step(PARAMS, carry, action, step_key)
         obs.append(step.obs)
         steps.append((action, step.reward, step.terminated, extras))
@@ -121,18 +122,20 @@ def test_a_policy_sees_where_each_particle_is_and_what_it_keeps_comes_back():
 
 def test_imagined_data_begin_in_replayed_states():
     """As for training a policy on imagined transitions: whole rows go into a replay as real ones do."""
-    real = Transitions(
-        jnp.array(OBS), jnp.zeros((BATCH, 1)), jnp.zeros(BATCH), jnp.array(OBS) + 1, jnp.zeros(BATCH, bool)
-    )
-    states = newest(compiled_add(init_replay(5, 2, 1), real), BATCH).next_obs
-    found = imagined("policy", obs=states)
+    none = np.zeros((BATCH, 1), np.float32)
+    real = Transitions(OBS, none, none[:, 0], OBS + 1, none[:, 0] > 0)
+
+    @on_host
+    def imagine_and_store(real):
+        states = newest(add(init_replay(5, 2, 1), real), BATCH).next_obs
+        found = imagine("policy", HORIZON, 1, PARAMS, states, None, KEY)
+        rows = lambda a: a.reshape(HORIZON * PARTICLES * BATCH, *a.shape[3:])  # noqa: E731
+        ends = rows(found.terminated) > 0.5
+        data = (found.obs[:-1], found.action, found.reward.mean(1), found.obs[1:])
+        return found, add(init_replay(30, 2, 1), Transitions(*map(rows, data), ends))
+
+    found, stored = imagine_and_store(real)
     np.testing.assert_array_equal(found.obs[0, 1], OBS[::-1] + 1)
-    rows = lambda a: jnp.array(a).reshape(HORIZON * PARTICLES * BATCH, -1)  # noqa: E731
-    ends = rows(found.terminated)[:, 0] > 0.5
-    data = Transitions(
-        rows(found.obs[:-1]), rows(found.action), rows(found.reward.mean(1))[:, 0], rows(found.obs[1:]), ends
-    )
-    stored = compiled_add(init_replay(30, 2, 1), data)
     assert stored.added == HORIZON * PARTICLES * BATCH
     np.testing.assert_array_equal(stored.data.next_obs[PARTICLES * BATCH - 1], found.obs[1, -1, -1])
 
@@ -153,15 +156,15 @@ def test_unrolling_changes_no_result(unroll):
 def test_a_rollout_goes_on_where_another_ended():
     """By itself each step depends on the carry, the action and its key alone."""
     calm = Sway(noise=0.0)
-    begin = start(calm, PARAMS, jnp.array(OBS), KEY, PARTICLES)
 
-    @quick_jit
-    def parts(begin, plan):
+    @on_host
+    def parts(obs, plan):
+        begin = start(calm, PARAMS, obs, KEY, PARTICLES)
         whole = rollout(calm, PARAMS, begin, open_loop(plan, PARTICLES), HORIZON, KEY)
         first = rollout(calm, PARAMS, begin, open_loop(plan[:, :1], PARTICLES), 1, KEY)
         return whole, first, rollout(calm, PARAMS, first.end, open_loop(plan[:, 1:], PARTICLES), HORIZON - 1, KEY)
 
-    whole, first, rest = parts(begin, PLAN)
+    whole, first, rest = parts(OBS, PLAN)
     assert_close(rest.obs, whole.obs[1:])
     assert_close(rest.reward, whole.reward[1:])
     assert_close(rest.end, whole.end)
@@ -181,9 +184,8 @@ def test_a_gradient_flows_from_returns_to_parameters_observations_and_plans():
     def value(params, obs, plan):
         return returns(imagine("plan", HORIZON, 1, params, obs, plan, KEY)).sum()
 
-    arguments = (PARAMS, jnp.array(OBS), jnp.array(PLAN))
-    gradients = quick_jit(jax.grad(value, (0, 1, 2)))(*arguments)
-    compiled_value, eps = quick_jit(value), 1e-2
+    arguments, eps = (PARAMS, OBS, PLAN), np.float32(1e-2)
+    gradients, compiled_value = on_host(jax.grad(value, (0, 1, 2)))(*arguments), on_host(value)
     for place, gradient in enumerate(gradients):
         direction = np.sign(gradient)
         up, down = (
@@ -215,7 +217,7 @@ def trajectory(reward, terminated):
     return Trajectory(obs, obs[1:], jnp.array(reward), jnp.array(terminated), (), Start((), obs[0]))
 
 
-compiled_returns = quick_jit(lambda reward, terminated: returns(trajectory(reward, terminated)))
+compiled_returns = on_host(lambda reward, terminated: returns(trajectory(reward, terminated)))
 number = st.floats(-10, 10, width=32)
 
 
@@ -245,13 +247,13 @@ def test_a_return_is_what_is_earned_times_the_chance_that_the_episode_gets_there
 def test_survival_is_the_chance_of_reaching_a_step_and_of_going_on_after_it(dtype):
     """Of flags and of probabilities."""
     ends = np.array([[0, 0], [0, 1], [1, 0]]).astype(dtype)
-    reach, onward = survival(jnp.array(ends))
+    reach, onward = on_host(survival)(ends)
     np.testing.assert_array_equal(reach, [[1, 1], [1, 1], [1, 0]])
     np.testing.assert_array_equal(onward, [[1, 1], [1, 0], [0, 0]])
 
 
 def test_probabilities_of_ends_multiply():
-    reach, onward = survival(jnp.array([0.5, 0.2, 0.0]))
+    reach, onward = on_host(survival)(np.float32([0.5, 0.2, 0.0]))
     np.testing.assert_allclose(reach, [1, 0.5, 0.4], rtol=1e-6)
     np.testing.assert_allclose(onward, [0.5, 0.4, 0.4], rtol=1e-6)
 

@@ -1,18 +1,18 @@
 """STEVE's networks: one step, their loss and which members learn from it, updates, and learning."""
 
-from functools import partial
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from toys import on_host, replay_of
 
 from foretell.models import Imagination, SteveModel, SteveNetworks, Unknown, open_loop, returns, rollout, start
 from foretell.models.steve import SteveParams, SteveState
 from foretell.regression.fit import Fit
 from foretell.regression.gp import GPFit
-from foretell.replay import Transitions, add, init_replay
+from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
 from tiny import quick_jit
 
@@ -59,23 +59,20 @@ def model_of(task, settings=SETTINGS, fit=FIT, particles=MEMBERS):
 
 
 MODEL = model_of(Pendulum())
-init = quick_jit(lambda model, key: model.init(key), 0)
+init = on_host(lambda model, key: model.init(key), 0)
 
 
 def trained(model=MODEL):
     """As after training: no bias is zero."""
     rng, shapes = np.random.default_rng(0), jax.eval_shape(model.init, KEY).networks
-    return jax.tree.map(lambda a: jnp.array(rng.normal(0, 0.5, a.shape), jnp.float32), shapes)
+    return jax.tree.map(lambda a: np.float32(rng.normal(0, 0.5, a.shape)), shapes)
 
 
 STATE = trained()
-loss = quick_jit(jax.value_and_grad(MODEL.loss, has_aux=True))
-step = quick_jit(lambda model, params, carry, action: model.step(params, carry, action, KEY)[1], 0)
-learn_from = quick_jit(MODEL.learn_from)
-
-
-def with_moments(networks=STATE, model=MODEL):
-    return SteveState(networks, model.optimizer.init(networks))
+loss = on_host(jax.value_and_grad(MODEL.loss, has_aux=True))
+step = on_host(lambda model, params, carry, action: model.step(params, carry, action, KEY)[1], 0)
+learn_from = on_host(MODEL.learn_from)
+with_moments = on_host(lambda networks: SteveState(networks, MODEL.optimizer.init(networks)))
 
 
 def changed(state, network, member):
@@ -89,8 +86,7 @@ def batch(rows=BATCH, seed=0):
     rng = np.random.default_rng(seed)
     obs, next_obs = rng.normal(size=(2, rows, 2))
     action, reward = rng.uniform(-2, 3, (rows, 1)), rng.normal(size=rows)
-    numbers = (jnp.array(a, jnp.float32) for a in (obs, action, reward, next_obs))
-    return Transitions(*numbers, jnp.array(rng.random(rows) < 0.5))
+    return Transitions(*map(np.float32, (obs, action, reward, next_obs)), rng.random(rows) < 0.5)
 
 
 def particles(rows=3, seed=0, count=MEMBERS):
@@ -194,7 +190,7 @@ def test_a_rollout_is_worth_the_mean_over_the_reward_networks():
         begin = start(MODEL, params, jnp.array(obs), KEY, MEMBERS)
         return rollout(MODEL, params, begin, open_loop(jnp.array(plan), MEMBERS), 2, KEY)
 
-    found = quick_jit(lambda params: (lambda made: (made, returns(made)))(imagine(params)))(STATE)
+    found = on_host(lambda params: (lambda made: (made, returns(made)))(imagine(params)))(STATE)
     first = step(MODEL, STATE, np.broadcast_to(obs, (MEMBERS, 3, 2)), np.broadcast_to(plan[:, 0], (MEMBERS, 3, 1)))
     second = step(MODEL, STATE, np.asarray(first.obs), np.broadcast_to(plan[:, 1], (MEMBERS, 3, 1)))
     assert_close(found[0].obs[1:], np.stack([first.obs, second.obs]))
@@ -222,11 +218,11 @@ def test_a_known_reward_and_termination_need_no_networks():
     model, (obs, action) = model_of(Known()), particles(rows=8)
     state = trained(model)
     assert state.reward is None and state.termination is None
-    next_obs, reward, terminated = map(np.asarray, step(model, state, obs, action))
+    next_obs, reward, terminated = step(model, state, obs, action)
     assert_close(reward, (obs[..., 0] + 10 * action[..., 0] + 100 * next_obs[..., 0])[None])
     assert_equal(terminated, np.float32(next_obs[..., 1] > action[..., 0]))
     assert 0 < terminated.sum() < terminated.size
-    _, metrics = jax.eval_shape(model.learn_from, with_moments(state, model), batch(), KEY)
+    _, metrics = jax.eval_shape(model.learn_from, SteveState(state, model.optimizer.init(state)), batch(), KEY)
     assert set(metrics) == {"model_loss", "transition_loss", "decay_loss", "model_skipped"}
 
 
@@ -273,7 +269,7 @@ def test_balanced_loss_equals_a_loop_in_which_each_member_has_its_own_part():
 
 
 def test_decay_covers_weights_and_biases_of_all_members_and_networks():
-    decay = quick_jit(jax.grad(lambda state: MODEL.loss(state, batch(), KEY)[1]["decay_loss"]))(STATE)
+    decay = on_host(jax.grad(lambda state, data: MODEL.loss(state, data, KEY)[1]["decay_loss"]))(STATE, batch())
     assert_close(decay, jax.tree.map(lambda leaf: 0.3 * np.asarray(leaf), STATE))
 
 
@@ -294,7 +290,7 @@ def learners(gradient):
 def lonely():
     """Losses and gradients on a single row, for many keys."""
     released = jax.value_and_grad(RELEASED.loss, has_aux=True)
-    return jax.device_get(quick_jit(jax.vmap(partial(released, STATE, batch(1))))(jax.random.split(KEY, 1000)))
+    return on_host(jax.vmap(released, (None, None, 0)))(STATE, batch(1), jax.random.split(KEY, 1000))
 
 
 def test_independent_draws_give_a_row_to_one_member_of_each_network(lonely):
@@ -320,7 +316,7 @@ def test_independent_losses_are_those_of_the_members_drawn(lonely):
 
 
 def test_balanced_members_learn_from_their_own_part_only():
-    gradient = quick_jit(jax.grad(without_decay().loss, has_aux=True))
+    gradient = on_host(jax.grad(without_decay().loss, has_aux=True))
     data, row = batch(), np.arange(BATCH)
     reward = data.reward + np.float32(row // 4 == 1)
     other = data._replace(reward=reward, action=data.action + np.float32(row < 6)[:, None])
@@ -332,7 +328,7 @@ def test_balanced_members_learn_from_their_own_part_only():
 @pytest.fixture(scope="module")
 def expected_gradient():
     """Every member's on all rows of the batch, divided by the number of members: its share of them."""
-    gradient = quick_jit(jax.grad(without_decay(members=1, reward_members=1).loss, has_aux=True))
+    gradient = on_host(jax.grad(without_decay(members=1, reward_members=1).loss, has_aux=True))
 
     def alone(network, member):
         one = jax.tree.map(lambda a: np.asarray(a)[[member % len(a)]], STATE)
@@ -349,15 +345,14 @@ def expected_gradient():
 def test_balanced_gradients_are_on_average_the_share_of_each_member(expected_gradient):
     """Turned to all places, every row has been in every part equally often."""
     data = batch()
-    gradient = partial(jax.grad(without_decay().loss, has_aux=True), STATE)
+    gradient = on_host(jax.vmap(jax.grad(without_decay().loss, has_aux=True), (None, 0, None)))
     turned = jax.tree.map(lambda a: np.stack([np.roll(a, i, 0) for i in range(BATCH)]), data)
-    found = quick_jit(lambda data: jax.tree.map(lambda a: a.mean(0), jax.vmap(lambda d: gradient(d, KEY)[0])(data)))
-    assert_close(found(turned), expected_gradient)
+    assert_close(jax.tree.map(lambda a: a.mean(0), gradient(STATE, turned, KEY)[0]), expected_gradient)
 
 
 def test_independent_gradients_are_in_expectation_the_same(expected_gradient):
-    gradient = partial(jax.grad(RELEASED.loss, has_aux=True), STATE, batch())
-    drawn = jax.device_get(quick_jit(jax.vmap(lambda key: gradient(key)[0]))(jax.random.split(KEY, 800)))
+    gradient = on_host(jax.vmap(jax.grad(RELEASED.loss, has_aux=True), (None, None, 0)))
+    drawn, _ = gradient(STATE, batch(), jax.random.split(KEY, 800))
     assert all(mine.all(1).mean() > 0.95 for mine in learners(drawn))  # rows are not all given to the same member
 
     def agree(drawn, expected):
@@ -368,18 +363,24 @@ def test_independent_gradients_are_in_expectation_the_same(expected_gradient):
 
 
 def test_update_is_a_step_of_adam():
-    data, before = batch(), with_moments()
-    after, metrics = learn_from(before, data, KEY)
-    (total, losses), gradient = loss(STATE, data, KEY)
-    updates, expected = quick_jit(optax.adam(3e-4).update)(gradient, before.opt)
-    networks = jax.tree.map(lambda a, b: a + b, *jax.device_get((STATE, updates)))
-    assert_close(after, SteveState(networks, expected))
+    """The second one, from moments that the first has left."""
+    data = batch(), batch(seed=1)
+    before, _ = learn_from(with_moments(STATE), data[0], KEY)
+    after, metrics = learn_from(before, data[1], KEY)
+    first = loss(STATE, data[0], KEY)[1]
+    (total, losses), second = loss(before.networks, data[1], KEY)
+    mean = jax.tree.map(lambda a, b: 0.1 * (0.9 * a + b), first, second)
+    square = jax.tree.map(lambda a, b: 0.001 * (0.999 * a**2 + b**2), first, second)
+    move = lambda w, m, v: w - 3e-4 * (m / (1 - 0.9**2)) / (np.sqrt(v / (1 - 0.999**2)) + 1e-8)  # noqa: E731
+    assert_close(after.networks, jax.tree.map(move, before.networks, mean, square))
+    assert_close((after.opt[0].mu, after.opt[0].nu), (mean, square))
+    assert after.opt[0].count == 2
     assert_close(metrics, {"model_loss": total, **losses, "model_skipped": 0.0})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
 def test_a_step_that_is_not_finite_is_skipped_and_counted(value):
-    data, before = batch(), with_moments()
+    data, before = batch(), with_moments(STATE)
     broken = data._replace(reward=np.where(np.arange(BATCH) == 3, np.float32(value), data.reward))
     after, metrics = learn_from(before, broken, KEY)
     assert_equal(after, before)
@@ -387,46 +388,32 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(value):
     assert not any(metrics.values())
 
 
-compiled_add = quick_jit(add)
-
-
-def replay_of(data, capacity):
-    """With slots never written whose rewards would spoil every loss."""
-    replay = compiled_add(init_replay(capacity, 2, 1), data)
-    return replay._replace(data=replay.data._replace(reward=jnp.where(replay.valid, replay.data.reward, jnp.nan)))
-
-
-update = quick_jit(MODEL.update)
-
-
-def test_updates_draw_their_rows_from_all_data():
-    """Every row in turn, over many keys, and none beyond."""
-    data = batch(5)._replace(terminated=jnp.zeros(5, bool))
-    marked = [data._replace(reward=data.reward.at[i].set(jnp.nan)) for i in range(5)]
-    for rows in marked:
-        skipped = [
-            update(with_moments(), replay_of(rows, 8), key)[1]["model_skipped"] for key in jax.random.split(KEY, 3)
-        ]
-        assert sum(skipped) > 0
-    after, metrics = update(with_moments(), replay_of(data, 8), KEY)
-    assert metrics["model_skipped"] == 0 and after.opt[0].count == 1
-    losses = [update(with_moments(), replay_of(data, 8), key)[1]["model_loss"] for key in jax.random.split(KEY, 2)]
-    assert losses[0] != losses[1]
+fit = on_host(model_of(Pendulum(), fit=FIT.model_copy(update={"epochs": 4})).fit)
 
 
 def test_a_fit_makes_as_many_updates_as_are_asked_for():
     """Its losses are their means, and those that were skipped are counted."""
-    model = model_of(Pendulum(), fit=FIT.model_copy(update={"epochs": 4}))
-    fit, data = quick_jit(model.fit), batch(30)
-    after, metrics = fit(with_moments(), replay_of(data, 40), KEY)
+    data = batch(30)
+    after, metrics = fit(with_moments(STATE), replay_of(data, 40), KEY)
     assert (metrics["gradient_steps"], metrics["skipped_steps"]) == (12, 0)
     assert after.opt[0].count == 12
     parts = [metrics[f"{name}_loss"] for name in ("transition", "reward", "termination", "decay")]
     assert float(metrics["model_loss"]) == pytest.approx(float(sum(parts)), rel=1e-4)
     first = float(loss(STATE, batch(), KEY)[0][0])
     assert 0.5 * first < metrics["model_loss"] < 2 * first
-    _, metrics = fit(with_moments(), replay_of(data._replace(reward=jnp.full(30, jnp.nan)), 40), KEY)
+    bad = data._replace(reward=np.full(30, np.nan, np.float32))
+    _, metrics = fit(with_moments(STATE), replay_of(bad, 40), KEY)
     assert (metrics["gradient_steps"], metrics["skipped_steps"], metrics["model_loss"]) == (12, 12, 0)
+
+
+def test_updates_draw_their_rows_from_all_data():
+    """Of 30 rows each update draws 12; a bad one spoils some updates, slots never written spoil none."""
+    for row in (0, 13, 29):
+        data = batch(30)
+        data.reward[row] = np.nan
+        _, metrics = fit(with_moments(STATE), replay_of(data, 40), KEY)
+        assert 0 < metrics["skipped_steps"] < 12
+    assert fit(with_moments(STATE), replay_of(batch(30), 40), jax.random.key(1))[1]["skipped_steps"] == 0
 
 
 def test_the_error_is_that_of_the_mean_over_members_averaged_by_weight():
@@ -436,7 +423,7 @@ def test_the_error_is_that_of_the_mean_over_members_averaged_by_weight():
         np.mean([forward(STATE.transition, m, seen(obs[i], action[i])) for m in range(MEMBERS)], 0) for i in range(4)
     ]
     expected = np.average(np.square(means - 2 * (next_obs - obs)).mean(1), weights=weight)
-    error = quick_jit(MODEL.error)
+    error = on_host(MODEL.error)
     assert float(error(STATE, data, weight)) == pytest.approx(expected, rel=1e-4)
     assert error(STATE, data, 0 * weight) == 0
 
@@ -455,28 +442,33 @@ def pushes(key, rows):
     return Transitions(obs, action, 1.0 - jnp.square(next_obs[:, 0]) - action[:, 0], next_obs, next_obs[:, 0] > 0.5)
 
 
+SIMPLE = model_of(
+    Pushed(),
+    SteveNetworks(members=2, reward_members=2, hidden=(32,), aux_hidden=(32,), weight_decay=1e-6),
+    Fit(learning_rate=1e-2, batch_size=64),
+)
+
+
+@on_host
+def errors(state):
+    """Mean squares of observations and rewards, and the share of wrong guesses of the end."""
+    test = pushes(jax.random.key(1), 500)
+    obs, action = (jnp.stack([a] * 2) for a in (test.obs, test.action))
+    _, step = SIMPLE.step(SIMPLE.params(state), obs, action, KEY)
+    wrong = (step.terminated > 0.5) != test.terminated
+    return jnp.square(step.obs - test.next_obs).mean(), jnp.square(step.reward - test.reward).mean(), wrong.mean()
+
+
 @pytest.mark.parametrize("assignment", ["balanced", "independent"])
 def test_it_learns_transitions_rewards_and_terminations(assignment):
-    changes = {"members": 2, "reward_members": 2, "hidden": (32,), "aux_hidden": (32,), "weight_decay": 1e-6}
-    settings = SteveNetworks(**changes, assignment=assignment)
-    model = model_of(Pushed(), settings, Fit(learning_rate=1e-2, batch_size=64))
+    model = replace(SIMPLE, settings=SIMPLE.settings.model_copy(update={"assignment": assignment}))
 
     def body(i, state):
         data_key, update_key = jax.random.split(jax.random.fold_in(KEY, i))
         return model.learn_from(state, pushes(data_key, 64), update_key)[0]
 
-    def errors(state, test):
-        obs, action = (jnp.stack([a] * 2) for a in (test.obs, test.action))
-        _, step = model.step(model.params(state), obs, action, KEY)
-        wrong = (step.terminated > 0.5) != test.terminated
-        return jnp.square(step.obs - test.next_obs).mean(), jnp.square(step.reward - test.reward).mean(), wrong.mean()
-
-    @quick_jit
-    def learn(key):
-        fresh, test = model.init(key), pushes(jax.random.key(1), 500)
-        return errors(fresh, test), errors(jax.lax.fori_loop(0, 500, body, fresh), test)
-
-    before, after = learn(KEY)
+    fresh = init(SIMPLE, KEY)
+    before, after = errors(fresh), errors(quick_jit(lambda state: jax.lax.fori_loop(0, 500, body, state))(fresh))
     assert after[0] < before[0] / 10 and after[0] < 2e-3
     assert after[1] < before[1] / 10 and after[1] < 2e-2
     assert after[2] < 0.05

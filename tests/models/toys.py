@@ -11,7 +11,7 @@ from foretell.models import open_loop, returns, rollout, start
 from foretell.models.noise import hashed_normal
 from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState
-from foretell.replay import Transitions, add, init_replay
+from foretell.replay import Replay, Transitions
 from foretell.tasks import Task, TaskSpec
 from tiny import quick_jit
 
@@ -59,24 +59,31 @@ KINDS = {
 }
 
 
+def on_host(function, *static):
+    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
+    run = quick_jit(function, *static)
+    return lambda *args: jax.device_get(run(*args))
+
+
 def trained_ensemble(ensemble, seed, inputs, outputs, flags):
     """As after training: no bias is zero, inputs are standardised and targets scaled."""
     rng, out = np.random.default_rng(seed), (1 + ensemble.probabilistic) * outputs + flags
-    shapes = list(itertools.pairwise((inputs, *ensemble.hidden, out)))
-    weights = tuple(jnp.array(rng.normal(0, 0.4, (ensemble.members, *shape)), jnp.float32) for shape in shapes)
-    biases = tuple(jnp.array(rng.normal(0, 0.4, (ensemble.members, 1, n)), jnp.float32) for _, n in shapes)
-    high, low = (jnp.array(a, jnp.float32) for a in (np.arange(outputs) / 4, np.arange(outputs) - 4))
+    shapes, array = list(itertools.pairwise((inputs, *ensemble.hidden, out))), lambda a: jnp.asarray(np.float32(a))
+    weights = tuple(array(rng.normal(0, 0.4, (ensemble.members, *shape))) for shape in shapes)
+    biases = tuple(array(rng.normal(0, 0.4, (ensemble.members, 1, n))) for _, n in shapes)
+    high, low = array(np.arange(outputs) / 4), array(np.arange(outputs) - 4)
     scale = (rng.normal(0, 0.3, inputs), rng.uniform(0.5, 2.0, inputs), np.zeros(outputs), 0.7 + np.arange(outputs))
-    scale = [jnp.array(a, jnp.float32) for a in scale]
+    scale = [array(a) for a in scale]
     params = EnsembleParams(MLP(weights, biases, ensemble.activation), high, low, ensemble.probabilistic)
-    return EnsembleState(params, Normalizer(*scale[:2]), Normalizer(*scale[2:]))
+    return jax.device_get(EnsembleState(params, Normalizer(*scale[:2]), Normalizer(*scale[2:])))
 
 
 def with_logit(state, logit):
     """As if all members gave the last yes/no output this logit, whatever they see."""
     last = lambda s: (s.params.network.weights[-1], s.params.network.biases[-1])  # noqa: E731
-    weight, bias = last(state)
-    return eqx.tree_at(last, state, (weight.at[..., -1].set(0.0), bias.at[..., -1].set(logit)))
+    weight, bias = (a.copy() for a in last(state))
+    weight[..., -1], bias[..., -1] = 0.0, logit
+    return eqx.tree_at(last, state, (weight, bias))
 
 
 def softplus(x):
@@ -127,13 +134,13 @@ def returns_by_hand(task, state, noise, actions, judge=None):
     return totals
 
 
-_normals = quick_jit(hashed_normal, 1)
+_step_keys = quick_jit(lambda key: jax.random.split(key, (HORIZON, 2))[:, 1])
+_normals = on_host(lambda keys, shape: jax.vmap(lambda key: hashed_normal(key, shape))(keys), 1)
 
 
 def noise_by_hand(key, outputs, shared=False):
     """What every step of a rollout with this key draws for each output of each particle of each candidate."""
-    keys, shape = jax.random.split(key, (HORIZON, 2))[:, 1], (PARTICLES, 1 if shared else CANDIDATES, outputs)
-    noise = np.stack([_normals(k, shape) for k in keys])
+    noise = _normals(_step_keys(key), (PARTICLES, 1 if shared else CANDIDATES, outputs))
     return np.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, outputs))
 
 
@@ -144,7 +151,7 @@ def _returns(model, params, key, actions, particles):
     return returns(trajectory), trajectory.obs
 
 
-_compiled = quick_jit(_returns, 0, 4)
+_compiled = on_host(_returns, 0, 4)
 
 
 def imagined(model, params, key, actions, particles=PARTICLES):
@@ -158,17 +165,13 @@ def actions_of(seed=0):
 
 def transitions(rows, seed=0):
     rng = np.random.default_rng(seed)
-    numbers = (
-        rng.normal(size=(rows, 2)),
-        rng.uniform(-1, 2, (rows, 1)),
-        rng.normal(size=rows),
-        rng.normal(size=(rows, 2)),
-    )
-    return Transitions(*(jnp.array(a, jnp.float32) for a in numbers), jnp.array(rng.random(rows) < 0.5))
+    obs, next_obs = rng.normal(size=(2, rows, 2))
+    numbers = (obs, rng.uniform(-1, 2, (rows, 1)), rng.normal(size=rows), next_obs)
+    return Transitions(*map(np.float32, numbers), rng.random(rows) < 0.5)
 
 
 def replay_of(data, capacity):
     """The transitions, and slots never written that hold what must not matter."""
-    replay = quick_jit(add)(init_replay(capacity, data.obs.shape[-1], data.action.shape[-1]), data)
-    spoil = lambda a: a if a.dtype == bool else jnp.where(replay.valid.reshape(-1, *[1] * (a.ndim - 1)), a, jnp.nan)  # noqa: E731
-    return replay._replace(data=jax.tree.map(spoil, replay.data))
+    rows = len(data.reward)
+    pad = lambda a: np.concatenate([a, np.full((capacity - rows, *a.shape[1:]), np.nan).astype(a.dtype)])  # noqa: E731
+    return Replay(jax.tree.map(pad, data), np.int32(rows), np.int32(rows))

@@ -37,7 +37,9 @@ class ModelSections(Settings):
 
 def build_model(task: Task, sections: ModelSections) -> TrainedModel:
     """The world model of a task. Raises `UserError` if it does not fit the task."""
-    unknown = Unknown(task.reward is None and not isinstance(task, Follows), task.learns_termination)
+    unknown = Unknown(
+        task.reward is None and not isinstance(task, Follows), task.terminated is None and task.learns_termination
+    )
     if not sections.model.needs_data or sections.reward_model is None or not any(unknown):
         _check_flags(sections, unknown)
         return _dynamics(task, sections, unknown)

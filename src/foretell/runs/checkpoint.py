@@ -50,7 +50,7 @@ class Checkpoints:
         Raises `UserError` if there is none, or if it was made with other settings than `like`; then none is renamed.
         """
         damaged: dict[int, str] = {}
-        like = jax.tree.map(np.asarray, like)
+        like = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), like)
         for number in sorted(self._manager.all_steps(), reverse=True):
             try:
                 tree = self._read(number, like)

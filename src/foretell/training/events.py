@@ -157,7 +157,7 @@ def check_callbacks(callbacks: Sequence[object]) -> None:
     """Raises `UserError` unless all of them are callbacks."""
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise UserError(f"a callback must be a foretell.callbacks.Callback, not {callback!r}")
+            raise UserError(f"a callback must be a foretell.Callback, not {callback!r}")
 
 
 class Callbacks:
