@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from foretell import registry
 from foretell.runs.presets import resolve
+from foretell.runs.schema import setting_paths
 
 DOCS = Path(__file__).parent.parent / "docs"
+PATHS = [path.split(".") for settings in registry.kinds("agent").values() for path in setting_paths(settings)]
+KNOWN = {".".join(path[:2]) for path in PATHS}
+SECTIONS = sorted({path[0] for path in PATHS if len(path) > 1})
 
 
 def flat(tree, prefix=""):
@@ -52,10 +57,7 @@ def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
     for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):
         resolve(preset)
-    presets = ("pets/cartpole", "pets/cartpole+mppi", "pets/cartpole+gp", "steve/default", "trpo/default")
-    known = {path for preset in presets for path in settings(preset)}
-    sections = "model|fit|planner|imagination|reward_model|reward_fit|train|task|learner|expansion|updates|policy|trpo"
-    for name in re.findall(rf"(?:--set |`)((?:{sections})\.\w+)", text):
-        assert name in known
+    for name in re.findall(rf"(?:--set |`)((?:{'|'.join(SECTIONS)})\.\w+)", text):
+        assert name in KNOWN
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (page.parent / link).exists(), link

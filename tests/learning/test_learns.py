@@ -6,14 +6,16 @@ import pytest
 import foretell
 
 
+@pytest.mark.long
 def test_pets_swings_up_the_cartpole_in_five_trials(tmp_path):
     run = foretell.train(
         "pets/cartpole", seed=0, out=tmp_path / "run", overrides=[{"train": {"trials": 5}}], quiet=True
     )
     assert max(run.returns) > 165
-    assert np.mean([outcome.total for outcome in run.evaluate(2, seed=1)]) > 150
+    assert np.mean([result.total for result in run.evaluate(2, seed=1)]) > 150
 
 
+@pytest.mark.long
 def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
     """Random actions earn about -1,200; a swing-up and balance earns about -150."""
     small = {"planner": {"horizon": 20, "population": 30, "iterations": 2, "elites": 5}, "train": {"trials": 5}}
@@ -21,6 +23,7 @@ def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
     assert max(run.returns) > -300
 
 
+@pytest.mark.long
 def test_random_shooting_on_a_deterministic_network_gets_the_pole_up(tmp_path):
     """The weakest model and planner still leave the -4 of random actions far behind."""
     run = foretell.train(

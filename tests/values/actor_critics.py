@@ -6,6 +6,7 @@ import numpy as np
 
 from foretell.nn import MLP
 from foretell.values.learners import DDPG, SAC, TD3, Actor
+from tiny import quick_jit
 
 KINDS = [DDPG, TD3, SAC]
 FEATURES, ACTION, CRITICS, SOURCES, PARTICLES, BATCH = 3, 2, 3, 2, 4, 6
@@ -13,18 +14,26 @@ SMALL = {"hidden": (8, 5), "critics": CRITICS, "batch_size": BATCH}
 KEY = jax.random.key(7)
 
 
+def on_host(function, *static):
+    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
+    run = quick_jit(function, *static)
+    return lambda *args: jax.device_get(run(*args))
+
+
 def trained_state(learner, seed=0):
     """As after training: no bias is zero, and targets differ from what they follow."""
     rng = np.random.default_rng(seed)
     state = jax.eval_shape(lambda: learner.init(KEY, FEATURES, ACTION))
-    fill = lambda tree: jax.tree.map(lambda a: jnp.float32(rng.normal(0, 0.5, a.shape)), tree)  # noqa: E731
+    fill = lambda tree: jax.tree.map(lambda a: np.float32(rng.normal(0, 0.5, a.shape)), tree)  # noqa: E731
+    zeros = lambda init, tree: jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(init, tree))  # noqa: E731
     filled = {
         name: fill(getattr(state, name))
         for name in ("policy", "critics", "target_critics", "target_policy", "log_alpha")
     }
     actor = Actor(filled["policy"], filled["log_alpha"])
-    opts = learner.policy_optimizer.init(actor), learner.critic_optimizer.init(filled["critics"])
-    return state._replace(**filled, policy_opt=opts[0], critic_opt=opts[1], updates=jnp.zeros((), jnp.int32))
+    policy_opt = zeros(learner.policy_optimizer.init, actor)
+    critic_opt = zeros(learner.critic_optimizer.init, filled["critics"])
+    return state._replace(**filled, policy_opt=policy_opt, critic_opt=critic_opt, updates=np.zeros((), np.int32))
 
 
 def batch(seed=0, sources=SOURCES, size=BATCH):
@@ -34,7 +43,7 @@ def batch(seed=0, sources=SOURCES, size=BATCH):
     action = rng.uniform(-1, 1, (sources, PARTICLES, size, ACTION))
     features[0], action[0] = features[0, :1], action[0, :1]
     target, weight = rng.normal(size=(sources, size)), rng.uniform(0.2, 1, (sources, size))
-    return tuple(jnp.float32(a) for a in (features, action, target, weight))
+    return tuple(map(np.float32, (features, action, target, weight)))
 
 
 def by_hand(network, member, x):
@@ -61,5 +70,5 @@ def assert_close(a, b, **tolerance):
 
 def fixed_policy(*outputs):
     """A policy that gives these outputs whatever it sees."""
-    weights, biases = jnp.zeros((1, FEATURES, len(outputs))), jnp.float32(outputs).reshape(1, 1, -1)
-    return MLP((weights,), (biases,), "relu")
+    weights, biases = np.zeros((1, FEATURES, len(outputs)), np.float32), np.float32(outputs).reshape(1, 1, -1)
+    return MLP((jnp.asarray(weights),), (jnp.asarray(biases),), "relu")

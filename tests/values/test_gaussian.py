@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import FEATURES, KEY, fixed_policy
+from actor_critics import FEATURES, KEY, fixed_policy, on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -17,15 +17,25 @@ number = st.floats(-2, 2).map(lambda value: round(value, 2))
 
 def policy_of(mean, std):
     """A policy that acts alike whatever it sees."""
-    return GaussianState(fixed_policy(*mean), jnp.log(jnp.float32(std)))
+    return GaussianState(fixed_policy(*mean), jnp.asarray(np.float32(np.log(std))))
 
 
 def seen(rows):
-    return jnp.zeros((rows, FEATURES))
+    return np.zeros((rows, FEATURES), np.float32)
+
+
+def begun(policy, key=KEY, features=FEATURES, actions=2):
+    return on_host(lambda: policy.init(key, features, actions))()
+
+
+mean_of, sample, log_prob, kl, entropy = map(
+    on_host, (POLICY.mean, POLICY.sample, POLICY.log_prob, POLICY.kl, POLICY.entropy)
+)
+X = np.float32(np.random.default_rng(0).normal(size=(4, 3, FEATURES)))
 
 
 def test_it_begins_as_rllabs_does():
-    state = GaussianPolicy(initial_std=0.5).init(KEY, 20, 6)
+    state = begun(GaussianPolicy(initial_std=0.5), KEY, 20, 6)
     assert [w.shape for w in state.network.weights] == [(1, 20, 64), (1, 64, 64), (1, 64, 6)]
     assert not any(b.any() for b in state.network.biases)
     for weight in state.network.weights:
@@ -35,16 +45,15 @@ def test_it_begins_as_rllabs_does():
 
 
 def test_its_mean_is_the_networks_output_without_a_bound():
-    state = POLICY.init(KEY, FEATURES, 2)
-    x = jax.random.normal(KEY, (4, 3, FEATURES))
-    hidden = np.tanh(np.float64(x) @ np.float64(state.network.weights[0][0]))
+    state = begun(POLICY)
+    hidden = np.tanh(np.float64(X) @ np.float64(state.network.weights[0][0]))
     expected = hidden @ np.float64(state.network.weights[1][0])
-    np.testing.assert_allclose(POLICY.mean(state, x), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(POLICY.mean(policy_of([5.0, -9.0], [1, 1]), seen(1)), [[5.0, -9.0]])
+    np.testing.assert_allclose(mean_of(state, X), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mean_of(policy_of([5.0, -9.0], [1, 1]), seen(1)), [[5.0, -9.0]])
 
 
 def test_draws_are_normal_and_go_beyond_the_bounds():
-    drawn = np.float64(POLICY.sample(policy_of([0.9, -0.3], [0.7, 0.1]), seen(20_000), KEY))
+    drawn = np.float64(sample(policy_of([0.9, -0.3], [0.7, 0.1]), seen(20_000), KEY))
     np.testing.assert_allclose(drawn.mean(0), [0.9, -0.3], atol=0.02)
     np.testing.assert_allclose(drawn.std(0), [0.7, 0.1], rtol=0.03)
     assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.03
@@ -54,7 +63,7 @@ def test_draws_are_normal_and_go_beyond_the_bounds():
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(*[st.tuples(number, number)] * 3)
 def test_the_density_of_an_action(mean, log_std, action):
-    found = POLICY.log_prob(policy_of(mean, np.exp(log_std)), seen(1), jnp.float32([action]))
+    found = log_prob(policy_of(mean, np.exp(log_std)), seen(1), np.float32([action]))
     expected = stats.norm.logpdf(action, mean, np.exp(log_std)).sum()
     np.testing.assert_allclose(found, [expected], rtol=1e-4, atol=1e-4)
 
@@ -64,7 +73,7 @@ def test_the_density_of_an_action(mean, log_std, action):
 def test_the_divergence_of_one_policy_from_another(first, second, first_log_std, second_log_std):
     """Against the integral, dimension by dimension, of the first's density times the logarithm of their ratio."""
     old, new = policy_of(first, np.exp(first_log_std)), policy_of(second, np.exp(second_log_std))
-    found = float(POLICY.kl(old, new, seen(1))[0])
+    found = float(kl(old, new, seen(1))[0])
     expected = 0.0
     for mean, other, log_std, other_log_std in zip(first, second, first_log_std, second_log_std, strict=True):
         x = mean + np.exp(log_std) * np.linspace(-9, 9, 2001)
@@ -74,21 +83,21 @@ def test_the_divergence_of_one_policy_from_another(first, second, first_log_std,
 
 
 def test_a_policy_does_not_diverge_from_itself():
-    state = POLICY.init(KEY, FEATURES, 2)
-    np.testing.assert_allclose(POLICY.kl(state, state, jax.random.normal(KEY, (5, FEATURES))), np.zeros(5), atol=1e-7)
+    state = begun(POLICY)
+    np.testing.assert_allclose(kl(state, state, X[:, 0]), np.zeros(4), atol=1e-7)
 
 
 def test_its_entropy():
     expected = stats.norm.entropy(0, [0.3, 2.0]).sum()
-    assert float(POLICY.entropy(policy_of([0.0, 0.0], [0.3, 2.0]))) == pytest.approx(expected, rel=1e-5)
+    assert float(entropy(policy_of([0.0, 0.0], [0.3, 2.0]))) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("learn", [True, False])
-def test_deviations_that_are_fixed_have_no_gradient(learn):
+def test_standard_deviations_that_are_fixed_have_no_gradient(learn):
     policy = GaussianPolicy(hidden=(8,), learn_std=learn)
-    state, x = policy.init(KEY, FEATURES, 2), jax.random.normal(KEY, (5, FEATURES))
-    other = policy.init(jax.random.key(1), FEATURES, 2)
-    for function in (lambda s: policy.log_prob(s, x, jnp.ones((5, 2))).sum(), lambda s: policy.kl(other, s, x).sum()):
-        grads = jax.grad(function)(state)
+    density = lambda s, other, x: policy.log_prob(s, x, jnp.ones((4, 2))).sum()  # noqa: E731
+    divergence = lambda s, other, x: policy.kl(other, s, x).sum()  # noqa: E731
+    for function in (density, divergence):
+        grads = on_host(jax.grad(function))(begun(POLICY), begun(POLICY, jax.random.key(1)), X[:, 0])
         assert bool(grads.log_std.any()) == learn
         assert all(weight.any() for weight in grads.network.weights)

@@ -191,7 +191,7 @@ class ValueExpansion(Agent):
         metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
         skipped = metrics.pop("value_skipped") * due
         if self.model is not None:
-            skipped += metrics.pop("model_skipped") * jnp.maximum(due, pretrained)
+            skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, pretrained)
         counts = {"gradient_steps": due + pretrained, "skipped_steps": skipped, "policy_version": state.acting.version}
         return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
 

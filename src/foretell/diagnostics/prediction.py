@@ -45,7 +45,7 @@ def open_loop_predictions(
     """What the agent's world model predicts for recorded actions; the observation at which they start comes first."""
     agent = controller.agent
     assert agent.model is not None
-    predict = jax.jit(partial(_predict, agent.model, agent.model_params(controller.state)))
+    predict = jax.jit(partial(_predict, agent.model, jax.jit(agent.model_params)(controller.state)))
     parts, keys = [], jax.random.split(jax.random.key(0), -(-len(obs) // _CHUNK))
     for key, first in zip(keys, range(0, len(obs), _CHUNK), strict=True):
         # Chunks of one size, of which the program is compiled once; the last is filled up by repeating rows.

@@ -3,6 +3,7 @@
 from foretell.models.base import (
     Act,
     Metrics,
+    ModelDefaults,
     ModelState,
     Params,
     Start,
@@ -17,7 +18,7 @@ from foretell.models.base import (
     survival,
 )
 from foretell.models.build import ModelSections, build_model
-from foretell.models.learned import EnsembleModel, GPModel, LearnedModel
+from foretell.models.learned import EnsembleModel, GPModel, LearnedModel, inputs_of, known_step
 from foretell.models.path import PathModel
 from foretell.models.reward import WithRewardModel
 from foretell.models.settings import Imagination, ModelSettings, Unknown
@@ -31,6 +32,7 @@ __all__ = [
     "Imagination",
     "LearnedModel",
     "Metrics",
+    "ModelDefaults",
     "ModelSections",
     "ModelSettings",
     "ModelState",
@@ -48,6 +50,8 @@ __all__ = [
     "WithRewardModel",
     "WorldModel",
     "build_model",
+    "inputs_of",
+    "known_step",
     "open_loop",
     "returns",
     "rollout",

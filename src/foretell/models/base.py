@@ -6,7 +6,7 @@ for each row of a batch; how they differ is the model's uncertainty.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -72,10 +72,54 @@ class TrainedModel(WorldModel, Protocol):
         """What single updates need first, such as statistics of the data."""
 
     def update(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
-        """One gradient step on a minibatch (as STEVE does beside its critics); its metrics include `model_skipped`."""
+        """One gradient step on a minibatch (as STEVE does beside its critics).
+
+        The metric `model_skipped`, if there is one, is 1 for a step that was not finite and was skipped, else 0.
+        """
 
     def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         """One-step squared error of the mean prediction, averaged over rows (weighted) and dimensions of the target."""
+
+
+class ModelDefaults:
+    """What most trained models have in common, to inherit: the carry of a particle is its observation."""
+
+    needs_data: ClassVar[bool] = True
+
+    def params(self, state: ModelState) -> Params:
+        """The whole state."""
+        return state
+
+    def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int) -> Carry:
+        """The observation, in every particle."""
+        del params, key
+        return jnp.broadcast_to(obs, (particles, *obs.shape))
+
+    def prepare(self, state: ModelState, replay: Replay) -> ModelState:
+        """Nothing."""
+        del replay
+        return state
+
+    def update(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
+        """Nothing, as for a model that `prepare` trains; see `ModelSettings.trains_stepwise`."""
+        del replay, key
+        return state, {}
+
+    def error(self: Any, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        """The error of the mean over particles, with their noise."""
+        begin_key, step_key = jax.random.split(jax.random.key(0))
+        carry = self.begin(params, data.obs, begin_key, self.particles)
+        action = jnp.broadcast_to(data.action, (self.particles, *data.action.shape))
+        obs = self.step(params, carry, action, step_key)[1].obs.mean(0)
+        return weighted_error(self.task.target(data.obs, obs), self.task.target(data.obs, data.next_obs), weight)
+
+
+def weighted_error(
+    predicted: Float[Array, "rows target"], target: Float[Array, "rows target"], weight: Float[Array, "rows"]
+) -> Float[Array, ""]:
+    """Squared error, averaged over dimensions and (weighted) over rows; rows of weight 0 may hold anything."""
+    square = jnp.square(predicted - target).mean(-1)
+    return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
 
 
 class Start(NamedTuple):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell import registry
-from foretell.models.base import Metrics, Params, Step, TrainedModel
+from foretell.models.base import Metrics, ModelDefaults, Params, Step, TrainedModel
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.registry import register
@@ -65,6 +65,8 @@ class RegressionSettings(ModelSettings):
 class EnsembleModel(Ensemble, RegressionSettings):
     """An ensemble of networks, probabilistic (PE, P) or deterministic (DE, D)."""
 
+    trains_stepwise = True
+
     kind: str = "ensemble"
 
     def check(self, fit: Any, imagination: Imagination) -> None:
@@ -76,8 +78,6 @@ class EnsembleModel(Ensemble, RegressionSettings):
 @register("model", "gp")
 class GPModel(GP, RegressionSettings):
     """A sparse Gaussian process."""
-
-    trains_stepwise = False
 
     kind: str = "gp"
 
@@ -95,7 +95,7 @@ class LearnedState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LearnedModel:
+class LearnedModel(ModelDefaults):
     """Dynamics learned by regression; reward and termination are known, or further outputs of the same regression.
 
     Its carry is the observation of every particle. Which member a particle follows is its place among the particles.
@@ -110,10 +110,6 @@ class LearnedModel:
     unknown: Unknown
 
     @property
-    def needs_data(self) -> bool:
-        return True
-
-    @property
     def particles(self) -> int:
         return particles_of(self.imagination, self.regressor.members)
 
@@ -125,12 +121,6 @@ class LearnedModel:
 
     def params(self, state: LearnedState) -> Params:
         return self.regressor.ready(state.regressor)
-
-    def begin(
-        self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
-    ) -> Float[Array, "particles batch obs"]:
-        del params, key
-        return jnp.broadcast_to(obs, (particles, *obs.shape))
 
     def step(
         self,

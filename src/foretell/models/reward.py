@@ -116,7 +116,7 @@ class WithRewardModel:
         rows = self.rows(jax.tree.map(lambda store: store[slots], replay.data))
         fitted = self.training.step(self.networks, state.networks, state.training, rows)
         metrics["reward_model_loss"] = fitted.metrics["model_loss"]
-        metrics["model_skipped"] = jnp.maximum(metrics["model_skipped"], fitted.metrics["model_skipped"])
+        metrics["model_skipped"] = jnp.maximum(metrics.get("model_skipped", 0.0), fitted.metrics["model_skipped"])
         return RewardState(dynamics, fitted.state, fitted.carried), metrics
 
     def error(self, params: RewardParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:

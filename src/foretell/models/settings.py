@@ -43,8 +43,8 @@ class ModelSettings(Settings):
 
     needs_data: ClassVar[bool] = True
     """Whether it knows nothing before it has been trained."""
-    trains_stepwise: ClassVar[bool] = True
-    """Whether it can be trained by single gradient steps (`TrainedModel.update`)."""
+    trains_stepwise: ClassVar[bool] = False
+    """Whether `TrainedModel.prepare` and `update` train it, which agents with values call, and not `fit` alone."""
 
     kind: str
 

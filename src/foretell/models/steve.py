@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from foretell.models.base import Metrics, TrainedModel
+from foretell.models.base import Metrics, ModelDefaults, TrainedModel, weighted_error
 from foretell.models.base import Step as ModelStep
 from foretell.models.learned import inputs_of, known_step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
@@ -37,6 +37,8 @@ class SteveNetworks(ModelSettings):
     Of the section `fit` they use `learning_rate`, `batch_size`, and for one long call of training `epochs`, `min_steps`
     and `max_steps`. Of `imagination` they use `particles`, a multiple of `members`; null: one for each member.
     """
+
+    trains_stepwise = True
 
     kind: str = "steve"
     members: PositiveInt = 4
@@ -103,7 +105,7 @@ class SteveState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SteveModel:
+class SteveModel(ModelDefaults):
     """Rewards and actions are in the environment's units; nothing is standardised.
 
     Particle `p` of `P` moves and ends as member `floor(p / (P / members))` says; every reward network is applied to it.
@@ -114,10 +116,6 @@ class SteveModel:
     training: Fit
     particles: int
     unknown: Unknown
-
-    @property
-    def needs_data(self) -> bool:
-        return True
 
     def init(self, key: Key[Array, ""]) -> SteveState:
         task, settings, keys = self.task, self.settings, jax.random.split(key, 3)
@@ -134,12 +132,6 @@ class SteveModel:
 
     def params(self, state: SteveState) -> SteveParams:
         return state.networks
-
-    def begin(
-        self, params: SteveParams, obs: Float[Array, "batch obs"], key: Key[Array, ""], particles: int
-    ) -> Float[Array, "particles batch obs"]:
-        del params, key
-        return jnp.broadcast_to(obs, (particles, *obs.shape))
 
     def step(
         self,
@@ -202,10 +194,6 @@ class SteveModel:
         means = {name: value / jnp.maximum(steps, 1) for name, value in total.items()}
         return state, {"gradient_steps": steps, "skipped_steps": skipped, **means}
 
-    def prepare(self, state: SteveState, replay: Replay) -> SteveState:
-        """Nothing: there are no statistics."""
-        return state
-
     def update(self, state: SteveState, replay: Replay, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
         """One Adam step on rows in random order, and its losses.
 
@@ -225,8 +213,7 @@ class SteveModel:
 
     def error(self, params: SteveParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         mean = _everyone(params.transition, inputs_of(self.task, data.obs, data.action)).mean(0)
-        square = jnp.square(mean - self.task.target(data.obs, data.next_obs)).mean(-1)
-        return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
+        return weighted_error(mean, self.task.target(data.obs, data.next_obs), weight)
 
     def _by_member(self, network: MLP, x: Float[Array, "particles batch in"]) -> Float[Array, "particles batch out"]:
         """The output of each particle's own member."""

@@ -30,6 +30,7 @@ class TrueDynamics(ModelSettings):
     """The simulator itself. It learns nothing, and ignores how models are trained and how they imagine."""
 
     needs_data: ClassVar[bool] = False
+    trains_stepwise: ClassVar[bool] = True
 
     kind: str = "true-model"
     threads: PositiveInt | None = None

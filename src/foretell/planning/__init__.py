@@ -1,7 +1,7 @@
 """Search for action sequences. Each planner registers itself as a kind of the section `planner`."""
 
 from foretell.planning import mpc
-from foretell.planning.base import Bounds, Objective, Plan, Planner, Refiner, WarmStart
+from foretell.planning.base import Bounds, Objective, Plan, Planner, Refiner, WarmStart, worst_if_not_finite
 from foretell.planning.cem import CEM
 from foretell.planning.imagined import objective_of
 from foretell.planning.mppi import MPPI
@@ -19,4 +19,5 @@ __all__ = [
     "WarmStart",
     "mpc",
     "objective_of",
+    "worst_if_not_finite",
 ]

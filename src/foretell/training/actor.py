@@ -12,7 +12,7 @@ from foretell.agents import Agent
 from foretell.agents.base import Carry, Extras, PolicyParams
 from foretell.compilation import BackgroundProgram
 from foretell.envs import Environments, Episodes
-from foretell.envs.live import serving
+from foretell.envs.live import raise_reported, serving
 from foretell.keys import Stream, key_for
 
 
@@ -44,6 +44,7 @@ class Actor:
             episodes: those under way.
             meanwhile: called while the actions are computed.
         """
+        raise_reported()  # what has failed in learning since then
         with serving(envs.copies):
             actions, carry, extras = self._program(policy, carry, *self._arguments(episodes))
             meanwhile()

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 from foretell.agents import Agent
 from foretell.agents.base import Metrics, PolicyParams, State
 from foretell.compilation import BackgroundProgram
+from foretell.envs.live import raise_reported
 from foretell.errors import UserError
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, Transitions, add
@@ -51,9 +52,10 @@ class Learner:
         return state._replace(replay=replay)
 
     def wait(self) -> float:
-        """Wait until the last call is done; the seconds that took."""
+        """Wait until the last call is done; the seconds that took. Raises `UserError` if it has failed."""
         start = time.perf_counter()
         jax.block_until_ready(self._latest)
+        raise_reported()
         return time.perf_counter() - start
 
     def _arguments(self, state: RunState) -> tuple:

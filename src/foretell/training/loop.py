@@ -159,6 +159,7 @@ class Loop:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         count = self.counters
         with self._watch.phase("fit"):
+            self._learner.wait()
             values = {name: float(value) / count.unlogged for name, value in metrics.items()}
         check_finite(values)
         row = {"learn": count.learned, "episode": count.episodes, "env_steps": count.env_steps, **values}

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import optax
 from pydantic import PositiveFloat
 
-from foretell.planning import Plan, Planner
-from foretell.planning.base import worst_if_not_finite
+from foretell.planning import Plan, Planner, worst_if_not_finite
 from foretell.registry import register
 
 

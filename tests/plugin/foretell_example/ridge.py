@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from pydantic import PositiveFloat, PositiveInt
 
 from foretell.errors import UserError
-from foretell.models import ModelSettings
-from foretell.models.learned import inputs_of, known_step
+from foretell.models import ModelDefaults, ModelSettings, inputs_of, known_step
 from foretell.nn import Normalizer, fit_normalizer, identity_normalizer
 from foretell.registry import register
 from foretell.replay import newest
@@ -19,6 +18,8 @@ from foretell.tasks import Task
 @register("model", "ridge")
 class Ridge(ModelSettings):
     """An ensemble of ridge regressions, each with random weights on the data (the Bayesian bootstrap)."""
+
+    trains_stepwise = True
 
     kind: str = "ridge"
     members: PositiveInt = 5
@@ -48,25 +49,18 @@ class RidgeState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RidgeModel:
+class RidgeModel(ModelDefaults):
     """Predicts what the task asks for, mostly the change of the observation, with the noise of the residuals."""
 
     task: Task
     settings: Ridge
     particles: int
-    needs_data = True
 
     def init(self, key):
         size = self.task.feature_size + self.task.spec.action_size
         frequencies = jax.random.normal(key, (size + 1, self.settings.cosines)) / self.settings.wavelength
         weights = jnp.zeros((self.settings.members, self.settings.cosines, self.task.target_size))
         return RidgeState(frequencies, identity_normalizer(size), weights, jnp.zeros(self.task.target_size))
-
-    def params(self, state):
-        return state
-
-    def begin(self, params, obs, key, particles):
-        return jnp.broadcast_to(obs, (particles, *obs.shape))
 
     def step(self, params, carry, action, key):
         weights = params.weights[jnp.arange(len(carry)) % self.settings.members]
@@ -89,14 +83,6 @@ class RidgeModel:
 
     def prepare(self, state, replay):
         return self.fit(state, replay, jax.random.key(0))[0]
-
-    def update(self, state, replay, key):
-        return state, {"model_skipped": jnp.zeros(())}  # `prepare` has done everything
-
-    def error(self, params, data, weight):
-        mean = self._cosines(params, data.obs, data.action) @ params.weights.mean(0)
-        square = jnp.square(mean - self.task.target(data.obs, data.next_obs)).mean(-1)
-        return (square * weight).sum() / jnp.maximum(weight.sum(), 1)
 
     def _cosines(self, params, obs, action):
         x = params.inputs.normalize(inputs_of(self.task, obs, action))
