@@ -377,7 +377,7 @@ def test_a_rollout_cannot_be_stepped_twice_from_the_same_state():
 
 def test_slots_are_used_again(monkeypatch):
     made, task = [], task_of("cartpole", from_live=False)
-    monkeypatch.setattr("foretell.models.true.blank", lambda env: made.append(1) or blank(env))
+    monkeypatch.setattr("foretell.envs.slots.blank", lambda env: made.append(1) or blank(env))
     model = TrueModel(task, 1)
     for _ in range(9):
         played(model, begun(model, 3, particles=2), random_actions(task, 3, 2))

@@ -244,7 +244,7 @@ def test_what_is_refused_is_right_with_the_settings_that_make_it_so(name, overri
         (
             "pets/cartpole+mm",
             ["imagination.particles=1"],
-            "the part 'mm' needs imagination.particles of at least 2, not 1",
+            "imagination.propagation=MM needs several particles to match, not 1",
         ),
         (
             "pets/cartpole+icem",
