@@ -1,5 +1,6 @@
 """Reward and termination learned apart from the dynamics, beside any model of these."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -141,6 +142,8 @@ def test_rows_hold_what_reward_and_termination_are_learned_from(kind):
 class Counting(NamedTuple):
     """Dynamics that count what is asked of them, whose state is a number."""
 
+    silent: bool = False
+    """Whether updates have no metrics."""
     needs_data: bool = False
     particles: int = PARTICLES
 
@@ -164,7 +167,7 @@ class Counting(NamedTuple):
         return state + 10
 
     def update(self, state, replay, key):
-        return state + 100, {"model_loss": jnp.float32(8), "model_skipped": jnp.float32(0)}
+        return state + 100, {} if self.silent else {"model_loss": jnp.float32(8), "model_skipped": jnp.float32(0)}
 
     def error(self, params, data, weight):
         return params + 0.5
@@ -195,6 +198,12 @@ def test_updates_train_both():
     assert metrics.keys() == {"model_loss", "reward_model_loss", "model_skipped"}
     assert metrics["model_loss"] == 8 and metrics["reward_model_loss"] > 0 and metrics["model_skipped"] == 0
     assert after.training.opt_state[0].count == 1
+
+
+def test_the_dynamics_may_have_no_metrics():
+    silent = replace(COUNTED, dynamics=Counting(silent=True))
+    _, metrics = jax.eval_shape(silent.update, init(COUNTED, KEY), replay_of(transitions(20), 30), KEY)
+    assert metrics.keys() == {"reward_model_loss", "model_skipped"}
 
 
 def test_an_update_that_only_the_reward_model_skips_counts():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from toys import on_host
 
 from foretell.models import (
+    ModelDefaults,
     Start,
     Step,
     TrainedModel,
@@ -23,8 +24,20 @@ from foretell.models import (
     survival,
 )
 from foretell.replay import Transitions, add, init_replay, newest
+from foretell.tasks import Task, TaskSpec
 
 PARTICLES, BATCH, HORIZON, REWARDS = 2, 3, 4, 2
+
+
+class Line(Task):
+    """A place, whose change is predicted in tenths."""
+
+    spec = TaskSpec("Line-v0", ("x",), (-1.0,), (1.0,), horizon=10)
+
+    def target(self, obs, next_obs):
+        return 10 * (next_obs - obs)
+
+
 KEY = jax.random.key(0)
 
 
@@ -262,6 +275,41 @@ def test_a_certain_end_at_the_first_step_leaves_its_reward_alone():
     reward = np.float32(np.random.default_rng(0).normal(size=(5, 2, PARTICLES, BATCH)))
     ends = np.ones((5, PARTICLES, BATCH), np.float32)
     np.testing.assert_allclose(compiled_returns(reward, ends), reward[0].mean(0), rtol=1e-6)
+
+
+class Doubling(ModelDefaults):
+    """A trained model with nothing but what there is no default for; its state is the factor."""
+
+    task, particles = Line(), 2
+
+    def init(self, key):
+        return jnp.float32(2)
+
+    def step(self, params, carry, action, key):
+        after = params * carry + action + jnp.array([-1.0, 3.0])[:, None, None]
+        return after, Step(after, jnp.zeros((1, *carry.shape[:2])), jnp.zeros(carry.shape[:2]))
+
+    def fit(self, state, replay, key):
+        return state + 1, {}
+
+
+def test_a_model_of_ones_own_needs_little():
+    """By default it carries observations, all of its state is for imagination, and single updates do nothing."""
+    model, replay = Doubling(), init_replay(3, 1, 1)
+    assert isinstance(model, TrainedModel) and model.needs_data
+    assert model.params(5.0) == 5.0 and model.prepare(5.0, replay) == 5.0
+    assert model.update(5.0, replay, KEY) == (5.0, {})
+    obs = jnp.array([[1.0], [4.0]])
+    np.testing.assert_array_equal(model.begin(5.0, obs, KEY, 3), np.broadcast_to(obs, (3, 2, 1)))
+
+
+def test_by_default_the_error_is_that_of_the_mean_over_particles():
+    """In the units of the task's target, which is 10 times the change; rows of weight 0 may hold anything."""
+    obs, action, next_obs = (np.float32(a)[:, None] for a in ([1, 4, np.nan], [0.5, -1, 0], [3, 9, 0]))
+    data, weight = Transitions(obs, action, action[:, 0], next_obs, action[:, 0] > 0), np.float32([1, 3, 0])
+    found = on_host(Doubling().error)(np.float32(2), data, weight)
+    wrong = 2 * obs[:, 0] + action[:, 0] + 1 - next_obs[:, 0]
+    assert float(found) == pytest.approx((100 * wrong[0] ** 2 + 3 * 100 * wrong[1] ** 2) / 4, rel=1e-5)
 
 
 def test_two_methods_make_a_world_model():

@@ -2,20 +2,21 @@
 
 from functools import cache
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compiled import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.nn import Normalizer
 from foretell.regression import ensemble as networks
-from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState, predict
+from foretell.regression.ensemble import Ensemble, EnsembleState, predict
 from foretell.regression.fit import Fit, _minibatch, _update, fit, mean_square_error
 from foretell.regression.prediction import Rows
-from tiny import quick_jit
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})
@@ -36,17 +37,19 @@ def traced_fit(*args):
     return fit(*args)
 
 
-compiled_fit = quick_jit(traced_fit, 1, 2)
-compiled_minibatch = quick_jit(_minibatch, 4)
-compiled_error = quick_jit(lambda s, *data: mean_square_error(PAIR.predictor(PAIR.ready(s)), PAIR.members, *data))
-compiled_statistics = quick_jit(lambda ensemble, how, *args: how.standardized(ensemble, *args), 0, 1)
-compiled_step = quick_jit(lambda ensemble, how, *args: how.step(ensemble, *args), 0, 1)
+compiled_fit = on_host(traced_fit, 1, 2)
+compiled_minibatch = on_host(_minibatch, 4)
+compiled_error = on_host(lambda s, *data: mean_square_error(PAIR.predictor(PAIR.ready(s)), PAIR.members, *data))
+compiled_statistics = on_host(lambda ensemble, how, *args: how.standardized(ensemble, *args), 0, 1)
+predicted = on_host(predict)
+compiled_step = on_host(lambda ensemble, how, *args: how.step(ensemble, *args), 0, 1)
 
 
 @cache
 def fresh(ensemble, inputs):
-    state = quick_jit(lambda: ensemble.init(jax.random.key(9), inputs, 1, 0))()
-    return state, Fit().start(state), {}
+    return on_host(
+        lambda: (lambda state: (state, Fit().start(state), {}))(ensemble.init(jax.random.key(9), inputs, 1, 0))
+    )()
 
 
 def train(rows, size, how, *, ensemble=PAIR, after=None, key=0):
@@ -146,7 +149,7 @@ def test_epochs_and_members_have_their_own_order():
         assert (a == b).mean() < 0.3
 
 
-@quick_jit
+@on_host
 def adam_step(params, moments, batch, pace):
     grads, likelihood = jax.grad(PAIR.loss, has_aux=True)(params, *batch, jnp.full(20, 0.05))
     updates, moments = optax.adam(1e-3, b1=0.9, b2=0.999, eps=1e-8).update(grads, moments)
@@ -304,7 +307,7 @@ def test_the_error_is_in_the_targets_units_and_averaged_by_weight():
     state = EnsembleState(params, inputs, targets)
     rows, weight = jax.tree.map(lambda a: a[:6], regression(6)), np.float32([1, 0, 1, 1, 0, 0])
     x = (rows.x - inputs.mean) / inputs.std
-    mean = 3 * np.asarray(quick_jit(predict)(params, np.stack([x, x])).mean) + 0.5
+    mean = 3 * predicted(params, np.stack([x, x])).mean + 0.5
     expected = np.mean([(mean[b, i] - rows.y[i]) ** 2 for b in (0, 1) for i in (0, 2, 3)])
     assert float(compiled_error(state, rows, weight)) == pytest.approx(expected, rel=1e-5)
     assert compiled_error(state, rows, 0 * weight) == 0
@@ -340,9 +343,8 @@ def test_skipped_steps_leave_parameters_and_moments_as_they_were():
 def gap_between_members(how, key=0):
     """After a fit of members that start equal."""
     state, opt_state, _ = fresh(PAIR, 2)
-    network = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), state.params.network)
-    params = EnsembleParams(network, state.params.max_logvar, state.params.min_logvar, True)
-    start = (EnsembleState(params, state.inputs, state.targets), opt_state, {})
+    twins = jax.tree.map(lambda a: np.stack([a[0], a[0]]), state.params.network)
+    start = (eqx.tree_at(lambda s: s.params.network, state, twins), opt_state, {})
     weight = train(regression(20), 20, how, after=start, key=key).state.params.network.weights[0]
     return np.asarray(weight[0] - weight[1])
 
@@ -350,11 +352,12 @@ def gap_between_members(how, key=0):
 def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
     """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
-    params = quick_jit(lambda: network.init(jax.random.key(0), 2, 1, 0))().params
-    optimizer = Fit().optimizer
-    batch = Rows(jnp.full((1, 1, 2), 1e3), jnp.full((1, 1, 1), 1e18), jnp.zeros((1, 1, 0), bool))
-    step = quick_jit(lambda: _update(network, optimizer, params, optimizer.init(params), batch, jnp.ones(1), 1.0))
-    stepped, opt_state, *_ = step()
+    params, optimizer = fresh(network, 2)[0].params, Fit().optimizer
+    batch = Rows(
+        *(np.full((1, 1, n), value, np.float32) for n, value in ((2, 1e3), (1, 1e18))), np.zeros((1, 1, 0), bool)
+    )
+    step = on_host(lambda params, *args: _update(network, optimizer, params, optimizer.init(params), *args, 1.0))
+    stepped, opt_state, *_ = step(params, batch, np.ones(1, np.float32))
     assert finite((stepped, opt_state))
     np.testing.assert_array_equal(stepped.network.weights[1], params.network.weights[1])
     assert (stepped.network.biases[1] != params.network.biases[1]).all()
@@ -363,9 +366,8 @@ def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad, monkeypatch):
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
-    params = quick_jit(lambda: network.init(jax.random.key(0), 2, 1, 0))().params
-    optimizer = Fit().optimizer
-    batch = Rows(jnp.ones((1, 3, 2)), jnp.ones((1, 3, 1)), jnp.zeros((1, 3, 0), bool))
+    params, optimizer = fresh(network, 2)[0].params, Fit().optimizer
+    batch = Rows(np.ones((1, 3, 2), np.float32), np.ones((1, 3, 1), np.float32), np.zeros((1, 3, 0), bool))
 
     @jax.custom_vjp
     def spoilt(x):
@@ -375,8 +377,8 @@ def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad,
     honest = networks.predict
     dishonest = lambda *args: honest(*args)._replace(mean=spoilt(honest(*args).mean))  # noqa: E731
     monkeypatch.setattr(networks, "predict", dishonest)
-    step = quick_jit(lambda: _update(network, optimizer, params, optimizer.init(params), batch, jnp.ones(3), 1.0))
-    stepped, opt_state, loss, ok = step()
+    step = on_host(lambda params, *args: _update(network, optimizer, params, optimizer.init(params), *args, 1.0))
+    stepped, opt_state, loss, ok = step(params, batch, np.ones(3, np.float32))
     assert finite((stepped, opt_state)) and not ok and loss == 0
 
 
@@ -408,7 +410,7 @@ def test_deterministic_networks_learn_the_mean_and_no_variance():
     start = fresh(ensemble, 2)[0].params
     for name in ("min_logvar", "max_logvar"):
         np.testing.assert_array_equal(getattr(fitted.state.params, name), getattr(start, name))
-    predict_raw = quick_jit(lambda state, x: ensemble.predictor(ensemble.ready(state))(x))
+    predict_raw = on_host(lambda state, x: ensemble.predictor(ensemble.ready(state))(x))
     prediction = predict_raw(fitted.state, np.stack([rows.x, rows.x]))
     np.testing.assert_array_equal(prediction.variance, np.zeros((2, CAPACITY, 1)))
 
@@ -494,7 +496,7 @@ def noisy():
 def test_a_fit_learns_the_mean_and_the_noise_of_each_region(noisy):
     x = np.float32([[-0.7], [-0.4], [0.4], [0.7]])
     x_standard = np.broadcast_to((x - noisy.state.inputs.mean) / noisy.state.inputs.std, (2, 4, 1))
-    prediction = quick_jit(predict)(noisy.state.params, x_standard)
+    prediction = predicted(noisy.state.params, x_standard)
     np.testing.assert_allclose(prediction.mean[..., 0].mean(0), x[:, 0], atol=0.15)
     share = np.sqrt(prediction.variance[..., 0]).mean(0) / [0.05, 0.05, 0.5, 0.5]
     assert 0.6 < share.min() <= share.max() < 1.6

@@ -16,6 +16,7 @@ from foretell.models import Step
 from foretell.replay import Transitions
 from foretell.values import Expansion, Frames, candidates, imagine
 from foretell.values.expansion import centre
+from tiny import quick_jit
 
 DISCOUNT, SCALE = 0.9, 2.0
 SIZES = (4, 2, 2, 2, 5)
@@ -31,7 +32,7 @@ VARIANTS = {
 }
 
 
-compiled_targets = on_host(lambda settings, *arguments: settings.targets(*arguments), 0, 2, 3)
+compiled_targets = quick_jit(lambda settings, *arguments: settings.targets(*arguments), 0, 2, 3)
 
 
 def everything(frames, discount, scale):
@@ -224,9 +225,12 @@ def test_without_ensembles_the_longest_horizon_is_a_return_by_hand():
     np.testing.assert_allclose(found.target[0], after, rtol=1e-4)
 
 
-@pytest.mark.parametrize("members", [1, 3], ids=["one member", "equal members"])
-def test_where_members_agree_all_horizons_count_alike(members):
-    alone = random_frames((4, 1, 1, 1, 6), 1, offset=1234.5)
+@pytest.mark.parametrize(("members", "frames"), [(1, 3), (2, 4)], ids=["one member", "equal members"])
+def test_where_members_agree_all_horizons_count_alike(members, frames):
+    batch, discount, scale = (
+        (3, 1.0, 0.1) if members == 1 else (5, DISCOUNT, SCALE)
+    )  # programs that are compiled anyway
+    alone = random_frames((frames, 1, 1, 1, batch), 1, offset=1234.5)
     copies = lambda a, *axes: np.repeat(np.repeat(a, members, axes[0]), members, axes[-1])  # noqa: E731
     made = alone._replace(
         reward=copies(alone.reward, 1, 2),
@@ -234,9 +238,10 @@ def test_where_members_agree_all_horizons_count_alike(members):
         bonus=np.repeat(alone.bonus, members, 1),
         terminated=np.repeat(alone.terminated, members, 1),
     )
-    _, reduced = compiled_everything(single(made), DISCOUNT, SCALE)
+    with jax.enable_x64(members == 1):
+        _, reduced = compiled_everything(made if members == 1 else single(made), discount, scale)
     for name in ("inverse-variance", "inverse-covariance"):
-        np.testing.assert_allclose(reduced[name][0][1], 0.25, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(reduced[name][0][1], 1 / frames, rtol=1e-5, err_msg=name)
         for (target, _), (plain, _) in zip(reduced[name], reduced["mean"], strict=True):
             np.testing.assert_allclose(target, plain, rtol=1e-5, err_msg=name)
 
@@ -247,7 +252,7 @@ def test_when_one_reward_member_is_far_off_the_model_is_not_used():
     made.reward[1, 1] += 1e4
     rows, reduced = compiled_everything(single(made), DISCOUNT, SCALE)
     target, weights = reduced["inverse-variance"][0]
-    assert (weights[1:] > 0).all() and abs(1 - weights[0].mean()) < 1e-6
+    assert (weights[1:] > 0).all() and weights[1:].sum(0).max() < 1e-6
     np.testing.assert_allclose(target, rows[0, 0].mean(0), atol=1e-2)
 
 
@@ -269,7 +274,8 @@ def test_horizon_zero_is_the_plain_one_step_target():
     made = random_frames((1, 2, 1, 3, 2), 4)
     after = (made.bonus[0] + made.value[0]).mean((0, 1))
     expected = SCALE * made.reward[0, 0, 0] + DISCOUNT * (1 - made.terminated[0, 0]) * after
-    _, reduced = compiled_everything(single(made), DISCOUNT, SCALE)
+    with jax.enable_x64(True):
+        _, reduced = compiled_everything(made, DISCOUNT, SCALE)
     for name, [(target, weights)] in reduced.items():
         np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-5, err_msg=name)
         np.testing.assert_array_equal(weights, 1, err_msg=name)

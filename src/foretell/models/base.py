@@ -133,6 +133,10 @@ Act = Callable[[Key[Array, ""], Float[Array, "particles batch obs"], Int[Array, 
 """(key, observations, time) -> actions `[particles, batch, action]` in the environment's units, and what to keep."""
 
 
+Fold = Callable[[Any, Step], Any]
+"""(value, step) -> value, to accumulate something over the steps of a rollout."""
+
+
 class Trajectory(NamedTuple):
     """Imagined steps. Times lead."""
 
@@ -146,6 +150,8 @@ class Trajectory(NamedTuple):
     """What `act` returned beside the actions."""
     end: Start
     """From where the rollout could go on."""
+    folded: Any = None
+    """What was accumulated over the steps, see `rollout`."""
 
 
 def start(
@@ -157,7 +163,15 @@ def start(
 
 
 def rollout(
-    model: WorldModel, params: Params, start: Start, act: Act, horizon: int, key: Key[Array, ""], *, unroll: int = 1
+    model: WorldModel,
+    params: Params,
+    start: Start,
+    act: Act,
+    horizon: int,
+    key: Key[Array, ""],
+    *,
+    unroll: int = 1,
+    fold: tuple[Any, Fold] | None = None,
 ) -> Trajectory:
     """Imagine `horizon` steps. Whatever of the trajectory is not used costs nothing once compiled.
 
@@ -169,18 +183,32 @@ def rollout(
         horizon: steps.
         key: for the policy's and the model's noise.
         unroll: steps compiled as straight code; more is faster for short horizons, and compiles longer.
+        fold: a start value, and a function (value, step) -> value; faster than to go through all steps afterwards.
     """
+    value, accumulate = fold or ((), lambda value, step: value)
 
-    def one(here: Start, at: tuple[Int[Array, ""], Key[Array, "2"]]) -> tuple[Start, tuple]:
-        t, (act_key, step_key) = at
+    def one(state: tuple[Start, Any], at: tuple[Int[Array, ""], Key[Array, ""], Any]) -> tuple[tuple, tuple]:
+        (here, value), (t, act_key, noise) = state, at
         action, extras = act(act_key, here.obs, t)
-        carry, step = model.step(params, here.carry, action, step_key)
-        return Start(carry, step.obs), (step, action, extras)
+        carry, step = model.step(params, here.carry, action, noise)
+        return (Start(carry, step.obs), accumulate(value, step)), (step, action, extras)
 
-    keys = jax.random.split(key, (horizon, 2))  # all at once: on CPUs a single key takes as long as many
-    end, (steps, actions, extras) = jax.lax.scan(one, start, (jnp.arange(horizon), keys), unroll=unroll)
+    act_key, step_key = jax.random.split(key)
+    times, keys = jnp.arange(horizon), jax.random.split(act_key, horizon)
+    noise = noise_of(model, step_key, horizon, *start.obs.shape[:2])
+    (end, value), (steps, actions, extras) = jax.lax.scan(one, (start, value), (times, keys, noise), unroll=unroll)
     obs = jnp.concatenate([start.obs[None], steps.obs])
-    return Trajectory(obs, actions, steps.reward, steps.terminated, extras, end)
+    return Trajectory(obs, actions, steps.reward, steps.terminated, extras, end, value)
+
+
+def noise_of(model: WorldModel, key: Key[Array, ""], horizon: int, particles: int, batch: int) -> Any:
+    """What `step` is given at each step of a rollout: keys, or what the model's own `noise` draws for all at once.
+
+    A model may have a method of these arguments after the first, whose arrays lead with time. Many small draws take
+    longer than one large one.
+    """
+    draw = getattr(model, "noise", None)
+    return jax.random.split(key, horizon) if draw is None else draw(key, horizon, particles, batch)
 
 
 def open_loop(plan: Float[Array, "batch horizon action"], particles: int) -> Act:
@@ -200,6 +228,19 @@ def survival(
     """Probabilities that the episode gets as far as each step, and that it goes on after it."""
     onward = jnp.cumprod(1.0 - terminated, 0)
     return jnp.concatenate([jnp.ones_like(onward[:1]), onward[:-1]]), onward
+
+
+def return_fold(start: Start) -> tuple[Any, Fold]:
+    """As `returns`, for `rollout` to accumulate: the value is a pair, the return so far and the probability of being
+    there."""
+    rows = start.obs.shape[:2]
+
+    def accumulate(value: tuple[Array, Array], step: Step) -> tuple[Array, Array]:
+        total, reach = value
+        earned = jnp.where(reach > 0, reach * step.reward.mean(0), 0.0)  # after the end rewards may be infinite
+        return total + earned, reach * (1.0 - step.terminated)
+
+    return (jnp.zeros(rows), jnp.ones(rows)), accumulate
 
 
 def returns(trajectory: Trajectory) -> Float[Array, "particles batch"]:

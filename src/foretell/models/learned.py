@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from foretell import registry
 from foretell.models.base import Metrics, ModelDefaults, Params, Step, TrainedModel
+from foretell.models.noise import hashed_normal
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.registry import register
@@ -87,6 +88,15 @@ class GPModel(GP, RegressionSettings):
         super().check(fit, imagination)
 
 
+class DrawnNoise(NamedTuple):
+    """The noise of a step, or of all steps of a rollout with a leading time axis."""
+
+    key: Key[Array, "*time"]
+    """For all noise that was not drawn."""
+    normals: Float[Array, "*time particles _rows out"] | None
+    """One for each output."""
+
+
 class LearnedState(NamedTuple):
     """What was learned, and what training carries on."""
 
@@ -127,9 +137,11 @@ class LearnedModel(ModelDefaults):
         params: Params,
         carry: Float[Array, "particles batch obs"],
         action: Float[Array, "particles batch action"],
-        key: Key[Array, ""],
+        key: Key[Array, ""] | DrawnNoise,
     ) -> tuple[Float[Array, "particles batch obs"], Step]:
-        task, noise = self.task, Noise(key, self.imagination.shared_noise)
+        """One step; its noise follows from a key, or is one step of what `noise` has drawn."""
+        drawn = key if isinstance(key, DrawnNoise) else DrawnNoise(key, None)
+        task, noise = self.task, Noise(drawn.key, self.imagination.shared_noise, drawn.normals)
         inputs = inputs_of(task, carry, action)
         outputs, flags = self._propagate(self._predictor(params), inputs, noise)
         next_obs = task.advance(carry, outputs[..., : task.target_size])
@@ -138,6 +150,14 @@ class LearnedModel(ModelDefaults):
         learned = outputs[..., -1] if self.unknown.reward else None
         ends = flags[..., 0] if self.unknown.termination else None
         return next_obs, known_step(task, carry, action, next_obs, learned, ends)
+
+    def noise(self, key: Key[Array, ""], horizon: int, particles: int, batch: int) -> DrawnNoise:
+        """The noise of a whole rollout, time first."""
+        draw_key, step_key = jax.random.split(key)
+        size = self.task.target_size + self.unknown.reward
+        shape = (horizon, particles, 1 if self.imagination.shared_noise else batch, size)
+        normals = None if self.imagination.propagation == "E" else hashed_normal(draw_key, shape)
+        return DrawnNoise(jax.random.split(step_key, horizon), normals)
 
     def rows(self, data: Transitions) -> Rows:
         """The regression problem that transitions pose; they may have any leading axes."""

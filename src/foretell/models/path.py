@@ -4,12 +4,12 @@ Nagabandi et al. 2018, section IV-E.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from foretell.models.base import Carry, Params, Start, Step, WorldModel
+from foretell.models.base import Carry, Params, Start, Step, WorldModel, noise_of
 from foretell.tasks.base import Follows
 from foretell.tasks.waypoints import Progress
 
@@ -35,8 +35,11 @@ class PathModel:
         carry = self.dynamics.begin(params, obs, key, particles)
         return PathCarry(carry, everywhere, self.task.start_progress(everywhere))
 
+    def noise(self, key: Key[Array, ""], horizon: int, particles: int, batch: int) -> Any:
+        return noise_of(self.dynamics, key, horizon, particles, batch)
+
     def step(
-        self, params: Params, carry: PathCarry, action: Float[Array, "particles batch action"], key: Key[Array, ""]
+        self, params: Params, carry: PathCarry, action: Float[Array, "particles batch action"], key: Any
     ) -> tuple[PathCarry, Step]:
         inner, step = self.dynamics.step(params, carry.dynamics, action, key)
         reward, progress = self.task.follow(carry.progress, carry.obs, action, step.obs)

@@ -40,9 +40,13 @@ class Noise(NamedTuple):
     key: Key[Array, ""]
     shared: bool
     """Whether all rows of the batch have the same noise."""
+    drawn: Array | None = None
+    """The normals of stream 0, if they were drawn before."""
 
     def normals(self, shape: tuple[int, ...], stream: int = 0) -> Float[Array, "particles _rows out"]:
         """Standard normals for outputs of this shape."""
+        if self.drawn is not None and not stream:
+            return self.drawn
         return hashed_normal(self.key, self._shape(shape), stream)
 
     def bits(self, shape: tuple[int, ...], stream: int) -> Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from foretell.models.base import Carry, Metrics, ModelState, Params, Step, TrainedModel
+from foretell.models.base import Carry, Metrics, ModelState, Params, Step, TrainedModel, noise_of
 from foretell.models.learned import inputs_of, known_step
 from foretell.models.propagation import everyone
 from foretell.models.settings import Unknown
@@ -82,7 +82,7 @@ class WithRewardModel:
         params: RewardParams,
         carry: RewardCarry,
         action: Float[Array, "particles batch action"],
-        key: Key[Array, ""],
+        key: Any,
     ) -> tuple[RewardCarry, Step]:
         inner, step = self.dynamics.step(params.dynamics, carry.dynamics, action, key)
         x = jnp.concatenate([inputs_of(self.task, carry.obs, action), self.task.features(step.obs)], -1)
@@ -90,6 +90,9 @@ class WithRewardModel:
         reward = mean[..., 0].mean(0) if self.unknown.reward else None
         ends = jax.nn.sigmoid(logits[..., 0]).mean(0) if self.unknown.termination else None
         return RewardCarry(inner, step.obs), known_step(self.task, carry.obs, action, step.obs, reward, ends)
+
+    def noise(self, key: Key[Array, ""], horizon: int, particles: int, batch: int) -> Any:
+        return noise_of(self.dynamics, key, horizon, particles, batch)
 
     def rows(self, data: Transitions) -> Rows:
         """The regression problem that unknown rewards and terminations pose; any leading axes."""

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from foretell.models import Act, Params, Start, WorldModel, open_loop, returns, rollout, start
+from foretell.models import Act, Params, Start, WorldModel, open_loop, return_fold, rollout, start
 from foretell.planning.base import Objective
 
 
@@ -63,7 +63,8 @@ def imagined_returns(
     act = open_loop(actions, len(begin.obs))
     if guide is not None:
         act = guided(act, guide)
-    totals = returns(rollout(model, params, begin, act, actions.shape[1], key))
+    found = rollout(model, params, begin, act, actions.shape[1], key, fold=return_fold(begin))
+    totals, _ = found.folded
     return totals.mean(0) + optimism * totals.std(0) if optimism else totals.mean(0)
 
 
