@@ -28,7 +28,16 @@ from toys import (
 )
 
 from foretell import registry
-from foretell.models import EnsembleModel, GPModel, Imagination, LearnedModel, Unknown
+from foretell.models import (
+    EnsembleModel,
+    GPModel,
+    Imagination,
+    LearnedModel,
+    Unknown,
+    open_loop,
+    rollout,
+    start,
+)
 from foretell.models.learned import LearnedState, particles_of
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated
 from foretell.regression.ensemble import Ensemble
@@ -183,6 +192,48 @@ def half_of_each(predictor, members, inputs, noise):
     """A further propagation: half of the first member's mean, and noise."""
     mean = predictor(jnp.stack([inputs.reshape(-1, inputs.shape[-1])] * members)).mean[0].reshape(*inputs.shape[:2], -1)
     return Propagated(0.5 * mean + noise.normals(mean.shape), jnp.zeros((*mean.shape[:2], 0)))
+
+
+def whole_and_parts(model, params):
+    """Observations of a rollout, and of single steps with what the model draws for it, time by time."""
+    begin = start(model, params, jnp.array(CARRY[0]), KEY, PARTICLES)
+    plan = jnp.array(ACTION[:2]).swapaxes(0, 1)
+    whole = rollout(model, params, begin, open_loop(plan, PARTICLES), 2, KEY).obs
+    noise, carry, obs = model.noise(jax.random.split(KEY)[1], 2, PARTICLES, CANDIDATES), begin.carry, [begin.obs]
+    for t in range(2):
+        now = jax.tree.map(lambda a: a[t], noise)  # noqa: B023
+        carry, step = model.step(params, carry, jnp.broadcast_to(plan[:, t], (PARTICLES, CANDIDATES, 1)), now)
+        obs.append(step.obs)
+    return whole, jnp.stack(obs), noise
+
+
+@pytest.mark.parametrize(("name", "shared"), [("E", False), ("MM", True), ("TS1", False)])
+def test_a_rollout_draws_noise_for_all_its_steps_at_once(name, shared):
+    """For every output, particle and row, or one row for all; further noise follows from a key for each step."""
+    model = model_of(KINDS["learned reward"], propagation=name, shared_noise=shared)
+    whole, parts, noise = on_host(whole_and_parts, 0)(model, params_of(model))
+    np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-6)
+    if name == "E":
+        assert noise.normals is None
+    else:
+        assert noise.normals.shape == (2, PARTICLES, 1 if shared else CANDIDATES, 3)
+        assert len(np.unique(noise.normals)) == noise.normals.size
+
+
+def one_for_all(predictor, members, inputs, noise):
+    """A further propagation: all outputs of a particle have the same noise."""
+    normals = noise.normals((*inputs.shape[:2], 1))
+    return Propagated(jnp.broadcast_to(normals, (*inputs.shape[:2], 2)), jnp.zeros((*inputs.shape[:2], 0)))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_propagation_may_ask_for_noise_of_another_shape(shared):
+    """Not what a rollout has drawn for all outputs."""
+    model = model_of(KINDS["known reward"], propagation="test_learned:one_for_all", shared_noise=shared)
+    obs = imagined(model, params_of(model), KEY, actions_of())[1]
+    change = obs[1:] - obs[:-1] * np.float32([0, 1])
+    np.testing.assert_allclose(change[..., 0], change[..., 1], rtol=1e-4, atol=1e-4)
+    assert len(np.unique(change[..., 0])) == HORIZON * PARTICLES * (1 if shared else CANDIDATES)
 
 
 def test_the_expectation_needs_no_noise():

@@ -18,6 +18,7 @@ from foretell.models import (
     Trajectory,
     WorldModel,
     open_loop,
+    return_fold,
     returns,
     rollout,
     start,
@@ -44,14 +45,14 @@ KEY = jax.random.key(0)
 class Sway(NamedTuple):
     """A point that swings by itself and is pushed; noise pushes it too. The carry also holds the last push."""
 
-    noise: float = 0.1
+    wind: float = 0.1
 
     def begin(self, params, obs, key, particles):
         return jnp.broadcast_to(obs, (particles, *obs.shape)), jax.random.normal(key, (particles, len(obs), 1))
 
     def step(self, params, carry, action, key):
         obs, push = carry
-        wind = self.noise * jax.random.normal(key, push.shape)
+        wind = self.wind * jax.random.normal(key, push.shape)
         push = 0.5 * push + params * action + wind
         after = jnp.stack(
             [obs[..., 0] + 0.3 * obs[..., 1], 0.9 * obs[..., 1] - jnp.sin(obs[..., 0]) + push[..., 0]], -1
@@ -96,13 +97,14 @@ def by_hand(how):
     begin_key, roll_key = jax.random.split(KEY)
     carry, obs = first_carry(OBS, begin_key), [np.stack([OBS] * PARTICLES)]
     steps = []
-    for t, (act_key, step_key) in enumerate(jax.random.split(roll_key, (HORIZON, 2))):
+    act_keys, step_keys = (jax.random.split(key, HORIZON) for key in jax.random.split(roll_key))
+    for t, (act_key, step_key) in enumerate(zip(act_keys, step_keys, strict=True)):
         action, extras = choose(how, act_key, obs[-1], np.int32(t))
         carry, step = one_step(PARAMS, carry, action, step_key)
         obs.append(step.obs)
         steps.append((action, step.reward, step.terminated, extras))
     action, reward, terminated, extras = jax.tree.map(lambda *a: np.stack(a), *steps)
-    return Trajectory(np.stack(obs), action, reward, terminated, extras, Start(carry, obs[-1]))
+    return Trajectory(np.stack(obs), action, reward, terminated, extras, Start(carry, obs[-1]), ())
 
 
 def assert_close(a, b, **tolerance):
@@ -168,7 +170,7 @@ def test_unrolling_changes_no_result(unroll):
 
 def test_a_rollout_goes_on_where_another_ended():
     """By itself each step depends on the carry, the action and its key alone."""
-    calm = Sway(noise=0.0)
+    calm = Sway(wind=0.0)
 
     @on_host
     def parts(obs, plan):
@@ -182,6 +184,44 @@ def test_a_rollout_goes_on_where_another_ended():
     assert_close(rest.reward, whole.reward[1:])
     assert_close(rest.end, whole.end)
     np.testing.assert_array_equal(first.end.obs, first.obs[-1])
+
+
+class Forecast(NamedTuple):
+    """A model that draws the wind of a whole rollout at once; it does nothing else."""
+
+    def begin(self, params, obs, key, particles):
+        return jnp.broadcast_to(obs, (particles, *obs.shape))
+
+    def noise(self, key, horizon, particles, batch):
+        return {"wind": jax.random.normal(key, (horizon, particles, batch, 2)), "time": jnp.arange(horizon)}
+
+    def step(self, params, carry, action, key):
+        after = carry + key["wind"] + 10 * key["time"]
+        return after, Step(after, jnp.ones((1, *carry.shape[:2])), jnp.full(carry.shape[:2], 0.5))
+
+
+@on_host
+def forecast(obs):
+    begin = start(Forecast(), (), obs, KEY, PARTICLES)
+    act, how = open_loop(jnp.array(PLAN), PARTICLES), (Forecast(), (), begin)
+    whole = rollout(*how, act, HORIZON, KEY, fold=((0, begin.obs), lambda v, s: (v[0] + 1, jnp.maximum(v[1], s.obs))))
+    return whole, rollout(*how, act, HORIZON, KEY, fold=return_fold(begin)).folded[0]
+
+
+def test_a_model_may_draw_the_noise_of_all_steps_at_once():
+    """`step` is given its part of it instead of a key."""
+    steps = np.diff(forecast(OBS)[0].obs, axis=0) - 10 * np.arange(HORIZON).reshape(-1, 1, 1, 1)
+    draw = on_host(lambda key: Forecast().noise(key, HORIZON, PARTICLES, BATCH))
+    np.testing.assert_allclose(steps, draw(jax.random.split(KEY)[1])["wind"], atol=1e-4)
+
+
+def test_something_may_be_accumulated_over_the_steps():
+    """Such as their number and the greatest observation, or the return."""
+    found, total = forecast(OBS)
+    count, greatest = found.folded
+    assert count == HORIZON
+    np.testing.assert_array_equal(greatest, found.obs.max(0))
+    np.testing.assert_allclose(total, np.full((PARTICLES, BATCH), 1 + 0.5 + 0.25 + 0.125), rtol=1e-6)
 
 
 def test_keys_particles_and_steps_have_noise_of_their_own():
@@ -230,7 +270,16 @@ def trajectory(reward, terminated):
     return Trajectory(obs, obs[1:], jnp.array(reward), jnp.array(terminated), (), Start((), obs[0]))
 
 
-compiled_returns = on_host(lambda reward, terminated: returns(trajectory(reward, terminated)))
+def both_returns(reward, terminated):
+    """After all steps, and accumulated over them."""
+    made = trajectory(reward, terminated)
+    value, accumulate = return_fold(made.end)
+    for t in range(len(reward)):
+        value = accumulate(value, Step(made.obs[t + 1], made.reward[t], made.terminated[t]))
+    return returns(made), value[0]
+
+
+compiled_returns = on_host(both_returns)
 number = st.floats(-10, 10, width=32)
 
 
@@ -251,9 +300,9 @@ def test_a_return_is_what_is_earned_times_the_chance_that_the_episode_gets_there
             total += alive * reward
         alive *= 1.0 - chance
     rewards = np.stack([np.where(np.arange(4) > end, np.float32(after), a) for a in (first, second)], 1)
-    found = compiled_returns(rewards[:, :, None, None], ends[:, None, None])
-    assert found.shape == (1, 1)
-    assert float(found[0, 0]) == pytest.approx(total, rel=1e-4, abs=1e-4)
+    for found in compiled_returns(rewards[:, :, None, None], ends[:, None, None]):
+        assert found.shape == (1, 1)
+        assert float(found[0, 0]) == pytest.approx(total, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
@@ -274,7 +323,8 @@ def test_probabilities_of_ends_multiply():
 def test_a_certain_end_at_the_first_step_leaves_its_reward_alone():
     reward = np.float32(np.random.default_rng(0).normal(size=(5, 2, PARTICLES, BATCH)))
     ends = np.ones((5, PARTICLES, BATCH), np.float32)
-    np.testing.assert_allclose(compiled_returns(reward, ends), reward[0].mean(0), rtol=1e-6)
+    for found in compiled_returns(reward, ends):
+        np.testing.assert_allclose(found, reward[0].mean(0), rtol=1e-6)
 
 
 class Doubling(ModelDefaults):

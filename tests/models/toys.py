@@ -134,13 +134,17 @@ def returns_by_hand(task, state, noise, actions, judge=None):
     return totals
 
 
-_step_keys = quick_jit(lambda key: jax.random.split(key, (HORIZON, 2))[:, 1])
-_normals = on_host(lambda keys, shape: jax.vmap(lambda key: hashed_normal(key, shape))(keys), 1)
+def _draw(key, shape):
+    draw_key, _ = jax.random.split(jax.random.split(key)[1])
+    return hashed_normal(draw_key, shape)
+
+
+_normals = on_host(_draw, 1)
 
 
 def noise_by_hand(key, outputs, shared=False):
-    """What every step of a rollout with this key draws for each output of each particle of each candidate."""
-    noise = _normals(_step_keys(key), (PARTICLES, 1 if shared else CANDIDATES, outputs))
+    """What a rollout with this key draws for each output of each particle of each candidate at every step."""
+    noise = _normals(key, (HORIZON, PARTICLES, 1 if shared else CANDIDATES, outputs))
     return np.broadcast_to(noise, (HORIZON, PARTICLES, CANDIDATES, outputs))
 
 

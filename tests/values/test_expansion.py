@@ -397,7 +397,7 @@ answers, moved = on_host(answer, 0), on_host(drift)
 def test_every_frame_follows_from_the_one_before(policy):
     made = imagined(act=policy)
     _, roll_key, last_key = jax.random.split(jax.random.key(0), 3)
-    keys = [*jax.random.split(roll_key, (3, 2))[:, 0], last_key]
+    keys = [*jax.random.split(jax.random.split(roll_key)[0], 3), last_key]
     assert [len(a) for a in made] == [4] * 6
     for frame, key in enumerate(keys):
         outside, (action, bonus), worth = answers(policy, key, made.obs[frame], np.float32(frame))

@@ -41,11 +41,11 @@ class Noise(NamedTuple):
     shared: bool
     """Whether all rows of the batch have the same noise."""
     drawn: Array | None = None
-    """The normals of stream 0, if they were drawn before."""
+    """The normals of stream 0 for all outputs, if they were drawn before."""
 
     def normals(self, shape: tuple[int, ...], stream: int = 0) -> Float[Array, "particles _rows out"]:
         """Standard normals for outputs of this shape."""
-        if self.drawn is not None and not stream:
+        if self.drawn is not None and not stream and self.drawn.shape == self._shape(shape):
             return self.drawn
         return hashed_normal(self.key, self._shape(shape), stream)
 
