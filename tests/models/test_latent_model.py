@@ -81,11 +81,11 @@ def test_cem_plans_on_it():
     np.testing.assert_allclose(control.value, planned, atol=0.3)
 
 
-def test_where_plans_begin_matters_only_by_what_is_encoded():
+def test_where_a_rollout_begins_matters_only_by_what_is_encoded():
     blind = PARAMS._replace(encode=0 * PARAMS.encode)
     for params, same in ((blind, True), (PARAMS, False)):
-        _, planned, _, _ = plan(params, OBS, KEY)
-        assert (np.ptp(planned) < 0.2) == same
+        _, _, nothing, _ = plan(params, OBS, KEY)
+        assert (np.ptp(nothing) < 1.2) == same
 
 
 def act(key, obs, t):

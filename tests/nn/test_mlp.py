@@ -9,6 +9,7 @@ import pytest
 
 from foretell.nn import MLP, Normalizer, init_mlp
 from foretell.nn.mlp import fold_normalizer
+from tiny import quick_jit
 
 REFERENCE = {
     "silu": lambda x: x / (1 + np.exp(-x)),
@@ -21,14 +22,17 @@ REFERENCE = {
 def random_mlp(seed, sizes, members, activation="silu"):
     """As after training: no bias is zero."""
     rng, shapes = np.random.default_rng(seed), list(itertools.pairwise(sizes))
-    weights = tuple(jnp.float32(rng.normal(0, 0.5, (members, *shape))) for shape in shapes)
-    biases = tuple(jnp.float32(rng.normal(size=(members, 1, out))) for _, out in shapes)
+    weights = tuple(jnp.asarray(np.float32(rng.normal(0, 0.5, (members, *shape)))) for shape in shapes)
+    biases = tuple(jnp.asarray(np.float32(rng.normal(size=(members, 1, out)))) for _, out in shapes)
     return MLP(weights, biases, activation)
+
+
+outputs = quick_jit(lambda network, x: network(x))
 
 
 def forward(network, x):
     """The outputs of every member, in NumPy, one row at a time."""
-    out = []
+    network, out = jax.device_get(network), []
     for member, rows in enumerate(np.asarray(x, np.float64)):
         out.append([])
         for h in rows:
@@ -41,7 +45,8 @@ def forward(network, x):
 
 @pytest.fixture(scope="module")
 def fresh():
-    return jax.jit(lambda: init_mlp(jax.random.key(0), (64, 200, 200), members=4, activation="silu"))()
+    made = quick_jit(lambda: init_mlp(jax.random.key(0), (64, 200, 200), members=4, activation="silu"))()
+    return jax.device_get(made)
 
 
 def test_weights_are_cut_at_two_standard_deviations_of_half_the_inverse_root_of_fan_in(fresh):
@@ -67,30 +72,31 @@ def test_members_and_layers_start_different(fresh):
 @pytest.mark.parametrize("activation", REFERENCE)
 def test_forward_equals_a_loop_over_members_and_rows(activation):
     network = random_mlp(1, (3, 5, 4, 2), 2, activation)
-    x = jnp.array(np.random.default_rng(0).normal(size=(2, 6, 3)), jnp.float32)
-    np.testing.assert_allclose(network(x), forward(network, x), rtol=1e-5, atol=1e-5)
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 6, 3)))
+    np.testing.assert_allclose(outputs(network, x), forward(network, x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_member_sees_its_own_rows_only():
     network = random_mlp(2, (3, 5, 2), 3)
-    x = jnp.ones((3, 4, 3))
-    changed = np.asarray(network(x.at[1].add(1.0)) != network(x))
+    x, more = np.ones((3, 4, 3), np.float32), np.float32([[[0]], [[1]], [[0]]])
+    changed = np.asarray(outputs(network, x + more)) != np.asarray(outputs(network, x))
     assert changed[1].all()
     assert not changed[[0, 2]].any()
 
 
 def test_a_folded_normalizer_equals_explicit_normalising():
     network = random_mlp(3, (3, 5, 2), 2)
-    normalizer = Normalizer(jnp.array([2.0, -30.0, 0.5]), jnp.array([0.1, 20.0, 3.0]))
-    x = jnp.array(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)), jnp.float32)
-    folded = fold_normalizer(network, normalizer)(x)
+    normalizer = Normalizer(np.float32([2.0, -30.0, 0.5]), np.float32([0.1, 20.0, 3.0]))
+    x = np.float32(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)))
+    folded = quick_jit(lambda network, normalizer, x: fold_normalizer(network, normalizer)(x))(network, normalizer, x)
     np.testing.assert_allclose(folded, forward(network, (x - normalizer.mean) / normalizer.std), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("initializer", "scale"), [("glorot", 1.0), ("glorot-joint", 0.5)])
 def test_glorot_weights_are_uniform_up_to_their_limit(initializer, scale):
     """Counted over four members jointly, the limit is half as large, as STEVE was released."""
-    network = init_mlp(jax.random.key(0), (20, 40, 40), members=4, activation="relu", initializer=initializer)
+    how = {"members": 4, "activation": "relu", "initializer": initializer}
+    network = jax.device_get(quick_jit(lambda: init_mlp(jax.random.key(0), (20, 40, 40), **how))())
     for weight, fans in zip(network.weights, (60, 80), strict=True):
         limit = scale * np.sqrt(6 / fans)
         assert 0.99 * limit < np.abs(weight).max() <= limit
