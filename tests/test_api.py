@@ -286,10 +286,10 @@ def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
         def on_learn_end(self, event):
             return event.row["loss of the dynamics"]
 
-    with pytest.raises(UserError, match=r"^the callback Broken failed in on_learn_end \(.*test_api\.py, line \d+: KeyErr"):
-        foretell.train(
-            "pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, callbacks=[Broken()], quiet=True
-        )
+    with pytest.raises(
+        UserError, match=r"^the callback Broken failed in on_learn_end \(.*test_api\.py, line \d+: KeyErr"
+    ):
+        foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, callbacks=[Broken()], quiet=True)
 
 
 def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path, monkeypatch):

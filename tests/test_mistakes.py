@@ -37,7 +37,9 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "sentence"), COMMANDS, ids=lambda value: " ".join(value) or "-" if isinstance(value, list) else "")
+@pytest.mark.parametrize(
+    ("argv", "sentence"), COMMANDS, ids=lambda value: " ".join(value) or "-" if isinstance(value, list) else ""
+)
 def test_commands(argv, sentence, refused):
     assert sentence in refused(*argv)
 

@@ -93,7 +93,11 @@ def test_value_expansion_learns_reward_and_termination_beside_ensembles():
 @pytest.mark.parametrize(
     ("preset", "override", "sentence"),
     [
-        ("pets/default", {"imagination": {"propagation": "TS1"}}, "imagination.propagation must be TSinf with model.ki"),
+        (
+            "pets/default",
+            {"imagination": {"propagation": "TS1"}},
+            "imagination.propagation must be TSinf with model.ki",
+        ),
         ("pets/default", {"imagination": {"particles": 3}}, "imagination.particles (3) must be a multiple of model.me"),
         ("pets/default", {"fit": {"batch_size": 7}}, "fit.batch_size (7) must be a multiple of model.members (2)"),
         ("steve/default", {"imagination": {"particles": 3}}, "imagination.particles (3) must be a multiple of"),

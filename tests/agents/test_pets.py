@@ -210,9 +210,7 @@ CLIFF = Cliff()
 SUCH = Unknown(reward=True, termination=True)
 JUDGE = PETS(
     CLIFF,
-    WithRewardModel(
-        CLIFF, LearnedModel(CLIFF, NETWORKS, FIT, IMAGINATION, NOTHING), REWARD_NETWORKS, REWARD_FIT, SUCH
-    ),
+    WithRewardModel(CLIFF, LearnedModel(CLIFF, NETWORKS, FIT, IMAGINATION, NOTHING), REWARD_NETWORKS, REWARD_FIT, SUCH),
     PLANNER,
     0.0,
 )

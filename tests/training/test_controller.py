@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from witness import Witness
 
 from environments import SPEC, STEPS
 from foretell.agents import Schedule
@@ -20,7 +21,6 @@ from foretell.training.evaluator import Evaluator
 from foretell.training.events import RunInfo
 from foretell.training.state import init_run
 from tiny import LINE, TINY
-from witness import Witness
 
 SMALL_STEVE = {"learner": {"hidden": [8]}, "model": {"hidden": [8], "aux_hidden": [8]}}
 AGENTS = {
@@ -96,7 +96,11 @@ def test_evaluation_needs_the_policy_alone(preset):
     evaluator, seen, told = Evaluator(run), [], []
     evaluator.compile(policy, state.carry)
     episodes, _ = evaluator.play(
-        policy, state.carry, 7, lambda: None, lambda episodes, carry, extras: seen.append(jax.tree.map(np.copy, episodes))
+        policy,
+        state.carry,
+        7,
+        lambda: None,
+        lambda episodes, carry, extras: seen.append(jax.tree.map(np.copy, episodes)),
     )
     evaluator.close()
 

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-
 from witness import finished
 
 ON_POLICY = {"environments": 2, "steps_per_learning": 10, "random_episodes": 0, "steps": 60}
@@ -131,7 +130,9 @@ def test_random_episodes_that_are_cut_do_not_terminate(tmp_path):
     assert len(random) == 14 and min(cut) < 4
     ended = {tuple(np.float32([*step[0], *step[1]]).tolist()) for step in random if step[5]}
     flags = [
-        bool(last.terminated[i]) for i in range(14) if tuple(np.float32([*last.obs[i], *last.action[i]]).tolist()) in ended
+        bool(last.terminated[i])
+        for i in range(14)
+        if tuple(np.float32([*last.obs[i], *last.action[i]]).tolist()) in ended
     ]
     assert len(flags) == len(ended) and not all(flags) and any(flags)
 
@@ -143,4 +144,6 @@ def test_a_replay_that_is_full_keeps_the_newest(tmp_path):
     lengths = [line["length"] for line in run.episodes][:-1]
     newest = [step for rows in rows_of(run, ("random", "train")).values() for step in rows][: sum(lengths)][-12:]
     slots = (int(last.added) - 12 + np.arange(12)) % 12
-    assert all(same_step([column[i] for column in last.data][:4], step[:4]) for i, step in zip(slots, newest, strict=True))
+    assert all(
+        same_step([column[i] for column in last.data][:4], step[:4]) for i, step in zip(slots, newest, strict=True)
+    )

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from witness import Witness, finished, lined
 
 from foretell.envs import live
 from foretell.errors import UserError
 from foretell.training.learner import check_finite
 from foretell.training.loop import Loop
-from witness import Witness, finished, lined
 
 STEPWISE = {"steps": 40, "steps_per_learning": 4, "random_episodes": 0, "random_steps": 6, "log_every": 12}
 

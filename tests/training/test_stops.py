@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from witness import finished, lined
 
 from environments import STEPS
 from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
 from foretell.training.loop import Interrupted
 from tiny import presses_at
-from witness import finished, lined
 
 EPISODIC = {"environments": 2, "trials": 6, "random_episodes": 2, "warmup_episodes": 2, "eval_episodes": 2}
 STEPWISE = {
