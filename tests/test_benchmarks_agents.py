@@ -14,8 +14,8 @@ def test_it_tells_of_runs_that_are_there(tmp_path, monkeypatch, capsys):
     words = ["agents", "steve/default", "--seeds", "2", "--goal", "20", "--runs", tmp_path / "runs"]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--out", str(tmp_path / "out")])
     benchmark("agents").main()
-    told = capsys.readouterr().out
-    assert all(text in told for text in ("2000, never", "30, 10", "16, 6", "10 +- 5"))  # the means are 15.5 and 5.5
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("2000, never", "30, 10", "16, 6", "10 +- 5"))  # the means are 15.5 and 5.5
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [float(row["return"]) for row in csv.DictReader(file)] == [0, 2, 30, 30, 0, 2, 10, 10]
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")

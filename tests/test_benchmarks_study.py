@@ -17,9 +17,9 @@ def test_it_tells_of_runs_as_far_as_all_have_come(trained, tmp_path, monkeypatch
     returns = [float(row["return"]) for row in rows if row["kind"] == "train"]
     assert returns[:2] == returns[2:] and len(returns) == 4
     assert [row["seed"] for row in rows] == ["0"] * (len(rows) // 2) + ["1"] * (len(rows) // 2)
-    told = capsys.readouterr().out
-    assert "0/2 reach it" in told
-    assert float(told.partition("best return by trial 2: mean ")[2].split(",")[0]) == pytest.approx(
+    out = capsys.readouterr().out
+    assert "0/2 reach it" in out
+    assert float(out.partition("best return by trial 2: mean ")[2].split(",")[0]) == pytest.approx(
         max(returns), abs=0.1
     )
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")

@@ -81,8 +81,8 @@ def test_presets_lists_the_parts_alone(capsys):
 
 
 @pytest.mark.parametrize(("family", "meant"), [("pet", "pets"), ("mbmp", "mbmpc"), ("part", "parts")])
-def test_a_family_that_is_not_there(family, meant, told):
-    assert told("presets", family) == f"no family '{family}'; did you mean '{meant}'?"
+def test_a_family_that_is_not_there(family, meant, refused):
+    assert refused("presets", family) == f"no family '{family}'; did you mean '{meant}'?"
 
 
 def test_show_prints_settings_that_are_a_preset(capsys, tmp_path):
@@ -112,8 +112,8 @@ def test_show_prints_the_reference(what, capsys):
         ([], "the following arguments are required: WHAT; see `foretell show --help`"),
     ],
 )
-def test_a_mistake_in_what_is_to_be_shown(argv, sentence, told):
-    assert told("show", *argv) == sentence
+def test_a_mistake_in_what_is_to_be_shown(argv, sentence, refused):
+    assert refused("show", *argv) == sentence
 
 
 # Training.
@@ -155,9 +155,9 @@ def test_a_dry_run_tells_of_stages_and_of_a_run_that_is_there(run_copy, capsys):
         (["pets/cartpole", "--dry"], "foretell train does not take '--dry'; did you mean '--dry-run'?"),
     ],
 )
-def test_a_dry_run_tells_the_mistakes_that_training_would(argv, sentence, told, tmp_path, monkeypatch):
+def test_a_dry_run_tells_the_mistakes_that_training_would(argv, sentence, refused, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert told("train", *argv, "--dry-run") == sentence
+    assert refused("train", *argv, "--dry-run") == sentence
     assert not any(tmp_path.iterdir())
 
 
@@ -362,13 +362,13 @@ def test_eval_takes_the_agent_of_a_trial(tmp_path, capsys):
     assert returns[0] != returns[1] == returns[2]
 
 
-def test_eval_takes_the_best_agent(tmp_path, capsys, told):
+def test_eval_takes_the_best_agent(tmp_path, capsys, refused):
     out = tmp_path / "run"
     arguments = ["train", "pets/default", "--env", LINE, "--out", str(out), *TINY_SET, "train.keep_best=true"]
     assert main([*arguments, "--quiet"]) == 0
     assert main(["eval", str(out), "--episodes", "2", "--json", "--best"]) == 0
     assert len(json.loads(capsys.readouterr().out)["returns"]) == 2
-    assert told("eval", out, "--best", "--trial", "1") == "choose one: the agent of a trial, or the best"
+    assert refused("eval", out, "--best", "--trial", "1") == "choose one: the agent of a trial, or the best"
 
 
 def test_export_mat_of_a_real_run(run_copy, capsys):

@@ -66,8 +66,8 @@ SETTINGS = [
     ("plannr.horizon=3", "no setting 'plannr'; did you mean 'planner'?"),
     (
         "zzz.horizon=3",
-        "no setting 'zzz'; choose one of: agent, description, fit, imagination, model, planner, reward_fit, reward_model, "
-        "task, train",
+        "no setting 'zzz'; choose one of: agent, description, fit, imagination, model, planner, reward_fit, "
+        "reward_model, task, train",
     ),
     (
         "planner.popluation=3",

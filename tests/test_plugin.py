@@ -96,7 +96,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(foretell, argv, nearest):
 def test_one_that_cannot_be_imported_is_reported_in_one_sentence(foretell, tmp_path):
     shutil.copytree(PLUGIN, tmp_path / "site")
     (tmp_path / "site" / "foretell_example" / "__init__.py").write_text("import nothing_of_that_name\n")
-    told = foretell("show", "planner", path=tmp_path / "site", code=2)
+    error = foretell("show", "planner", path=tmp_path / "site", code=2)
     reason = "ModuleNotFoundError: No module named 'nothing_of_that_name'"
-    assert told == f"foretell: the plug-in 'example' cannot be imported ({reason})\n"
+    assert error == f"foretell: the plug-in 'example' cannot be imported ({reason})\n"
     assert "agent: pets" in foretell("show", "pets/cartpole", path=tmp_path / "site")  # what does not need it works

@@ -263,19 +263,19 @@ def test_one_seed_gives_one_result_and_a_second_study_replaces_the_first(tmp_pat
     ],
     ids=str,
 )
-def test_a_mistake_is_told_before_anything_is_written(argv, sentence, told, tmp_path):
-    assert sentence in told("toy", "--out", tmp_path / "toy", *argv)
+def test_a_mistake_is_refused_before_anything_is_written(argv, sentence, refused, tmp_path):
+    assert sentence in refused("toy", "--out", tmp_path / "toy", *argv)
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("place", ["file", "file/toy", "/proc/toy", "a" * 300])
-def test_a_place_that_cannot_be_written_is_told_before_the_study(place, told, tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_refused_before_the_study(place, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(toy, "run_study", lambda **_: pytest.fail("ran"))
     (tmp_path / "file").touch()
     out = tmp_path / place
-    assert told("toy", "--out", out).startswith(f"cannot write '{out}': ")
+    assert refused("toy", "--out", out).startswith(f"cannot write '{out}': ")
 
 
-def test_a_file_that_cannot_be_written_is_told(told, tmp_path):
+def test_a_file_that_cannot_be_written_is_named(refused, tmp_path):
     (tmp_path / "steve_noisy.csv").mkdir()
-    assert told("toy", "--out", tmp_path, *SMALL) == f"cannot write '{tmp_path / 'steve_noisy.csv'}': Is a directory"
+    assert refused("toy", "--out", tmp_path, *SMALL) == f"cannot write '{tmp_path / 'steve_noisy.csv'}': Is a directory"

@@ -57,10 +57,10 @@ def test_a_batch_is_all_the_steps_in_their_order(fresh, learn):
         over=data.over,
         time=data.time,
     )
-    expected, told = jax.jit(partial(AGENT.optimizer.update, AGENT.gaussian))(fresh, batch)
+    expected, others = jax.jit(partial(AGENT.optimizer.update, AGENT.gaussian))(fresh, batch)
     found, metrics = learn(fresh, data, jax.random.key(0))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
-    assert metrics == {**told, "policy_version": 1}
+    assert metrics == {**others, "policy_version": 1}
 
 
 def test_it_explores_beyond_the_bounds_and_is_greedy_within_them(fresh):

@@ -160,7 +160,7 @@ def test_the_td_k_trick_trains_at_imagined_pairs_too():
     assert np.isfinite(metrics["critic_loss"])
 
 
-def test_weights_of_horizons_are_told_and_can_be_asked_for():
+def test_weights_of_horizons_are_metrics_and_can_be_asked_for():
     agent = agent_with()
     state, metrics = learned(agent, 10, 8)[-1]
     assert sum(metrics[f"weight_{i}"] for i in range(3)) == pytest.approx(1, abs=1e-4)

@@ -51,9 +51,9 @@ def test_a_reader_changes_nothing(tmp_path):
     for path in (tmp_path / "c" / "2").rglob("*"):
         if path.is_file():
             path.write_bytes(b"")
-    told = []
-    assert Checkpoints(tmp_path / "c").restore(TREE, told.append)["count"] == 1
-    assert "checkpoint 2 is damaged" in told[0]
+    warnings = []
+    assert Checkpoints(tmp_path / "c").restore(TREE, warnings.append)["count"] == 1
+    assert "checkpoint 2 is damaged" in warnings[0]
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["1", "2"]
 
 

@@ -119,7 +119,7 @@ def test_an_episode_is_cut_behind_the_sixth_segment():
     assert walk(HalfCheetah(path="backward", segments=2), -0.1) == (10, True)
 
 
-def test_a_path_has_at_least_one_segment(told):
-    assert "task.options.segments must be at least 1, not 0" in told(
+def test_a_path_has_at_least_one_segment(refused):
+    assert "task.options.segments must be at least 1, not 0" in refused(
         "train", "mbmpc/cheetah-path", "--set", "task.options.segments=0"
     )

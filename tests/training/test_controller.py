@@ -93,7 +93,7 @@ def test_evaluation_needs_the_policy_alone(preset):
     """An evaluator that is only given that, as on another machine, acts as the agent does with its whole state."""
     run, state, _ = run_of(preset, AGENTS[preset])
     policy = jax.tree.map(np.asarray, run.agent.policy(state.agent))
-    evaluator, seen, told = Evaluator(run), [], []
+    evaluator, seen, chosen = Evaluator(run), [], []
     evaluator.compile(policy, state.carry)
     episodes, _ = evaluator.play(
         policy,
@@ -115,14 +115,14 @@ def test_evaluation_needs_the_policy_alone(preset):
     for t, after in enumerate(seen):
         numbers = np.int32(3), np.int32(7), np.int32(t)
         action, carry, _ = whole(state.agent, carry, before.latest, before.length == 0, *numbers)
-        told.append(np.asarray(action)[0])
+        chosen.append(np.asarray(action)[0])
         before = after
-    np.testing.assert_allclose(episodes.actions[0, : len(told)], told, rtol=1e-5, atol=1e-6)
-    assert int(episodes.length[0]) == len(told) == STEPS
+    np.testing.assert_allclose(episodes.actions[0, : len(chosen)], chosen, rtol=1e-5, atol=1e-6)
+    assert int(episodes.length[0]) == len(chosen) == STEPS
 
 
 def test_what_evaluation_needs_of_steve_is_small():
-    run, state, policy = run_of("steve/default", {})
+    _, state, policy = run_of("steve/default", {})
     sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (policy, state.agent)]
     assert sizes[0] < 0.1 * sizes[1]
     network = jax.tree.leaves(state.agent.learner.policy)

@@ -10,8 +10,9 @@ ON_POLICY = {"environments": 2, "steps_per_learning": 10, "random_episodes": 0, 
 
 def calls_of(run):
     """The data of each call of `learn`, on the host."""
-    seen, calls = run.loop.state.agent
-    return [jax.tree.map(lambda a: np.asarray(a[call]), seen) for call in range(int(calls))]
+    seen, calls = jax.tree.map(np.asarray, run.loop.state.agent)
+    leaves, structure = jax.tree.flatten(seen)
+    return [structure.unflatten(leaf[call] for leaf in leaves) for call in range(int(calls))]
 
 
 def rows_of(run, kinds, float32=True):

@@ -35,8 +35,8 @@ class Stops(Callback):
 
 
 class Fails(Callback):
-    def __init__(self, error=ZeroDivisionError("division by zero")):
-        self.error = error
+    def __init__(self, error=None):
+        self.error = error or ZeroDivisionError("division by zero")
 
     def on_step(self, event):
         raise self.error
@@ -80,7 +80,7 @@ def test_a_failure_is_one_sentence_that_says_where():
     )
 
 
-def test_a_user_error_of_a_callback_is_told_as_it_is():
+def test_a_user_error_of_a_callback_is_raised_as_it_is():
     with pytest.raises(UserError, match=r"^the disk is full$"):
         Callbacks([Fails(UserError("the disk is full"))]).call("on_step", event())
 

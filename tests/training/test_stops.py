@@ -103,9 +103,9 @@ def test_ctrl_c_twice_does_not_wait(tmp_path):
 
 
 class StopsAfter(Callback):
-    """Asks for the end of the run after so many steps; keeps the reason that is told at the end."""
+    """Asks for the end of the run after so many steps; keeps the reason that there is at the end."""
 
-    told = ()
+    reasons = ()
 
     def __init__(self, steps):
         self.left = steps
@@ -116,7 +116,7 @@ class StopsAfter(Callback):
             raise StopTraining("this is enough")
 
     def on_training_end(self, event):
-        self.told = (*self.told, event.reason)
+        self.reasons = (*self.reasons, event.reason)
 
 
 @pytest.mark.parametrize("steps", [2, 9, 19])
@@ -125,15 +125,15 @@ def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole
     options, expected = whole
     stops = StopsAfter(steps)
     run = finished(tmp_path / "run", callbacks=[stops], **options)
-    assert stops.told == ("this is enough",) and run.loop.counters.unsaved == 0
-    assert not (run.results == expected)
+    assert stops.reasons == ("this is enough",) and run.loop.counters.unsaved == 0
+    assert run.results != expected
     assert finished(tmp_path / "run", **options).results == expected
 
 
 def test_a_run_that_nobody_ends_has_no_reason(tmp_path):
     stops = StopsAfter(-1)
     finished(tmp_path / "run", callbacks=[stops], trials=1)
-    assert stops.told == (None,)
+    assert stops.reasons == (None,)
 
 
 def test_a_run_may_be_ended_before_it_begins(tmp_path):
