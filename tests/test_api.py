@@ -59,6 +59,7 @@ def test_two_loads_of_a_run_act_alike(trained):
     assert first[0] == second[0] and np.array_equal(first[1], second[1])
 
 
+@pytest.mark.long
 def test_a_trained_run_acts_as_it_does_when_loaded(tmp_path):
     run = foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, quiet=True)
     with gymnasium.make(ENV) as env:
@@ -115,6 +116,7 @@ def test_evaluation_repeats_and_changes_nothing(agent, trained):
     assert snapshot(trained) == before
 
 
+@pytest.mark.long
 def test_a_known_reward_is_taken_as_a_function_or_by_name(tmp_path):
     def mine(obs, action, next_obs):
         return -jnp.square(next_obs[..., 0])
@@ -150,6 +152,7 @@ def test_a_callable_without_a_name_can_be_a_reward(tmp_path):
     assert _name_of(functools.partial(reward)) == "functools:<partial>"
 
 
+@pytest.mark.long
 def test_the_default_directory_is_named_after_preset_environment_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = foretell.train("pets/default", seed=3, env=LINE, overrides=[TINY, {"train": {"trials": 1}}], quiet=True)
@@ -176,6 +179,7 @@ def continued(trained, tmp_path_factory):
     return pretrained(tmp_path_factory.mktemp("pretrained") / "run", trained, save_all_models=True)
 
 
+@pytest.mark.long
 def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, trained):
     assert [row["kind"] for row in continued.episodes] == ["train", "train"]
     first, second = (foretell.load(continued.directory, trial=trial)._controller.state for trial in (1, 2))
@@ -185,11 +189,13 @@ def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, traine
     assert (continued.directory / "metrics.csv").read_text().count("\n") == 2  # the header, and once before trial 2
 
 
+@pytest.mark.long
 def test_a_pretrained_agent_may_have_random_episodes_too(trained, tmp_path):
     run = pretrained(tmp_path / "run", trained, random_episodes=1, trials=1)
     assert [row["kind"] for row in run.episodes] == ["random", "train"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("event", "count"), [("training_start", 1), ("step", 3), ("learn_end", 1), ("step", 8)])
 def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, tmp_path):
     out = tmp_path / "run"
@@ -199,6 +205,7 @@ def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, t
     assert files_of(out) == files_of(continued.directory)
 
 
+@pytest.mark.long
 def test_a_pretrained_run_without_a_checkpoint_is_resumed_from_where_it_began(continued, trained, tmp_path):
     out = tmp_path / "run"
     pretrained(out, trained, save_all_models=True)
@@ -207,6 +214,7 @@ def test_a_pretrained_run_without_a_checkpoint_is_resumed_from_where_it_began(co
     assert files_of(out) == files_of(continued.directory)
 
 
+@pytest.mark.long
 def test_a_pretrained_run_does_without_the_other_once_it_has_a_checkpoint(run_copy, tmp_path):
     out = tmp_path / "continued"
     pretrained(out, run_copy, trials=1)
@@ -215,6 +223,7 @@ def test_a_pretrained_run_does_without_the_other_once_it_has_a_checkpoint(run_co
     assert foretell.load(out, quiet=True).evaluate(1)
 
 
+@pytest.mark.long
 def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
     """And train, and imagine."""
     other = {"planner": {"horizon": 3, "population": 8}, "fit": {"epochs": 2}, "imagination": {"particles": 4}}
@@ -268,6 +277,7 @@ class Enough(foretell.Callback):
             raise foretell.StopTraining("it has seen enough")
 
 
+@pytest.mark.long
 def test_callbacks_are_called_as_a_run_goes_on_and_may_end_it(trained, tmp_path):
     """After those that Foretell brings; the run is saved, and resumed it becomes the one that nobody has ended."""
     enough = Enough(2)
@@ -281,6 +291,7 @@ def test_callbacks_are_called_as_a_run_goes_on_and_may_end_it(trained, tmp_path)
     assert [row["return"] for row in resumed.episodes] == [row["return"] for row in foretell.load(trained).episodes]
 
 
+@pytest.mark.long
 def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
     class Broken(foretell.Callback):
         def on_learn_end(self, event):

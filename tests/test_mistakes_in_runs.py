@@ -70,6 +70,7 @@ def test_a_config_that_is_not_text(command, run_copy, refused):
     assert refused(command, run_copy).startswith(f"cannot read '{run_copy}/config.yaml' (UnicodeDecodeError")
 
 
+@pytest.mark.long
 def test_a_run_without_a_checkpoint_can_be_resumed_but_not_evaluated(run_copy, refused, capsys):
     shutil.rmtree(run_copy / "checkpoints")
     assert refused("eval", run_copy) == f"no checkpoint in {run_copy}/checkpoints yet"

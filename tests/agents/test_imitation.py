@@ -124,7 +124,7 @@ def test_the_policy_does_what_the_expert_did(imitator):
 def test_labels_are_the_experts_actions_at_states_that_the_policy_visits(imitator):
     """What it did itself where it demonstrates; what it plans to do where the policy acted."""
     agent, state = imitator._controller.agent, imitator._controller.state
-    learn, there = jax.jit(agent.learn), int(state.labels.added)
+    learn, there = quick_jit(agent.learn), int(state.labels.added)
     data = steps(observations(5), action=-0.9)
     corrected = learn(state._replace(calls=jnp.int32(2)), data, jax.random.key(0))[0].labels
     np.testing.assert_array_equal(corrected.action[:there], state.labels.action[:there], "old labels stay")
@@ -141,7 +141,7 @@ def test_steps_that_were_not_taken_are_not_learned_from():
     agent = agent_with({"imitation": {"demonstrations": 3}})
     valid = np.array([[True, True], [False, True], [False, True]])
     data = steps(observations(3, 2), valid=valid)
-    state, metrics = jax.jit(agent.learn)(init(agent), data, jax.random.key(0))
+    state, metrics = quick_jit(agent.learn)(init(agent), data, jax.random.key(0))
     assert metrics["labels"] == state.labels.size == 4
     np.testing.assert_array_equal(state.labels.obs[:4], data.obs[valid])
 
@@ -149,7 +149,7 @@ def test_steps_that_were_not_taken_are_not_learned_from():
 def test_labels_are_kept_in_a_ring_of_the_newest():
     """Beyond the capacity the oldest are overwritten, and the policy is trained on all that are there."""
     agent = agent_with({"imitation": {"demonstrations": 9}, "train": {"capacity": 10}})
-    learn, state, seen = jax.jit(agent.learn), init(agent), []
+    learn, state, seen = quick_jit(agent.learn), init(agent), []
     for call in range(4):
         data = steps(observations(4, seed=call), action=-0.1 * call)
         state, metrics = learn(state, data, jax.random.key(call))
@@ -163,7 +163,7 @@ def test_labels_are_kept_in_a_ring_of_the_newest():
 
 def test_noise_on_the_expert_is_not_learned():
     agent = agent_with({"imitation": {"expert_noise": 0.5}})
-    state, _ = jax.jit(agent.learn)(init(agent), steps(observations(4)), jax.random.key(0))
+    state, _ = quick_jit(agent.learn)(init(agent), steps(observations(4)), jax.random.key(0))
     assert (state.labels.action[:4] != -0.9).all()
 
 
@@ -211,7 +211,7 @@ def test_bad_demonstrations_are_not_learned_from():
     agent = agent_with(
         {"imitation": {"demonstrations": 1, "least_return": 3.0}, "train": {"trials": 8, "environments": 2}}
     )
-    learn, state, found, data = jax.jit(agent.learn), init(agent), [], None
+    learn, state, found, data = quick_jit(agent.learn), init(agent), [], None
     for returns in ((3.0, 2.0), (-1.0, 4.0), (-5.0, -5.0)):
         before, data = data, steps(observations(4, 2), returns=returns)
         acts = bool(agent.policy(state).demonstrating)
@@ -253,6 +253,7 @@ def test_it_needs_an_expert(planner, imitator, tmp_path):
         imitate(planner.directory, tmp_path / "run", {"model": {"hidden": [9]}})
 
 
+@pytest.mark.long
 def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
     policy = {"hidden": [8], "initial_std": 0.3}
     tree = {"policy": policy, "train": {"pretrained": str(imitator.directory), "steps": 40}}

@@ -207,7 +207,7 @@ def test_a_guide_needs_a_plan_at_every_step_and_a_network():
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
 
 
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("guided", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_run_with_and_without_a_guide(guided, tmp_path):
     overrides = [SMALL, {"guide": GUIDE["guide"] if guided else None}]
     run = foretell.train(
@@ -223,6 +223,7 @@ def test_task_settings_that_do_not_exist():
         make_task(TaskSettings(env="mbmf-swimmer", options={"path": "up"}))
 
 
+@pytest.mark.long
 def test_random_episodes_begin_as_the_task_wants_them_to(tmp_path):
     """The hopper's do not end where it falls, which random actions soon make it do; also if they are resumed."""
 

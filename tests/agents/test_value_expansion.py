@@ -218,9 +218,12 @@ ARRANGEMENTS = {
     "steve": {},
     "steve with the networks of PETS": ENSEMBLES,
 }
+QUICK = ("ddpg", "steve")
 
 
-@pytest.mark.parametrize("name", ARRANGEMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in ARRANGEMENTS]
+)
 def test_every_arrangement_learns_to_go_to_the_middle(name):
     """From random data alone: the policy pushes towards 0 from either side."""
     agent = resolve(f"{name.split()[0]}/default", [SMALL, ARRANGEMENTS[name]]).build(TASK)

@@ -33,7 +33,7 @@ class Slide(Task):
 
 
 class Known(Slide):
-    """With a reward and a termination that are no secret."""
+    """Of which the task knows reward and termination."""
 
     def reward(self, obs, action, next_obs):
         return -jnp.square(next_obs[..., 0])
@@ -113,7 +113,7 @@ def experience(task, rows=12):
     return Replay(jax.tree.map(pad, data), np.int32(rows), np.int32(rows))
 
 
-def lived(agent, task, replay, calls=1):
+def trained(agent, task, replay, calls=1):
     """What an agent has learned after so many calls, and the last one's metrics; and it can act."""
 
     def act(state, obs):
@@ -171,6 +171,7 @@ def test_every_model_learns_and_imagines_wherever_its_reward_comes_from(model, r
     assert totals.shape == (2, 3) and error.shape == ()
     if model == "gp":  # traced only: its fits are slow to compile
         _, metrics = jax.eval_shape(learn, experience(task))
+        assert "train_loss" in metrics
     names = [name for name in metrics if name.startswith("reward_model_")]
     assert bool(names) == (rewards == "apart")
 
@@ -179,7 +180,7 @@ def test_pets_on_steves_networks():
     """Of transitions, rewards and terminations."""
     task = task_of("with the dynamics")
     agent = pets("steve", "with the dynamics").build(task)
-    _, metrics = lived(agent, task, experience(task))
+    _, metrics = trained(agent, task, experience(task))
     assert {"gradient_steps", "transition_loss", "reward_loss", "termination_loss", "new_mse"} <= metrics.keys()
 
 
@@ -187,7 +188,7 @@ def test_value_expansion_on_petss_ensemble():
     """With the reward apart. One opinion on rewards, two transitions and two critics: four samples of every horizon."""
     task = task_of("apart")
     agent, replay = value_expansion("ensemble", "apart").build(task), experience(task)
-    state, metrics = lived(agent, task, replay, calls=2)  # the first trains the model alone
+    state, metrics = trained(agent, task, replay, calls=2)  # the first trains the model alone
     assert metrics["gradient_steps"] == 12 and metrics["model_loss"] != 0 and metrics["reward_model_loss"] != 0
     assert sum(float(metrics[f"weight_{i}"]) for i in range(2)) == pytest.approx(1, abs=1e-4)
     inputs = state.model.trained.dynamics.regressor.inputs
@@ -215,7 +216,7 @@ def test_value_expansion_on_the_true_model():
     """Frames are what the environment does after the state of each real transition."""
     agent, task = cartpole(value_expansion("true-model", "known"))
     replay = experience(task)
-    state, metrics = lived(agent, task, replay, calls=2)
+    state, metrics = trained(agent, task, replay, calls=2)
     assert metrics["gradient_steps"] == 12 and {"weight_0", "model_use"} <= metrics.keys()
     batch = jax.tree.map(lambda a: a[:3], replay.data)
     expand = quick_jit(lambda batch: agent.expand(KEY, state.learner, agent.model_params(state), batch))
@@ -233,7 +234,7 @@ def test_value_expansion_on_the_true_model():
 def test_pets_on_the_true_model():
     """It learns nothing, and plans in the states that observations describe."""
     agent, task = cartpole(pets("true-model", "known"))
-    _, metrics = lived(agent, task, experience(task))
+    _, metrics = trained(agent, task, experience(task))
     assert metrics == {"new_mse": 0}
 
 

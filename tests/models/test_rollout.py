@@ -289,16 +289,16 @@ number = st.floats(-10, 10, width=32)
     st.integers(0, 6),
     st.sampled_from([np.inf, -np.inf, np.nan]),
 )
-def test_a_return_is_what_is_earned_times_the_chance_that_the_episode_gets_there(steps, end, after):
+def test_a_return_is_what_is_earned_times_the_probability_that_the_episode_gets_there(steps, end, after):
     """Also where what is imagined after a certain end is not finite."""
     first, second, ends = (np.float32(a) for a in zip(*steps, strict=True))
     ends = np.where(np.arange(4) == end, np.float32(1), ends)
     mean = np.where(np.arange(4) > end, after, (first.astype(float) + second) / 2)
     alive, total = 1.0, 0.0
-    for reward, chance in zip(mean, ends, strict=True):
+    for reward, probability in zip(mean, ends, strict=True):
         if alive > 0:
             total += alive * reward
-        alive *= 1.0 - chance
+        alive *= 1.0 - probability
     rewards = np.stack([np.where(np.arange(4) > end, np.float32(after), a) for a in (first, second)], 1)
     for found in compiled_returns(rewards[:, :, None, None], ends[:, None, None]):
         assert found.shape == (1, 1)
@@ -306,7 +306,7 @@ def test_a_return_is_what_is_earned_times_the_chance_that_the_episode_gets_there
 
 
 @pytest.mark.parametrize("dtype", [bool, np.float32])
-def test_survival_is_the_chance_of_reaching_a_step_and_of_going_on_after_it(dtype):
+def test_survival_is_the_probability_of_reaching_a_step_and_of_going_on_after_it(dtype):
     """Of flags and of probabilities."""
     ends = np.array([[0, 0], [0, 1], [1, 0]]).astype(dtype)
     reach, onward = on_host(survival)(ends)

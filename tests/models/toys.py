@@ -119,8 +119,8 @@ def returns_by_hand(task, state, noise, actions, judge=None):
         for t in range(HORIZON):
             action, (a, b) = actions[c, t], obs
             row = np.array([np.sin(a), b, a * b, *action])
-            mean, deviation, logits = predict_by_hand(state, p // (PARTICLES // MEMBERS), row)
-            out = mean + deviation * noise[t, p, c]
+            mean, std, logits = predict_by_hand(state, p // (PARTICLES // MEMBERS), row)
+            out = mean + std * noise[t, p, c]
             x, y = out[0], b + out[1]
             reward, onward = (out[2] if len(out) > 2 else None), (1 / (1 + np.exp(logits[0])) if len(logits) else 1.0)
             if judge is not None:

@@ -89,11 +89,10 @@ def test_a_linear_system_is_learned():
     rows, fitted, losses = linear(), None, []
     for call in range(30):
         fitted = train(rows, 200, after=fitted, key=call)
-        losses.append((fitted.metrics["first_loss"], fitted.metrics["train_loss"]))
+        losses.append(fitted.metrics["first_loss"])
     assert fitted.metrics["train_mse"] < 5e-3 * rows.y.var()
     assert fitted.carried.opt_state[0].count == 30 * 50
-    first, mean = np.transpose(losses)
-    assert (first[1:] < 1.5 * mean[:-1]).all()  # no call begins again
+    assert max(losses[5:]) < 0.3 * losses[0]  # no call begins again
 
 
 def test_the_first_loss_on_standardised_targets_is_about_half_their_variance():
