@@ -362,7 +362,7 @@ class Drift(NamedTuple):
         return after, Step(after, reward[: self.rewards], terminated)
 
 
-def value(obs, action):
+def value(obs, action, *_):
     return jnp.stack([(k + 1) * obs.sum(-1) + action[..., 0] for k in range(CRITICS)])
 
 
@@ -487,7 +487,7 @@ def test_targets_are_constants():
             params=weight,
             particles=PARTICLES,
             act=lambda key, obs, t: (lambda a: (a, (a, weight * obs[..., 0])))(jnp.sin(weight * obs[..., :1])),
-            value=lambda obs, action: weight * value(obs, action),
+            value=lambda obs, action, *_: weight * value(obs, action),
         )
         found = Expansion(horizon=2, tdk=True).targets(made, DISCOUNT, SCALE)
         return sum(a.sum() for a in (*found, made.obs, made.action))
@@ -533,7 +533,7 @@ def scripted(settings, discount, rewards, ends, values):
         params=(rewards, ends),
         particles=1,
         act=stay,
-        value=lambda obs, action: values[:, obs[..., 0].astype(jnp.int32)],
+        value=lambda obs, action, *_: values[:, obs[..., 0].astype(jnp.int32)],
     )
     return settings.targets(frames, discount)
 

@@ -107,7 +107,7 @@ def test_ddpgs_policy_raises_the_mean_value_of_all_critics_and_keeps_its_outputs
     state = trained_state(learner)
     u = by_hand(state.policy, 0, x)
     q = np.mean([q_by_hand(state.critics, k, x, np.tanh(u)) for k in range(CRITICS)])
-    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, None), state.critics, x, KEY)
+    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, None), state, x, KEY)
     assert metrics.keys() == {"policy_loss", "policy_regularizer"}
     np.testing.assert_allclose(metrics["policy_loss"], -q, rtol=1e-4)
     np.testing.assert_allclose(metrics["policy_regularizer"], 0.3 * (u**2).mean(), rtol=1e-4)
@@ -119,7 +119,7 @@ def test_td3s_policy_raises_the_first_of_each_pair():
     state = trained_state(learner)
     action = np.tanh(by_hand(state.policy, 0, x))
     q = np.mean([q_by_hand(state.critics, 2 * k, x, action) for k in range(CRITICS)])
-    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, None), state.critics, x, KEY)
+    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, None), state, x, KEY)
     np.testing.assert_allclose([loss, metrics["policy_loss"]], -q, rtol=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_sacs_policy_raises_the_soft_value():
     action, bonus = (a[0] for a in on_host(learner.propose)(state, x[None], KEY))  # the same draw
     pairs = [[q_by_hand(state.critics, 2 * k + j, x, action) for j in (0, 1)] for k in range(CRITICS)]
     alpha = np.exp(state.log_alpha)
-    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, state.log_alpha), state.critics, x, KEY)
+    loss, metrics = on_host(learner.policy_loss)(Actor(state.policy, state.log_alpha), state, x, KEY)
     np.testing.assert_allclose(metrics["policy_loss"], -np.mean(bonus) - np.min(pairs, 1).mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics["alpha"], alpha, rtol=1e-5)
     np.testing.assert_allclose(metrics["entropy"], np.mean(bonus) / alpha, rtol=1e-4)
@@ -143,7 +143,7 @@ def test_sacs_temperature_falls_where_entropy_is_above_its_target(std, sign):
     assert learner.target_entropy is None  # two dimensions: -2 nats
     actor = Actor(fixed_policy(0, 0, np.log(std), np.log(std)), np.float32(0))
     slope = jax.grad(learner.policy_loss, has_aux=True)
-    found, metrics = on_host(slope)(actor, trained_state(learner).critics, batch(size=500)[0][0, 0], KEY)
+    found, metrics = on_host(slope)(actor, trained_state(learner), batch(size=500)[0][0, 0], KEY)
     entropy = 2 * stats.norm(scale=std).entropy()  # squashing takes little of it
     assert metrics["entropy"] == pytest.approx(entropy, abs=0.6)
     np.testing.assert_allclose(found.log_alpha, metrics["entropy"] + 2, rtol=1e-4)

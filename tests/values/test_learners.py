@@ -27,7 +27,7 @@ from scipy import stats
 from foretell import registry
 from foretell.values.learners import DDPG, SAC, TD3, Learner
 from foretell.values.learners.networks import policy_output
-from foretell.values.learners.sac import squashed_log_density
+from foretell.values.learners.stochastic import squashed_log_density
 
 
 @pytest.mark.parametrize(

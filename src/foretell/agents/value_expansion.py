@@ -7,49 +7,47 @@ Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the lear
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 
 from foretell import registry
 from foretell.agents.base import Agent, Extras, Metrics, RunSettings
+from foretell.agents.updates import (
+    ModelCopies,
+    PolicyCopy,
+    Sync,
+    Updates,
+    ValueExpansionState,
+    either,
+    repeat,
+    repeat_with_syncs,
+    sync_policy,
+)
 from foretell.errors import UserError
-from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model
-from foretell.nn import MLP
+from foretell.models import Imagination, ModelSections, Params, TrainedModel, TrueModel, build_model
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, sample
-from foretell.settings import Section, Settings
+from foretell.settings import Section
 from foretell.tasks import Task
 from foretell.values import Expansion, Frames, candidates, imagine
+from foretell.values.imagined_data import ImaginedData, ImaginedReplay
 from foretell.values.learners import Learner, LearnerState
 
 _PRETRAINING_BLOCK = 500
 """Model updates per call of `learn` before the agent acts: enough to be fast, few enough to show progress."""
 
 
-class Updates(Settings):
-    """When what is learned is learned and used. The defaults are the released STEVE's."""
-
-    per_step: PositiveFloat = 4.0
-    """Updates of the learner, and of the model, per environment step."""
-    pretraining: NonNegativeInt = 10_000
-    """Updates of the model before the agent acts, on random data alone."""
-    sync_policy_every: PositiveInt = 500
-    """Copy the newest policy to the one that acts every so many updates, before update `u`, counted from 0, where
-    `u + 1` is a multiple of it."""
-    sync_model_every: PositiveInt = 500
-    """Likewise, copy the newest model to the one that targets are computed with."""
-
-
 @register("agent", "value-expansion")
 class ValueExpansionSettings(ModelSections, RunSettings):
     """Everything a preset of DDPG, TD3, SAC, MVE or STEVE may set.
 
-    The sections of the model are not used where `expansion.horizon` is 0.
+    The sections of the model are not used where nothing imagines: `expansion.horizon` is 0, and there is no
+    `imagined_data`.
     """
 
     agent: str = "value-expansion"
@@ -59,12 +57,31 @@ class ValueExpansionSettings(ModelSections, RunSettings):
     """The actor-critic learner."""
     expansion: Expansion
     updates: Updates = Updates()
+    imagined_data: ImaginedData | None = None
+    """Learn from imagined transitions too, beside real ones; null: not."""
+
+    @property
+    def needs_data(self) -> bool:
+        return not self.updates.learner_after
+
+    @property
+    def imagines(self) -> bool:
+        """Whether there is a world model."""
+        return bool(self.expansion.horizon or self.imagined_data or self.updates.always_model)
 
     @model_validator(mode="after")
     def _check(self) -> "ValueExpansionSettings":
-        if self.train.steps_per_learning is None:
+        steps = self.train.steps_per_learning
+        if steps is None:
             raise ValueError(f"train.steps_per_learning must be given: '{self.agent}' learns within episodes")
-        if self.expansion.horizon and not self.model.trains_stepwise:
+        if self.imagined_data is not None and not self.imagined_data.starts(steps):
+            least = math.ceil(self.imagined_data.horizon / steps)
+            raise ValueError(
+                f"imagined_data.ratio ({self.imagined_data.ratio}) makes less than one trajectory of "
+                f"imagined_data.horizon ({self.imagined_data.horizon}) for train.steps_per_learning ({steps}) steps; "
+                f"the least is {least}"
+            )
+        if self.imagines and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "
                 f"choose one of: {', '.join(_stepwise_kinds())}"
@@ -72,18 +89,23 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         return self
 
     def build(self, task: Task) -> "ValueExpansion":
-        model = build_model(task, self) if self.expansion.horizon else None
+        model = build_model(task, self) if self.imagines else None
         self._check_samples(task, model)
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
                 f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not "
                 f"determine the simulator's state; choose one of: {', '.join(_stepwise_kinds(learned=True))}"
             )
-        return ValueExpansion(task, self.learner, model, self.expansion, self.updates)
+        imagined = None
+        if self.imagined_data is not None and model is not None:
+            room = self.train.steps_per_learning or 1, self.train.capacity
+            imagined = ImaginedReplay(self.imagined_data, task, model, self.learner, *room)
+        return ValueExpansion(task, self.learner, model, self.expansion, self.updates, imagined)
 
     def _check_samples(self, task: Task, model: TrainedModel | None) -> None:
         """Raises `UserError` where horizons are weighed by the spread of samples, and there is one sample of each."""
-        if model is None or self.expansion.reduction not in ("inverse-variance", "inverse-covariance"):
+        weighs = self.expansion.reduction in ("inverse-variance", "inverse-covariance")
+        if model is None or not (self.expansion.horizon and weighs):
             return
         opinions = getattr(self.model, "reward_members", 1) if task.reward is None and self.reward_model is None else 1
         if model.particles * opinions * self.learner.critics == 1:
@@ -100,33 +122,6 @@ def _stepwise_kinds(*, learned: bool = False) -> list[str]:
     return [kind for kind, model in kinds if model.trains_stepwise and (model.needs_data or not learned)]
 
 
-class ModelCopies(NamedTuple):
-    """The model that is trained, and the copy of it that targets are computed with."""
-
-    online: ModelState
-    target: Params
-
-
-class PolicyCopy(NamedTuple):
-    """The policy that acts."""
-
-    network: MLP
-    version: Int[Array, ""]
-    """How often it has been renewed."""
-
-
-class ValueExpansionState(NamedTuple):
-    """What was learned, and how often."""
-
-    learner: LearnerState
-    model: ModelCopies | None
-    acting: PolicyCopy
-    calls: Int[Array, ""]
-    """Calls of `learn`."""
-    credit: Float[Array, ""]
-    """Fraction of an update that is due for steps already seen."""
-
-
 @dataclass(frozen=True)
 class ValueExpansion(Agent):
     """An actor-critic learner whose targets look ahead in imagination."""
@@ -136,6 +131,7 @@ class ValueExpansion(Agent):
     model: TrainedModel | None
     expansion: Expansion
     updates: Updates
+    imagined: ImaginedReplay | None = None
 
     @property
     def pretraining(self) -> int:  # type: ignore[override]
@@ -153,8 +149,10 @@ class ValueExpansion(Agent):
         if self.model is not None:
             state = self.model.init(model_key)
             model = ModelCopies(state, self.model.params(state))
-        zero = jnp.zeros((), jnp.int32)
-        return ValueExpansionState(learner, model, PolicyCopy(learner.policy, zero), zero, jnp.zeros(()))
+        zero, none = jnp.zeros((), jnp.int32), jnp.zeros(())
+        acting = PolicyCopy(learner.policy, self.learner.explorer(learner), zero)
+        imagined = None if self.imagined is None else self.imagined.init()
+        return ValueExpansionState(learner, model, acting, zero, none, none, imagined)
 
     def policy(self, state: ValueExpansionState) -> PolicyCopy:
         return state.acting
@@ -171,7 +169,8 @@ class ValueExpansion(Agent):
         *,
         explore: bool,
     ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
-        action = self.learner.act(params.network, self.task.features(obs), key, explore=explore)
+        network = params.explorer if explore and params.explorer is not None else params.network
+        action = self.learner.act(network, self.task.features(obs), key, explore=explore)
         return self.task.from_unit(action), carry, {"policy_version": jnp.broadcast_to(params.version, len(obs))}
 
     def learn(
@@ -183,24 +182,47 @@ class ValueExpansion(Agent):
         """
         pretrain_key, update_key = jax.random.split(key)
         acting = state.calls >= self.pretraining
-        total = state.credit + self.updates.per_step * data.new * acting
-        due = jnp.floor(total).astype(jnp.int32)
-        state = self._prepared(state._replace(calls=state.calls + 1, credit=total - due), data)
+        state, due = self._due(state._replace(calls=state.calls + 1), data, acting)
+        state = self._prepared(state, data)
         metrics: Metrics = {}
-        pretrained = jnp.zeros((), jnp.int32)
+        trained = jnp.zeros((), jnp.int32)
         if self._model_learns:
-            left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
-            pretrained = jnp.where(acting, 0, jnp.clip(left, 0, _PRETRAINING_BLOCK))
-            state, metrics = self._repeat(pretrained, self._train_model, state, data, pretrain_key)
+            state, trained = self._model_due(state, data, acting)
+            state, metrics = repeat(trained, partial(self._train_model, replay=data), state, pretrain_key)
         first = state.calls == self.pretraining
-        state = self._sync_model(_sync_policy(state, first), first)
+        state = sync_policy(state, self.learner, first)
+        state = self._sync_model(state, first | (self.updates.sync_model_every is None))
         state, updated = self._make_updates(due, state, data, update_key)
-        metrics = {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
+        metrics |= {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
+        if self.imagined is not None:
+            state, imagined = self._learn_from_imagined(due, state, data, jax.random.fold_in(key, 2))
+            metrics |= imagined
+        state = sync_policy(state, self.learner, jnp.asarray(self.updates.sync_policy_every is None))
         skipped = metrics.pop("value_skipped") * due
         if self.model is not None:
-            skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, pretrained)
-        counts = {"gradient_steps": due + pretrained, "skipped_steps": skipped, "policy_version": state.acting.version}
+            skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, trained)
+        counts = {"gradient_steps": due + trained, "skipped_steps": skipped, "policy_version": state.acting.version}
         return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
+
+    def _due(
+        self, state: ValueExpansionState, data: Replay, acting: Bool[Array, ""]
+    ) -> tuple[ValueExpansionState, Int[Array, ""]]:
+        """Updates of the learner that are due for the new steps, and the state with what is left over."""
+        may = acting & (data.size >= self.updates.learner_after)
+        total = state.credit + self.updates.per_step * data.new * may
+        due = jnp.floor(total).astype(jnp.int32)
+        return state._replace(credit=total - due), due
+
+    def _model_due(
+        self, state: ValueExpansionState, data: Replay, acting: Bool[Array, ""]
+    ) -> tuple[ValueExpansionState, Int[Array, ""]]:
+        """Likewise, updates of the model alone: before the agent acts, and for the new steps if they are apart."""
+        left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
+        before = jnp.clip(left, 0, _PRETRAINING_BLOCK)
+        may = acting & (data.size >= self.updates.model_after)
+        total = state.model_credit + (self.updates.model_per_step or 0.0) * data.new * may
+        due = jnp.floor(total).astype(jnp.int32)
+        return state._replace(model_credit=total - due), jnp.where(acting, due, before)
 
     def expand(self, key: Key[Array, ""], learner: LearnerState, model: Params, batch: Transitions) -> Frames:
         """Follow the policy in imagination from where real transitions led."""
@@ -217,9 +239,10 @@ class ValueExpansion(Agent):
             batch,
             model=self.model,
             params=model,
-            particles=self.model.particles if self.model else 1,
+            particles=self.model.particles if self.model and self.expansion.horizon else 1,
             act=act,
-            value=lambda obs, action: self.learner.values(learner.target_critics, features(obs), action),
+            value=lambda obs, action, bonus: self.learner.target_values(learner, features(obs), action, bonus),
+            ends=self.expansion.ends == "model",
         )
 
     def horizon_weights(
@@ -230,46 +253,39 @@ class ValueExpansion(Agent):
         rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
         return self.expansion.reduce(rows[0])[1]
 
-    def _repeat(
-        self, count: Int[Array, ""], update: Any, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
-    ) -> tuple[ValueExpansionState, Metrics]:
-        """`update` so many times; its metrics are averaged."""
-        update = partial(update, replay=replay)
-        carry = state, _zeros_of(update, state, key=key)
-        state, total = jax.lax.fori_loop(0, count, partial(_add_update, update, key), carry)
-        return state, jax.tree.map(lambda a: a / jnp.maximum(count, 1), total)
-
     def _make_updates(
         self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
-        """So many updates of learner and model, and what is due between them.
-
-        They are cut where something is due, so that there are no conditionals in the many updates in between.
-        """
+        """So many updates of learner and model, and the copies that are due between them."""
+        learner, policy_every, model_every = self.learner, self.updates.sync_policy_every, self.updates.sync_model_every
+        syncs: list[Sync] = []
+        if policy_every is not None:
+            syncs.append((policy_every, lambda state, due: sync_policy(state, learner, due)))
+        if model_every is not None and self.model is not None:
+            syncs.append((model_every, self._sync_model))
         update = partial(self._update, replay=replay)
-        periods = (self.updates.sync_policy_every, self.updates.sync_model_every if self.model else 0)
+        return repeat_with_syncs(count, update, state, key, state.learner.updates, syncs)
 
-        def cut(carry: tuple) -> tuple:
-            done, state, total = carry
-            number = state.learner.updates + 1
-            state = _sync_policy(state, number % self.updates.sync_policy_every == 0)
-            state = self._sync_model(state, number % self.updates.sync_model_every == 0)
-            until = [period - number % period for period in periods if period]
-            end = jnp.minimum(count, done + jnp.stack(until).min())
-            state, total = jax.lax.fori_loop(done, end, partial(_add_update, update, key), (state, total))
-            return end, state, total
-
-        carry = jnp.zeros_like(count), state, _zeros_of(update, state, key=key)
-        _, state, total = jax.lax.while_loop(lambda carry: carry[0] < count, cut, carry)
-        return state, jax.tree.map(lambda a: a / jnp.maximum(count, 1), total)
+    def _learn_from_imagined(
+        self, due: Int[Array, ""], state: ValueExpansionState, data: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """Imagine what the policy does from replayed observations, and update the learner by it."""
+        assert self.imagined is not None and state.imagined is not None
+        imagine_key, update_key = jax.random.split(key)
+        params, policy = self.model_params(state), state.learner.policy
+        imagined = self.imagined.renew(imagine_key, state.imagined, data, params, policy, due > 0)
+        count = jnp.floor(self.imagined.settings.ratio * due).astype(jnp.int32)
+        update = partial(self._train_values, replay=imagined)
+        state, metrics = repeat(count, update, state._replace(imagined=imagined), update_key)
+        return state, {f"imagined_{name}": value for name, value in metrics.items() if name.endswith("loss")}
 
     def _update(
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
-        """One update of the learner, and one of the model."""
+        """One update of the learner, and one of the model unless those are apart."""
         value_key, model_key = jax.random.split(key)
         state, metrics = self._train_values(state, replay, value_key)
-        if state.model is None:
+        if state.model is None or self.updates.model_per_step is not None:
             return state, metrics
         state, losses = self._train_model(state, replay, model_key)
         return state, {**metrics, **losses}
@@ -282,11 +298,11 @@ class ValueExpansion(Agent):
         imagined = self.expand(imagine_key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
         obs, action = self._pairs(batch, imagined, len(targets.target))
-        features = self.task.features(obs)
+        visits = self.expansion.visits(imagined, self.task.features(imagined.obs))
         learner, metrics = self.learner.update(
-            state.learner, update_key, features, action, targets.target, targets.weight
+            state.learner, update_key, self.task.features(obs), action, targets.target, targets.weight, visits=visits
         )
-        if self.model is not None:
+        if self.expansion.horizon:
             weights = {f"weight_{i}": weight for i, weight in enumerate(targets.horizon_weights)}
             metrics = {**metrics, "model_use": targets.model_use, **weights}
         return state._replace(learner=learner), metrics
@@ -321,28 +337,5 @@ class ValueExpansion(Agent):
         """Compute targets with the newest model from now on, if there is one and that is due."""
         if self.model is None or state.model is None:
             return state
-        target = _either(due, self.model.params(state.model.online), state.model.target)
+        target = either(due, self.model.params(state.model.online), state.model.target)
         return state._replace(model=state.model._replace(target=target))
-
-
-def _zeros_of(update: Any, *args: Any, **given: Any) -> Metrics:
-    """Metrics of no update."""
-    return jax.tree.map(lambda a: jnp.zeros(a.shape), jax.eval_shape(update, *args, **given)[1])
-
-
-def _add_update(update: Any, key: Key[Array, ""], number: Int[Array, ""], carry: tuple) -> tuple:
-    """The state after one more update, the `number`th of a call, and the metrics' sum."""
-    state, total = carry
-    state, metrics = update(state, key=jax.random.fold_in(key, number))
-    return state, jax.tree.map(jnp.add, total, metrics)
-
-
-def _sync_policy(state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
-    """Act with the newest policy from now on, if that is due."""
-    network = _either(due, state.learner.policy, state.acting.network)
-    return state._replace(acting=PolicyCopy(network, state.acting.version + due))
-
-
-def _either(first: Bool[Array, ""], a: Any, b: Any) -> Any:
-    """One of two trees. The whole state must not pass through a conditional, which would copy it."""
-    return jax.lax.cond(first, lambda: a, lambda: b)

@@ -18,7 +18,7 @@ critic network. The target is a weighted sum over horizons of the samples' means
 """
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from foretell.models import Params, WorldModel, rollout, start, survival
 from foretell.registry import register
 from foretell.replay import Transitions
 from foretell.settings import Name, Settings
+from foretell.values.learners.state import Visits
 
 ReductionName = Annotated[str, Name("reduction")]
 EPSILON = 1e-8
@@ -43,8 +44,8 @@ _UNROLLED = 8
 Act = Callable[[Key[Array, ""], Array, Array], tuple[Array, tuple[Array, Array]]]
 """(key, observations, time) -> actions in the environment's units; with them the same actions in units in which the
 bounds are -1 and 1, and their entropy bonus, `-alpha log pi` (SAC) or 0."""
-Value = Callable[[Array, Array], Float[Array, "critics frames particles batch"]]
-"""(observations, actions) -> every critic's value, without the entropy bonus of these actions."""
+Value = Callable[[Array, Array, Array], Float[Array, "critics frames particles batch"]]
+"""(observations, actions, their entropy bonus) -> every critic's value, without that bonus."""
 
 
 class Frames(NamedTuple):
@@ -96,11 +97,21 @@ class Expansion(Settings):
     gives the ridge of 0.001 less weight."""
     tdk: bool = False
     """Train critics on the imagined pairs too (the TD-k trick of MVE), and not only on the real one (STEVE)."""
+    divisor: Literal["sources", "horizon", "none"] = "sources"
+    """With `tdk`, the sum of the errors of the sources is divided by their number, `horizon + 1` (STEVE), by `horizon`
+    (the paper of MVE), or not at all."""
+    average: Literal["all", "reached"] = "all"
+    """The error of an imagined source is averaged over the whole minibatch (STEVE), or over the transitions whose
+    episodes reach it (MVE)."""
+    ends: Literal["model", "never"] = "model"
+    """Imagined episodes end where the model says so (STEVE), or never (MVE)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Expansion":
         if self.tdk and not self.horizon:
             raise ValueError("tdk trains on imagined pairs, but with horizon 0 there are none")
+        if not self.tdk and (self.divisor != "sources" or self.average != "all"):
+            raise ValueError("divisor and average are for tdk=true: without it there is one source, the real pair")
         return self
 
     def targets(self, frames: Frames, discount: float, reward_scale: float = 1.0) -> Targets:
@@ -114,8 +125,22 @@ class Expansion(Settings):
         sources = len(frames.reward) if self.tdk else 1
         rows = candidates(frames, discount=discount, reward_scale=reward_scale, sources=sources)
         target, weights = zip(*(self.reduce(row, source) for source, row in enumerate(rows)), strict=True)
-        reach, _ = survival(frames.terminated)
-        return Targets(jnp.stack(target), reach[:sources].mean(1), weights[0].mean(1))
+        return Targets(jnp.stack(target), self._weights(frames, sources), weights[0].mean(1))
+
+    def _weights(self, frames: Frames, sources: int) -> Float[Array, "sources batch"]:
+        """By which critics divide the mean over sources: the probabilities of getting there, scaled as settings say."""
+        reach = survival(frames.terminated)[0][:sources].mean(1)
+        if self.average == "reached":
+            reach = jnp.concatenate([reach[:1], over_reached(reach[1:]) * reach.shape[1]])
+        return reach * {"sources": 1.0, "horizon": sources / max(sources - 1, 1), "none": float(sources)}[self.divisor]
+
+    def visits(self, frames: Frames, features: Float[Array, "frames particles batch features"]) -> Visits | None:
+        """Where imagination went, for values of observations; None without `tdk`."""
+        if not self.tdk:
+            return None
+        onward = survival(frames.terminated)[1].mean(1)
+        weight = over_reached(onward) if self.average == "reached" else onward / onward.shape[1]
+        return Visits(features, frames.action, frames.bonus, weight)
 
     def reduce(
         self, row: Float[Array, "frames samples batch"], source: int = 0
@@ -142,6 +167,7 @@ def imagine(
     particles: int,
     act: Act,
     value: Value,
+    ends: bool = True,
 ) -> Frames:
     """Follow a policy in imagination from the next observations of real transitions.
 
@@ -154,11 +180,12 @@ def imagine(
         particles: trajectories from each transition.
         act: the policy, see `Act`.
         value: the critics, see `Value`.
+        ends: whether imagined episodes end where the model says so, or never.
     """
     begin_key, roll_key, last_key = jax.random.split(key, 3)
     first = jnp.broadcast_to(real.next_obs, (particles, *real.next_obs.shape))
     reward = jnp.broadcast_to(real.reward, (1, 1, particles, len(real.reward)))
-    ends = jnp.broadcast_to(real.terminated.astype(reward.dtype), (1, particles, len(real.reward)))
+    terminated = jnp.broadcast_to(real.terminated.astype(reward.dtype), (1, particles, len(real.reward)))
     obs, kept = first[None], jax.tree.map(lambda a: a[None], act(last_key, first, jnp.int32(horizon))[1])
     if horizon:
         assert model is not None
@@ -168,9 +195,9 @@ def imagine(
         obs, kept = steps.obs, jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), steps.extras, last)
         opinions = steps.reward.shape[1]
         reward = jnp.concatenate([jnp.broadcast_to(reward, (1, opinions, *reward.shape[2:])), steps.reward])
-        ends = jnp.concatenate([ends, steps.terminated])
+        terminated = jnp.concatenate([terminated, steps.terminated if ends else jnp.zeros_like(steps.terminated)])
     action, bonus = kept
-    frames = Frames(obs, action, reward, ends, bonus, jnp.moveaxis(value(obs, action), 0, 1))
+    frames = Frames(obs, action, reward, terminated, bonus, jnp.moveaxis(value(obs, action, bonus), 0, 1))
     return jax.lax.stop_gradient(frames)
 
 
@@ -204,6 +231,12 @@ def candidates(
         return jnp.pad(samples.reshape(*samples.shape[:1], -1, samples.shape[-1]), ((source, 0), (0, 0), (0, 0)))
 
     return jnp.stack([row(source) for source in range(sources)])
+
+
+def over_reached(reach: Float[Array, "sources batch"]) -> Float[Array, "sources batch"]:
+    """Weights that make a sum over the batch a mean over the transitions that are reached; 0 where none is."""
+    total = reach.sum(1, keepdims=True)
+    return jnp.where(total > 0, reach / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 def centre(

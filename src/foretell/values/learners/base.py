@@ -6,45 +6,21 @@ is the real pair, the same in all particles. Further sources are imagined (the T
 the real pair that they continue.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from jaxtyping import Array, Bool, Float, Key
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, all_finite, init_mlp, step_if
 from foretell.nn.mlp import Activation, Initializer
 from foretell.settings import Settings
 from foretell.values.learners.networks import join, predict
-
-Metrics = dict[str, Float[Array, ""]]
-
-
-class Actor(NamedTuple):
-    """The parameters that the policy's optimiser trains."""
-
-    policy: MLP
-    log_alpha: Float[Array, ""] | None
-    """Logarithm of the temperature (SAC)."""
-
-
-class LearnerState(NamedTuple):
-    """What is learned. Member `pair * k + j` of the critics' networks is network `j` of critic `k`."""
-
-    policy: MLP
-    critics: MLP
-    target_critics: MLP
-    target_policy: MLP | None
-    """Follows the policy as the target critics follow the critics (TD3)."""
-    log_alpha: Float[Array, ""] | None
-    """Logarithm of the temperature (SAC)."""
-    policy_opt: optax.OptState
-    critic_opt: optax.OptState
-    updates: Int[Array, ""]
-    """Updates so far, skipped ones included."""
+from foretell.values.learners.state import Actor, LearnerState, Metrics, Visits
 
 
 class Learner(Settings):
@@ -54,9 +30,6 @@ class Learner(Settings):
     """Networks of one critic, whose value is their minimum."""
     policy_outputs: ClassVar[int] = 1
     """Outputs of the policy's network for each dimension of the action."""
-    follow_policy: ClassVar[bool] = False
-    """Whether there is a target policy."""
-
     kind: str
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 128, 128)
     """Widths of the hidden layers of policy and critics."""
@@ -64,6 +37,8 @@ class Learner(Settings):
     """Hidden activation."""
     initializer: Initializer = "glorot"
     """Initial weights; the released STEVE's are `glorot-joint`."""
+    layer_norm: bool = False
+    """Normalise the inputs of hidden activations of policy and critics over the units of each layer (MVE)."""
     critics: PositiveInt = 1
     """Critics in the ensemble (STEVE: 4); all have the same targets."""
     assignment: Literal["balanced", "independent"] = "balanced"
@@ -76,6 +51,8 @@ class Learner(Settings):
     """Adam's step size for the policy, and for the temperature of SAC."""
     critic_learning_rate: PositiveFloat = 3e-4
     """Adam's step size for the critics."""
+    critic_weight_decay: NonNegativeFloat = 0.0
+    """Adds `decay / 2` times the sum of squares of the critics' weights, without biases, to their loss."""
     policy_delay: PositiveInt = 1
     """Updates of the critics for each update of the policy, and for each move of the targets by `target_tau`."""
     target_every: PositiveInt = 500
@@ -83,10 +60,25 @@ class Learner(Settings):
     is a multiple of it."""
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
     """Instead of copying, move targets by this share of their distance at each update of the policy; null: copy."""
+    policy_target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Likewise for the target policy alone, if there is one; null: as the target critics."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
     """Factor on the value of the next time step."""
     reward_scale: PositiveFloat = 1.0
     """Rewards are multiplied by this in targets."""
+
+    @property
+    def has_target_policy(self) -> bool:
+        """Whether the targets' actions are those of a copy of the policy that follows it."""
+        return False
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> "Learner":
+        if self.policy_target_tau is not None and self.target_tau is None:
+            raise ValueError("policy_target_tau needs target_tau: targets are copied every target_every updates")
+        if self.policy_target_tau is not None and not self.has_target_policy:
+            raise ValueError(f"policy_target_tau must be null: learner.kind={self.kind} has no target policy here")
+        return self
 
     @model_validator(mode="after")
     def _check_batch(self) -> "Learner":
@@ -126,11 +118,22 @@ class Learner(Settings):
         """
         raise NotImplementedError
 
+    def explorer(self, state: LearnerState) -> MLP | None:
+        """The policy that acts to explore, where that is another than the greedy one; else None."""
+        return None
+
     def policy_loss(
-        self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
+        self, actor: Actor, state: LearnerState, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The policy's loss at real features; its metrics include `policy_loss`."""
+        """The policy's loss at real features, by the critics of `state`; its metrics include `policy_loss`."""
         raise NotImplementedError
+
+    def after_update(
+        self, state: LearnerState, features: Float[Array, "batch features"], key: Key[Array, ""]
+    ) -> tuple[LearnerState, Metrics]:
+        """What follows an update on these real observations, and its metrics: nothing unless overridden."""
+        del features, key
+        return state, {}
 
     @property
     def policy_optimizer(self) -> optax.GradientTransformation:
@@ -143,7 +146,7 @@ class Learner(Settings):
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> LearnerState:
         """Untrained networks; the target networks equal the online ones."""
         policy_key, critic_key = jax.random.split(key)
-        make = partial(init_mlp, activation=self.activation, initializer=self.initializer)
+        make = self.network
         policy = make(policy_key, (feature_size, *self.hidden, self.policy_outputs * action_size), members=1)
         critics = make(critic_key, (feature_size + action_size, *self.hidden, 1), members=self.pair * self.critics)
         actor = Actor(policy, self.initial_log_alpha())
@@ -151,12 +154,17 @@ class Learner(Settings):
             policy,
             critics,
             target_critics=critics,
-            target_policy=policy if self.follow_policy else None,
+            target_policy=policy if self.has_target_policy else None,
             log_alpha=actor.log_alpha,
             policy_opt=self.policy_optimizer.init(actor),
             critic_opt=self.critic_optimizer.init(critics),
             updates=jnp.zeros((), jnp.int32),
         )
+
+    @property
+    def network(self) -> Callable[..., MLP]:
+        """Makes untrained networks: (key, sizes, members)."""
+        return partial(init_mlp, activation=self.activation, initializer=self.initializer, layer_norm=self.layer_norm)
 
     def initial_log_alpha(self) -> Float[Array, ""] | None:
         """Logarithm of the initial temperature; None for learners without one."""
@@ -169,7 +177,18 @@ class Learner(Settings):
         action: Float[Array, "*rows action"],
     ) -> Float[Array, "critics *rows"]:
         """Every critic's value of every pair; `networks` are the critics or the target critics."""
-        return predict(networks, self._to_all(join(features, action)), self.pair).min(1)
+        return predict(networks, self.to_all(join(features, action)), self.pair).min(1)
+
+    def target_values(
+        self,
+        state: LearnerState,
+        features: Float[Array, "*rows features"],
+        action: Float[Array, "*rows action"],
+        bonus: Float[Array, "*rows"],
+    ) -> Float[Array, "critics *rows"]:
+        """The values that targets use, without the entropy bonus of these actions, which targets add."""
+        del bonus
+        return self.values(state.target_critics, features, action)
 
     def critic_loss(
         self,
@@ -204,10 +223,13 @@ class Learner(Settings):
         else:
             assigned = jax.random.randint(key, target.shape[1:], 0, self.critics)
             weight = jnp.where(assigned == jnp.arange(self.critics)[:, None, None], weight, 0.0)
-            x, target = self._to_all(x), self._to_all(target)
+            x, target = self.to_all(x), self.to_all(target)
         guess = predict(critics, x, self.pair).mean(3)
         square = jnp.square(guess - jax.lax.stop_gradient(target)[:, None])
-        return 0.5 * (weight[:, None] * square).sum() / count, guess[:, :, 0].mean()
+        loss = 0.5 * (weight[:, None] * square).sum() / count
+        if self.critic_weight_decay:
+            loss += 0.5 * self.critic_weight_decay * sum(jnp.square(w).sum() for w in critics.weights)
+        return loss, guess[:, :, 0].mean()
 
     def update(
         self,
@@ -217,6 +239,7 @@ class Learner(Settings):
         action: Float[Array, "sources particles batch action"],
         target: Float[Array, "sources batch"],
         weight: Float[Array, "sources batch"],
+        visits: Visits | None = None,
     ) -> tuple[LearnerState, Metrics]:
         """One step of policy and critics, both from the old parameters; then the target networks are updated.
 
@@ -230,30 +253,33 @@ class Learner(Settings):
             action: in [-1, 1].
             target: of every pair.
             weight: of every pair.
+            visits: where imagination went, for learners that learn values of observations.
 
         Returns:
             The new state, and metrics.
         """
+        del visits
         critic_key, policy_key = jax.random.split(key)
         due = (state.updates + 1) % self.policy_delay == 0 if self.policy_delay > 1 else jnp.ones((), bool)
         actor = Actor(state.policy, state.log_alpha)
         (critic_loss, mean_q), critic_grads = jax.value_and_grad(self.critic_loss, has_aux=True)(
             state.critics, critic_key, features, action, target, weight
         )
-        (loss, metrics), policy_grads = self._policy_gradient(actor, state.critics, features[0, 0], policy_key, due)
+        (loss, metrics), policy_grads = self._policy_gradient(actor, state, features[0, 0], policy_key, due)
         ok, sound = all_finite(critic_loss + loss, (policy_grads, critic_grads)), jnp.isfinite(critic_loss + loss)
         actor, policy_opt = step_if(sound & due, self.policy_optimizer, policy_grads, actor, state.policy_opt)
         critics, critic_opt = step_if(sound, self.critic_optimizer, critic_grads, state.critics, state.critic_opt)
         state = state._replace(policy=actor.policy, log_alpha=actor.log_alpha, policy_opt=policy_opt)
         state = state._replace(critics=critics, critic_opt=critic_opt, updates=state.updates + 1)
-        metrics = {**metrics, "critic_loss": critic_loss, "mean_q": mean_q}
+        state, noise = self.after_update(state, features[0, 0], jax.random.fold_in(key, 2))
+        metrics = {**metrics, **noise, "critic_loss": critic_loss, "mean_q": mean_q}
         metrics = {name: jnp.where(ok, value, 0.0) for name, value in metrics.items()}
         return self._follow(state, due), {**metrics, "value_skipped": jnp.where(ok, 0.0, 1.0)}
 
     def _policy_gradient(
         self,
         actor: Actor,
-        critics: MLP,
+        state: LearnerState,
         features: Float[Array, "batch features"],
         key: Key[Array, ""],
         due: Bool[Array, ""],
@@ -269,19 +295,28 @@ class Learner(Settings):
             (loss, metrics), grads = full(*arguments)
             return (loss, jax.tree.map(lambda value: self.policy_delay * value, metrics)), grads
 
-        arguments = (actor, critics, features, key)
+        arguments = (actor, state, features, key)
         none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(learn, *arguments))
         return jax.lax.cond(due, learn, lambda *_: none, *arguments)
 
     def _follow(self, state: LearnerState, due: Bool[Array, ""]) -> LearnerState:
         """The state with its target networks updated for the next update."""
-        if self.target_tau is None:
-            share = jnp.where((state.updates + 1) % self.target_every == 0, 1.0, 0.0)
-        else:
-            share = jnp.where(due, self.target_tau, 0.0)
-        followed = (state.critics, state.policy if self.follow_policy else None)
-        targets = optax.incremental_update(followed, (state.target_critics, state.target_policy), share)
-        return state._replace(target_critics=targets[0], target_policy=targets[1])
+        critics = optax.incremental_update(
+            state.critics, state.target_critics, self.target_share(self.target_tau, state, due)
+        )
+        state = state._replace(target_critics=critics)
+        if state.target_policy is None:
+            return state
+        share = self.target_share(self.policy_target_tau or self.target_tau, state, due)
+        return state._replace(target_policy=optax.incremental_update(state.policy, state.target_policy, share))
 
-    def _to_all(self, a: Float[Array, "*shape"]) -> Float[Array, "critics *shape"]:
+    def target_share(
+        self, tau: float | None, state: LearnerState, due: Bool[Array, ""] | bool = True
+    ) -> Float[Array, ""]:
+        """By how much of their distance targets move after an update, in which the policy's was due or not."""
+        if tau is None:
+            return jnp.where((state.updates + 1) % self.target_every == 0, 1.0, 0.0)
+        return jnp.where(due, tau, 0.0)
+
+    def to_all(self, a: Float[Array, "*shape"]) -> Float[Array, "critics *shape"]:
         return jnp.broadcast_to(a, (self.critics, *a.shape))

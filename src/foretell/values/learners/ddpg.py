@@ -1,6 +1,7 @@
-"""DDPG as in STEVE: a deterministic policy, one network for each critic, no target policy.
+"""DDPG: a deterministic policy, and one network for each critic.
 
-Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; Buckman et al. 2018.
+Lillicrap et al. 2016, "Continuous control with deep reinforcement learning"; as in STEVE (Buckman et al. 2018), or with
+a target policy, layer norm and noise on parameters as in MVE (Feinberg et al. 2018).
 """
 
 from typing import Annotated
@@ -12,12 +13,13 @@ from pydantic import Field, NonNegativeFloat
 
 from foretell.nn import MLP
 from foretell.registry import register
-from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
+from foretell.values.learners.deterministic import Deterministic
 from foretell.values.learners.networks import join, policy_output, predict
+from foretell.values.learners.state import Actor, LearnerState, Metrics
 
 
 @register("learner", "ddpg")
-class DDPG(Learner):
+class DDPG(Deterministic):
     """The action is `tanh(u)` of the policy's output `u`. The defaults are STEVE's, with a single critic."""
 
     kind: str = "ddpg"
@@ -25,10 +27,15 @@ class DDPG(Learner):
     """Probability that exploration adds noise to a dimension of `u`; in the released STEVE it was in effect 0."""
     explore_std: NonNegativeFloat = 1.0
     """Standard deviation of that noise."""
-    noise_std: NonNegativeFloat = 0.0
-    """Standard deviation of noise that exploration adds to the action itself, which is then clipped."""
+    target_policy: bool = False
+    """Whether actions in targets are those of a target policy, which follows the policy as the target critics follow
+    the critics (Lillicrap et al., MVE), or the policy's own (STEVE)."""
     policy_regularizer: NonNegativeFloat = 0.001
     """Weight of the mean of `u^2` in the policy's loss, which keeps `tanh` from saturating."""
+
+    @property
+    def has_target_policy(self) -> bool:
+        return self.target_policy
 
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
@@ -45,16 +52,17 @@ class DDPG(Learner):
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, "particles batch action"], Float[Array, "particles batch"]]:
-        """The online policy's greedy actions; there is no entropy bonus."""
+        """Greedy actions of the target policy, if there is one; there is no entropy bonus."""
         del key
-        return jnp.tanh(policy_output(state.policy, features)), jnp.zeros(features.shape[:-1])
+        policy = state.policy if state.target_policy is None else state.target_policy
+        return jnp.tanh(policy_output(policy, features)), jnp.zeros(features.shape[:-1])
 
     def policy_loss(
-        self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
+        self, actor: Actor, state: LearnerState, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Minus the mean value of the greedy actions (the metric `policy_loss`), plus the regulariser."""
         del key
         u = policy_output(actor.policy, features)
-        loss = -predict(critics, self._to_all(join(features, jnp.tanh(u))), self.pair).mean()
+        loss = -predict(state.critics, self.to_all(join(features, jnp.tanh(u))), self.pair).mean()
         regularizer = self.policy_regularizer * jnp.square(u).mean()
         return loss + regularizer, {"policy_loss": loss, "policy_regularizer": regularizer}

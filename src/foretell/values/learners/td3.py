@@ -10,37 +10,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from foretell.nn import MLP
 from foretell.registry import register
-from foretell.values.learners.base import Actor, Learner, LearnerState, Metrics
+from foretell.values.learners.deterministic import Deterministic
 from foretell.values.learners.networks import join, policy_output, predict
+from foretell.values.learners.state import Actor, LearnerState, Metrics
 
 
 @register("learner", "td3")
-class TD3(Learner):
+class TD3(Deterministic):
     """The action is `tanh` of the policy's output; there is a target policy."""
 
     pair: ClassVar[int] = 2
-    follow_policy: ClassVar[bool] = True
 
     kind: str = "td3"
     policy_delay: PositiveInt = 2
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.005
     noise_std: NonNegativeFloat = 0.1
-    """Standard deviation of the noise that exploration adds to actions, which are then clipped."""
     smoothing_std: NonNegativeFloat = 0.2
     """Standard deviation of the noise added to the target policy's actions."""
     smoothing_clip: NonNegativeFloat = 0.5
     """That noise is clipped to plus and minus this; then the action is clipped."""
 
-    def act(
-        self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool
-    ) -> Float[Array, "rows action"]:
-        """Actions to execute; with `explore`, noise is added."""
-        action = jnp.tanh(policy_output(policy, features))
-        if not explore:
-            return action
-        return jnp.clip(action + self.noise_std * jax.random.normal(key, action.shape), -1.0, 1.0)
+    @property
+    def has_target_policy(self) -> bool:
+        return True
 
     def propose(
         self, state: LearnerState, features: Float[Array, "particles batch features"], key: Key[Array, ""]
@@ -53,11 +46,11 @@ class TD3(Learner):
         return action, jnp.zeros(features.shape[:-1])
 
     def policy_loss(
-        self, actor: Actor, critics: MLP, features: Float[Array, "batch features"], key: Key[Array, ""]
+        self, actor: Actor, state: LearnerState, features: Float[Array, "batch features"], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Minus the mean value of the greedy actions, by the first network of each critic."""
         del key
         x = join(features, jnp.tanh(policy_output(actor.policy, features)))
-        firsts = jax.tree.map(lambda a: a[:: self.pair], critics)
-        loss = -predict(firsts, self._to_all(x), 1).mean()
+        firsts = jax.tree.map(lambda a: a[:: self.pair], state.critics)
+        loss = -predict(firsts, self.to_all(x), 1).mean()
         return loss, {"policy_loss": loss}
