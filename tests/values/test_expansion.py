@@ -440,7 +440,7 @@ def test_the_first_real_reward_counts_fully_in_all_horizons():
     np.testing.assert_allclose(more - less, SCALE, rtol=1e-4)
 
 
-def first_critic(obs, action):
+def first_critic(obs, action, *_):
     return value(obs, action)[:1]
 
 
