@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foretell.nn import MLP, Normalizer, init_mlp
-from foretell.nn.mlp import fold_normalizer
+from foretell.nn.mlp import fold_normalizer, standardize
 from tiny import quick_jit
 
 REFERENCE = {
@@ -19,15 +21,19 @@ REFERENCE = {
 }
 
 
-def random_mlp(seed, sizes, members, activation="silu"):
+def random_mlp(seed, sizes, members, activation="silu", *, layer_norm=False):
     """As after training: no bias is zero."""
     rng, shapes = np.random.default_rng(seed), list(itertools.pairwise(sizes))
     weights = tuple(jnp.asarray(np.float32(rng.normal(0, 0.5, (members, *shape)))) for shape in shapes)
     biases = tuple(jnp.asarray(np.float32(rng.normal(size=(members, 1, out)))) for _, out in shapes)
-    return MLP(weights, biases, activation)
+    if not layer_norm:
+        return MLP(weights, biases, activation)
+    gains, shifts = (tuple(jnp.asarray(np.float32(rng.normal(at, 0.5, b.shape))) for b in biases[:-1]) for at in (1, 0))
+    return MLP(weights, biases, activation, gains, shifts)
 
 
 outputs = quick_jit(lambda network, x: network(x))
+standardized = quick_jit(standardize)
 
 
 def forward(network, x):
@@ -38,7 +44,11 @@ def forward(network, x):
         for h in rows:
             for layer, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
                 h = h @ np.asarray(weight[member], np.float64) + np.asarray(bias[member, 0], np.float64)
-                h = REFERENCE[network.activation](h) if layer < len(network.weights) - 1 else h
+                if layer < len(network.weights) - 1:
+                    if network.gains is not None:
+                        h = (h - h.mean()) / np.sqrt(h.var() + 1e-12)
+                        h = network.gains[layer][member, 0] * h + network.shifts[layer][member, 0]
+                    h = REFERENCE[network.activation](h)
             out[-1].append(h)
     return np.array(out)
 
@@ -76,16 +86,49 @@ def test_forward_equals_a_loop_over_members_and_rows(activation):
     np.testing.assert_allclose(outputs(network, x), forward(network, x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_member_sees_its_own_rows_only():
-    network = random_mlp(2, (3, 5, 2), 3)
+@pytest.mark.parametrize("activation", REFERENCE)
+def test_layer_norm_is_over_the_units_of_each_row_before_the_activation(activation):
+    network = random_mlp(1, (3, 5, 4, 2), 2, activation, layer_norm=True)
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 6, 3)))
+    np.testing.assert_allclose(outputs(network, x), forward(network, x), rtol=1e-4, atol=1e-5)
+
+
+def test_layer_norm_starts_with_gain_one_and_shift_zero_on_hidden_layers_alone():
+    how = {"members": 2, "activation": "relu"}
+    plain, normed = (init_mlp(jax.random.key(0), (3, 5, 4, 2), **how, layer_norm=on) for on in (False, True))
+    assert plain.gains is None
+    assert plain.shifts is None
+    assert [g.shape for g in normed.gains] == [s.shape for s in normed.shifts] == [(2, 1, 5), (2, 1, 4)]
+    assert all((g == 1).all() for g in normed.gains)
+    assert not any(s.any() for s in normed.shifts)
+    assert len(jax.tree.leaves(plain)) == 6
+    for a, b in zip(plain.weights + plain.biases, normed.weights + normed.biases, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(st.floats(-100, 100), st.floats(0.01, 100))
+def test_a_layer_norm_does_not_see_an_offset_or_a_positive_factor(offset, factor):
+    x = np.float32(np.random.default_rng(0).normal(size=(4, 8)))
+    np.testing.assert_allclose(standardized(np.float32(factor * x + offset * factor)), standardized(x), atol=2e-3)
+
+
+def test_units_that_are_all_equal_become_zero():
+    np.testing.assert_array_equal(standardized(np.full((2, 3), 7.0, np.float32)), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_member_sees_its_own_rows_only(layer_norm):
+    network = random_mlp(2, (3, 5, 2), 3, layer_norm=layer_norm)
     x, more = np.ones((3, 4, 3), np.float32), np.float32([[[0]], [[1]], [[0]]])
     changed = np.asarray(outputs(network, x + more)) != np.asarray(outputs(network, x))
     assert changed[1].all()
     assert not changed[[0, 2]].any()
 
 
-def test_a_folded_normalizer_equals_explicit_normalising():
-    network = random_mlp(3, (3, 5, 2), 2)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_folded_normalizer_equals_explicit_normalising(layer_norm):
+    network = random_mlp(3, (3, 5, 2), 2, layer_norm=layer_norm)
     normalizer = Normalizer(np.float32([2.0, -30.0, 0.5]), np.float32([0.1, 20.0, 3.0]))
     x = np.float32(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)))
     folded = quick_jit(lambda network, normalizer, x: fold_normalizer(network, normalizer)(x))(network, normalizer, x)

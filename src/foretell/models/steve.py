@@ -171,7 +171,8 @@ class SteveModel(ModelDefaults):
         if params.termination is not None:
             logit = self._assigned(keys[2], params.termination, x)[:, 0]
             losses["termination_loss"] = (jax.nn.softplus(logit) - data.terminated * logit).mean()
-        squares = sum((jnp.square(leaf).sum() for leaf in jax.tree.leaves(params)), jnp.zeros(()))
+        leaves = [leaf for network in params if network is not None for leaf in (*network.weights, *network.biases)]
+        squares = sum((jnp.square(leaf).sum() for leaf in leaves), jnp.zeros(()))
         losses["decay_loss"] = 0.5 * self.settings.weight_decay * squares
         return sum(losses.values(), jnp.zeros(())), losses
 

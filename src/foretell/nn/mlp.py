@@ -1,6 +1,7 @@
 """Fully connected networks with a leading ensemble axis: one batched matrix multiply serves all members."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -24,12 +25,19 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+_NORM_EPSILON = 1e-12
+
+
 class MLP(eqx.Module):
     """An ensemble of multilayer perceptrons of one shape; hidden layers share an activation, the output is linear."""
 
     weights: tuple[Float[Array, "members _in _out"], ...]
     biases: tuple[Float[Array, "members 1 _out"], ...]
     activation: str = eqx.field(static=True)
+    gains: tuple[Float[Array, "members 1 _out"], ...] | None = None
+    """Of the layer norm of each hidden layer; None where there is none."""
+    shifts: tuple[Float[Array, "members 1 _out"], ...] | None = None
+    """Likewise, what is added after the gain."""
 
     def __call__(self, x: Float[Array, "members rows in"]) -> Float[Array, "members rows out"]:
         """Member `b` maps its own rows `x[b]`."""
@@ -37,8 +45,13 @@ class MLP(eqx.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = jnp.matmul(x, weight) + bias
             if layer < len(self.weights) - 1:
-                x = activate(x)
+                x = activate(self._normalize(layer, x))
         return x
+
+    def _normalize(self, layer: int, x: Float[Array, "members rows width"]) -> Float[Array, "members rows width"]:
+        if self.gains is None or self.shifts is None:
+            return x
+        return self.gains[layer] * standardize(x) + self.shifts[layer]
 
 
 def init_mlp(
@@ -48,6 +61,7 @@ def init_mlp(
     members: int,
     activation: Activation,
     initializer: Initializer = "truncated",
+    layer_norm: bool = False,
 ) -> MLP:
     """Random weights, and biases of zero.
 
@@ -60,6 +74,8 @@ def init_mlp(
             `1 / (2 sqrt(fan_in))`, truncated at two standard deviations (PETS). `glorot`: uniform within
             `sqrt(6 / (fan_in + fan_out))` on either side of 0. `glorot-joint`: the same with both fans counted over all
             members, so that an ensemble of 4 starts at half the scale (the released STEVE).
+        layer_norm: normalise the inputs of every hidden activation over the units of its layer, row by row, then
+            multiply by a trained gain, at first 1, and add a trained shift, at first 0 (Ba et al. 2016).
     """
     shapes = list(pairwise(sizes))
     counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
@@ -77,11 +93,20 @@ def init_mlp(
         for divisor, draw, (fan_in, fan_out) in zip(divisors, draws, shapes, strict=True)
     )
     biases = tuple(jnp.zeros((members, 1, fan_out)) for _, fan_out in shapes)
-    return MLP(weights, biases, activation)
+    if not layer_norm:
+        return MLP(weights, biases, activation)
+    return MLP(weights, biases, activation, tuple(map(jnp.ones_like, biases[:-1])), biases[:-1])
+
+
+def standardize(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
+    """Every row with mean 0 and variance 1."""
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + _NORM_EPSILON)
 
 
 def fold_normalizer(network: MLP, normalizer: Normalizer) -> MLP:
     """The network that takes raw inputs: the normaliser becomes part of the first layer, so it costs nothing."""
     scaled = network.weights[0] / normalizer.std[:, None]
     shift = jnp.einsum("i,bio->bo", normalizer.mean, scaled)[:, None]
-    return MLP((scaled, *network.weights[1:]), (network.biases[0] - shift, *network.biases[1:]), network.activation)
+    biases = (network.biases[0] - shift, *network.biases[1:])
+    return replace(network, weights=(scaled, *network.weights[1:]), biases=biases)
