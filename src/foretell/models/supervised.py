@@ -22,11 +22,12 @@ def fit_rows(
     key: Key[Array, ""], training: Any, regressor: Any, state: Any, carried: Any, rows: Rows, replay: Replay
 ) -> Fitted:
     """One long call of training on all rows of the replay; with early stopping, but for those that are held out."""
-    if not (isinstance(training, Fit) and training.early_stopping):
-        return training.fit(key, regressor, state, carried, rows, replay.size)
-    order, held = held_out_first(replay, training.holdout)
-    rows = jax.tree.map(lambda a: a[order], rows)
-    return training.fit(key, regressor, state, carried, rows, replay.size, held)
+    given: tuple = ()
+    if isinstance(training, Fit) and training.early_stopping:
+        order, held = held_out_first(replay, training.holdout)
+        rows, given = jax.tree.map(lambda a: a[order], rows), (held,)
+    fitted: Fitted = training.fit(key, regressor, state, carried, rows, replay.size, *given)
+    return fitted
 
 
 def step_rows(
@@ -39,7 +40,8 @@ def step_rows(
     replay: Replay,
 ) -> Fitted:
     """One gradient step on rows that each member draws for itself, none of which is held out."""
-    shape, weight = (regressor.members, training.batch_size), None
+    shape = (regressor.members, training.batch_size)
+    weight: Array | None = None
     if training.holdout:
         slots, use = training_slots(replay, key, shape, training.holdout)
         used = use.all(0)

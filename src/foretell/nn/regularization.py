@@ -52,7 +52,8 @@ def training_pass(
         raise ValueError("dropout needs a key")
     if not network.batch_norm and not dropout:
         return network(x), None
-    means, variances = [], []
+    means: list[Array] = []
+    variances: list[Array] = []
 
     def before(layer: int, x: Float[Array, "members rows width"]) -> Float[Array, "members rows width"]:
         if network.batch_norm:

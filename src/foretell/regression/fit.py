@@ -240,7 +240,8 @@ def fit(
         return _Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
 
     zero = jnp.zeros(())
-    now, stopped = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32)), {}
+    now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
+    stopped: dict[str, Array] = {}
     if settings.early_stopping:
         error = partial(_holdout_loss, ensemble, settings, rows, held)
         now, steps, stopped = _stopping_early(settings, body, error, now, steps, settings.batches(kept, first))
