@@ -106,7 +106,7 @@ def test_the_best_weights_are_those_of_the_lowest_loss(fits):
         assert float(found["holdout_loss"]) == pytest.approx(0.5 * float(found["holdout_mse"]), rel=1e-4)
 
 
-def test_rows_kept_out_are_the_first_and_are_never_trained_on(fits):
+def test_rows_kept_out_are_the_first_and_are_never_trained_on():
     rows, (state, carried) = noisy_rows(), fresh()
     y = rows.y.copy()
     y[: SIZE // 2] += 1e3
@@ -116,9 +116,9 @@ def test_rows_kept_out_are_the_first_and_are_never_trained_on(fits):
     jax.tree.map(np.testing.assert_array_equal, clean.state, other.state)
 
 
-def test_fewest_steps_hold_all_the_same(fits):
+def test_fewest_steps_hold_all_the_same():
     early = LONG.model_copy(update={"early_stopping": True, "min_steps": 200})
-    assert train(early).metrics["epochs"] == max(67, fits["best"].metrics["epochs"])  # of three steps
+    assert 67 <= train(early).metrics["epochs"] < 150  # of three steps
 
 
 def test_early_stopping_needs_rows_to_judge_by():
