@@ -205,6 +205,49 @@ def test_value_expansion_on_petss_ensemble_with_the_reward_of_the_dynamics():
     assert frames.reward.shape == (2, 1, 2, 20) and frames.value.shape == (2, 2, 2, 20)
 
 
+OPTIONS = {
+    "layer norm, raw": [("model", {"hidden_norm": "layer", "standardize": False})],
+    "batch norm, dropout, rows held out": [
+        ("model", {"hidden_norm": "batch", "dropout": 0.2}),
+        ("fit", {"holdout": 0.3, "early_stopping": True, "epochs": 3}),
+    ],
+}
+
+
+@pytest.mark.parametrize("make", [pets, value_expansion])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_agents_run_on_ensembles_with_every_option(make, options):
+    """Reward and termination are learned by the same networks."""
+    task = task_of("with the dynamics")
+    agent = make("ensemble", "with the dynamics")
+    changed = {
+        name: type(section).model_validate({**section.model_dump(), **change})
+        for name, change in OPTIONS[options]
+        for section in [getattr(agent, name)]
+    }
+    built = agent.model_copy(update=changed).build(task)
+    _, metrics = trained(built, task, experience(task))
+    assert metrics["gradient_steps"] > 0
+    if make is pets and "held out" in options:
+        assert {"epochs", "holdout_loss"} <= metrics.keys()
+
+
+def test_steves_networks_take_a_layer_norm():
+    given = {**MODELS["steve"]["model"], "hidden_norm": "layer"}
+    task = task_of("with the dynamics")
+    built = build_model(task, ModelSections.model_validate({**sections("steve", "with the dynamics"), "model": given}))
+
+    @quick_jit
+    def learn(replay):
+        state, metrics = built.update(built.init(KEY), replay, KEY)
+        return state.networks, metrics
+
+    networks, metrics = jax.device_get(learn(experience(task)))
+    assert metrics["model_skipped"] == 0
+    for network in networks:
+        assert np.ptp(network.gains[0]) > 0 and network.shifts[0].any()
+
+
 def cartpole(settings):
     task = make_task(TaskSettings(env="cartpole"))
     agent = settings.build(task)
@@ -253,3 +296,22 @@ def test_what_does_not_go_together_is_refused():
         build_model(task_of("with the dynamics"), ModelSections.model_validate(sections("gp", "with the dynamics")))
     with pytest.raises(ValueError, match=r"model.kind=gp cannot be trained by single gradient steps"):
         value_expansion("gp", "apart")
+
+
+@pytest.mark.parametrize(
+    ("model", "rewards", "change", "message"),
+    [
+        ("ensemble", "known", {"fit": {"batch_size": 1}}, "fit.batch_size must be at least 2 with hidden_norm=batch"),
+        ("ensemble", "apart", {"reward_fit": {"batch_size": 1}}, "reward_fit.batch_size must be at least 2 with hi"),
+        ("steve", "known", {"fit": {"early_stopping": True, "holdout": 0.1}}, "fit.early_stopping=true needs model.k"),
+        ("steve", "known", {"model": {"hidden_norm": "layer", "hidden": [1]}}, "hidden layers of at least 2 units"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(model, rewards, change, message):
+    given = sections(model, rewards)
+    if model == "ensemble":
+        change = {"model": {"hidden_norm": "batch"}, "reward_model": {"hidden_norm": "batch"}, **change}
+    for name, section in change.items():
+        given[name] = {**given.get(name, {}), **section}
+    with pytest.raises(ValueError, match=message):
+        ModelSections.model_validate(given)

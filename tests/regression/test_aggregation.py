@@ -11,9 +11,11 @@ from compiled import on_host
 from pydantic import ValidationError
 
 from foretell.nn import Normalizer
+from foretell.regression.batches import mixed_minibatch
 from foretell.regression.ensemble import Ensemble
-from foretell.regression.fit import Carried, Fit, _mixed_minibatch, fit, noisy
+from foretell.regression.fit import Carried, Fit, fit
 from foretell.regression.prediction import Rows
+from foretell.regression.statistics import noisy
 
 NETWORK = Ensemble(
     members=1,
@@ -30,8 +32,17 @@ FROZEN = Fit(batch_size=8, epochs=2, bootstrap=False, statistics="first")
 
 
 compiled = on_host(fit, 1, 2)
-compiled_noisy = on_host(noisy, 1, 4)
-compiled_mixed = on_host(_mixed_minibatch, 2)
+compiled_noisy = on_host(
+    lambda key, how, rows, valid, features: noisy(key, rows, valid, features, how.noise, how.noise_scale), 1, 4
+)
+
+
+def mixed(i, keys, how, size, first):
+    new, batches = how.new_rows(size, first), how.batches(size, first)
+    return mixed_minibatch(i, keys, new, batches, size, first, how.batch_size)
+
+
+compiled_mixed = on_host(mixed, 2)
 
 
 @cache

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from foretell.nn import Normalizer
 from foretell.regression import ensemble as networks
+from foretell.regression.batches import minibatch
 from foretell.regression.ensemble import Ensemble, EnsembleState, predict
-from foretell.regression.fit import Fit, _minibatch, _update, fit, mean_square_error
-from foretell.regression.prediction import Rows
+from foretell.regression.fit import Fit, fit
+from foretell.regression.prediction import Rows, mean_square_error
+from foretell.regression.updates import update
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})
@@ -38,7 +40,7 @@ def traced_fit(*args):
 
 
 compiled_fit = on_host(traced_fit, 1, 2)
-compiled_minibatch = on_host(_minibatch, 4)
+compiled_minibatch = on_host(minibatch, 4)
 compiled_error = on_host(lambda s, *data: mean_square_error(PAIR.predictor(PAIR.ready(s)), PAIR.members, *data))
 compiled_statistics = on_host(lambda ensemble, how, *args: how.standardized(ensemble, *args), 0, 1)
 predicted = on_host(predict)
@@ -120,7 +122,7 @@ def test_fewest_steps_above_most_are_refused():
 
 
 def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
-    """What `_minibatch` visits in an epoch: entries of each member's sample, and the weights of every batch."""
+    """What `minibatch` visits in an epoch: entries of each member's sample, and the weights of every batch."""
     sample = np.arange(capacity) + 1000 * np.arange(1, 4)[:, None]
     keys = jax.random.split(jax.random.key(seed), 3)
     batches = -(-size // batch_size)
@@ -151,7 +153,7 @@ def test_epochs_and_members_have_their_own_order():
 
 @on_host
 def adam_step(params, moments, batch, pace):
-    grads, likelihood = jax.grad(PAIR.loss, has_aux=True)(params, *batch, jnp.full(20, 0.05))
+    grads, (likelihood, _) = jax.grad(PAIR.loss, has_aux=True)(params, *batch, jnp.full(20, 0.05))
     updates, moments = optax.adam(1e-3, b1=0.9, b2=0.999, eps=1e-8).update(grads, moments)
     return optax.apply_updates(params, optax.tree.scale(pace, updates)), moments, likelihood
 
@@ -358,12 +360,13 @@ def gap_between_members(how, key=0):
 def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
     """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
-    params, optimizer = fresh(network, 2)[0].params, Fit().optimizer
+    state, optimizer = fresh(network, 2)[0], Fit().optimizer
     batch = Rows(
         *(np.full((1, 1, n), value, np.float32) for n, value in ((2, 1e3), (1, 1e18))), np.zeros((1, 1, 0), bool)
     )
-    step = on_host(lambda params, *args: _update(network, optimizer, params, optimizer.init(params), *args, 1.0))
-    stepped, opt_state, *_ = step(params, batch, np.ones(1, np.float32))
+    step = on_host(lambda s, *args: update(network, optimizer, s, optimizer.init(s.params), *args, 1.0, None))
+    after, opt_state, *_ = step(state, batch, np.ones(1, np.float32))
+    params, stepped = state.params, after.params
     assert finite((stepped, opt_state))
     np.testing.assert_array_equal(stepped.network.weights[1], params.network.weights[1])
     assert (stepped.network.biases[1] != params.network.biases[1]).all()
@@ -372,7 +375,7 @@ def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad, monkeypatch):
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
-    params, optimizer = fresh(network, 2)[0].params, Fit().optimizer
+    state, optimizer = fresh(network, 2)[0], Fit().optimizer
     batch = Rows(np.ones((1, 3, 2), np.float32), np.ones((1, 3, 1), np.float32), np.zeros((1, 3, 0), bool))
 
     @jax.custom_vjp
@@ -380,11 +383,11 @@ def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad,
         return x
 
     spoilt.defvjp(lambda x: (x, None), lambda _, g: (g.at[0, 0].set(bad),))
-    honest = networks.predict
+    honest = networks.read
     dishonest = lambda *args: honest(*args)._replace(mean=spoilt(honest(*args).mean))  # noqa: E731
-    monkeypatch.setattr(networks, "predict", dishonest)
-    step = on_host(lambda params, *args: _update(network, optimizer, params, optimizer.init(params), *args, 1.0))
-    stepped, opt_state, loss, ok = step(params, batch, np.ones(3, np.float32))
+    monkeypatch.setattr(networks, "read", dishonest)
+    step = on_host(lambda s, *args: update(network, optimizer, s, optimizer.init(s.params), *args, 1.0, None))
+    stepped, opt_state, loss, ok = step(state, batch, np.ones(3, np.float32))
     assert finite((stepped, opt_state)) and not ok and loss == 0
 
 

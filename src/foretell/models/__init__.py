@@ -23,6 +23,7 @@ from foretell.models.learned import EnsembleModel, GPModel, LearnedModel, inputs
 from foretell.models.path import PathModel
 from foretell.models.reward import WithRewardModel
 from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.models.stale import Validated, train_until_stale
 from foretell.models.steve import SteveModel, SteveNetworks
 from foretell.models.true import TrueDynamics, TrueModel
 
@@ -48,6 +49,7 @@ __all__ = [
     "TrueDynamics",
     "TrueModel",
     "Unknown",
+    "Validated",
     "WithRewardModel",
     "WorldModel",
     "build_model",
@@ -59,4 +61,5 @@ __all__ = [
     "rollout",
     "start",
     "survival",
+    "train_until_stale",
 ]

@@ -32,6 +32,8 @@ class ModelSections(Settings):
     @model_validator(mode="after")
     def _check_model(self) -> "ModelSections":
         self.model.check(self.fit, self.imagination)
+        if self.reward_model is not None:
+            self.reward_model.check_batches("reward_fit", self.reward_fit.batch_size)
         return self
 
 

@@ -15,11 +15,13 @@ from foretell.models.base import Metrics, ModelDefaults, Params, Step, TrainedMo
 from foretell.models.noise import hashed_normal
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.models.supervised import fit_rows, step_rows, validation_loss
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
-from foretell.regression.fit import Fit, mean_square_error, noisy
+from foretell.regression.fit import Fit
 from foretell.regression.gp import GP, GPFit
-from foretell.regression.prediction import Prediction, Predictor, Rows
+from foretell.regression.prediction import Prediction, Predictor, Rows, mean_square_error
+from foretell.regression.statistics import noisy
 from foretell.replay import Replay, Transitions
 from foretell.tasks.base import Task
 
@@ -73,6 +75,7 @@ class EnsembleModel(Ensemble, RegressionSettings):
     def check(self, fit: Any, imagination: Imagination) -> None:
         if fit.kind != "adam":
             raise ValueError(f"model.kind=ensemble is trained with fit.kind=adam, not {fit.kind}")
+        self.check_batches("fit", fit.batch_size)
         super().check(fit, imagination)
 
 
@@ -172,8 +175,15 @@ class LearnedModel(ModelDefaults):
     def fit(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
         rows = self.rows(replay.data)
         if isinstance(self.training, Fit) and self.training.noise:
-            rows = noisy(_noise_key(key), self.training, rows, replay.valid, self.task.feature_size)
-        fitted = self.training.fit(key, self.regressor, state.regressor, state.training, rows, replay.size)
+            rows = noisy(
+                _noise_key(key),
+                rows,
+                replay.valid,
+                self.task.feature_size,
+                self.training.noise,
+                self.training.noise_scale,
+            )
+        fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay)
         return LearnedState(fitted.state, fitted.carried), fitted.metrics
 
     def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
@@ -182,11 +192,12 @@ class LearnedModel(ModelDefaults):
         return state._replace(regressor=regressor)
 
     def update(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
-        shape = (self.regressor.members, self.training.batch_size)
-        slots = jax.random.randint(key, shape, 0, replay.size)
-        rows = self.rows(jax.tree.map(lambda store: store[slots], replay.data))
-        fitted = self.training.step(self.regressor, state.regressor, state.training, rows)
+        fitted = step_rows(key, self.training, self.regressor, state.regressor, state.training, self.rows, replay)
         return LearnedState(fitted.state, fitted.carried), fitted.metrics
+
+    def validation_loss(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> Float[Array, ""]:
+        """An ensemble's error on held-out rows; see `foretell.models.supervised.validation_loss`."""
+        return validation_loss(key, self.training, self.regressor, state.regressor, self.rows, replay)
 
     def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return mean_square_error(self._predictor(params), self.regressor.members, self.rows(data), weight)

@@ -5,7 +5,7 @@ led, which need not be learned together with how it led there. So any model of t
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from foretell.models.base import Carry, Metrics, ModelState, Params, Step, Train
 from foretell.models.learned import inputs_of, known_step
 from foretell.models.propagation import everyone
 from foretell.models.settings import Unknown
+from foretell.models.stale import Validated
+from foretell.models.supervised import fit_rows, step_rows
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.regression.prediction import Rows
@@ -103,7 +105,7 @@ class WithRewardModel:
     def fit(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> tuple[RewardState, Metrics]:
         dynamics, metrics = self.dynamics.fit(state.dynamics, replay, key)
         rows = self.rows(replay.data)
-        fitted = self.training.fit(_own_key(key), self.networks, state.networks, state.training, rows, replay.size)
+        fitted = fit_rows(_own_key(key), self.training, self.networks, state.networks, state.training, rows, replay)
         metrics |= {f"reward_model_{name}": value for name, value in fitted.metrics.items()}
         return RewardState(dynamics, fitted.state, fitted.carried), metrics
 
@@ -114,13 +116,15 @@ class WithRewardModel:
 
     def update(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> tuple[RewardState, Metrics]:
         dynamics, metrics = self.dynamics.update(state.dynamics, replay, key)
-        shape = (self.networks.members, self.training.batch_size)
-        slots = jax.random.randint(_own_key(key), shape, 0, replay.size)
-        rows = self.rows(jax.tree.map(lambda store: store[slots], replay.data))
-        fitted = self.training.step(self.networks, state.networks, state.training, rows)
+        own = _own_key(key)
+        fitted = step_rows(own, self.training, self.networks, state.networks, state.training, self.rows, replay)
         metrics["reward_model_loss"] = fitted.metrics["model_loss"]
         metrics["model_skipped"] = jnp.maximum(metrics.get("model_skipped", 0.0), fitted.metrics["model_skipped"])
         return RewardState(dynamics, fitted.state, fitted.carried), metrics
+
+    def validation_loss(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> Float[Array, ""]:
+        """That of the dynamics."""
+        return cast(Validated, self.dynamics).validation_loss(state.dynamics, replay, key)
 
     def error(self, params: RewardParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return self.dynamics.error(params.dynamics, data, weight)

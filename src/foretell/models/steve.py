@@ -53,8 +53,12 @@ class SteveNetworks(ModelSettings):
     """Hidden activation."""
     initializer: Initializer = "glorot"
     """Initial weights, see `foretell.nn.mlp.init_mlp`; the released code has `glorot-joint`, by accident."""
+    hidden_norm: Literal["none", "layer"] = "none"
+    """Normalise the inputs of hidden activations row by row over the units of a layer, with a trained gain and shift
+    (`layer`), or not, as released."""
     weight_decay: NonNegativeFloat = 1e-4
-    """Adds `decay / 2` times the sum of squares of all weights and biases of all members to the loss."""
+    """Adds `decay / 2` times the sum of squares of all weights and biases of all members to the loss. Gains and shifts
+    of a layer norm are not decayed."""
     assignment: Literal["balanced", "independent"] = "balanced"
     """Which member of a network learns from a row: the one whose part of the batch it is in, all parts being equal
     (`balanced`), or one drawn for it alone (`independent`), as released. The expected gradient is the same, but
@@ -63,6 +67,10 @@ class SteveNetworks(ModelSettings):
     def check(self, fit: Any, imagination: Imagination) -> None:
         if fit.kind != "adam":
             raise ValueError(f"model.kind=steve is trained with fit.kind=adam, not {fit.kind}")
+        if fit.early_stopping:
+            raise ValueError("fit.early_stopping=true needs model.kind=ensemble, not steve, which keeps no rows out")
+        if self.hidden_norm == "layer" and min(*self.hidden, *self.aux_hidden) < 2:
+            raise ValueError("model.hidden_norm=layer needs hidden layers of at least 2 units, not 1")
         if imagination.propagation != "TSinf":
             raise ValueError(
                 f"imagination.propagation must be TSinf with model.kind=steve, not {imagination.propagation}: every "
@@ -119,7 +127,12 @@ class SteveModel(ModelDefaults):
 
     def init(self, key: Key[Array, ""]) -> SteveState:
         task, settings, keys = self.task, self.settings, jax.random.split(key, 3)
-        network = partial(init_mlp, activation=settings.activation, initializer=settings.initializer)
+        network = partial(
+            init_mlp,
+            activation=settings.activation,
+            initializer=settings.initializer,
+            layer_norm=settings.hidden_norm == "layer",
+        )
         seen = task.feature_size
         sizes = (seen + task.spec.action_size, *settings.hidden, task.target_size)
         aux = (2 * seen + task.spec.action_size, *settings.aux_hidden, 1)

@@ -27,6 +27,8 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 _NORM_EPSILON = 1e-12
 
+Before = Callable[[int, Float[Array, "members rows width"]], Float[Array, "members rows width"]]
+
 
 class MLP(eqx.Module):
     """An ensemble of multilayer perceptrons of one shape; hidden layers share an activation, the output is linear."""
@@ -35,23 +37,34 @@ class MLP(eqx.Module):
     biases: tuple[Float[Array, "members 1 _out"], ...]
     activation: str = eqx.field(static=True)
     gains: tuple[Float[Array, "members 1 _out"], ...] | None = None
-    """Of the layer norm of each hidden layer; None where there is none."""
+    """Of the layer norm or batch norm of each hidden layer; None where there is none."""
     shifts: tuple[Float[Array, "members 1 _out"], ...] | None = None
     """Likewise, what is added after the gain."""
+    batch_norm: bool = eqx.field(static=True, default=False)
+    """Whether gains and shifts belong to a batch norm; see `foretell.nn.regularization`."""
 
     def __call__(self, x: Float[Array, "members rows in"]) -> Float[Array, "members rows out"]:
         """Member `b` maps its own rows `x[b]`."""
+        return self.forward(x, self.normalize)
+
+    def forward(self, x: Float[Array, "members rows in"], before: Before) -> Float[Array, "members rows out"]:
+        """The same, with `before(layer, x)` between the linear map and the activation of each hidden layer."""
         activate = _ACTIVATIONS[self.activation]
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = jnp.matmul(x, weight) + bias
             if layer < len(self.weights) - 1:
-                x = activate(self._normalize(layer, x))
+                x = activate(before(layer, x))
         return x
 
-    def _normalize(self, layer: int, x: Float[Array, "members rows width"]) -> Float[Array, "members rows width"]:
-        if self.gains is None or self.shifts is None:
-            return x
-        return self.gains[layer] * standardize(x) + self.shifts[layer]
+    def normalize(self, layer: int, x: Float[Array, "members rows width"]) -> Float[Array, "members rows width"]:
+        """Layer norm, if there is one."""
+        if self.batch_norm:
+            raise ValueError("a network with batch norm predicts once its statistics are folded into it: fold_moments")
+        return x if self.gains is None else self.scale(layer, standardize(x))
+
+    def scale(self, layer: int, x: Float[Array, "members rows width"]) -> Float[Array, "members rows width"]:
+        """What is normalised, times the layer's gain and plus its shift."""
+        return x if self.gains is None or self.shifts is None else self.gains[layer] * x + self.shifts[layer]
 
 
 def init_mlp(
@@ -62,6 +75,7 @@ def init_mlp(
     activation: Activation,
     initializer: Initializer = "truncated",
     layer_norm: bool = False,
+    batch_norm: bool = False,
 ) -> MLP:
     """Random weights, and biases of zero.
 
@@ -76,6 +90,7 @@ def init_mlp(
             members, so that an ensemble of 4 starts at half the scale (the released STEVE).
         layer_norm: normalise the inputs of every hidden activation over the units of its layer, row by row, then
             multiply by a trained gain, at first 1, and add a trained shift, at first 0 (Ba et al. 2016).
+        batch_norm: likewise, but unit by unit over the rows of a batch (Ioffe and Szegedy 2015); not both.
     """
     shapes = list(pairwise(sizes))
     counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
@@ -93,9 +108,9 @@ def init_mlp(
         for divisor, draw, (fan_in, fan_out) in zip(divisors, draws, shapes, strict=True)
     )
     biases = tuple(jnp.zeros((members, 1, fan_out)) for _, fan_out in shapes)
-    if not layer_norm:
+    if not layer_norm and not batch_norm:
         return MLP(weights, biases, activation)
-    return MLP(weights, biases, activation, tuple(map(jnp.ones_like, biases[:-1])), biases[:-1])
+    return MLP(weights, biases, activation, tuple(map(jnp.ones_like, biases[:-1])), biases[:-1], batch_norm)
 
 
 def standardize(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:

@@ -4,7 +4,7 @@ Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and determ
 The bounded log-variance is their appendix A.1.
 """
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
 from foretell.nn.mlp import Activation, Initializer, fold_normalizer
-from foretell.regression.prediction import Prediction, Predictor
+from foretell.nn.regularization import Moments, fold_moments, no_moments, training_pass
+from foretell.regression.prediction import Prediction, Predictor, Rows
 from foretell.settings import Settings
 
 
@@ -34,6 +35,17 @@ class EnsembleState(eqx.Module):
     params: EnsembleParams
     inputs: Normalizer
     targets: Normalizer
+    moments: Moments | None = None
+    """Running statistics of the hidden layers, where there is batch norm."""
+
+
+class Passed(NamedTuple):
+    """What a pass over a batch finds beside the loss."""
+
+    error: Float[Array, ""]
+    """The error part of the loss, averaged over members."""
+    moments: Moments | None
+    """Statistics of the hidden layers on this batch, where there is batch norm."""
 
 
 class ReadyEnsemble(NamedTuple):
@@ -56,14 +68,22 @@ class Ensemble(Settings):
     """Hidden activation; the paper's swish is `silu`."""
     initializer: Initializer = "truncated"
     """Initial weights: the paper's, or those of MB-MPC (`glorot`)."""
+    hidden_norm: Literal["none", "batch", "layer"] = "none"
+    """Normalise the inputs of hidden activations, with a trained gain and shift: row by row over the units of a layer
+    (`layer`), or unit by unit over the rows of a batch (`batch`). With `batch`, prediction uses running statistics
+    (with each batch, older ones keep 0.9 of their weight), which become part of the linear layers and cost nothing."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the inputs of hidden activations that is set to 0 in training. In the released MVE, `dyn_dropout` is the
+    share that is kept."""
     weight_decay: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (
         1e-4,
         2.5e-4,
         2.5e-4,
         5e-4,
     )
-    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases are never decayed. One number
-    is for all layers; a list of another length than there are layers is stretched or shrunk linearly, ends kept."""
+    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases, gains and shifts are
+    never decayed. One number is for all layers; a list of another length than there are layers is stretched or shrunk
+    linearly, ends kept."""
     logvar_init: tuple[float, float] = (-10.0, 0.5)
     """Initial lower and upper bound of the predicted log-variance; both are trained."""
     logvar_penalty: NonNegativeFloat = 0.01
@@ -71,15 +91,24 @@ class Ensemble(Settings):
     nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Weight each likelihood term by `variance^beta`, held constant (Seitzer et al. 2022). With 0, the plain likelihood
     (PETS), a network may neglect the mean in difficult regions and predict a large variance there; more prevents it."""
+    standardize: bool = True
+    """Standardise inputs by their mean and standard deviation, and targets as the next two settings say. Off: networks
+    see inputs and targets as they are (MVE's `disable_normalization`)."""
     scale_targets: bool = False
     """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
     center_targets: bool = False
     """Subtract their mean from targets (MB-MPC)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12
     """An input or target whose standard deviation is below this counts as constant: the value 1 is used instead."""
+    stays_constant: bool = False
+    """An input or target that counted as constant once counts as constant for ever (MVE, with a `min_std` of 1e-4)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ensemble":
+        if not self.standardize and (self.scale_targets or self.center_targets):
+            raise ValueError("standardize=false needs scale_targets=false and center_targets=false")
+        if self.hidden_norm == "layer" and min(self.hidden) < 2:
+            raise ValueError("hidden_norm=layer needs hidden layers of at least 2 units, not 1: one alone would be 0")
         if self.logvar_init[0] >= self.logvar_init[1]:
             raise ValueError(f"logvar_init must be (low, high) with low < high, not {self.logvar_init}")
         return self
@@ -107,9 +136,18 @@ class Ensemble(Settings):
         """
         low, high = self.logvar_init
         sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
-        network = init_mlp(key, sizes, members=self.members, activation=self.activation, initializer=self.initializer)
+        network = init_mlp(
+            key,
+            sizes,
+            members=self.members,
+            activation=self.activation,
+            initializer=self.initializer,
+            layer_norm=self.hidden_norm == "layer",
+            batch_norm=self.hidden_norm == "batch",
+        )
         params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
-        return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size))
+        moments = no_moments(network) if network.batch_norm else None
+        return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size), moments)
 
     def loss(
         self,
@@ -118,7 +156,8 @@ class Ensemble(Settings):
         y: Float[Array, "members rows out"],
         flags: Bool[Array, "members rows flags"],
         weight: Float[Array, "rows"],
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[Float[Array, ""], Passed]:
         """The training loss, summed over members: error, weight decay, and the penalty on log-variance bounds.
 
         The error is the negative log-likelihood without its factor 1/2 and its constant (Chua et al. 2018, section 4),
@@ -130,28 +169,46 @@ class Ensemble(Settings):
             y: standardised targets.
             flags: yes/no targets.
             weight: of the rows; it sums to 1, and is 0 for rows that do not count.
+            key: for dropout, if there is any.
 
         Returns:
-            The loss, and its error part averaged over members.
+            The loss, and what else was found.
         """
-        prediction = predict(params, x)
-        error = self._error(prediction, y)
-        outputs = max(y.shape[-1], 1)
-        likelihood = jnp.einsum("br,r->", error.sum(-1) / outputs, weight)
-        if flags.shape[-1]:
-            cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
-            likelihood += jnp.einsum("brf,r->", cross_entropy, weight)
+        out, moments = training_pass(params.network, x, weight, dropout=self.dropout, key=key if self.dropout else None)
+        likelihood = self._likelihood(read(params, out), y, flags, weight)
         decay = sum(
             0.5 * decay * jnp.square(w).sum() for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
         )
         total = likelihood + decay
         if self.probabilistic:
             total += self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
-        return total, likelihood / self.members
+        return total, Passed(likelihood / self.members, moments)
+
+    def error(self, state: EnsembleState, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        """The error part of the loss when predicting, without dropout and with running statistics.
+
+        Args:
+            state: the trained ensemble.
+            rows: in their own units; every member predicts all of them.
+            weight: of the rows; those of weight 0 may hold anything.
+
+        Returns:
+            Its mean over rows, weighted, and over members; NaN if no row counts.
+        """
+        x, y = (jnp.where(weight[:, None] > 0, a, 0.0) for a in (rows.x, state.targets.normalize(rows.y)))
+        prediction = predict(self.ready(state).params, jnp.broadcast_to(x, (self.members, *x.shape)))
+        return self._likelihood(prediction, y, rows.flags, weight / weight.sum()) / self.members
+
+    def check_batches(self, section: str, batch_size: int) -> None:
+        """Raises `ValueError` where batches are too small for batch norm."""
+        if self.hidden_norm == "batch" and batch_size < 2:
+            raise ValueError(f"{section}.batch_size must be at least 2 with hidden_norm=batch, not {batch_size}")
 
     def ready(self, state: EnsembleState) -> "ReadyEnsemble":
         """What prediction needs: the network with the input normaliser as part of its first layer."""
-        network = fold_normalizer(state.params.network, state.inputs)
+        network = state.params.network
+        network = network if state.moments is None else fold_moments(network, state.moments)
+        network = fold_normalizer(network, state.inputs)
         return ReadyEnsemble(eqx.tree_at(lambda p: p.network, state.params, network), state.targets)
 
     def predictor(self, ready: "ReadyEnsemble") -> Predictor:
@@ -163,7 +220,22 @@ class Ensemble(Settings):
 
         return raw
 
-    def _error(self, prediction: Prediction, y: Float[Array, "members rows out"]) -> Float[Array, "members rows out"]:
+    def _likelihood(
+        self,
+        prediction: Prediction,
+        y: Float[Array, "*members rows out"],
+        flags: Bool[Array, "*members rows flags"],
+        weight: Float[Array, "rows"],
+    ) -> Float[Array, ""]:
+        """The error, summed over members, averaged over rows as they weigh."""
+        error, outputs = self._error(prediction, y), max(y.shape[-1], 1)
+        likelihood = jnp.einsum("br,r->", error.sum(-1) / outputs, weight)
+        if flags.shape[-1]:
+            cross_entropy = jax.nn.softplus(prediction.logits) - flags * prediction.logits
+            likelihood += jnp.einsum("brf,r->", cross_entropy, weight)
+        return likelihood
+
+    def _error(self, prediction: Prediction, y: Float[Array, "*members rows out"]) -> Float[Array, "members rows out"]:
         square = jnp.square(prediction.mean - y)
         if not self.probabilistic:
             return 0.5 * square
@@ -173,8 +245,12 @@ class Ensemble(Settings):
 
 def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Prediction:
     """Predictions of every member on its own rows; inputs and outputs are standardised."""
+    return read(params, params.network(x))
+
+
+def read(params: EnsembleParams, out: Float[Array, "members rows columns"]) -> Prediction:
+    """The predictions that outputs of the networks stand for."""
     out_size = params.max_logvar.shape[0]
-    out = params.network(x)
     if not params.probabilistic:
         mean = out[..., :out_size]
         return Prediction(mean, jnp.zeros_like(mean), out[..., out_size:])

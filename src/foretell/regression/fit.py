@@ -1,17 +1,21 @@
 """Training of an ensemble on all data so far: one compiled program whose number of steps depends on the data."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from foretell.nn import all_finite, fit_normalizer, identity_normalizer, step_if
-from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState
-from foretell.regression.prediction import Predictor, Rows
+from foretell.regression.batches import minibatch, mixed_minibatch
+from foretell.regression.ensemble import Ensemble, EnsembleState
+from foretell.regression.prediction import Rows, mean_square_error
+from foretell.regression.statistics import restandardized
+from foretell.regression.stopping import until_stale
+from foretell.regression.updates import update
 from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
 
@@ -66,9 +70,18 @@ class Fit(Settings):
     """Unit of `noise`: the standard deviation of each feature and target, or its mean where that is positive (the
     released MB-MPC)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the data kept out of training, only for the metric `holdout_mse`."""
+    """Share of the data kept out of training, for the metric `holdout_mse` and for early stopping. For the metric alone
+    it is drawn anew at each call. For early stopping, and in single updates beside those of critics, a row is kept out
+    once and for all when it is added to the replay."""
     log_rows: PositiveInt = 5000
-    """Greatest number of rows that are kept out of training, and that are used for each logged error."""
+    """Greatest number of rows that are used for each logged error and that are kept out of training for the metric."""
+    early_stopping: bool = False
+    """Stop a call of training when the loss on the rows kept out of it no longer falls from epoch to epoch; `epochs` is
+    then the most. `min_steps` holds all the same."""
+    patience: PositiveInt = 1
+    """Early stopping waits for this many epochs in a row in which the loss does not fall below the lowest so far."""
+    keep_best: bool = True
+    """After early stopping go on from the weights with the lowest loss, and not from the last (the released MVE)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Fit":
@@ -76,6 +89,8 @@ class Fit(Settings):
             raise ValueError(f"max_steps ({self.max_steps}) is below min_steps ({self.min_steps})")
         if self.new_share is not None and (self.bootstrap or self.holdout):
             raise ValueError("new_share needs bootstrap=false and holdout=0: it draws its batches itself")
+        if self.early_stopping and not self.holdout:
+            raise ValueError("early_stopping needs holdout above 0, such as 0.3: rows that are kept out of training")
         return self
 
     @property
@@ -94,28 +109,45 @@ class Fit(Settings):
         carried: Carried,
         rows: Rows,
         size: Int[Array, ""],
+        held: Int[Array, ""] | None = None,
     ) -> Fitted:
         """Continue training on the first `size` rows; see the function `fit`."""
-        return fit(key, model, self, state, carried, rows, size)
+        return fit(key, model, self, state, carried, rows, size, held)
 
     def standardized(
         self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows, size: Int[Array, ""]
     ) -> EnsembleState:
         """The ensemble with the statistics of the first `size` rows, or its own, see `statistics`."""
-        found = _standardizers(model, state, rows, jnp.arange(len(rows.x)) < size)
+        found = restandardized(model, state, carried.first > 0, rows, jnp.arange(len(rows.x)) < size)
         keep = (carried.first > 0) & (self.statistics == "first")
         return jax.tree.map(partial(jnp.where, keep), state, found)
 
-    def step(self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows) -> Fitted:
-        """One gradient step on a minibatch `[members, batch]`, for training between other updates."""
+    def step(
+        self,
+        model: Ensemble,
+        state: EnsembleState,
+        carried: Carried,
+        rows: Rows,
+        key: Key[Array, ""] | None = None,
+        weight: Float[Array, "batch"] | None = None,
+    ) -> Fitted:
+        """One gradient step on a minibatch `[members, batch]`, for training between other updates.
+
+        Args:
+            model: settings of the networks.
+            state: the ensemble so far.
+            carried: what training carries from the last step.
+            rows: each member's own, in their own units.
+            key: for dropout, if there is any.
+            weight: of the rows; it sums to 1. None: all weigh the same.
+        """
         standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
         count = rows.x.shape[1]
-        params, opt_state, loss, ok = _update(
-            model, self.optimizer, state.params, carried.opt_state, standard, jnp.full(count, 1.0 / count), 1.0
-        )
+        weight = jnp.full(count, 1.0 / count) if weight is None else weight
+        state, opt_state, loss, ok = update(model, self.optimizer, state, carried.opt_state, standard, weight, 1.0, key)
         carried = Carried(opt_state, jnp.maximum(carried.first, 1))
         metrics = {"model_loss": loss, "model_skipped": jnp.where(ok, 0.0, 1.0)}
-        return Fitted(EnsembleState(params, state.inputs, state.targets), carried, metrics)
+        return Fitted(state, carried, metrics)
 
     def batches(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
         """Gradient steps of an epoch on `size` rows, the first `first` of which are those of the first call."""
@@ -134,6 +166,16 @@ class Fit(Settings):
         return steps if self.max_steps is None else jnp.minimum(steps, self.max_steps)
 
 
+class _Progress(NamedTuple):
+    """What gradient steps carry from one to the next within a call."""
+
+    state: EnsembleState
+    opt_state: optax.OptState
+    loss_sum: Float[Array, ""]
+    first_loss: Float[Array, ""]
+    skipped: Int[Array, ""]
+
+
 def fit(
     key: Key[Array, ""],
     ensemble: Ensemble,
@@ -142,6 +184,7 @@ def fit(
     carried: Carried,
     rows: Rows,
     size: Int[Array, ""],
+    held: Int[Array, ""] | None = None,
 ) -> Fitted:
     """Refit the normalisers, then continue training on the first `size` rows (Chua et al. 2018, algorithm 1).
 
@@ -150,24 +193,28 @@ def fit(
     are counted in the metric `skipped_steps`.
 
     Args:
-        key: for bootstrap, order and held-out rows.
+        key: for bootstrap, order, dropout and held-out rows.
         ensemble: settings of the networks.
         settings: how they are trained.
         state: the ensemble so far.
         carried: what training carries from the last call, see `Fit.start`.
         rows: data of fixed capacity, in their own units.
         size: number of valid rows, at least 1.
+        held: number of rows, from the first on, to keep out of training, less than `size`. None: as many as
+            `Fit.holdout` says, drawn by `key`.
 
     Returns:
         The trained ensemble, what training carries to the next call, and metrics: `gradient_steps`, `skipped_steps`,
         `first_loss` and `train_loss` (per member, in units of the standardised targets), `train_mse`, and with
-        `holdout` also `holdout_mse` (in the targets' own units).
+        `holdout` also `holdout_mse` (in the targets' own units). With early stopping also `epochs`, and `holdout_loss`
+        of the weights that are returned, in units of `train_loss`.
     """
     hold_key, boot_key, order_key = jax.random.split(key, 3)
     first = jnp.where(carried.first > 0, carried.first, size)
-    rows, held = _hold_out(hold_key, settings, rows, size)
+    if held is None:
+        rows, held = _hold_out(hold_key, settings, rows, size)
     kept, place = size - held, jnp.arange(len(rows.x))
-    refitted = _standardizers(ensemble, state, rows, (place >= held) & (place < size))
+    refitted = restandardized(ensemble, state, carried.first > 0, rows, (place >= held) & (place < size))
     if settings.statistics == "first":
         refitted = jax.tree.map(partial(jnp.where, carried.first > 0), state, refitted)
     state = refitted
@@ -179,31 +226,72 @@ def fit(
     else:
         sample = jnp.broadcast_to(held + place % kept, (ensemble.members, len(rows.x)))
     keys = jax.random.split(order_key, ensemble.members)
+    drop_key = _drop_key(key) if ensemble.dropout else None
 
-    def body(i: Int[Array, ""], carry: tuple) -> tuple:
-        params, opt_state, loss_sum, first_loss, skipped = carry
-        if settings.new_share is None:
-            index, weight = _minibatch(i, keys, sample, kept, settings.batch_size)
-        else:
-            index, weight = _mixed_minibatch(i, keys, settings, kept, first)
+    def body(i: Int[Array, ""], now: _Progress) -> _Progress:
+        index, weight = _batch(i, keys, settings, sample, kept, first)
         batch = jax.tree.map(lambda a: a[index], standard)
         pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
-        params, opt_state, loss, ok = _update(ensemble, settings.optimizer, params, opt_state, batch, weight, pace)
-        return params, opt_state, loss_sum + loss, jnp.where(i == 0, loss, first_loss), skipped + ~ok
+        step_key = None if drop_key is None else jax.random.fold_in(drop_key, i)
+        state, opt_state, loss, ok = update(
+            ensemble, settings.optimizer, now.state, now.opt_state, batch, weight, pace, step_key
+        )
+        first_loss = jnp.where(i == 0, loss, now.first_loss)
+        return _Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
 
     zero = jnp.zeros(())
-    params, opt_state, loss_sum, first_loss, skipped = jax.lax.fori_loop(
-        0, steps, body, (state.params, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
-    )
-    state = EnsembleState(params, state.inputs, state.targets)
+    now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
+    stopped: dict[str, Array] = {}
+    if settings.early_stopping:
+        error = partial(_holdout_loss, ensemble, settings, rows, held)
+        now, steps, stopped = _stopping_early(settings, body, error, now, steps, settings.batches(kept, first))
+    else:
+        now = jax.lax.fori_loop(0, steps, body, now)
     metrics = {
         "gradient_steps": steps,
-        "skipped_steps": skipped,
-        "first_loss": first_loss,
-        "train_loss": loss_sum / jnp.maximum(steps - skipped, 1),
-        **_errors(ensemble, settings, state, rows, held, kept),
+        "skipped_steps": now.skipped,
+        "first_loss": now.first_loss,
+        "train_loss": now.loss_sum / jnp.maximum(steps - now.skipped, 1),
+        **_errors(ensemble, settings, now.state, rows, held, kept),
+        **stopped,
     }
-    return Fitted(state, Carried(opt_state, first), metrics)
+    return Fitted(now.state, Carried(now.opt_state, first), metrics)
+
+
+def _stopping_early(
+    settings: Fit,
+    body: Callable[[Int[Array, ""], _Progress], _Progress],
+    error: Callable[[EnsembleState], Float[Array, ""]],
+    start: _Progress,
+    steps: Int[Array, ""],
+    batches: Int[Array, ""],
+) -> tuple[_Progress, Int[Array, ""], dict[str, Array]]:
+    """At most `steps` steps, in epochs of `batches`, until `error` no longer falls: progress, steps taken, metrics."""
+
+    def epoch(number: Int[Array, ""], now: _Progress) -> _Progress:
+        return jax.lax.fori_loop(number * batches, jnp.minimum((number + 1) * batches, steps), body, now)
+
+    watched = until_stale(
+        epoch,
+        lambda now: error(now.state),
+        start,
+        least=-(-settings.min_steps // batches),
+        most=-(-steps // batches),
+        patience=settings.patience,
+        keep_best=settings.keep_best,
+    )
+    now, loss = watched.now, watched.error
+    if settings.keep_best:
+        now, loss = now._replace(state=watched.best.state, opt_state=watched.best.opt_state), watched.lowest
+    taken = jnp.minimum(watched.epochs * batches, steps)
+    return now, taken, {"epochs": watched.epochs, "holdout_loss": loss}
+
+
+def _holdout_loss(
+    ensemble: Ensemble, settings: Fit, rows: Rows, held: Int[Array, ""], state: EnsembleState
+) -> Float[Array, ""]:
+    count = min(settings.log_rows, len(rows.x))
+    return ensemble.error(state, jax.tree.map(lambda a: a[:count], rows), 1.0 * (jnp.arange(count) < held))
 
 
 def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, ""]) -> tuple[Rows, Int[Array, ""]]:
@@ -234,105 +322,21 @@ def _errors(
     return errors
 
 
-def noisy(key: Key[Array, ""], settings: Fit, rows: Rows, valid: Bool[Array, "rows"], features: int) -> Rows:
-    """The rows with noise on features and targets (Nagabandi et al. 2018, section IV-B).
-
-    Args:
-        key: for the noise.
-        settings: its scale, see `Fit.noise`.
-        rows: the rows.
-        valid: those that the scale is computed from.
-        features: number of inputs, from the first on, that get noise; the others are actions.
-    """
-
-    def shaken(key: Key[Array, ""], a: Float[Array, "rows n"]) -> Float[Array, "rows n"]:
-        mean, std = fit_normalizer(a, valid, min_std=0.0)
-        scale = std if settings.noise_scale == "std" else jnp.maximum(mean, 0.0)
-        return a + settings.noise * scale * jax.random.normal(key, a.shape)
-
-    in_key, out_key = jax.random.split(key)
-    x = jnp.concatenate([shaken(in_key, rows.x[:, :features]), rows.x[:, features:]], -1)
-    return rows._replace(x=x, y=shaken(out_key, rows.y))
-
-
-def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
-    """One-step squared error of the members' mean predictions, in the targets' own units.
-
-    It is averaged over members, outputs, and rows with their `weight`; rows of weight 0 may hold anything.
-    """
-    mean = predictor(jnp.broadcast_to(rows.x, (members, *rows.x.shape))).mean
-    square = jnp.square(mean - rows.y).mean(0).sum(-1) / max(rows.y.shape[-1], 1)  # there may be no outputs
-    return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)
-
-
-def _standardizers(ensemble: Ensemble, state: EnsembleState, rows: Rows, trained: Bool[Array, "rows"]) -> EnsembleState:
-    """The state with refitted normalisers."""
-    inputs = fit_normalizer(rows.x, trained, min_std=ensemble.min_std)
-    targets = identity_normalizer(rows.y.shape[-1])
-    found = fit_normalizer(rows.y, trained, min_std=ensemble.min_std)
-    if ensemble.scale_targets:
-        targets = targets._replace(std=found.std)
-    if ensemble.center_targets:
-        targets = targets._replace(mean=found.mean)
-    return EnsembleState(state.params, inputs, targets)
-
-
-def _minibatch(
-    i: Int[Array, ""],
-    keys: Key[Array, "members"],
-    sample: Int[Array, "members capacity"],
-    size: Int[Array, ""],
-    batch_size: int,
-) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`, and their weights, which sum to 1: equal, but 0 beyond the end of the epoch."""
-    epoch, batch = jnp.divmod(i, -(-size // batch_size))
-    position = batch * batch_size + jnp.arange(batch_size)
-    inside = position < size
-
-    def pick(key: Key[Array, ""], row: Int[Array, "capacity"]) -> Int[Array, "batch"]:
-        return row[shuffle(jax.random.fold_in(key, epoch), jnp.where(inside, position, 0), size)]
-
-    return jax.vmap(pick)(keys, sample), inside / inside.sum()
-
-
-def _mixed_minibatch(
+def _batch(
     i: Int[Array, ""],
     keys: Key[Array, "members"],
     settings: Fit,
+    sample: Int[Array, "members capacity"],
     size: Int[Array, ""],
     first: Int[Array, ""],
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`: the next of a permutation of the old data, random ones of the new; equal weights."""
-    batch_size = settings.batch_size
-    epoch, batch = jnp.divmod(i, settings.batches(size, first))
-    slot, old = jnp.arange(batch_size), batch_size - settings.new_rows(size, first)
-
-    def pick(key: Key[Array, ""]) -> Int[Array, "batch"]:
-        old_key, new_key = jax.random.split(jax.random.fold_in(key, epoch))
-        walked = shuffle(old_key, (batch * old + slot) % first, first)
-        drawn = jax.random.randint(
-            jax.random.fold_in(new_key, batch), (batch_size,), first, jnp.maximum(size, first + 1)
-        )
-        return jnp.where(slot < old, walked, drawn)
-
-    return jax.vmap(pick)(keys), jnp.full(batch_size, 1.0 / batch_size)
+    """Rows of gradient step `i`, and their weights."""
+    if settings.new_share is None:
+        return minibatch(i, keys, sample, size, settings.batch_size)
+    new, batches = settings.new_rows(size, first), settings.batches(size, first)
+    return mixed_minibatch(i, keys, new, batches, size, first, settings.batch_size)
 
 
-def _update(
-    ensemble: Ensemble,
-    optimizer: optax.GradientTransformation,
-    params: EnsembleParams,
-    opt_state: optax.OptState,
-    batch: Rows,
-    weight: Float[Array, "batch"],
-    pace: Float[Array, ""] | float,
-) -> tuple[EnsembleParams, optax.OptState, Float[Array, ""], Bool[Array, ""]]:
-    """One Adam step, scaled by `pace`, or none where the loss is not finite.
-
-    Returns:
-        Parameters, optimiser state, the loss (0 if it or a gradient is not finite), and whether all was finite.
-    """
-    (_, likelihood), grads = jax.value_and_grad(ensemble.loss, has_aux=True)(params, *batch, weight)
-    params, opt_state = step_if(jnp.isfinite(likelihood), optimizer, grads, params, opt_state, pace)
-    ok = all_finite(likelihood, grads)
-    return params, opt_state, jnp.where(ok, likelihood, 0.0), ok
+def _drop_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """A key that is none of those that splitting `key` gives: `fold_in(key, i)` is `split(key, n)[i]` for i < n."""
+    return jax.random.fold_in(key, 2**31 - 3)

@@ -15,8 +15,8 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from foretell.errors import UserError
 from foretell.nn import fit_normalizer
 from foretell.regression import sgpr
-from foretell.regression.fit import Fitted, mean_square_error
-from foretell.regression.prediction import Prediction, Predictor, Rows
+from foretell.regression.fit import Fitted
+from foretell.regression.prediction import Prediction, Predictor, Rows, mean_square_error
 from foretell.replay import shuffle
 from foretell.settings import Settings
 

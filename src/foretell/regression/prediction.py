@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
@@ -25,3 +26,13 @@ class Rows(NamedTuple):
     x: Float[Array, "*rows in"]
     y: Float[Array, "*rows out"]
     flags: Bool[Array, "*rows flags"]
+
+
+def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+    """One-step squared error of the members' mean predictions, in the targets' own units.
+
+    It is averaged over members, outputs, and rows with their `weight`; rows of weight 0 may hold anything.
+    """
+    mean = predictor(jnp.broadcast_to(rows.x, (members, *rows.x.shape))).mean
+    square = jnp.square(mean - rows.y).mean(0).sum(-1) / max(rows.y.shape[-1], 1)  # there may be no outputs
+    return jnp.where(weight > 0, square * weight, 0.0).sum() / jnp.maximum(weight.sum(), 1)

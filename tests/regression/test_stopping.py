@@ -1,0 +1,138 @@
+"""Early stopping: the rule, on errors that are given; and what it does for networks on few noisy rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compiled import on_host
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foretell.regression.ensemble import Ensemble
+from foretell.regression.fit import Fit, fit
+from foretell.regression.prediction import Rows, mean_square_error
+from foretell.regression.stopping import until_stale
+
+LENGTH = 8
+
+
+@on_host
+def watched(errors, least, most, patience):
+    """Training whose progress is the number of epochs; patience is traced here, which serves as well."""
+    return until_stale(
+        lambda number, now: now + 1,
+        lambda now: errors[now - 1],
+        jnp.int32(0),
+        least=least,
+        most=most,
+        patience=patience,
+        keep_best=True,
+    )
+
+
+def by_hand(errors, least, most, patience):
+    """Epochs trained, and the epoch after which the error was lowest."""
+    lowest, best, stale = np.inf, 0, 0
+    for done, error in enumerate(errors[:most], start=1):
+        if np.isnan(error) or np.isnan(lowest) or error < lowest:
+            lowest, best, stale = error, done, 0
+        else:
+            stale += 1
+        if stale >= patience and done >= least:
+            return done, best
+    return most, best
+
+
+@settings(deadline=None, derandomize=True, max_examples=80)
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, np.inf, np.nan]), min_size=LENGTH, max_size=LENGTH),
+    st.integers(0, LENGTH),
+    st.integers(1, LENGTH),
+    st.integers(1, 3),
+)
+def test_training_stops_after_epochs_without_a_lower_error(errors, least, most, patience):
+    found = watched(np.float32(errors), np.int32(least), np.int32(most), np.int32(patience))
+    assert (found.epochs, found.best) == by_hand(errors, least, most, patience)
+    assert found.now == found.epochs
+
+
+SIZE, CAPACITY = 40, 50
+LARGE = Ensemble(members=2, probabilistic=False, hidden=(64, 64), weight_decay=0.0)
+LONG = Fit(learning_rate=5e-3, batch_size=8, epochs=150, bootstrap=False, holdout=0.5)
+compiled_fit = on_host(fit, 1, 2)
+fresh = on_host(lambda: (lambda state: (state, LONG.start(state)))(LARGE.init(jax.random.key(0), 1, 1, 0)))
+
+
+def noisy_rows():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (CAPACITY, 1))
+    y = x + 0.5 * rng.normal(size=x.shape)
+    return Rows(np.float32(x), np.float32(y), np.zeros((CAPACITY, 0), bool))
+
+
+def train(how):
+    state, carried = fresh()
+    held = np.int32(SIZE // 2)
+    return compiled_fit(jax.random.key(1), LARGE, how, state, carried, noisy_rows(), np.int32(SIZE), held)
+
+
+@pytest.fixture(scope="module")
+def fits():
+    early = LONG.model_copy(update={"early_stopping": True})
+    choices = {
+        "to the end": LONG,
+        "best": early,
+        "last": early.model_copy(update={"keep_best": False}),
+        "patient": early.model_copy(update={"patience": 5}),
+    }
+    return {name: train(how) for name, how in choices.items()}
+
+
+def test_where_networks_overfit_they_stop_early_and_err_less(fits):
+    whole, early = fits["to the end"].metrics, fits["best"].metrics
+    assert whole["gradient_steps"] == 150 * 3
+    assert early["epochs"] < 60 and early["gradient_steps"] == 3 * early["epochs"]
+    assert early["holdout_mse"] < 0.8 * whole["holdout_mse"]
+    assert early["train_mse"] > whole["train_mse"]
+
+
+def test_the_best_weights_are_those_of_the_lowest_loss(fits):
+    best, last, patient = (fits[name].metrics for name in ("best", "last", "patient"))
+    assert best["epochs"] == last["epochs"] <= patient["epochs"]
+    assert patient["holdout_loss"] <= best["holdout_loss"] <= last["holdout_loss"]
+    assert fits["best"].carried.opt_state[0].count == 3 * (best["epochs"] - 1)
+    assert fits["last"].carried.opt_state[0].count == 3 * last["epochs"]
+    for found in (best, last, patient):  # half the squared error
+        assert float(found["holdout_loss"]) == pytest.approx(0.5 * float(found["holdout_mse"]), rel=1e-4)
+
+
+def test_rows_kept_out_are_the_first_and_are_never_trained_on():
+    rows, (state, carried) = noisy_rows(), fresh()
+    y = rows.y.copy()
+    y[: SIZE // 2] += 1e3
+    how = LONG.model_copy(update={"epochs": 2})
+    args = (jax.random.key(1), LARGE, how, state, carried)
+    clean, other = (compiled_fit(*args, r, np.int32(SIZE), np.int32(SIZE // 2)) for r in (rows, rows._replace(y=y)))
+    jax.tree.map(np.testing.assert_array_equal, clean.state, other.state)
+
+
+def test_fewest_steps_hold_all_the_same():
+    early = LONG.model_copy(update={"early_stopping": True, "min_steps": 200})
+    assert 67 <= train(early).metrics["epochs"] < 150  # of three steps
+
+
+def test_early_stopping_needs_rows_to_judge_by():
+    with pytest.raises(ValueError, match="early_stopping needs holdout above 0"):
+        Fit(early_stopping=True)
+
+
+def test_rows_that_do_not_count_may_hold_anything():
+    rows, (state, _) = noisy_rows(), fresh()
+    weight = np.float32(np.arange(CAPACITY) < 10)
+    spoilt = Rows(*(np.where(weight[:, None] > 0, a, np.nan) for a in rows[:2]), rows.flags)
+    error = on_host(LARGE.error)
+    clean = error(state, rows, weight)
+    np.testing.assert_array_equal(clean, error(state, spoilt, weight))
+    mse = mean_square_error(LARGE.predictor(LARGE.ready(state)), 2, rows, weight)
+    assert float(clean) == pytest.approx(0.5 * float(mse), rel=1e-5)
+    assert np.isnan(error(state, rows, 0 * weight))
