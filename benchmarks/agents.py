@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--goal", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", nargs="+", default=[])
-    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="tell of the runs there instead of making them")
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="report on the runs there instead of making them")
     args = parser.parse_args()
     found: dict[str, list[tuple[Rounds, float]]] = {}
     with args.out.with_suffix(".csv").open("w", newline="") as file:

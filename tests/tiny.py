@@ -12,7 +12,7 @@ import yaml
 
 from foretell import api
 from foretell.training.events import Callback
-from foretell.training.loop import Interrupted
+from foretell.training.interrupt import Interrupted
 
 LINE = "environments:tiny/Line-v0"
 TINY: dict[str, Any] = {

@@ -202,7 +202,7 @@ def test_a_taught_guide_takes_part_in_plans():
     assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, taught)
 
 
-def test_a_guide_needs_a_plan_at_every_step_and_a_network():
+def test_a_guide_needs_a_plan_at_every_step():
     with pytest.raises(UserError, match=r"planner.replan_every must be 1 with a guide, not 2"):
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
 

@@ -100,23 +100,23 @@ def test_init_makes_an_ensemble_and_its_optimiser(fresh):
 
 
 def test_every_episode_begins_with_the_planners_own_warm_start():
-    control = begun(3)
+    carry = begun(3)
     alone = PLANNER.begin(AGENT.bounds)
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.stack([b] * 3)), control.warm_start, alone)
-    np.testing.assert_array_equal(control.warm_start.mean, np.full((3, 3, 1), -0.25, np.float32))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.stack([b] * 3)), carry.warm_start, alone)
+    np.testing.assert_array_equal(carry.warm_start.mean, np.full((3, 3, 1), -0.25, np.float32))
 
 
 def test_actions_are_first_actions_of_plans_on_imagined_returns(policy):
     """Row by row what the planner finds, with the warm start it leaves; so a batch equals one by one."""
-    obs, control = observations(0.9, -0.4, 0.1), begun(3)
-    actions, after, extras = compiled_act(policy, control, obs, jax.random.key(5))
+    obs, carry = observations(0.9, -0.4, 0.1), begun(3)
+    actions, after, extras = compiled_act(policy, carry, obs, jax.random.key(5))
 
     @quick_jit
     def alone(key, warm_start, obs):
         return PLANNER.plan(key, objective_of(AGENT.model, policy, obs, 4), warm_start, AGENT.bounds)
 
     for i, key in enumerate(jax.random.split(jax.random.key(5), 3)):
-        plan = alone(key, *jax.tree.map(lambda a: a[i], (control.warm_start, obs)))  # noqa: B023
+        plan = alone(key, *jax.tree.map(lambda a: a[i], (carry.warm_start, obs)))  # noqa: B023
         expected = Control(plan.warm_start, plan.actions, plan.value, 1)
         assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], expected))  # noqa: B023
         assert_close((extras["plan"][i], extras["value"][i]), (plan.actions, plan.value))
@@ -126,9 +126,9 @@ def test_actions_are_first_actions_of_plans_on_imagined_returns(policy):
 def test_any_number_of_observations_can_be_acted_on(fresh, batch):
     obs = jnp.zeros((batch, 2))
     given = compiled_policy(fresh), begun(batch), obs, jax.random.key(0)
-    actions, control, extras = jax.eval_shape(compiled_act, *given)
+    actions, carry, extras = jax.eval_shape(compiled_act, *given)
     assert actions.shape == (batch, 1)
-    assert control.warm_start.mean.shape == control.plan.shape == extras["plan"].shape == (batch, 3, 1)
+    assert carry.warm_start.mean.shape == carry.plan.shape == extras["plan"].shape == (batch, 3, 1)
 
 
 def test_actions_stay_in_bounds_from_anywhere(fresh):

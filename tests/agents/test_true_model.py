@@ -46,7 +46,7 @@ def test_threads_are_a_setting():
 
 @pytest.mark.parametrize("env", ["cartpole", LINE])
 def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
-    """From the state that an observation tells, or else from that of the environment that is acted in."""
+    """From the state that an observation gives, or else from that of the environment that is acted in."""
     agent, key = agent_for(env, execute="best"), jax.random.key(3)
     with agent.task.make() as env:
         obs = jnp.float32(env.reset(seed=0)[0])[None]
@@ -117,7 +117,7 @@ def test_one_seed_is_one_result_even_after_an_interruption(env, schedule, step, 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """On an environment whose observations do not tell the state."""
+    """On an environment whose observations do not determine the state."""
     out, overrides = tmp_path_factory.mktemp("true-model") / "run", [QUICK, {"train": {"trials": 1}}]
     return foretell.train("pets/cartpole+true-model", out=out, env=LINE, overrides=overrides, quiet=True)
 
@@ -135,7 +135,7 @@ def test_acting_by_hand_is_refused_where_observations_do_not_tell_the_state(run)
         with pytest.raises(UserError) as mistake:
             run.act(np.zeros(2))
         assert str(mistake.value) == (
-            f"the true model needs the environment's state, which observations of '{LINE}' do not tell: "
+            f"the true model needs the environment's state, which observations of '{LINE}' do not determine: "
             "evaluate the run instead of acting by hand"
         )
         run.evaluate(1)

@@ -79,8 +79,8 @@ def test_first_the_model_alone_is_trained():
     (state, metrics), *_ = learned(agent, 100)
     assert agent.pretraining == 1
     assert metrics["gradient_steps"] == 3 and metrics["policy_version"] == 1
-    assert same(state.learner, before.learner) and not same(state.model.trained, before.model.trained)
-    assert same(state.model.target, state.model.trained.networks)
+    assert same(state.learner, before.learner) and not same(state.model.online, before.model.online)
+    assert same(state.model.target, state.model.online.networks)
     assert same(state.acting.network, before.learner.policy)
 
 
@@ -110,11 +110,11 @@ def test_policy_and_model_come_into_use_in_their_own_time():
     assert [int(state.acting.version) for state, _ in found] == [1, 1, 2, 2, 2]
     assert same(four.acting.network, first.acting.network) and not same(five.acting.network, first.acting.network)
     assert same(five.acting.network, four.learner.policy) and same(seven.acting, five.acting)
-    assert same(six.model.target, first.model.target) and same(seven.model.target, six.model.trained.networks)
+    assert same(six.model.target, first.model.target) and same(seven.model.target, six.model.online.networks)
 
 
 def test_it_acts_with_the_acting_policy_in_the_environments_units():
-    agent = agent_with(learner=DDPG(hidden=(16,), critics=2, batch_size=32, explore_chance=0.0))
+    agent = agent_with(learner=DDPG(hidden=(16,), critics=2, batch_size=32, explore_probability=0.0))
     state = learned(agent, 10, 3)[-1][0]
     params, obs = agent.policy(state), jnp.linspace(-3, 3, 7)[:, None]
     action, _, extras = agent.act(params, (), obs, jax.random.key(0), explore=True)
@@ -176,7 +176,7 @@ def test_updates_that_are_not_finite_are_skipped_and_counted():
     broken = REPLAY._replace(data=REPLAY.data._replace(reward=jnp.full(200, jnp.nan)))
     after, metrics = _compiled(agent)[0](state, with_new(2, broken), jax.random.key(5))
     assert metrics["skipped_steps"] == 16 and metrics["gradient_steps"] == 8  # of both learner and model
-    assert same(after.learner.policy, state.learner.policy) and same(after.model.trained, state.model.trained)
+    assert same(after.learner.policy, state.learner.policy) and same(after.model.online, state.model.online)
 
 
 def test_settings_build_the_agent():

@@ -67,18 +67,18 @@ def test_it_is_a_world_model():
 @on_host
 def plan(params, obs, key):
     objective_from = lambda obs: objective_of(MODEL, params, obs, PARTICLES)  # noqa: E731
-    control = mpc.begin(CEM_OF_LATENTS, BOUNDS, len(obs))
-    _, control = mpc.act(CEM_OF_LATENTS, key, objective_from, control, obs, BOUNDS)
+    carry = mpc.begin(CEM_OF_LATENTS, BOUNDS, len(obs))
+    _, carry = mpc.act(CEM_OF_LATENTS, key, objective_from, carry, obs, BOUNDS)
     begin = start(MODEL, params, obs, key, PARTICLES)
     worth = lambda plan: returns(rollout(MODEL, params, begin, open_loop(plan, PARTICLES), 6, key)).mean(0)  # noqa: E731
-    return control, worth(control.plan), worth(jnp.zeros_like(control.plan)), worth(-control.plan)
+    return carry, worth(carry.plan), worth(jnp.zeros_like(carry.plan)), worth(-carry.plan)
 
 
 def test_cem_plans_on_it():
     """It brings the hidden number towards 1, which pays; to do nothing or the opposite pays less."""
-    control, planned, nothing, opposite = plan(PARAMS, OBS, KEY)
+    carry, planned, nothing, opposite = plan(PARAMS, OBS, KEY)
     assert (planned > nothing + 0.5).all() and (nothing > opposite).all()
-    np.testing.assert_allclose(control.value, planned, atol=0.3)
+    np.testing.assert_allclose(carry.value, planned, atol=0.3)
 
 
 def test_where_a_rollout_begins_matters_only_by_what_is_encoded():

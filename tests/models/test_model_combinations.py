@@ -191,7 +191,7 @@ def test_value_expansion_on_petss_ensemble():
     state, metrics = trained(agent, task, replay, calls=2)  # the first trains the model alone
     assert metrics["gradient_steps"] == 12 and metrics["model_loss"] != 0 and metrics["reward_model_loss"] != 0
     assert sum(float(metrics[f"weight_{i}"]) for i in range(2)) == pytest.approx(1, abs=1e-4)
-    inputs = state.model.trained.dynamics.regressor.inputs
+    inputs = state.model.online.dynamics.regressor.inputs
     np.testing.assert_allclose(inputs.std[0], replay.data.obs[:12].std(), rtol=1e-4)
 
 

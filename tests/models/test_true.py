@@ -389,7 +389,7 @@ def test_it_needs_an_environment_where_observations_do_not_describe_states():
     model = TrueModel(task, 1)
     found = played(model, begun(model, 1), random_actions(task, 1, 2))
     assert np.isnan(found.reward).all() and np.isnan(found.obs).all() and np.isnan(found.terminated).all()
-    sentence = "needs the environment's state, which observations of 'true/Windy-v0' do not tell: evaluate the run"
+    sentence = "needs the environment's state, which observations of 'true/Windy-v0' do not determine: evaluate the run"
     with pytest.raises(UserError, match=sentence):
         live.raise_reported()
 
@@ -482,3 +482,14 @@ def test_there_is_a_thread_for_each_core_unless_set():
     assert TrueDynamics(threads=3).count() == 3
     with pytest.raises(ValueError, match="greater than 0"):
         TrueDynamics(threads=0)
+
+
+def test_a_simulator_has_no_gradients():
+    model = TrueModel(make_task(TaskSettings(env="cartpole")), 1)
+
+    def earned(plan):
+        begin = start(model, (), jnp.zeros((1, 4)), KEY, 1)
+        return rollout(model, (), begin, open_loop(plan, 1), 2, KEY).reward.sum()
+
+    with pytest.raises(UserError, match=r"model.kind=true-model has no gradients.*choose a planner .* such as cem"):
+        jax.eval_shape(jax.grad(earned), jnp.zeros((1, 2, 1)))

@@ -31,7 +31,7 @@ def stepper(planner):
         jax.debug.callback(lambda _: plans.append(1), obs[0], ordered=False)
         return towards(obs)
 
-    step = quick_jit(lambda key, control, obs: mpc.act(planner, key, objective_from, control, obs, BOUNDS))
+    step = quick_jit(lambda key, carry, obs: mpc.act(planner, key, objective_from, carry, obs, BOUNDS))
 
     def counted(*args):
         plans.clear()
@@ -49,22 +49,22 @@ def observations(t):
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_a_plan_is_made_every_so_many_steps_and_its_actions_are_executed_in_turn(every):
     planner = SMALL.model_copy(update={"replan_every": every})
-    step, control = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
+    step, carry = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
     for t in range(9):
-        before = control
-        actions, control, planned = step(jax.random.key(t), control, observations(t))
+        before = carry
+        actions, carry, planned = step(jax.random.key(t), carry, observations(t))
         assert planned == (t % every == 0)
-        np.testing.assert_array_equal(actions, control.plan[:, t % every])
-        np.testing.assert_array_equal(control.executed, [t % every + 1] * BATCH)
+        np.testing.assert_array_equal(actions, carry.plan[:, t % every])
+        np.testing.assert_array_equal(carry.executed, [t % every + 1] * BATCH)
         if not planned:
-            jax.tree.map(np.testing.assert_array_equal, control._replace(executed=0), before._replace(executed=0))
+            jax.tree.map(np.testing.assert_array_equal, carry._replace(executed=0), before._replace(executed=0))
 
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_plans_are_those_of_the_planner_alone(every):
     """From the warm start that the plan before has left, for each episode by itself."""
     planner = SMALL.model_copy(update={"replan_every": every})
-    step, control = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
+    step, carry = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
     alone = quick_jit(lambda key, warm_start, obs: planner.plan(key, towards(obs), warm_start, BOUNDS))
     warm_starts = [planner.begin(BOUNDS)] * BATCH
     for t in range(0, 3 * every, every):
@@ -75,7 +75,7 @@ def test_plans_are_those_of_the_planner_alone(every):
         ]
         warm_starts = [plan.warm_start for plan in plans]
         for later in range(every):  # keys and observations between plans do not matter
-            actions, control, _ = step(jax.random.key(t + later), control, observations(t + later))
+            actions, carry, _ = step(jax.random.key(t + later), carry, observations(t + later))
             expected = np.stack([plan.actions[later] for plan in plans])
             np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-6)
 
@@ -84,23 +84,23 @@ def test_episodes_that_begin_at_different_times_replan_at_different_times():
     """As when one of several episodes ends before the others and starts anew."""
     planner = SMALL.model_copy(update={"replan_every": 3})
     step, fresh = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
-    control, phases = fresh, [[0, 0, 0], [1, 1, 1], [2, 0, 2], [0, 1, 0], [1, 2, 1], [2, 0, 2]]
+    carry, phases = fresh, [[0, 0, 0], [1, 1, 1], [2, 0, 2], [0, 1, 0], [1, 2, 1], [2, 0, 2]]
     for t, phase in enumerate(phases):
         if t == 2:
-            control = jax.tree.map(
+            carry = jax.tree.map(
                 lambda new, old: np.where(np.arange(BATCH).reshape(-1, *[1] * (new.ndim - 1)) == 1, new, old),
                 fresh,
-                control,
+                carry,
             )
-        before = control
-        actions, control, planned = step(jax.random.key(t), control, observations(t))
+        before = carry
+        actions, carry, planned = step(jax.random.key(t), carry, observations(t))
         assert planned == (0 in phase)
-        np.testing.assert_array_equal(control.executed, np.add(phase, 1))
+        np.testing.assert_array_equal(carry.executed, np.add(phase, 1))
         for row, place in enumerate(phase):
-            np.testing.assert_array_equal(actions[row], control.plan[row, place])
+            np.testing.assert_array_equal(actions[row], carry.plan[row, place])
             kept = jax.tree.map(
                 lambda a, b: np.array_equal(a[row], b[row]),  # noqa: B023
-                (control.plan, control.warm_start.mean),
+                (carry.plan, carry.warm_start.mean),
                 (before.plan, before.warm_start.mean),
             )
             assert kept == ((False, False) if place == 0 else (True, True))
@@ -110,18 +110,18 @@ def test_no_episode_disturbs_another():
     """What the others see makes no difference, nor when they plan."""
     planner = SMALL.model_copy(update={"replan_every": 2})
     step, fresh = stepper(planner), mpc.begin(planner, BOUNDS, BATCH)
-    control, other = fresh, fresh._replace(executed=np.int32([2, 1, 0]))
+    carry, other = fresh, fresh._replace(executed=np.int32([2, 1, 0]))
     for t in range(5):
         obs = observations(t)
-        actions, control, _ = step(jax.random.key(t), control, obs)
+        actions, carry, _ = step(jax.random.key(t), carry, obs)
         others, other, _ = step(jax.random.key(t), other, obs + np.float32([[0], [0.5], [0.5]]))
         np.testing.assert_allclose(others[0], actions[0], rtol=1e-5, atol=1e-6)
 
 
 def test_before_the_first_plan_nothing_is_executed():
-    control = mpc.begin(SMALL, BOUNDS, BATCH)
-    np.testing.assert_array_equal(control.executed, [1] * BATCH)
-    assert control.plan.shape == control.warm_start.mean.shape == (BATCH, 4, 2)
+    carry = mpc.begin(SMALL, BOUNDS, BATCH)
+    np.testing.assert_array_equal(carry.executed, [1] * BATCH)
+    assert carry.plan.shape == carry.warm_start.mean.shape == (BATCH, 4, 2)
 
 
 PLANNERS = {

@@ -89,7 +89,7 @@ def test_constants_of_every_run(name):
     assert (learner.batch_size, learner.discount, learner.reward_scale) == (512, 0.99, 1.0)
     assert (learner.policy_learning_rate, learner.critic_learning_rate) == (3e-4, 3e-4)
     assert (learner.target_every, learner.target_tau, learner.policy_delay) == (500, None, 1)
-    assert (learner.policy_regularizer, learner.explore_chance, learner.explore_std) == (0.001, 0.05, 1.0)
+    assert (learner.policy_regularizer, learner.explore_probability, learner.explore_std) == (0.001, 0.05, 1.0)
     assert (learner.noise_std, learner.critics) == (0.0, 4)
     assert (model.hidden, model.aux_hidden, model.activation) == ((512,) * 7, (128, 128, 128), "relu")
     assert (model.kind, model.members, model.reward_members, fit.batch_size) == ("steve", 4, 4, 512)
@@ -229,7 +229,7 @@ def test_every_arm_goes_with_every_learner(learner, parts):
 
 
 UNKNOWN = [
-    "learner.ddpg_explore_chance=0.05",
+    "learner.ddpg_explore_probability=0.05",
     "learner.hidden_dim=128",
     "learner.full_random_n=10000",
     "updates.frames_per_update=0.25",
@@ -239,7 +239,7 @@ UNKNOWN = [
     "model.transition_hidden_dim=512",
     "model.batch_size=512",
     "train.frames_before_learning=10000",
-    "policy_config={explore_chance: 0.05}",
+    "policy_config={explore_probability: 0.05}",
     "simulator={}",
 ]
 
@@ -263,7 +263,7 @@ def test_released_is_a_handful_of_settings():
     }
     assert changed == {
         ("task", "actions"): ("bounds", "unit"),
-        ("learner", "explore_chance"): (0.05, 0.0),
+        ("learner", "explore_probability"): (0.05, 0.0),
         ("learner", "initializer"): ("glorot", "glorot-joint"),
         ("learner", "assignment"): ("balanced", "independent"),
         ("model", "initializer"): ("glorot", "glorot-joint"),

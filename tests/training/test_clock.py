@@ -15,7 +15,9 @@ from foretell.training.clock import (
     Learn,
     Save,
     Stop,
+    after_evaluation,
     kind_of_episode,
+    must_log,
     next_activity,
     progress,
     rounds_due,
@@ -51,9 +53,7 @@ class World:
                 self.counters = self.counters._replace(new_steps=0).plus(learned=1)
             case Evaluate():
                 self.count(begun=1, episodes=1, evaluated=1)
-                if self.counters.evaluated >= self.schedule.eval_episodes:
-                    due = rounds_due(self.schedule, self.counters)
-                    self.counters = self.counters._replace(rounds=due, evaluated=0)
+                self.counters = after_evaluation(self.schedule, self.counters)
             case Act():
                 self.act(activity)
         self.count(unsaved=1)
@@ -250,3 +250,11 @@ def test_warm_ups_grow_evenly():
 def test_nothing_is_saved_twice(stopping):
     counters = Counters(trials=10, episodes=10, unsaved=0)
     assert next_activity(Schedule(trials=10), counters, overdue=True, stopping=stopping) == Stop()
+
+
+def test_metrics_are_logged_at_every_call_between_episodes_and_within_them_in_turns():
+    assert must_log(Schedule(), Counters(learned=7, env_steps=3, new_steps=1), pretraining=1)
+    stepwise = Schedule(steps_per_learning=25, random_episodes=0, random_steps=100, log_every=100)
+    logged = [must_log(stepwise, Counters(1, env_steps=n, new_steps=25, learned=n), 1) for n in range(125, 425, 25)]
+    assert [n for n, due in zip(range(125, 425, 25), logged, strict=True) if due] == [200, 300, 400]
+    assert must_log(stepwise, Counters(env_steps=100, learned=2), pretraining=3)  # each call before it acts

@@ -7,7 +7,7 @@ from witness import finished, lined
 from environments import STEPS
 from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
-from foretell.training.loop import Interrupted
+from foretell.training.interrupt import Interrupted
 from tiny import presses_at
 
 EPISODIC = {"environments": 2, "trials": 6, "random_episodes": 2, "warmup_episodes": 2, "eval_episodes": 2}

@@ -81,7 +81,7 @@ def explored(learner, policy, rows=20_000):
 
 
 def test_ddpg_adds_noise_to_some_dimensions_before_it_squashes():
-    found = np.arctanh(explored(DDPG(explore_chance=0.3, explore_std=0.8), fixed_policy(0.5, -0.2))) - (0.5, -0.2)
+    found = np.arctanh(explored(DDPG(explore_probability=0.3, explore_std=0.8), fixed_policy(0.5, -0.2))) - (0.5, -0.2)
     chosen = np.abs(found) > 1e-5
     np.testing.assert_allclose(chosen.mean(0), 0.3, atol=0.015)
     assert chosen.all(1).mean() == pytest.approx(0.09, abs=0.01)  # each dimension by itself
@@ -90,13 +90,13 @@ def test_ddpg_adds_noise_to_some_dimensions_before_it_squashes():
 
 
 def test_ddpg_without_noise_explores_greedily():
-    found = explored(DDPG(explore_chance=0), fixed_policy(0.5, -0.2), rows=10)
+    found = explored(DDPG(explore_probability=0), fixed_policy(0.5, -0.2), rows=10)
     np.testing.assert_allclose(found, np.tanh([[0.5, -0.2]] * 10), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [DDPG, TD3])
 def test_noise_on_actions_is_normal_and_clipped(kind):
-    off = {"explore_chance": 0} if kind is DDPG else {}
+    off = {"explore_probability": 0} if kind is DDPG else {}
     found = explored(kind(noise_std=0.1, **off), fixed_policy(0.0, 10.0))
     np.testing.assert_allclose(found[:, 0].std(), 0.1, rtol=0.03)
     assert abs(found).max() == 1 and (found[:, 1] == 1).mean() == pytest.approx(0.5, abs=0.02)
@@ -166,7 +166,7 @@ def test_ddpgs_defaults_are_the_released_ones():
     assert (learner.hidden, learner.activation, learner.batch_size) == ((128, 128, 128), "relu", 512)
     assert (learner.policy_learning_rate, learner.critic_learning_rate) == (3e-4, 3e-4)
     assert (learner.target_every, learner.target_tau, learner.discount) == (500, None, 0.99)
-    assert (learner.policy_regularizer, learner.explore_chance, learner.explore_std) == (0.001, 0.05, 1.0)
+    assert (learner.policy_regularizer, learner.explore_probability, learner.explore_std) == (0.001, 0.05, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_ddpgs_defaults_are_the_released_ones():
         (SAC, {"target_tau": 1.5}, "target_tau"),
         (DDPG, {"target_every": 0}, "target_every"),
         (DDPG, {"discount": 1.1}, "discount"),
-        (DDPG, {"explore_chance": -0.1}, "explore_chance"),
+        (DDPG, {"explore_probability": -0.1}, "explore_probability"),
         (SAC, {"log_std_range": (2.0, -20.0)}, "low < high"),
         (SAC, {"initial_temperature": 0.0}, "initial_temperature"),
-        (TD3, {"explore_chance": 0.05}, "explore_chance"),
+        (TD3, {"explore_probability": 0.05}, "explore_probability"),
     ],
 )
 def test_impossible_settings_are_refused(kind, change, message):

@@ -15,7 +15,7 @@ from pydantic import FiniteFloat, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.agents.base import Agent, Extras, Metrics, Pretrained, State
 from foretell.agents.mbmpc import MBMPCSettings
-from foretell.agents.pets import PETS
+from foretell.agents.pets import PETS, PETSSettings
 from foretell.errors import UserError
 from foretell.models import Params, rollout, start
 from foretell.planning import Refiner, mpc
@@ -77,7 +77,7 @@ class ImitatorSettings(MBMPCSettings):
         if self.imitation.least_return is not None and self.train.episodes_per_learning > 1:
             raise ValueError(
                 f"train.episodes_per_learning must be 1 with imitation.least_return, not "
-                f"{self.train.episodes_per_learning}: episodes of a round are told apart by their environments"
+                f"{self.train.episodes_per_learning}: it finds the episodes of a round by their environments"
             )
         if self.imitation.warm_labels and not isinstance(self.planner, Refiner):
             raise ValueError(
@@ -90,7 +90,7 @@ class ImitatorSettings(MBMPCSettings):
 
     def start_from(self, other: Pretrained, own: State) -> State:
         """The untrained imitator `own`, with the agent of another run as its expert."""
-        if other.settings.agent not in ("mbmpc", "pets"):
+        if not isinstance(other.settings, PETSSettings) or isinstance(other.settings, ImitatorSettings):
             raise UserError(
                 f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{other.settings.agent}'"
             )
@@ -179,26 +179,26 @@ class Imitator(Agent):
     def model_params(self, state: ImitatorState) -> Params:
         return self.expert.model_params(state.expert)
 
-    def begin(self, params: ImitatorParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
+    def begin(self, params: ImitatorParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.PlanCarry:
         return self.expert.begin(params.expert, obs, key)
 
     def act(
         self,
         params: ImitatorParams,
-        carry: mpc.Control,
+        carry: mpc.PlanCarry,
         obs: Float[Array, "batch obs"],
         key: Key[Array, ""],
         *,
         explore: bool,
-    ) -> tuple[Float[Array, "batch action"], mpc.Control, Extras]:
+    ) -> tuple[Float[Array, "batch action"], mpc.PlanCarry, Extras]:
         """The expert's actions until there is a policy, then the policy's."""
         act_key, noise_key = jax.random.split(key)
 
-        def demonstrate() -> tuple[Float[Array, "batch action"], mpc.Control]:
-            action, control, _ = self.expert.act(params.expert, carry, obs, act_key, explore=explore)
-            return self.task.to_unit(action), control
+        def demonstrate() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
+            action, carried, _ = self.expert.act(params.expert, carry, obs, act_key, explore=explore)
+            return self.task.to_unit(action), carried
 
-        def imitate() -> tuple[Float[Array, "batch action"], mpc.Control]:
+        def imitate() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
             return self.gaussian.mean(params.policy, self.task.features(obs)), carry
 
         action, carry = jax.lax.cond(params.demonstrating, demonstrate, imitate)
@@ -243,8 +243,8 @@ class Imitator(Agent):
         def plan(i: Int[Array, ""], labels: Float[Array, "rows action"]) -> Float[Array, "rows action"]:
             place = i * _LABELLED_AT_ONCE + offset
             obs, plan_key = rows.obs[jnp.minimum(place, len(labels) - 1)], jax.random.fold_in(key, i)
-            control = self._before_labels(params, obs, plan_key)
-            action, _, _ = self.expert.act(params.expert, control, obs, plan_key, explore=False)
+            carry = self._before_labels(params, obs, plan_key)
+            action, _, _ = self.expert.act(params.expert, carry, obs, plan_key, explore=False)
             return labels.at[place].set(self.task.to_unit(action), mode="drop")
 
         chunks = jnp.where(its_own, 0, -(-count // _LABELLED_AT_ONCE))
@@ -252,11 +252,11 @@ class Imitator(Agent):
 
     def _before_labels(
         self, params: ImitatorParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> mpc.Control:
+    ) -> mpc.PlanCarry:
         """The expert's carry before it plans at observations that it has not come to by itself."""
-        control = self.expert.begin(params.expert, obs, key)
+        carry = self.expert.begin(params.expert, obs, key)
         if not self.imitation.warm_labels:
-            return control
+            return carry
         model, horizon = self.expert.model, self.expert.planner.horizon
 
         def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Array) -> tuple[Array, tuple]:
@@ -267,8 +267,8 @@ class Imitator(Agent):
         begin = start(model, params.expert, obs, key, model.particles)
         trajectory = rollout(model, params.expert, begin, act, horizon, key)
         plans = jnp.swapaxes(trajectory.action[:, 0], 0, 1)  # of the first particle
-        mean = jnp.where(params.demonstrating, control.warm_start.mean, plans)
-        return control._replace(warm_start=control.warm_start._replace(mean=mean))
+        mean = jnp.where(params.demonstrating, carry.warm_start.mean, plans)
+        return carry._replace(warm_start=carry.warm_start._replace(mean=mean))
 
 
 def _append(labels: Labels, rows: Trajectories, actions: Float[Array, "rows action"]) -> Labels:

@@ -41,8 +41,6 @@ class MBMPCSettings(PETSSettings):
     def _check_guide(self) -> "MBMPCSettings":
         if self.guide is not None and self.planner.replan_every > 1:
             raise ValueError(f"planner.replan_every must be 1 with a guide, not {self.planner.replan_every}")
-        if self.guide is not None and self.model.kind == "gp":
-            raise ValueError("guide must be null with model.kind=gp: it goes with networks")
         return self
 
     def build(self, task: Task) -> PETS:
@@ -55,10 +53,10 @@ class MBMPCSettings(PETSSettings):
         return PathFollower(*self.parts(task))
 
 
-class PathControl(NamedTuple):
+class PathCarry(NamedTuple):
     """What is carried while a path is followed."""
 
-    control: mpc.Control
+    plan: mpc.PlanCarry
     progress: Progress
 
 
@@ -67,12 +65,12 @@ class PathFollower(PETS):
 
     def begin(  # type: ignore[override]
         self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]
-    ) -> PathControl:
-        return PathControl(super().begin(params, obs, key), self._path.start_progress(obs))
+    ) -> PathCarry:
+        return PathCarry(super().begin(params, obs, key), self._path.start_progress(obs))
 
     def act(
-        self, params: Params, carry: PathControl, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
-    ) -> tuple[Float[Array, "batch action"], PathControl, Extras]:
+        self, params: Params, carry: PathCarry, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+    ) -> tuple[Float[Array, "batch action"], PathCarry, Extras]:
         """Plan from each observation and from how far its episode has come; execute the first actions."""
         del explore
         model, (plan_key, reach_key) = PathModel(self.model, self._path), jax.random.split(key)
@@ -94,9 +92,9 @@ class PathFollower(PETS):
             found = rollout(model, params, begin, act, len(plan), roll_key)
             return jax.tree.map(lambda a: a[0, 0], found.end.carry.progress)
 
-        actions, control = mpc.act(self.planner, plan_key, objective_from, carry.control, (obs, here), self.bounds)
-        chosen = jax.vmap(reach)(jax.random.split(reach_key, len(obs)), (obs, here), control.plan)
-        return actions, PathControl(control, carry_on(carry.progress, chosen)), planned(control)
+        actions, plan = mpc.act(self.planner, plan_key, objective_from, carry.plan, (obs, here), self.bounds)
+        chosen = jax.vmap(reach)(jax.random.split(reach_key, len(obs)), (obs, here), plan.plan)
+        return actions, PathCarry(plan, carry_on(carry.progress, chosen)), planned(plan)
 
     def _start(
         self, model: PathModel, params: Params, at: tuple[Array, Progress], batch: int, key: Key[Array, ""]
@@ -150,12 +148,12 @@ class Guided(PETS):
     def act(
         self,
         params: GuidedParams,
-        carry: mpc.Control,
+        carry: mpc.PlanCarry,
         obs: Float[Array, "batch obs"],
         key: Key[Array, ""],
         *,
         explore: bool,
-    ) -> tuple[Float[Array, "batch action"], mpc.Control, Extras]:
+    ) -> tuple[Float[Array, "batch action"], mpc.PlanCarry, Extras]:
         """As without a guide until it has learned from a trial."""
 
         def objective_from(obs: Float[Array, "obs"]) -> Objective:
@@ -164,10 +162,10 @@ class Guided(PETS):
                 self.model, params.model, obs, self.model.particles, optimism=self.optimism, guide=guide
             )
 
-        def guided() -> tuple[Float[Array, "batch action"], mpc.Control]:
+        def guided() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
             return mpc.act(self.planner, key, objective_from, carry, obs, self.bounds)
 
-        def plain() -> tuple[Float[Array, "batch action"], mpc.Control]:
+        def plain() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
             return super(Guided, self).act(params.model, carry, obs, key, explore=explore)[:2]
 
         actions, carry = jax.lax.cond(params.taught, guided, plain)

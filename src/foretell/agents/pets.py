@@ -76,7 +76,7 @@ class PETS(Agent):
     def model_params(self, state: ModelState) -> Params:
         return self.model.params(state)
 
-    def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.Control:
+    def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.PlanCarry:
         return mpc.begin(self.planner, self.bounds, len(obs))
 
     def act(
@@ -100,6 +100,6 @@ class PETS(Agent):
         return state, {"new_mse": new_mse, **metrics}
 
 
-def planned(control: mpc.Control) -> Extras:
+def planned(carry: mpc.PlanCarry) -> Extras:
     """What acting returns of the latest plan: its actions and its imagined return."""
-    return {"plan": control.plan, "value": control.value}
+    return {"plan": carry.plan, "value": carry.value}

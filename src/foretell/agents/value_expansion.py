@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from foretell import registry
 from foretell.agents.base import Agent, Extras, Metrics, RunSettings
 from foretell.errors import UserError
 from foretell.models import Imagination, ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model
@@ -66,7 +67,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         if self.expansion.horizon and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "
-                "choose ensemble or steve"
+                f"choose one of: {', '.join(_stepwise_kinds())}"
             )
         return self
 
@@ -76,7 +77,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
                 f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not "
-                "determine the simulator's state; choose ensemble or steve"
+                f"determine the simulator's state; choose one of: {', '.join(_stepwise_kinds(learned=True))}"
             )
         return ValueExpansion(task, self.learner, model, self.expansion, self.updates)
 
@@ -93,10 +94,16 @@ class ValueExpansionSettings(ModelSections, RunSettings):
             )
 
 
+def _stepwise_kinds(*, learned: bool = False) -> list[str]:
+    """The kinds of models that single gradient steps train, or only those that learn."""
+    kinds = registry.kinds("model").items()
+    return [kind for kind, model in kinds if model.trains_stepwise and (model.needs_data or not learned)]
+
+
 class ModelCopies(NamedTuple):
     """The model that is trained, and the copy of it that targets are computed with."""
 
-    trained: ModelState
+    online: ModelState
     target: Params
 
 
@@ -301,20 +308,20 @@ class ValueExpansion(Agent):
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
         assert self.model is not None and state.model is not None
-        trained, losses = self.model.update(state.model.trained, replay, key)
-        return state._replace(model=state.model._replace(trained=trained)), losses
+        online, losses = self.model.update(state.model.online, replay, key)
+        return state._replace(model=state.model._replace(online=online)), losses
 
     def _prepared(self, state: ValueExpansionState, replay: Replay) -> ValueExpansionState:
         """With the statistics of the data that the model's updates need."""
         if self.model is None or state.model is None:
             return state
-        return state._replace(model=state.model._replace(trained=self.model.prepare(state.model.trained, replay)))
+        return state._replace(model=state.model._replace(online=self.model.prepare(state.model.online, replay)))
 
     def _sync_model(self, state: ValueExpansionState, due: Bool[Array, ""]) -> ValueExpansionState:
         """Compute targets with the newest model from now on, if there is one and that is due."""
         if self.model is None or state.model is None:
             return state
-        target = _either(due, self.model.params(state.model.trained), state.model.target)
+        target = _either(due, self.model.params(state.model.online), state.model.target)
         return state._replace(model=state.model._replace(target=target))
 
 

@@ -61,9 +61,9 @@ def evaluate(args: argparse.Namespace) -> int:
     videos = run.videos / f"seed-{args.seed}" if args.video else None
     if args.json:
         mean, std = _mean_and_std(results)
-        told = {"run": str(run.directory), "seed": args.seed, "mean": mean, "std": std}
-        told |= {"returns": [one.total for one in results], "lengths": [one.length for one in results]}
-        print(json.dumps({**told, "videos": str(videos) if videos else None}))
+        result = {"run": str(run.directory), "seed": args.seed, "mean": mean, "std": std}
+        result |= {"returns": [one.total for one in results], "lengths": [one.length for one in results]}
+        print(json.dumps({**result, "videos": str(videos) if videos else None}))
         return 0
     _print_results(results)
     if videos:
@@ -142,7 +142,7 @@ def load(module: str) -> Any:
 
 def _interruptible(call: Callable[[], "Run"]) -> "Run | None":
     """What a call returns; None if the user stopped it."""
-    from foretell.training.loop import Interrupted
+    from foretell.training.interrupt import Interrupted
 
     try:
         return call()

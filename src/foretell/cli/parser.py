@@ -26,7 +26,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake as the rest of the program does."""
+    """Reports a mistake as the rest of the program does."""
 
     def error(self, message: str) -> NoReturn:
         if message.endswith(" PRESET"):

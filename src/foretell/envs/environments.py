@@ -27,7 +27,7 @@ class Environments:
 
     def begin(self, episodes: Episodes, row: int, number: int, *, random: bool = False) -> None:
         """Start episode `number` in environment `row`, to act randomly or not. Raises `UserError`."""
-        episodes.forget(row)
+        episodes.clear(row)
         obs = self._reset(row, number, random=random)
         episodes.obs[row, 0] = self._checked(obs)
         episodes.number[row] = number

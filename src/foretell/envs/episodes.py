@@ -38,7 +38,7 @@ class Episodes(NamedTuple):
         """The observation that each environment has shown last."""
         return self.obs[np.arange(len(self.length)), self.length].astype(np.float32)
 
-    def forget(self, row: int) -> None:
+    def clear(self, row: int) -> None:
         """No episode has begun in this environment."""
         for array in (self.obs, self.actions, self.rewards, self.length, self.terminated, self.over):
             array[row] = 0

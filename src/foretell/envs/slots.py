@@ -150,7 +150,7 @@ class Slots:
         name = self._task.spec.env_id
         if not envs:
             raise UserError(
-                f"the true model needs the environment's state, which observations of '{name}' do not tell: "
+                f"the true model needs the environment's state, which observations of '{name}' do not determine: "
                 "evaluate the run instead of acting by hand"
             )
         if len(envs) > 1:

@@ -52,9 +52,9 @@ def _dynamics(task: Task, sections: ModelSections, unknown: Unknown) -> TrainedM
 
 
 def _check_flags(sections: ModelSections, unknown: Unknown) -> None:
-    """Raises `UserError` if a Gaussian process would have to learn a yes/no output."""
-    if unknown.termination and sections.model.kind == "gp":
+    """Raises `UserError` if the model would have to learn a termination that it cannot learn."""
+    if unknown.termination and not sections.model.predicts_termination:
         raise UserError(
-            "reward_model must not be null with model.kind=gp where the termination is learned: a Gaussian "
-            "process cannot learn yes/no outputs"
+            f"reward_model must not be null with model.kind={sections.model.kind} where the termination is learned: "
+            "such a model cannot learn yes/no outputs"
         )

@@ -80,6 +80,8 @@ class EnsembleModel(Ensemble, RegressionSettings):
 class GPModel(GP, RegressionSettings):
     """A sparse Gaussian process."""
 
+    predicts_termination = False
+
     kind: str = "gp"
 
     def check(self, fit: Any, imagination: Imagination) -> None:

@@ -46,6 +46,9 @@ class ModelSettings(Settings):
     trains_stepwise: ClassVar[bool] = False
     """Whether `TrainedModel.prepare` and `update` train it, which agents with values call, and not `fit` alone."""
 
+    predicts_termination: ClassVar[bool] = True
+    """Whether it can learn, beside the dynamics, whether a step ends the episode."""
+
     kind: str
 
     def check(self, fit: Any, imagination: Imagination) -> None:

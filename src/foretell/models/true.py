@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 from pydantic import PositiveInt
 
 from foretell.envs.slots import Slots, Stepped, prototype_of
+from foretell.errors import UserError
 from foretell.models.base import Metrics, ModelState, Params, Step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.registry import register
@@ -112,7 +113,8 @@ class TrueModel:
         vectors, numbers = (jax.ShapeDtypeStruct(rows + own, jnp.float32) for own in ((size,), ()))
         shapes = Stepped(vectors, numbers, numbers, jax.ShapeDtypeStruct(carry.shape, jnp.int32))
         words = jax.random.key_data(key)
-        found = jax.pure_callback(self._slots.on_step, shapes, carry, action, words, vmap_method="broadcast_all")
+        act = _not_differentiable(action)
+        found = jax.pure_callback(self._slots.on_step, shapes, carry, act, words, vmap_method="broadcast_all")
         return found.carry, Step(found.obs, found.reward[None], found.terminated)
 
     def fit(self, state: ModelState, replay: Replay, key: Key[Array, ""]) -> tuple[ModelState, Metrics]:
@@ -130,3 +132,17 @@ class TrueModel:
     @cached_property
     def _slots(self) -> Slots:
         return Slots(self.task, self.threads)
+
+
+@jax.custom_jvp
+def _not_differentiable(action: Float[Array, "*rows action"]) -> Float[Array, "*rows action"]:
+    return action
+
+
+@_not_differentiable.defjvp
+def _refuse(primals: tuple, tangents: tuple) -> tuple:
+    """Raises `UserError`: a simulator has no derivatives."""
+    raise UserError(
+        "model.kind=true-model has no gradients, which this agent or planner follows; choose a planner that only "
+        "compares candidates, such as cem, or a learned model"
+    )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from foretell.planning.base import Bounds, Objective, Plan, Planner, WarmStart
 
 
-class Control(NamedTuple):
+class PlanCarry(NamedTuple):
     """What is carried between the steps of an episode; with a leading batch axis for several episodes."""
 
     warm_start: WarmStart
@@ -22,28 +22,28 @@ class Control(NamedTuple):
     """Steps of it that were executed; `replan_every` before the first plan."""
 
 
-def begin(planner: Planner, bounds: Bounds, batch: int) -> Control:
+def begin(planner: Planner, bounds: Bounds, batch: int) -> PlanCarry:
     """The carry at the start of `batch` episodes."""
     plan = jnp.zeros((planner.horizon, len(bounds.low)))
-    control = Control(planner.begin(bounds), plan, jnp.zeros(()), jnp.array(planner.replan_every, jnp.int32))
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), control)
+    carry = PlanCarry(planner.begin(bounds), plan, jnp.zeros(()), jnp.array(planner.replan_every, jnp.int32))
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape)), carry)
 
 
 def act(
     planner: Planner,
     key: Key[Array, ""],
     objective_from: Callable[[Any], Objective],
-    control: Control,
+    carry: PlanCarry,
     starts: PyTree,
     bounds: Bounds,
-) -> tuple[Float[Array, "batch action"], Control]:
+) -> tuple[Float[Array, "batch action"], PlanCarry]:
     """The next action of each episode. Plans are made when any episode's last one has been executed far enough.
 
     Args:
         planner: the search.
         key: for its noise.
         objective_from: the objective of plans that begin at one of `starts`.
-        control: the carry, with a leading batch axis.
+        carry: the carry, with a leading batch axis.
         starts: where the next plans begin, mostly observations, with a leading batch axis.
         bounds: the lowest and the highest action.
 
@@ -54,18 +54,18 @@ def act(
     def plan(key: Key[Array, ""], warm_start: WarmStart, start: Any) -> Plan:
         return planner.plan(key, objective_from(start), warm_start, bounds)
 
-    def renew(control: Control) -> Control:
-        found = jax.vmap(plan)(jax.random.split(key, len(control.executed)), control.warm_start, starts)
-        return Control(found.warm_start, found.actions, found.value, jnp.zeros_like(control.executed))
+    def renew(carry: PlanCarry) -> PlanCarry:
+        found = jax.vmap(plan)(jax.random.split(key, len(carry.executed)), carry.warm_start, starts)
+        return PlanCarry(found.warm_start, found.actions, found.value, jnp.zeros_like(carry.executed))
 
     if planner.replan_every == 1:
-        control = renew(control)
+        carry = renew(carry)
     else:
-        due = control.executed >= planner.replan_every
-        renewed = jax.lax.cond(due.any(), renew, lambda control: control, control)
-        control = jax.tree.map(lambda new, old: _where(due, new, old), renewed, control)
-    actions = jax.vmap(lambda plan, t: plan[t])(control.plan, control.executed)
-    return actions, control._replace(executed=control.executed + 1)
+        due = carry.executed >= planner.replan_every
+        renewed = jax.lax.cond(due.any(), renew, lambda carry: carry, carry)
+        carry = jax.tree.map(lambda new, old: _where(due, new, old), renewed, carry)
+    actions = jax.vmap(lambda plan, t: plan[t])(carry.plan, carry.executed)
+    return actions, carry._replace(executed=carry.executed + 1)
 
 
 def _where(rows: Any, new: Array, old: Array) -> Array:

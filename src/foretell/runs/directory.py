@@ -201,7 +201,7 @@ def truncate_rows(path: Path, count: int) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell a refusal of the disk as a `UserError`."""
+    """Raise a refusal of the disk as a `UserError`."""
     try:
         yield
     except OSError as error:

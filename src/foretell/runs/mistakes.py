@@ -70,8 +70,8 @@ def _telling(faults: Sequence[Any], place: Place) -> Any:
     deepest = max(len(fault["loc"]) for fault in same)
     nearest_ones = [fault for fault in same if len(fault["loc"]) == deepest]
     messages = dict.fromkeys(fault["msg"].partition(", unable")[0] for fault in nearest_ones)
-    told = [text.removeprefix("Input should be ") if i else text for i, text in enumerate(messages)]
-    return {**nearest_ones[0], "msg": " or ".join(told)}
+    wanted = [text.removeprefix("Input should be ") if i else text for i, text in enumerate(messages)]
+    return {**nearest_ones[0], "msg": " or ".join(wanted)}
 
 
 def _told(path: str, value: object, error: Exception, place: Place) -> str:

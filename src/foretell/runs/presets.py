@@ -229,8 +229,8 @@ def _described(preset: Preset, tree: Mapping[str, Any]) -> dict[str, Any]:
     for part in preset.parts:
         if changed.keys() & leaf_paths(part.settings):
             text = text.replace(f"; {part.description}", f"; {part.name}", 1)
-    told = ", ".join(f"{path}={_flow(value)}" for path, value in changed.items())
-    return {**tree, "description": f"{text}; but {told}"}
+    changes = ", ".join(f"{path}={_flow(value)}" for path, value in changed.items())
+    return {**tree, "description": f"{text}; but {changes}"}
 
 
 def _flow(value: object) -> str:

@@ -111,6 +111,25 @@ def next_activity(
     return Act(kind, schedule.limit(kind, counters.warmups), cut)
 
 
+COUNTED = {"warmup": {"warmups": 1}, "train": {"trials": 1, "unsaved_trials": 1}, "eval": {"evaluated": 1}}
+"""What is counted when an episode of each kind is finished."""
+
+
+def after_evaluation(schedule: Schedule, counters: Counters) -> Counters:
+    """The counters after an evaluation episode: if it was the last of its round, all rounds that were due are over."""
+    if counters.evaluated < schedule.eval_episodes:
+        return counters
+    return counters._replace(evaluated=0, rounds=rounds_due(schedule, counters))
+
+
+def must_log(schedule: Schedule, counters: Counters, pretraining: int) -> bool:
+    """Whether metrics are logged after the call of `learn` that was made at these counters."""
+    if not _is_stepwise(schedule) or counters.learned < pretraining:
+        return True
+    every = schedule.log_every
+    return counters.env_steps // every > (counters.env_steps - counters.new_steps) // every
+
+
 def progress(schedule: Schedule, counters: Counters) -> tuple[int, int]:
     """How far the run is and where it ends: in steps if its length is given in steps, else in trials."""
     if schedule.steps is not None:

@@ -4,6 +4,20 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from foretell.envs import Episodes
+
+
+class Interrupted(Exception):
+    """The user asked to stop; everything is saved."""
+
+    def __init__(self, episodes: Episodes, begun: int, directory: Path) -> None:
+        """Stopped in `episodes`; `begun` is the number of the next one."""
+        at = episodes.number[0] if episodes.number[0] >= 0 else begun
+        super().__init__(
+            f"stopped and saved at episode {at}, step {episodes.length[0]}; continue with `foretell resume {directory}`"
+        )
 
 
 @contextmanager

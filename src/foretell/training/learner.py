@@ -58,6 +58,13 @@ class Learner:
         raise_reported()
         return time.perf_counter() - start
 
+    def means(self, metrics: Metrics, calls: int) -> dict[str, float]:
+        """The means of metrics that were summed over so many calls. Raises `UserError` if learning diverges."""
+        self.wait()
+        values = {name: float(value) / calls for name, value in metrics.items()}
+        check_finite(values)
+        return values
+
     def _arguments(self, state: RunState) -> tuple:
         steps = jax.tree.map(np.copy, state.collected.steps)
         return state.agent, state.replay, steps, state.metrics, self._seed, np.int32(state.counters.learned)

@@ -4,26 +4,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from foretell.agents.base import Carry, Extras, Metrics, State
+from foretell.agents.base import Carry, Extras, State
 from foretell.envs import Environments, Episodes
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
-from foretell.training.interrupt import interrupt_calls
-from foretell.training.learner import Learner, check_finite
+from foretell.training.interrupt import Interrupted, interrupt_calls
+from foretell.training.learner import Learner
 from foretell.training.reporter import Reporter
 from foretell.training.saver import Saver
 from foretell.training.state import RunState, init_run
 from foretell.training.stopwatch import Stopwatch
-
-
-class Interrupted(Exception):
-    """The user asked to stop; everything is saved."""
 
 
 class Loop:
@@ -68,7 +63,8 @@ class Loop:
         self._learner.compile(state)
         self._actor.compile(self._policy, state.carry, state.episodes)
         with ExitStack() as stack:
-            stack.callback(self._end)
+            stack.callback(self._saver.close)
+            stack.callback(lambda: self._report.training_ended(self.counters))
             envs = stack.enter_context(closing(Environments(run.task, self._schedule.environments, run.seed)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
             evaluator.compile(self._policy, state.carry)
@@ -126,8 +122,7 @@ class Loop:
         episodes = self.state.episodes
         if kind == "random":
             return envs.random_actions(episodes), {}
-        act = (self._policy, self.state.carry, envs, episodes, self._finish_learning)
-        actions, carry, extras = self._actor.act(*act)
+        actions, carry, extras = self._actor.act(self._policy, self.state.carry, envs, episodes, self._finish_learning)
         self.state = self.state._replace(carry=carry)
         return actions, extras
 
@@ -140,33 +135,25 @@ class Loop:
         self._count(env_steps=len(stepped), new_steps=len(stepped), under_way_steps=len(stepped))
 
     def _learn(self) -> None:
-        before, every = self.counters, self._schedule.log_every
+        before = self.counters
         self._report.learning_started(before)
         with self._watch.phase("fit"):
             self.state, self._policy, metrics = self._learner.learn(self.state)
         self._count(learned=1, unlogged=1, new_steps=-before.new_steps)
-        if self._schedule.steps_per_learning is not None:
-            self.state = self.state._replace(metrics=metrics)
-            passed = before.env_steps // every > (before.env_steps - before.new_steps) // every
-            if not (passed or before.learned < self.run_info.agent.pretraining):
-                return
-        self._log(metrics)
+        self.state = self.state._replace(metrics=metrics)
+        if clock.must_log(self._schedule, before, self.run_info.agent.pretraining):
+            self._log()
 
     def _finish_learning(self) -> None:
         self._watch.move(self._learner.wait(), "plan", "fit")
 
-    def _log(self, metrics: Metrics) -> None:
+    def _log(self) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
-        count = self.counters
         with self._watch.phase("fit"):
-            self._learner.wait()
-            values = {name: float(value) / count.unlogged for name, value in metrics.items()}
-        check_finite(values)
-        row = {"learn": count.learned, "episode": count.episodes, "env_steps": count.env_steps, **values}
-        self._count(logged=1, unlogged=-count.unlogged)
-        self.state = self.state._replace(metrics=jax.tree.map(jnp.zeros_like, self.state.metrics))
-        self._report.learned(self.counters, row | self._watch.columns())
-        self._watch.lap()
+            means = self._learner.means(self.state.metrics, self.counters.unlogged)
+        self._count(logged=1, unlogged=-self.counters.unlogged)
+        self.state = self.state.without_metrics()
+        self._report.learned(self.counters, means)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
         """Play the next evaluation episode to its end. If interrupted it is played again, and goes the same way."""
@@ -180,16 +167,13 @@ class Loop:
         )
         self._count(begun=1)
         self._close(episodes, 0, "eval", extras)
-        if self.counters.evaluated >= self._schedule.eval_episodes:
-            rounds = clock.rounds_due(self._schedule, self.counters) - self.counters.rounds
-            self._count(evaluated=-self.counters.evaluated, rounds=rounds)
+        self.state = self.state._replace(counters=clock.after_evaluation(self._schedule, self.counters))
 
     def _close(self, episodes: Episodes, row: int, kind: Kind, extras: Extras) -> None:
         """Count and report a finished episode, and clear it."""
-        kinds = {"warmup": {"warmups": 1}, "train": {"trials": 1, "unsaved_trials": 1}, "eval": {"evaluated": 1}}
-        self._count(episodes=1, **kinds.get(kind, {}))
+        self._count(episodes=1, **clock.COUNTED.get(kind, {}))
         self._report.episode_ended(self.state, kind, episodes, row, extras)
-        episodes.forget(row)
+        episodes.clear(row)
 
     def _save(self) -> None:
         self.state = self._saver.save(self.state, self._watch.saved())
@@ -199,21 +183,13 @@ class Loop:
         if not self._interrupted:
             return
         self._save()
-        episodes, directory = self.state.episodes, self.run_info.directory.path
-        at = episodes.number[0] if episodes.number[0] >= 0 else self.counters.begun
-        raise Interrupted(
-            f"stopped and saved at episode {at}, step {episodes.length[0]}; continue with `foretell resume {directory}`"
-        )
+        raise Interrupted(self.state.episodes, self.counters.begun, self.run_info.directory.path)
 
     def _on_interrupt(self) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
         self._report.interrupt_requested(self.counters)
-
-    def _end(self) -> None:
-        self._report.training_ended(self.counters)
-        self._saver.close()
 
     def _take_over(self, state: RunState) -> None:
         self.state, self._policy = state, jax.jit(self.run_info.agent.policy)(state.agent)

@@ -28,7 +28,7 @@ from foretell.training.stopwatch import Stopwatch
 
 
 class Reporter:
-    """Tells the callbacks of a run what happens."""
+    """Calls the callbacks of a run with a record of what happens."""
 
     def __init__(self, run: RunInfo, callbacks: Sequence[Callback], watch: Stopwatch) -> None:
         self._run, self._callbacks, self._watch = run, Callbacks(callbacks), watch
@@ -41,8 +41,11 @@ class Reporter:
     def learning_started(self, counters: Counters) -> None:
         self._call("on_learn_start", LearningStarted, counters)
 
-    def learned(self, counters: Counters, row: dict[str, Any]) -> None:
-        self._call("on_learn_end", Learned, counters, row=row)
+    def learned(self, counters: Counters, metrics: dict[str, float]) -> None:
+        """A row of metrics, which are means over the calls of `learn` since the last row, is complete."""
+        count = {"learn": counters.learned, "episode": counters.episodes, "env_steps": counters.env_steps}
+        self._call("on_learn_end", Learned, counters, row={**count, **metrics, **self._watch.columns()})
+        self._watch.lap()
 
     def warned(self, counters: Counters, text: str) -> None:
         self._call("on_warning", Warned, counters, text=text)

@@ -70,6 +70,10 @@ class RunState(NamedTuple):
     episodes: Episodes
     counters: Counters
 
+    def without_metrics(self) -> "RunState":
+        """After they were logged."""
+        return self._replace(metrics=jax.tree.map(jnp.zeros_like, self.metrics))
+
 
 def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tuple[RunState, PolicyParams]:
     """The state before anything has happened, and what acting needs of it."""

@@ -21,7 +21,7 @@ class DDPG(Learner):
     """The action is `tanh(u)` of the policy's output `u`. The defaults are STEVE's, with a single critic."""
 
     kind: str = "ddpg"
-    explore_chance: Annotated[float, Field(ge=0, le=1)] = 0.05
+    explore_probability: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Probability that exploration adds noise to a dimension of `u`; in the released STEVE it was in effect 0."""
     explore_std: NonNegativeFloat = 1.0
     """Standard deviation of that noise."""
@@ -38,7 +38,7 @@ class DDPG(Learner):
         if not explore:
             return jnp.tanh(u)
         chance_key, inner_key, outer_key = jax.random.split(key, 3)
-        chosen = jax.random.bernoulli(chance_key, self.explore_chance, u.shape)
+        chosen = jax.random.bernoulli(chance_key, self.explore_probability, u.shape)
         u = jnp.where(chosen, u + self.explore_std * jax.random.normal(inner_key, u.shape), u)
         return jnp.clip(jnp.tanh(u) + self.noise_std * jax.random.normal(outer_key, u.shape), -1.0, 1.0)
 
