@@ -36,7 +36,8 @@ class TaskSettings(Settings):
     """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
-    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`."""
+    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`;
+    `inputs` (`invariant`, `raw`) of the `mve-` tasks that run."""
     actions: Literal["bounds", "unit"] = "bounds"
     """Act within the environment's own bounds (`bounds`), or treat -1 and 1 as its bounds, whatever they are (`unit`,
     the released STEVE)."""

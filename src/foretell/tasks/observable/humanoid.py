@@ -117,9 +117,7 @@ class Humanoid(RunnerTask):
         (lowest, highest), height = HEIGHTS, next_obs[..., HEIGHT]
         return ~((height >= lowest) & (height <= highest))
 
-    def progress(
-        self, obs: Float[Array, "*rows obs"], next_obs: Float[Array, "*rows obs"]
-    ) -> Float[Array, "*rows"]:
+    def progress(self, obs: Float[Array, "*rows obs"], next_obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows"]:
         """How far (m) the centre of mass has moved along x.
 
         It is the mean of the bodies' ways, whose rounding is less than that of the difference of two means.
