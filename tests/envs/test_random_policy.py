@@ -83,7 +83,7 @@ def test_the_command_prints_and_writes_them(tmp_path, capsys):
     rows = list(csv.DictReader(out.open()))
     assert [float(row["return"]) for row in rows] == totals
     assert [(int(row["episode"]), int(row["length"])) for row in rows] == [(i, e.length) for i, e in enumerate(found)]
-    assert {row["terminated"] for row in rows} == {"True"}
+    assert {row["terminated"] for row in rows} == {"1"}
 
 
 def test_the_task_of_a_preset(capsys):

@@ -47,9 +47,9 @@ def check_spec(task):
         assert len(set(spec.obs_names)) == spec.obs_size, "names of observations are given twice"
         assert env.observation_space.shape == (spec.obs_size,), "the observation is of another size"
         assert tuple(space.low) == spec.action_low and tuple(space.high) == spec.action_high, "other bounds of actions"
-        env.reset(seed=0)
+        env.reset(seed=0), space.seed(0)
         for _ in range(5):
-            obs, reward, *_ = env.step(env.action_space.sample())
+            obs, reward, *_ = env.step(space.sample())
             assert obs.shape == (spec.obs_size,) and np.isfinite(obs).all() and np.isfinite(reward)
 
 

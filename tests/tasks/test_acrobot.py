@@ -71,7 +71,7 @@ def test_it_can_be_swung_up():
     while not terminated and len(rewards) < 500:
         pushed = np.float32([0, 0, 1] if obs[5] > 0 else [1, 0, 0])
         before, (obs, reward, terminated, *_) = obs, env.step(pushed)
-        found = TASK.reward(before, pushed, jnp.array(obs)), TASK.terminated(before, pushed, jnp.array(obs))
-        assert found == (reward, terminated)
+        step = jnp.array(before), jnp.array(pushed), jnp.array(obs)
+        assert (TASK.reward(*step), TASK.terminated(*step)) == (reward, terminated)
         rewards.append(reward)
     assert terminated and len(rewards) > 5 and rewards == [-1.0] * (len(rewards) - 1) + [0.0]

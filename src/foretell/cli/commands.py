@@ -127,7 +127,7 @@ def random(args: argparse.Namespace) -> int:
         for i, result in enumerate(played.random_episodes(task, args.episodes, seed=args.seed)):
             results.append(result)
             _print_result(i, result)
-            write((i, *result))
+            write((i, result.total, result.length, int(result.terminated)))
             progress.advance(bar)
     _print_summary(results)
     totals = [result.total for result in results]

@@ -85,7 +85,8 @@ def _gym_task(settings: TaskSettings, env: str) -> Task:
     if colon:
         registry.import_module("env", env, module)
     elif "-v" not in env:
-        choices = nearest(env, [*tasks, *gymnasium.registry]) or f"{nearest('', tasks)}, Id-v0, module:Id-v0"
+        choices = nearest(env, [*tasks, *gymnasium.registry])
+        choices = choices or f"; choose one of: {', '.join(tasks)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{env}'{choices}")
     task = GymTask(env, horizon=settings.horizon, options=settings.options)
     task.learns_termination = settings.terminated in ("auto", "learned")

@@ -155,9 +155,9 @@ class RunnerEnv(ObservableEnv):
 class RunnerTask(MujocoTask):
     """What a model may know of a robot that is to run along x: the reward, and when it has fallen.
 
-    Positions are stored in single precision. Their difference adds no error where the robot is far from the start, so
-    the speed errs by their rounding alone, at most `ulp(x) / dt`: at x = 100 m by 0.00015 m/s with a step of 0.05 s, and
-    by 0.00095 m/s with one of 0.008 s.
+    Positions are stored in single precision. Far from the start their difference adds no error, so the speed errs by
+    their rounding alone, at most `ulp(x) / dt`. At x = 100 m that is 0.00015 m/s with a step of 0.05 s, and 0.00095 m/s
+    with one of 0.008 s.
     """
 
     inputs: Inputs = "invariant"

@@ -45,8 +45,8 @@ SPEC = spec_of(
 class PusherEnv(ObservableEnv):
     """The simulator, as a Gymnasium environment. The reward of a step is that of the state it starts from, as in Gym.
 
-    The object has a mass, as in the pusher of PETS: through Gymnasium's, whose inertia is an armature of its joints, the
-    arm passes in MuJoCo since version 3.
+    The object has a mass, as in the pusher of PETS. In Gymnasium its inertia is an armature of its joints, and since
+    version 3 of MuJoCo the arm passes through it.
     """
 
     task = SPEC
