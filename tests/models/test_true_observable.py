@@ -14,7 +14,7 @@ ENDING = {
     "acrobot": {"cos_1": np.cos(1.5), "sin_1": np.sin(1.5), "cos_2": 1.0, "sin_2": 0.0, "velocity_1": 2.0},
     "humanoid": {"z_velocity": -3.0},
     "hopper": {"pitch_velocity": 3.0},
-    "walker2d": {"pitch_velocity": 9.0},
+    "walker2d": {"pitch": 0.9, "pitch_velocity": 9.0},
 }
 """Where an episode soon terminates."""
 STEPS = 20
