@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell.cli import main
 from foretell.tasks import Follows, Task
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "new-task.md"
@@ -21,9 +22,9 @@ SMALL = {
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """The page's file, in the working directory."""
-    code = re.search(r"```python\n# my_pendulum.py\n(.*?)```", PAGE.read_text(), re.S)
-    (tmp_path / "my_pendulum.py").write_text(code.group(1))
+    """The page's files, in the working directory."""
+    for name, code in re.findall(r"```python\n# (\w+).py\n(.*?)```", PAGE.read_text(), re.S):
+        (tmp_path / f"{name}.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -44,6 +45,18 @@ def test_the_page_s_command_trains_it(written):
     run = foretell.train("pets/default", env="my_pendulum:Pendulum", out="run", overrides=[SMALL], quiet=True)
     assert len(run.returns) == 1
     assert foretell.load("run").act(np.array([1.0, 0.0, 0.0])).shape == (1,)
+
+
+def test_the_page_s_observed_task_passes_all_checks(written, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "tasks")
+    task, checks = import_module("my_balance").Balance(), import_module("conformance")
+    steps = checks.transitions(task)
+    checks.check_spec(task)
+    for check in (checks.check_reward, checks.check_terminated, checks.check_prediction, checks.check_restored):
+        check(task, steps)
+    assert steps.terminated.any()
+    assert main(["random", "--env", "my_balance:Balance", "--episodes", "3"]) == 0
+    assert "over 3 episodes" in capsys.readouterr().out
 
 
 def test_an_unknown_class_is_refused_with_the_nearest(written):

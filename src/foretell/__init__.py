@@ -24,6 +24,16 @@ gymnasium.register("foretell/HalfCheetah-v0", entry_point="foretell.tasks.halfch
 gymnasium.register("foretell/HalfCheetahTorso-v0", entry_point="foretell.tasks.cheetah_torso:HalfCheetahTorsoEnv")
 for _name in ("Swimmer", "HalfCheetah", "Hopper", "Ant"):
     gymnasium.register(f"foretell/MBMF{_name}-v0", entry_point=f"foretell.tasks.nagabandi_simulators:{_name}Env")
+for _module, _names in {
+    "planar": ("HalfCheetah", "Walker2d", "Hopper", "Swimmer"),
+    "ant": ("Ant",),
+    "humanoid": ("Humanoid",),
+    "pusher": ("Pusher",),
+    "acrobot": ("Acrobot",),
+}.items():
+    for _name in _names:
+        _entry = f"foretell.tasks.observable.{_module}:{_name}Env"
+        gymnasium.register(f"foretell/Observable{_name}-v0", entry_point=_entry)
 for _name in ("BulletHumanoid", "BulletFlagrun"):
     gymnasium.register(f"foretell/{_name}-v0", entry_point=f"foretell.tasks.bullet:{_name}", max_episode_steps=1000)
 

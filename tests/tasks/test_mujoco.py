@@ -11,6 +11,7 @@ from foretell.tasks.cartpole import Cartpole, CartpoleEnv
 from foretell.tasks.cheetah_torso import CheetahTorso, HalfCheetahTorsoEnv
 from foretell.tasks.halfcheetah import HalfCheetah, HalfCheetahEnv
 from foretell.tasks.mujoco import FOLLOWING
+from foretell.tasks.observable import ant, humanoid, planar, pusher
 from foretell.tasks.pusher import Pusher, PusherEnv
 from foretell.tasks.reacher import Reacher, ReacherEnv
 
@@ -24,10 +25,19 @@ RATES = {
     nagabandi_simulators.HalfCheetahEnv: 100,
     nagabandi_simulators.HopperEnv: 50,
     nagabandi_simulators.AntEnv: 50,
+    planar.HalfCheetahEnv: 20,
+    planar.Walker2dEnv: 125,
+    planar.HopperEnv: 125,
+    planar.SwimmerEnv: 25,
+    ant.AntEnv: 20,
+    humanoid.HumanoidEnv: 67,
+    pusher.PusherEnv: 20,
 }
 TASKS = [
     *(Cartpole(), Reacher(), Pusher(), HalfCheetah(), CheetahTorso()),
     *(nagabandi.Swimmer(), nagabandi.HalfCheetah(), nagabandi.Hopper(), nagabandi.Ant()),
+    *(planar.HalfCheetah(), planar.Walker2d(), planar.Hopper(), planar.Swimmer()),
+    *(ant.Ant(), humanoid.Humanoid(), pusher.Pusher()),
 ]
 
 

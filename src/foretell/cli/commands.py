@@ -1,9 +1,11 @@
 """What the commands do that train, play or write. Each imports what it needs when it runs."""
 
 import argparse
+import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 from foretell.errors import UserError, brief
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from foretell.diagnostics.inspection import Inspection
+    from foretell.envs.random_policy import RandomEpisode
     from foretell.run import Run
+    from foretell.tasks import Task
     from foretell.training.controller import EvaluationResult
+
+    Result = EvaluationResult | RandomEpisode
 
 
 def train(args: argparse.Namespace) -> int:
@@ -107,17 +115,35 @@ def export_mat(args: argparse.Namespace) -> int:
     return 0
 
 
+def random(args: argparse.Namespace) -> int:
+    """Play episodes of random actions, print their returns, and write them if asked."""
+    task, played = _random_task(args), load("foretell.envs.random_policy")
+    load("foretell.run").check_seed(args.seed)
+    if args.episodes < 1:
+        raise UserError(f"episodes must be at least 1, not {args.episodes}")
+    results = []
+    with _table(args.out) as write, _progress() as progress:
+        bar = progress.add_task("playing", total=args.episodes)
+        for i, result in enumerate(played.random_episodes(task, args.episodes, seed=args.seed)):
+            results.append(result)
+            _print_result(i, result)
+            write((i, result.total, result.length, int(result.terminated)))
+            progress.advance(bar)
+    _print_summary(results)
+    totals = [result.total for result in results]
+    print(f"min {min(totals):.2f}, max {max(totals):.2f}")
+    if args.out:
+        print(f"written to {args.out}")
+    return 0
+
+
 def toy(args: argparse.Namespace) -> int:
     """Run the toy study, and write its figure and numbers."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     study, out = load("foretell.toy"), Path(args.out)
     study.check(args.seed, args.trials, args.steps)
     study.prepare(out)
     load("foretell.compilation").use_compilation_cache()
-    console = load("foretell.callbacks.console").plain_console()
-    columns = (TextColumn("{task.description:12}"), BarColumn(bar_width=24), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with _progress() as progress:
         bar = progress.add_task("compiling", total=len(study.METHODS) * args.steps)
 
         def advanced(label: str, steps: int) -> None:
@@ -138,6 +164,48 @@ def load(module: str) -> Any:
         if "MUJOCO_GL" not in os.environ:
             raise
         raise UserError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({brief(error)}); unset it") from error
+
+
+def _progress() -> "Progress":
+    """A bar that is shown in terminals only, and disappears at its end."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = load("foretell.callbacks.console").plain_console()
+    columns = (TextColumn("{task.description:12}"), BarColumn(bar_width=24), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _random_task(args: argparse.Namespace) -> "Task":
+    """The task of a preset or of `--env`. Raises `UserError`."""
+    from foretell.runs.presets import parse_override, resolve
+
+    if args.preset is None and args.env is None:
+        raise UserError("name a preset or an environment: foretell random pets/cartpole, or --env Pendulum-v1")
+    chosen = {"task": {"env": args.env}} if args.env else {}
+    overrides = [parse_override(text) for text in args.set]
+    settings = resolve(args.preset or "pets/default", [chosen, *overrides])  # in which all but the environment is open
+    return load("foretell.tasks").make_task(settings.task)
+
+
+@contextmanager
+def _table(path: str | None) -> Iterator[Callable[[Sequence[object]], object]]:
+    """A function that writes rows of episodes as CSV, or nothing without a path. Raises `UserError`."""
+    if path is None:
+        yield lambda row: None
+        return
+    writing = load("foretell.runs.directory").writing
+    with writing(Path(path)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w", newline="")  # noqa: SIM115
+
+    def write(row: Sequence[object]) -> None:
+        with writing(Path(path)):
+            csv.writer(file).writerow(row)
+            file.flush()
+
+    with file:
+        write(["episode", "return", "length", "terminated"])
+        yield write
 
 
 def _interruptible(call: Callable[[], "Run"]) -> "Run | None":
@@ -172,15 +240,23 @@ def _newest_video(run: "Run") -> str:
     return str(max(run.videos.rglob("*.mp4"), key=lambda path: path.stat().st_mtime))
 
 
-def _mean_and_std(results: "list[EvaluationResult]") -> tuple[float, float]:
-    """Of the returns of evaluation episodes."""
+def _mean_and_std(results: "Sequence[Result]") -> tuple[float, float]:
+    """Of the returns of episodes."""
     totals = [result.total for result in results]
     return fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
 
 
 def _print_results(results: "list[EvaluationResult]") -> None:
     for i, result in enumerate(results):
-        print(f"episode {i:3d}  return {result.total:9.2f}  {result.length} steps")
+        _print_result(i, result)
+    _print_summary(results)
+
+
+def _print_result(number: int, result: "Result") -> None:
+    print(f"episode {number:3d}  return {result.total:9.2f}  {result.length} steps", flush=True)
+
+
+def _print_summary(results: "Sequence[Result]") -> None:
     mean, std = _mean_and_std(results)
     print(f"mean {mean:.2f}, std {std:.2f} over {len(results)} episodes")
 

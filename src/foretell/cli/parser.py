@@ -104,6 +104,15 @@ def _show(sub: argparse.ArgumentParser) -> None:
     _set(sub)
 
 
+def _random(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("preset", metavar="PRESET", nargs="?", help="a preset or a YAML file, for its environment")
+    sub.add_argument("--env", metavar="ID", help="an environment: a task, SomeId-v0 or module:SomeId-v0")
+    sub.add_argument("--episodes", type=int, default=100, metavar="N", help="default 100")
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of initial states and actions (default 0)")
+    sub.add_argument("--out", metavar="FILE", help="write the returns as CSV")
+    _set(sub)
+
+
 def _toy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="runs/toy", metavar="DIR", help="for figure and numbers (default runs/toy)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="one seed, one result (default 0)")
@@ -144,5 +153,6 @@ _COMMANDS: dict[str, _Command] = {
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),
     "show": ("show what a preset resolves to, or what settings there are", listing.show, _show),
+    "random": ("play episodes of random actions, and print their returns", commands.random, _random),
     "toy": ("the tabular toy study of STEVE: six ways to learn the values of a chain", commands.toy, _toy),
 }

@@ -36,7 +36,8 @@ class TaskSettings(Settings):
     """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
-    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`."""
+    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`;
+    `inputs` (`invariant`, `raw`) of the `mve-` tasks that run."""
     actions: Literal["bounds", "unit"] = "bounds"
     """Act within the environment's own bounds (`bounds`), or treat -1 and 1 as its bounds, whatever they are (`unit`,
     the released STEVE)."""
@@ -84,7 +85,8 @@ def _gym_task(settings: TaskSettings, env: str) -> Task:
     if colon:
         registry.import_module("env", env, module)
     elif "-v" not in env:
-        choices = nearest(env, [*tasks, *gymnasium.registry]) or f"{nearest('', tasks)}, Id-v0, module:Id-v0"
+        choices = nearest(env, [*tasks, *gymnasium.registry])
+        choices = choices or f"; choose one of: {', '.join(tasks)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{env}'{choices}")
     task = GymTask(env, horizon=settings.horizon, options=settings.options)
     task.learns_termination = settings.terminated in ("auto", "learned")

@@ -69,12 +69,8 @@ class PusherEnv(EditedMujocoEnv):
     def edit(self, model: mujoco.MjSpec) -> None:
         """The published limit of the shoulder, and an object of the same inertia that can be pushed."""
         model.joint("r_shoulder_pan_joint").range[1] = 2.0
-        if self._original_object:
-            return
-        for joint in model.body("object").joints:
-            joint.armature = 0
-        for geom in model.body("object").geoms:
-            geom.mass = OBJECT_MASS if geom.type == mujoco.mjtGeom.mjGEOM_CYLINDER else 0
+        if not self._original_object:
+            make_pushable(model)
 
     def step(self, action: np.ndarray) -> Step:
         reward = self._reward(action)
@@ -102,6 +98,14 @@ class PusherEnv(EditedMujocoEnv):
     def _position(self, body: str) -> np.ndarray:
         """Centre of mass (m) of a body and its children, which Gym then returned as the position of a body."""
         return self.data.body(body).subtree_com
+
+
+def make_pushable(model: mujoco.MjSpec) -> None:
+    """Give the object a mass of the same inertia in place of its joints' armature, on which no contact acts."""
+    for joint in model.body("object").joints:
+        joint.armature = 0
+    for geom in model.body("object").geoms:
+        geom.mass = OBJECT_MASS if geom.type == mujoco.mjtGeom.mjGEOM_CYLINDER else 0
 
 
 @register("task", "pusher")
