@@ -23,7 +23,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, sample
 from foretell.settings import Section, Settings
 from foretell.tasks import Task
-from foretell.values import Expansion, Frames, candidates, imagine
+from foretell.values import Expansion, Frames, Targets, candidates, imagine
 from foretell.values.learners import Learner, LearnerState
 
 _PRETRAINING_BLOCK = 500
@@ -222,6 +222,15 @@ class ValueExpansion(Agent):
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
         return self.expansion.reduce(rows[0])[1]
+
+    def critic_data(
+        self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
+    ) -> tuple[Float[Array, "sources particles batch features"], Float[Array, "sources particles batch action"], Targets]:
+        """What critics learn from a batch: features and actions of real and imagined pairs, and their targets."""
+        imagined = self.expand(key, state.learner, self.model_params(state), batch)
+        targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
+        obs, action = self._pairs(batch, imagined, len(targets.target))
+        return self.task.features(obs), action, targets
 
     def _repeat(
         self, count: Int[Array, ""], update: Any, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]

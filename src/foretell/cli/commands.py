@@ -89,6 +89,18 @@ def inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def diagnose(args: argparse.Namespace) -> int:
+    """Play fresh episodes, and print how good the agent's model and values are there."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    sizes = load("foretell.diagnostics.examination").Sizes(
+        args.episodes, args.horizon, args.starts, tuple(args.oracle), args.tail, args.policy
+    )
+    found = run.diagnose(sizes, seed=args.seed, out=args.out)
+    print("\n".join(load("foretell.diagnostics.tables").text(found)))
+    print(f"\ntables and figures in {args.out or run.directory / 'diagnostics'}")
+    return 0
+
+
 def film(args: argparse.Namespace) -> int:
     """Film finished episodes of a run."""
     for path in load("foretell.api").film(args.run_dir, args.episodes):

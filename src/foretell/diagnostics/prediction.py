@@ -26,6 +26,9 @@ class Track(NamedTuple):
     obs: Float[np.ndarray, "times obs"]
     """One more than actions."""
     actions: Float[np.ndarray, "steps action"]
+    rewards: Float[np.ndarray, "steps"] | None = None
+    terminated: bool = False
+    """Whether the last step ended it for good."""
 
 
 def tracks(rows: list[tuple], results: list[EvaluationResult]) -> list[Track]:
