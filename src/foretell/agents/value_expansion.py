@@ -225,7 +225,9 @@ class ValueExpansion(Agent):
 
     def critic_data(
         self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
-    ) -> tuple[Float[Array, "sources particles batch features"], Float[Array, "sources particles batch action"], Targets]:
+    ) -> tuple[
+        Float[Array, "sources particles batch features"], Float[Array, "sources particles batch action"], Targets
+    ]:
         """What critics learn from a batch: features and actions of real and imagined pairs, and their targets."""
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)

@@ -101,6 +101,19 @@ def diagnose(args: argparse.Namespace) -> int:
     return 0
 
 
+def plot(args: argparse.Namespace) -> int:
+    """Draw the learning curves of runs in one figure."""
+    load("foretell.agents")
+    comparison, out = load("foretell.report.comparison"), Path(args.out)
+    groups, lines = comparison.read_groups(args.run_dirs, args.smooth), comparison.read_lines(args.hline, args.smooth)
+    comparison.draw_comparison(groups, lines, out)
+    for group in groups:
+        curve = comparison.mean_curve(group.curves)
+        print(f"{group.label}: {curve.mean[-1]:.1f} +- {curve.std[-1]:.1f} at {curve.steps[-1]} steps")
+    print(f"figure      {out}")
+    return 0
+
+
 def film(args: argparse.Namespace) -> int:
     """Film finished episodes of a run."""
     for path in load("foretell.api").film(args.run_dir, args.episodes):

@@ -91,14 +91,23 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     oracle = "imagined horizons replaced by real steps in estimates of values (default 1 5 10 25)"
     sub.add_argument("--oracle", type=int, nargs="+", default=[1, 5, 10, 25], metavar="H", help=oracle)
     tail = "true returns at a time limit: bootstrap (default), or leave out steps that miss more than this share"
-    sub.add_argument("--tail", type=_tail, default=None, metavar="SHARE", help=tail)
+    sub.add_argument("--tail", type=share, default=None, metavar="SHARE", help=tail)
     policy = "who plays, of agents with critics: the policy of their targets (default), or the one that acts"
     sub.add_argument("--policy", choices=["target", "online"], default="target", help=policy)
     sub.add_argument("--out", metavar="DIR", help="for tables and figures (default RUN_DIR/diagnostics)")
 
 
-def _tail(text: str) -> float | None:
+def share(text: str) -> float | None:
+    """A number, or None for `bootstrap`; a mistake is told by this function's name."""
     return None if text == "bootstrap" else float(text)
+
+
+def _plot(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run_dirs", metavar="RUN_DIR", nargs="+")
+    sub.add_argument("--smooth", type=int, default=1, metavar="N", help="mean over N points (default 1)")
+    hline = "horizontal lines: numbers, or the last values of runs"
+    sub.add_argument("--hline", nargs="+", default=[], metavar="RUN_OR_VALUE", help=hline)
+    sub.add_argument("--out", default="curves.png", metavar="FILE", help="PNG, PDF or SVG (default curves.png)")
 
 
 def _film(sub: argparse.ArgumentParser) -> None:
@@ -168,6 +177,7 @@ _COMMANDS: dict[str, _Command] = {
         commands.diagnose,
         _diagnose,
     ),
+    "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
     "film": ("film episodes of a run as they were, random ones too", commands.film, _film),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),

@@ -167,7 +167,8 @@ def pair_values(
     learner, task, learned = agent.learner, agent.task, state.learner
     features, unit = task.features(jnp.float32(obs)), task.to_unit(jnp.float32(action))
     critic, target = (
-        learner.values(networks, features[:, :-1], unit).mean(0) for networks in (learned.critics, learned.target_critics)
+        learner.values(networks, features[:, :-1], unit).mean(0)
+        for networks in (learned.critics, learned.target_critics)
     )
     last = features[jnp.arange(len(features)), length]
     final, bonus = learner.propose(learned, last[None], key)

@@ -41,9 +41,7 @@ class Replayed(NamedTuple):
     terminated: Float[Array, "b k"]
 
 
-def imagine_plan(
-    agent: Agent, horizon: int, state: State, obs: Float[Array, "b d"], key: Key[Array, ""]
-) -> Imagined:
+def imagine_plan(agent: Agent, horizon: int, state: State, obs: Float[Array, "b d"], key: Key[Array, ""]) -> Imagined:
     """Act in imagination from each observation, and note the actions and what the model predicts for them.
 
     An agent that plans acts as its first plan says, which may be shorter than `horizon`. Any other agent acts on the
@@ -84,9 +82,7 @@ def _follow(agent: Agent, state: State, obs: Array, act: Any, horizon: int, key:
     return Imagined(jnp.moveaxis(found.obs[1:], 2, 0), reward, jnp.moveaxis(found.action[:, 0], 1, 0))
 
 
-def replay(
-    truth: TrueModel, obs: Float[Array, "b d"], action: Float[Array, "b k a"], key: Key[Array, ""]
-) -> Replayed:
+def replay(truth: TrueModel, obs: Float[Array, "b d"], action: Float[Array, "b k a"], key: Key[Array, ""]) -> Replayed:
     """Take the actions in the simulator, from the states that the observations describe."""
     begin_key, roll_key = jax.random.split(key)
     begin = start(truth, (), obs, begin_key, 1)

@@ -11,9 +11,7 @@ from foretell.runs.directory import RunDirectory
 from foretell.tasks import Task
 
 
-def recorded_tracks(
-    directory: RunDirectory, task: Task, most: int, rng: np.random.Generator
-) -> list[Track]:
+def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.random.Generator) -> list[Track]:
     """Some of the finished episodes that the agent learned from, drawn without replacement.
 
     An episode of a trial that is shorter than the task's horizon has terminated.
