@@ -1,13 +1,11 @@
 """Learning curves of several runs in one figure."""
 
 import numpy as np
-import pytest
 
 from foretell.cli import main
-from foretell.report import comparison
 from foretell.report.comparison import Curve, curve_of, mean_curve, read_groups, read_lines, smoothed
-from foretell.runs.presets import resolve
 from foretell.runs.directory import RunDirectory
+from foretell.runs.presets import resolve
 from tiny import LINE
 
 
@@ -30,8 +28,8 @@ def test_smoothing_is_a_mean_over_the_last_points():
 
 
 def test_a_point_is_the_mean_of_a_round():
-    rows = [{"kind": kind, "env_steps": at, "return": value}
-            for kind, at, value in [("train", 5, 9.0), ("eval", 10, 1.0), ("eval", 10, 2.0), ("eval", 20, 5.0)]]  # fmt: skip
+    found = [("train", 5, 9.0), ("eval", 10, 1.0), ("eval", 10, 2.0), ("eval", 20, 5.0)]
+    rows = [{"kind": kind, "env_steps": at, "return": value} for kind, at, value in found]
     curve = curve_of(rows, 1)
     assert curve.steps.tolist() == [10, 20] and curve.mean.tolist() == [1.5, 5.0]
     assert curve_of(rows[:1], 1).mean.tolist() == [9.0]
@@ -80,8 +78,7 @@ def test_the_command_draws_and_prints(tmp_path, capsys):
 
 def test_mistakes(tmp_path, refused):
     run, empty = run_in(tmp_path / "run", [1, 1]), run_in(tmp_path / "empty", [])
-    assert "smooth must be at least 1, not 0" == refused("plot", run, "--smooth", "0")
+    assert refused("plot", run, "--smooth", "0") == "smooth must be at least 1, not 0"
     assert refused("plot", tmp_path / "nowhere").startswith("no run directory")
     assert "neither an evaluation episode nor a trial" in refused("plot", empty)
     assert "must end in .png or .pdf or .svg, not 'x.doc'" in refused("plot", run, "--out", tmp_path / "x.doc")
-    assert comparison.read_groups([run], 1)

@@ -69,8 +69,7 @@ class Diagnostics(Callback):
     def _examiner_of_run(self) -> Examiner:
         if self._examiner is None:
             sizes = SIZES if isinstance(self._run.agent, ValueExpansion) else SIZES._replace(episodes=0)
-            seed = int(numpy_generator(self._run.seed, Stream.DIAGNOSE).integers(2**31))
-            self._examiner = Examiner(self._run.agent, self._run.task, sizes, seed)
+            self._examiner = Examiner(self._run.agent, self._run.task, sizes, self._run.seed)
         return self._examiner
 
     def _write(self, directory: RunDirectory, row: dict[str, Any]) -> None:

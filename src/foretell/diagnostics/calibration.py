@@ -44,7 +44,7 @@ def calibration(particles_ipd: Float[np.ndarray, "i p d"], real_id: Float[np.nda
         particles_ipd: predictions.
         real_id: what was real.
     """
-    uncertain_d = particles_ipd.std(1).min(0, initial=np.inf) > 0
+    uncertain_d = np.ptp(particles_ipd, 1).min(0, initial=np.inf) > 0
     if not len(real_id) or particles_ipd.shape[1] < 2 or not uncertain_d.any():
         return None
     gaussian = particles_ipd.shape[1] < FEW_PARTICLES

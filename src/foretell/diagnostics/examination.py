@@ -85,10 +85,12 @@ class Examiner:
             sizes: how much to measure; without episodes, values and plans are not.
             seed: of starts and of all noise.
         """
-        self._agent, self._task, self._sizes, self._seed = agent, task, sizes, seed
+        self._agent, self._task, self._sizes = agent, task, sizes
+        self._seed = int(numpy_generator(seed, Stream.DIAGNOSE).integers(2**31))  # no episode starts as one of the run
         self._learns = isinstance(agent, ValueExpansion)
         self._acting = TargetPolicy(agent) if self._learns and sizes.policy == "target" else agent  # type: ignore[arg-type]
-        self._player = Player(self._acting, task, sizes.episodes, seed) if sizes.episodes else None
+        self._policy_of = jax.jit(self._acting.policy)
+        self._player = Player(self._acting, task, sizes.episodes, self._seed) if sizes.episodes else None
         model = getattr(agent, "model", None)
         sees = model is not None and not (isinstance(model, TrueModel) and task.restore is None)
         self._imaginer = Imaginer(agent, task, sizes.horizon) if sees else None
@@ -116,8 +118,7 @@ class Examiner:
         found = Findings(discount=self._agent.learner.discount if isinstance(self._agent, ValueExpansion) else 1.0)
         tracks = list(recorded)
         if self._player is not None:
-            policy = jax.jit(self._acting.policy)(state)
-            played = self._player.play(policy, number * self._sizes.episodes)
+            played = self._player.play(self._policy_of(state), number * self._sizes.episodes)
             found = found._replace(values=self._values(state, played), plan=self._plan(played))
             found = found._replace(returns=tuple(played.reward.sum(1).tolist()))
             tracks = played.tracks if fresh else tracks
@@ -154,7 +155,7 @@ class Examiner:
 def pair_values(
     agent: ValueExpansion,
     state: ValueExpansionState,
-    obs: Float[Array, "e t+1 d"],
+    obs: Float[Array, "e times d"],
     action: Float[Array, "e t a"],
     length: Any,
     key: Key[Array, ""],
