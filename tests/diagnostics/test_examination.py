@@ -93,13 +93,15 @@ def test_values_are_of_the_visited_pairs(policy, run_of):
     pairs = table(run.directory / "diagnostics" / "q_pairs.csv")
     assert len(pairs) == 2 * STEPS and pairs[-1]["episode"] == "1" and pairs[-1]["step"] == str(STEPS - 1)
     # The line is played again by hand.
-    network = learned.policy if policy == "target" else run._controller.state.acting.network
     own = int(numpy_generator(1, Stream.DIAGNOSE).integers(2**31))
     with run.task.make() as env:
         obs, rewards, critic = env.reset(seed=environment_seed(own, 0))[0], [], []
         for _ in range(STEPS):
             row = jnp.float32(obs)[None]
-            action = agent.learner.act(network, row, jax.random.key(0), explore=False)
+            if policy == "target":
+                action = agent.learner.propose(learned, row[None], jax.random.key(0))[0][0]
+            else:
+                action = agent.act(run._controller.state.acting, (), row, jax.random.key(0), explore=False)[0]
             critic.append(float(agent.learner.values(learned.critics, row, action)[0, 0]))
             obs, reward, *_ = env.step(np.asarray(action[0]))
             rewards.append(reward)

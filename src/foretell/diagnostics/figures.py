@@ -14,7 +14,7 @@ from foretell.diagnostics.tables import open_loop_rows
 from foretell.runs.directory import writing
 
 _INK, _LINE, _BAND = "#2b3440", "#1f6fb4", "#d9822b"
-_MOST_POINTS, _GRID = 4000, 120
+_MOST_POINTS, _GRID = 2000, 90
 """Points of which a density is estimated, and cells of its grid along an axis."""
 
 
