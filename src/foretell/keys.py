@@ -21,6 +21,7 @@ class Stream(IntEnum):
     EVALUATION = 5
     IMAGINE = 6
     BEGIN = 7
+    DIAGNOSE = 8
 
 
 def key_for(seed: int | Array, stream: Stream, *counters: int | Array) -> Key[Array, ""]:

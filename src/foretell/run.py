@@ -11,13 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import RunSettings
+from foretell.diagnostics.examination import Examiner, Findings, Sizes
+from foretell.diagnostics.figures import draw_findings
 from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
+from foretell.diagnostics.recorded import recorded_tracks
+from foretell.diagnostics.tables import write_tables
 from foretell.errors import UserError, brief
+from foretell.keys import Stream, numpy_generator
 from foretell.report.video import record
 from foretell.runs.directory import RunDirectory
 from foretell.tasks import Task
 from foretell.training.controller import Controller, EvaluationResult
+
+_RECORDED = 50
+"""Recorded episodes from which a learner's batch is drawn."""
 
 
 @contextmanager
@@ -92,6 +100,32 @@ class Run:
         return Inspection(results, histogram)
 
     @within_memory()
+    def diagnose(self, sizes: Sizes = Sizes(), *, seed: int = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
+        """How good the agent's model and values are along fresh episodes, as tables and figures too.
+
+        Args:
+            sizes: how much to measure, and how.
+            seed: of the start states and all noise.
+            out: where tables and figures are written; by default `diagnostics/` in the run directory.
+
+        Returns:
+            What was found; `foretell.diagnostics.tables` makes rows and text of it.
+
+        Raises:
+            UserError: for sizes that make no sense, or if an environment fails.
+        """
+        check_seed(seed)
+        check_sizes(sizes)
+        controller, folder = self._controller, self._files.diagnosis if out is None else Path(out)
+        rng = numpy_generator(seed, Stream.DIAGNOSE)
+        recorded = recorded_tracks(self._files, self.task, _RECORDED, rng)
+        with closing(Examiner(controller.agent, self.task, sizes, seed)) as examiner:
+            found = examiner.examine(controller.state, recorded)
+        write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
+        draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")
+        return found
+
+    @within_memory()
     def _play(
         self, episodes: int, seed: int, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> list[EvaluationResult]:
@@ -119,6 +153,19 @@ class Run:
     @property
     def figure(self) -> Path:
         return self._files.figures / "learning_curve.png"
+
+
+def check_sizes(sizes: Sizes) -> None:
+    """Raises `UserError` unless something can be measured."""
+    for name in ("episodes", "horizon", "starts"):
+        if (value := getattr(sizes, name)) < 1:
+            raise UserError(f"{name} must be at least 1, not {value}")
+    if wrong := [h for h in sizes.oracle if h < 0]:
+        raise UserError(f"the steps of oracle estimators must be at least 0, not {wrong[0]}")
+    if sizes.tail is not None and not 0 < sizes.tail <= 1:
+        raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
+    if sizes.policy not in ("target", "online"):
+        raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 
 def check_seed(seed: int) -> None:

@@ -29,6 +29,7 @@ def names(tmp_path, quiet=True, **schedule):
         (STEPWISE, ["Greedy"]),
         ({"save_all_models": True, "keep_best": True}, ["Models", "KeepBest"]),
         ({"stop_at_return": 0.0}, ["StopAtReturn"]),
+        ({"diagnose_every": 100}, ["Diagnostics"]),
     ],
     ids=str,
 )

@@ -38,7 +38,9 @@ def adam_by_hand(learner, state, updates):
     def step(actor, critics, moments, key, data):
         keys = jax.random.split(key)
         slopes = (
-            jax.grad(learner.policy_loss, has_aux=True)(actor, state._replace(critics=critics), data[0][0, 0], keys[1])[0],
+            jax.grad(learner.policy_loss, has_aux=True)(actor, state._replace(critics=critics), data[0][0, 0], keys[1])[
+                0
+            ],
             jax.grad(learner.critic_loss, has_aux=True)(critics, keys[0], *data)[0],
         )
         steps = [adam.update(slope, m) for adam, slope, m in zip(adams, slopes, moments, strict=True)]

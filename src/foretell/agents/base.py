@@ -115,6 +115,9 @@ class Schedule(Settings):
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
     """Keep the agent of every trial in `models/`."""
+    diagnose_every: PositiveInt | None = None
+    """Measure model and values every so many environment steps, into `diagnostics.csv`; null: never. What the columns
+    mean is what `foretell diagnose` prints."""
     log_predictions: Literal["none", "moments", "particles"] = "none"
     """Keep what was expected of every plan in `predictions/`: mean and variance over particles, or every particle."""
     pretrained: str | None = None

@@ -7,7 +7,7 @@ Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the lear
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,14 +29,15 @@ from foretell.agents.updates import (
 )
 from foretell.errors import UserError
 from foretell.models import Imagination, ModelSections, Params, TrainedModel, TrueModel, build_model
+from foretell.models.stale import Validated, train_until_stale
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, sample
 from foretell.settings import Section
 from foretell.tasks import Task
-from foretell.values import Expansion, Frames, candidates, imagine
+from foretell.values import Expansion, Frames, Targets, candidates, imagine
 from foretell.values.imagined_data import ImaginedData, ImaginedReplay
-from foretell.values.learners import Learner, LearnerState
+from foretell.values.learners import Learner, LearnerState, Visits
 
 _PRETRAINING_BLOCK = 500
 """Model updates per call of `learn` before the agent acts: enough to be fast, few enough to show progress."""
@@ -69,6 +70,10 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         """Whether there is a world model."""
         return bool(self.expansion.horizon or self.imagined_data or self.updates.always_model)
 
+    @property
+    def _stops_early(self) -> bool:
+        return bool(getattr(self.fit, "early_stopping", False))
+
     @model_validator(mode="after")
     def _check(self) -> "ValueExpansionSettings":
         steps = self.train.steps_per_learning
@@ -81,6 +86,8 @@ class ValueExpansionSettings(ModelSections, RunSettings):
                 f"imagined_data.horizon ({self.imagined_data.horizon}) for train.steps_per_learning ({steps}) steps; "
                 f"the least is {least}"
             )
+        if self._stops_early and self.updates.model_per_step is None:
+            raise ValueError("fit.early_stopping needs updates.model_per_step: epochs of updates of the model alone")
         if self.imagines and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "
@@ -100,7 +107,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         if self.imagined_data is not None and model is not None:
             room = self.train.steps_per_learning or 1, self.train.capacity
             imagined = ImaginedReplay(self.imagined_data, task, model, self.learner, *room)
-        return ValueExpansion(task, self.learner, model, self.expansion, self.updates, imagined)
+        return ValueExpansion(task, self.learner, model, self.expansion, self.updates, imagined, self._stops_early)
 
     def _check_samples(self, task: Task, model: TrainedModel | None) -> None:
         """Raises `UserError` where horizons are weighed by the spread of samples, and there is one sample of each."""
@@ -132,6 +139,8 @@ class ValueExpansion(Agent):
     expansion: Expansion
     updates: Updates
     imagined: ImaginedReplay | None = None
+    stops_early: bool = False
+    """Whether the model is trained in epochs until the loss on held-out rows no longer falls."""
 
     @property
     def pretraining(self) -> int:  # type: ignore[override]
@@ -188,7 +197,7 @@ class ValueExpansion(Agent):
         trained = jnp.zeros((), jnp.int32)
         if self._model_learns:
             state, trained = self._model_due(state, data, acting)
-            state, metrics = repeat(trained, partial(self._train_model, replay=data), state, pretrain_key)
+            state, metrics = self._train_model_alone(trained, state, data, pretrain_key)
         first = state.calls == self.pretraining
         state = sync_policy(state, self.learner, first)
         state = self._sync_model(state, first | (self.updates.sync_model_every is None))
@@ -253,6 +262,24 @@ class ValueExpansion(Agent):
         rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
         return self.expansion.reduce(rows[0])[1]
 
+    def critic_data(
+        self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
+    ) -> tuple[
+        Float[Array, "sources particles batch features"],
+        Float[Array, "sources particles batch action"],
+        Targets,
+        Visits | None,
+    ]:
+        """What critics learn from a batch: features and actions of real and imagined pairs, their targets, and visits.
+
+        The visits, with the TD-k trick, are for learners that learn values of observations.
+        """
+        imagined = self.expand(key, state.learner, self.model_params(state), batch)
+        targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
+        obs, action = self._pairs(batch, imagined, len(targets.target))
+        visits = self.expansion.visits(imagined, self.task.features(imagined.obs))
+        return self.task.features(obs), action, targets, visits
+
     def _make_updates(
         self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
@@ -295,12 +322,9 @@ class ValueExpansion(Agent):
     ) -> tuple[ValueExpansionState, Metrics]:
         sample_key, imagine_key, update_key = jax.random.split(key, 3)
         batch = sample(replay, sample_key, self.learner.batch_size)
-        imagined = self.expand(imagine_key, state.learner, self.model_params(state), batch)
-        targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
-        obs, action = self._pairs(batch, imagined, len(targets.target))
-        visits = self.expansion.visits(imagined, self.task.features(imagined.obs))
+        features, action, targets, visits = self.critic_data(state, batch, imagine_key)
         learner, metrics = self.learner.update(
-            state.learner, update_key, self.task.features(obs), action, targets.target, targets.weight, visits=visits
+            state.learner, update_key, features, action, targets.target, targets.weight, visits=visits
         )
         if self.expansion.horizon:
             weights = {f"weight_{i}": weight for i, weight in enumerate(targets.horizon_weights)}
@@ -319,6 +343,16 @@ class ValueExpansion(Agent):
             jnp.concatenate([first, later[: sources - 1]]) for first, later in zip(repeated, imagined[:2], strict=True)
         )
         return obs, action
+
+    def _train_model_alone(
+        self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
+    ) -> tuple[ValueExpansionState, Metrics]:
+        """So many updates of the model, or epochs of so many until the loss on held-out rows no longer falls."""
+        if not self.stops_early:
+            return repeat(count, partial(self._train_model, replay=replay), state, key)
+        assert state.model is not None
+        online, metrics = train_until_stale(cast(Validated, self.model), state.model.online, replay, key, count)
+        return state._replace(model=state.model._replace(online=online)), metrics
 
     def _train_model(
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]

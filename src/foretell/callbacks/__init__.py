@@ -3,6 +3,7 @@
 from foretell.callbacks.best import KeepBest, load_best
 from foretell.callbacks.console import Console, plain_console, sparkline, warn
 from foretell.callbacks.csv import CSVLog
+from foretell.callbacks.diagnostics import Diagnostics
 from foretell.callbacks.early_stopping import StopAtReturn
 from foretell.callbacks.greedy import Greedy
 from foretell.callbacks.iterations import Iterations
@@ -30,6 +31,7 @@ __all__ = [
     "CSVLog",
     "Callback",
     "Console",
+    "Diagnostics",
     "EpisodeEnded",
     "Event",
     "Films",
@@ -84,6 +86,8 @@ def default_callbacks(run: RunInfo, *, quiet: bool) -> list[Callback]:
         callbacks.append(KeepBest())
     if schedule.stop_at_return is not None:
         callbacks.append(StopAtReturn(schedule.stop_at_return))
+    if schedule.diagnose_every is not None:
+        callbacks.append(Diagnostics(run, schedule.diagnose_every))
     if schedule.log_predictions != "none":
         callbacks.append(Predictions(run.agent, run.task.spec, schedule.log_predictions))
     if schedule.record:

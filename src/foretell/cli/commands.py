@@ -97,6 +97,31 @@ def inspect(args: argparse.Namespace) -> int:
     return 0
 
 
+def diagnose(args: argparse.Namespace) -> int:
+    """Play fresh episodes, and print how good the agent's model and values are there."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    sizes = load("foretell.diagnostics.examination").Sizes(
+        args.episodes, args.horizon, args.starts, tuple(args.oracle), args.tail, args.policy
+    )
+    found = run.diagnose(sizes, seed=args.seed, out=args.out)
+    print("\n".join(load("foretell.diagnostics.tables").text(found)))
+    print(f"\ntables and figures in {args.out or run.directory / 'diagnostics'}")
+    return 0
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the learning curves of runs in one figure."""
+    load("foretell.agents")
+    comparison, out = load("foretell.report.comparison"), Path(args.out)
+    groups, lines = comparison.read_groups(args.run_dirs, args.smooth), comparison.read_lines(args.hline, args.smooth)
+    comparison.draw_comparison(groups, lines, out)
+    for group in groups:
+        curve = comparison.mean_curve(group.curves)
+        print(f"{group.label}: {curve.mean[-1]:.1f} +- {curve.std[-1]:.1f} at {curve.steps[-1]} steps")
+    print(f"figure      {out}")
+    return 0
+
+
 def film(args: argparse.Namespace) -> int:
     """Film finished episodes of a run."""
     for path in load("foretell.api").film(args.run_dir, args.episodes):

@@ -71,8 +71,7 @@ def _resume(sub: argparse.ArgumentParser) -> None:
 def _eval(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _episodes(sub)
-    sub.add_argument("--trial", type=int, metavar="N", help="the agent of trial N (with train.save_all_models)")
-    sub.add_argument("--best", action="store_true", help="the best agent of the run (with train.keep_best)")
+    _which_agent(sub)
     sub.add_argument("--video", action="store_true", help="film every episode")
     sub.add_argument("--json", action="store_true", help="print JSON alone")
 
@@ -81,6 +80,34 @@ def _inspect(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _episodes(sub)
     sub.add_argument("--video", action="store_true", help="film every episode")
+
+
+def _diagnose(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    _which_agent(sub)
+    _episodes(sub)
+    sub.add_argument("--horizon", type=int, default=10, metavar="K", help="steps predicted ahead (default 10)")
+    sub.add_argument("--starts", type=int, default=512, metavar="N", help="starts of predictions (default 512)")
+    oracle = "imagined horizons replaced by real steps in estimates of values (default 1 5 10 25)"
+    sub.add_argument("--oracle", type=int, nargs="+", default=[1, 5, 10, 25], metavar="H", help=oracle)
+    tail = "true returns at a time limit: bootstrap (default), or leave out steps that miss more than this share"
+    sub.add_argument("--tail", type=share, default=None, metavar="SHARE", help=tail)
+    policy = "who plays, of agents with critics: the policy of their targets (default), or the one that acts"
+    sub.add_argument("--policy", choices=["target", "online"], default="target", help=policy)
+    sub.add_argument("--out", metavar="DIR", help="for tables and figures (default RUN_DIR/diagnostics)")
+
+
+def share(text: str) -> float | None:
+    """A number, or None for `bootstrap`; a mistake is told by this function's name."""
+    return None if text == "bootstrap" else float(text)
+
+
+def _plot(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run_dirs", metavar="RUN_DIR", nargs="+")
+    sub.add_argument("--smooth", type=int, default=1, metavar="N", help="mean over N points (default 1)")
+    hline = "horizontal lines: numbers, or the last values of runs"
+    sub.add_argument("--hline", nargs="+", default=[], metavar="RUN_OR_VALUE", help=hline)
+    sub.add_argument("--out", default="curves.png", metavar="FILE", help="PNG, PDF or SVG (default curves.png)")
 
 
 def _film(sub: argparse.ArgumentParser) -> None:
@@ -124,6 +151,11 @@ def _run_dir(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run_dir", metavar="RUN_DIR")
 
 
+def _which_agent(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--trial", type=int, metavar="N", help="the agent of trial N (with train.save_all_models)")
+    sub.add_argument("--best", action="store_true", help="the best agent of the run (with train.keep_best)")
+
+
 def _episodes(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--episodes", type=int, default=10, metavar="N", help="default 10")
     seed = "random seed of start states and noise (default 0)"
@@ -149,6 +181,12 @@ _COMMANDS: dict[str, _Command] = {
         commands.inspect,
         _inspect,
     ),
+    "diagnose": (
+        "play fresh episodes, and measure how good the agent's model and values are there",
+        commands.diagnose,
+        _diagnose,
+    ),
+    "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
     "film": ("film episodes of a run as they were, random ones too", commands.film, _film),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),

@@ -26,6 +26,10 @@ class Track(NamedTuple):
     obs: Float[np.ndarray, "times obs"]
     """One more than actions."""
     actions: Float[np.ndarray, "steps action"]
+    rewards: Float[np.ndarray, "steps"] = np.zeros(0, np.float32)
+    """As many as actions, where they are known."""
+    terminated: bool = False
+    """Whether the last step ended it for good."""
 
 
 def tracks(rows: list[tuple], results: list[EvaluationResult]) -> list[Track]:
@@ -34,7 +38,8 @@ def tracks(rows: list[tuple], results: list[EvaluationResult]) -> list[Track]:
     for result in results:
         part = rows[start : start + result.length]
         obs = np.array([row[0] for row in part] + [part[-1][3]], np.float32)
-        found.append(Track(obs, np.array([row[1] for row in part], np.float32)))
+        actions, rewards = (np.array([row[i] for row in part], np.float32) for i in (1, 2))
+        found.append(Track(obs, actions, rewards, bool(part[-1][4])))
         start += result.length
     return found
 

@@ -42,6 +42,8 @@ class RunDirectory:
         self.wandb = path / "wandb"
         self.greedy = path / "greedy.csv"
         self.log = path / "log.txt"
+        self.diagnostics = path / "diagnostics.csv"
+        self.diagnosis = path / "diagnostics"
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunDirectory":
@@ -78,10 +80,10 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
         with writing(self.path):
-            for file in (self.episodes, self.metrics, self.greedy, self.log):
+            for file in (self.episodes, self.metrics, self.greedy, self.log, self.diagnostics):
                 file.unlink(missing_ok=True)
             made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
-            for folder in (self.data, *made, self.best, self.wandb):
+            for folder in (self.data, *made, self.best, self.wandb, self.diagnosis):
                 if folder.exists():
                     shutil.rmtree(folder)
 
