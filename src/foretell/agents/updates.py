@@ -79,6 +79,22 @@ class ValueExpansionState(NamedTuple):
     """Imagined transitions, if they are kept."""
 
 
+def due_updates(
+    credit: Float[Array, ""], per_step: float, new: Int[Array, ""], may: Bool[Array, ""]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """The fraction of an update that is left over, and the updates that are due for `new` steps, if there may be any.
+
+    Args:
+        credit: the fraction that was left over before.
+        per_step: updates per step.
+        new: steps.
+        may: whether these steps count.
+    """
+    total = credit + per_step * new * may
+    due = jnp.floor(total).astype(jnp.int32)
+    return total - due, due
+
+
 def repeat(count: Int[Array, ""], update: Update, state: State, key: Key[Array, ""]) -> tuple[State, Metrics]:
     """`update` so many times; its metrics are averaged."""
     carry = state, zeros_of(update, state, key=key)

@@ -22,6 +22,7 @@ from foretell.agents.updates import (
     Sync,
     Updates,
     ValueExpansionState,
+    due_updates,
     either,
     repeat,
     repeat_with_syncs,
@@ -35,7 +36,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, sample
 from foretell.settings import Section
 from foretell.tasks import Task
-from foretell.values import Expansion, Frames, Targets, candidates, imagine
+from foretell.values import Expansion, Frames, Targets, candidates, imagine, pairs
 from foretell.values.imagined_data import ImaginedData, ImaginedReplay
 from foretell.values.learners import Learner, LearnerState, Visits
 
@@ -79,13 +80,8 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         steps = self.train.steps_per_learning
         if steps is None:
             raise ValueError(f"train.steps_per_learning must be given: '{self.agent}' learns within episodes")
-        if self.imagined_data is not None and not self.imagined_data.starts(steps):
-            least = math.ceil(self.imagined_data.horizon / steps)
-            raise ValueError(
-                f"imagined_data.ratio ({self.imagined_data.ratio}) makes less than one trajectory of "
-                f"imagined_data.horizon ({self.imagined_data.horizon}) for train.steps_per_learning ({steps}) steps; "
-                f"the least is {least}"
-            )
+        if self.imagined_data is not None:
+            self.imagined_data.check(steps)
         if self._stops_early and self.updates.model_per_step is None:
             raise ValueError("fit.early_stopping needs updates.model_per_step: epochs of updates of the model alone")
         if self.imagines and not self.model.trains_stepwise:
@@ -190,13 +186,17 @@ class ValueExpansion(Agent):
         Metrics are means over the updates, of which there were `gradient_steps`.
         """
         pretrain_key, update_key = jax.random.split(key)
-        acting = state.calls >= self.pretraining
-        state, due = self._due(state._replace(calls=state.calls + 1), data, acting)
+        updates, acting, left = self.updates, state.calls >= self.pretraining, _PRETRAINING_BLOCK * state.calls
+        may, model_may = (acting & (data.size >= size) for size in (updates.learner_after, updates.model_after))
+        credit, due = due_updates(state.credit, updates.per_step, data.new, may)
+        model_credit, model_due = due_updates(state.model_credit, updates.model_per_step or 0.0, data.new, model_may)
+        state = state._replace(calls=state.calls + 1, credit=credit, model_credit=model_credit)
         state = self._prepared(state, data)
         metrics: Metrics = {}
         trained = jnp.zeros((), jnp.int32)
         if self._model_learns:
-            state, trained = self._model_due(state, data, acting)
+            before = jnp.clip(updates.pretraining - left, 0, _PRETRAINING_BLOCK)
+            trained = jnp.where(acting, model_due, before)
             state, metrics = self._train_model_alone(trained, state, data, pretrain_key)
         first = state.calls == self.pretraining
         state = sync_policy(state, self.learner, first)
@@ -204,34 +204,19 @@ class ValueExpansion(Agent):
         state, updated = self._make_updates(due, state, data, update_key)
         metrics |= {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
         if self.imagined is not None:
-            state, imagined = self._learn_from_imagined(due, state, data, jax.random.fold_in(key, 2))
-            metrics |= imagined
-        state = sync_policy(state, self.learner, jnp.asarray(self.updates.sync_policy_every is None))
+            count = jnp.floor(self.imagined.settings.ratio * due).astype(jnp.int32)
+            state, imagined = self._learn_from_imagined(count, state, data, jax.random.fold_in(key, 2))
+            metrics |= {f"imagined_{name}": value for name, value in imagined.items() if name.endswith("loss")}
+            skips = metrics["value_skipped"] * due + imagined["value_skipped"] * count
+            due += count
+            metrics["value_skipped"] = skips / jnp.maximum(due, 1)
+        if updates.sync_policy_every is None:
+            state = sync_policy(state, self.learner, jnp.ones((), bool))
         skipped = metrics.pop("value_skipped") * due
         if self.model is not None:
             skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, trained)
         counts = {"gradient_steps": due + trained, "skipped_steps": skipped, "policy_version": state.acting.version}
         return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
-
-    def _due(
-        self, state: ValueExpansionState, data: Replay, acting: Bool[Array, ""]
-    ) -> tuple[ValueExpansionState, Int[Array, ""]]:
-        """Updates of the learner that are due for the new steps, and the state with what is left over."""
-        may = acting & (data.size >= self.updates.learner_after)
-        total = state.credit + self.updates.per_step * data.new * may
-        due = jnp.floor(total).astype(jnp.int32)
-        return state._replace(credit=total - due), due
-
-    def _model_due(
-        self, state: ValueExpansionState, data: Replay, acting: Bool[Array, ""]
-    ) -> tuple[ValueExpansionState, Int[Array, ""]]:
-        """Likewise, updates of the model alone: before the agent acts, and for the new steps if they are apart."""
-        left = self.updates.pretraining - _PRETRAINING_BLOCK * (state.calls - 1)
-        before = jnp.clip(left, 0, _PRETRAINING_BLOCK)
-        may = acting & (data.size >= self.updates.model_after)
-        total = state.model_credit + (self.updates.model_per_step or 0.0) * data.new * may
-        due = jnp.floor(total).astype(jnp.int32)
-        return state._replace(model_credit=total - due), jnp.where(acting, due, before)
 
     def expand(self, key: Key[Array, ""], learner: LearnerState, model: Params, batch: Transitions) -> Frames:
         """Follow the policy in imagination from where real transitions led."""
@@ -276,7 +261,7 @@ class ValueExpansion(Agent):
         """
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
-        obs, action = self._pairs(batch, imagined, len(targets.target))
+        obs, action = pairs(batch.obs, self.task.to_unit(batch.action), imagined, len(targets.target))
         visits = self.expansion.visits(imagined, self.task.features(imagined.obs))
         return self.task.features(obs), action, targets, visits
 
@@ -294,17 +279,15 @@ class ValueExpansion(Agent):
         return repeat_with_syncs(count, update, state, key, state.learner.updates, syncs)
 
     def _learn_from_imagined(
-        self, due: Int[Array, ""], state: ValueExpansionState, data: Replay, key: Key[Array, ""]
+        self, count: Int[Array, ""], state: ValueExpansionState, data: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
-        """Imagine what the policy does from replayed observations, and update the learner by it."""
+        """Imagine what the policy does from replayed observations, and make so many updates of the learner by it."""
         assert self.imagined is not None and state.imagined is not None
         imagine_key, update_key = jax.random.split(key)
         params, policy = self.model_params(state), state.learner.policy
-        imagined = self.imagined.renew(imagine_key, state.imagined, data, params, policy, due > 0)
-        count = jnp.floor(self.imagined.settings.ratio * due).astype(jnp.int32)
+        imagined = self.imagined.renew(imagine_key, state.imagined, data, params, policy, count > 0)
         update = partial(self._train_values, replay=imagined)
-        state, metrics = repeat(count, update, state._replace(imagined=imagined), update_key)
-        return state, {f"imagined_{name}": value for name, value in metrics.items() if name.endswith("loss")}
+        return repeat(count, update, state._replace(imagined=imagined), update_key)
 
     def _update(
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
@@ -330,19 +313,6 @@ class ValueExpansion(Agent):
             weights = {f"weight_{i}": weight for i, weight in enumerate(targets.horizon_weights)}
             metrics = {**metrics, "model_use": targets.model_use, **weights}
         return state._replace(learner=learner), metrics
-
-    def _pairs(
-        self, batch: Transitions, imagined: Frames, sources: int
-    ) -> tuple[Float[Array, "sources particles batch obs"], Float[Array, "sources particles batch action"]]:
-        """Where critics are trained: at the real pair, and with the TD-k trick at the imagined ones."""
-        if sources == 1:
-            return batch.obs[None, None], self.task.to_unit(batch.action)[None, None]
-        real = (batch.obs, self.task.to_unit(batch.action))
-        repeated = (jnp.broadcast_to(a, (1, *later.shape[1:])) for a, later in zip(real, imagined[:2], strict=True))
-        obs, action = (
-            jnp.concatenate([first, later[: sources - 1]]) for first, later in zip(repeated, imagined[:2], strict=True)
-        )
-        return obs, action
 
     def _train_model_alone(
         self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]

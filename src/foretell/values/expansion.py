@@ -233,6 +233,26 @@ def candidates(
     return jnp.stack([row(source) for source in range(sources)])
 
 
+def pairs(
+    obs: Float[Array, "batch obs"], action: Float[Array, "batch action"], frames: Frames, sources: int
+) -> tuple[Float[Array, "sources particles batch obs"], Float[Array, "sources particles batch action"]]:
+    """Where critics are trained: at the real pairs, and with several sources at the imagined ones.
+
+    Args:
+        obs: of real transitions.
+        action: likewise, in units in which the bounds are -1 and 1.
+        frames: what is imagined after them.
+        sources: number of sources.
+    """
+    if sources == 1:
+        return obs[None, None], action[None, None]
+    first = (jnp.broadcast_to(a, (1, *later.shape[1:])) for a, later in ((obs, frames.obs), (action, frames.action)))
+    return tuple(  # type: ignore[return-value]
+        jnp.concatenate([real, later[: sources - 1]])
+        for real, later in zip(first, (frames.obs, frames.action), strict=True)
+    )
+
+
 def over_reached(reach: Float[Array, "sources batch"]) -> Float[Array, "sources batch"]:
     """Weights that make a sum over the batch a mean over the transitions that are reached; 0 where none is."""
     total = reach.sum(1, keepdims=True)

@@ -30,6 +30,14 @@ class ImaginedData(Settings):
     """Calls of `learn` for which imagined transitions are kept (Feinberg et al. use the newest alone); null: until
     `train.capacity` newer ones overwrite them (their released code)."""
 
+    def check(self, steps: int) -> None:
+        """Raises `ValueError` if so many new real steps make no trajectory."""
+        if not self.starts(steps):
+            raise ValueError(
+                f"imagined_data.ratio ({self.ratio}) makes no trajectory of imagined_data.horizon ({self.horizon}) for "
+                f"train.steps_per_learning ({steps}) steps; the least is {self.horizon / steps:g}"
+            )
+
     def starts(self, steps: int) -> int:
         """Imagined trajectories for so many new real steps."""
         return int(self.ratio * steps // self.horizon)
