@@ -28,12 +28,12 @@ def network(*, batch_norm=True, layer_norm=False):
         jax.random.key(0), SIZES, members=MEMBERS, activation="tanh", batch_norm=batch_norm, layer_norm=layer_norm
     )
     rng = np.random.default_rng(1)
-    moved = lambda a: np.float32(a + rng.normal(0, 0.5, a.shape))  # noqa: E731
+    moved = lambda a: jnp.float32(a + rng.normal(0, 0.5, a.shape))  # noqa: E731
     return jax.tree.map(moved, fresh)
 
 
 def rows(seed=0):
-    return np.float32(np.random.default_rng(seed).normal(1.0, 2.0, (MEMBERS, ROWS, 3)))
+    return jnp.float32(np.random.default_rng(seed).normal(1.0, 2.0, (MEMBERS, ROWS, 3)))
 
 
 def by_hand(net, x, weight, given=None):
@@ -83,8 +83,8 @@ def test_rows_of_no_weight_change_nothing():
 def running(seed=3):
     rng = np.random.default_rng(seed)
     shapes = [(MEMBERS, 1, width) for width in SIZES[1:-1]]
-    draw = lambda low, high: tuple(np.float32(rng.uniform(low, high, shape)) for shape in shapes)  # noqa: E731
-    return Moments(draw(-1, 1), draw(0.2, 3), np.float32(12))
+    draw = lambda low, high: tuple(jnp.float32(rng.uniform(low, high, shape)) for shape in shapes)  # noqa: E731
+    return Moments(draw(-1, 1), draw(0.2, 3), jnp.float32(12))
 
 
 def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
@@ -97,7 +97,7 @@ def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
 
 def test_a_normalizer_of_inputs_is_folded_in_as_well():
     net, x, moments = network(), rows(), running()
-    normalizer = Normalizer(np.float32([1.0, -2.0, 0.5]), np.float32([0.5, 2.0, 3.0]))
+    normalizer = Normalizer(jnp.float32([1.0, -2.0, 0.5]), jnp.float32([0.5, 2.0, 3.0]))
     folded = fold_normalizer(fold_moments(net, moments), normalizer)
     expected, _ = by_hand(net, (x - normalizer.mean) / normalizer.std, np.ones(ROWS), moments)
     np.testing.assert_allclose(on_host(lambda n, x: n(x))(folded, x), expected, rtol=1e-4, atol=1e-4)
@@ -151,8 +151,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share, seed):
 @pytest.mark.parametrize("kind", ["none", "layer", "batch"])
 def test_dropout_is_between_the_norm_and_the_activation_of_every_hidden_layer(kind):
     """With an activation of zero at zero, what is dropped is zero, and the rest is scaled before the activation."""
-    net, x = network(batch_norm=kind == "batch", layer_norm=kind == "layer"), rows()
-    weight, key, units = np.full(ROWS, 1 / ROWS, np.float32), jax.random.key(4), []
+    net = network(batch_norm=kind == "batch", layer_norm=kind == "layer")
+    weight, key, units = jnp.full(ROWS, 1 / ROWS), jax.random.key(4), []
 
     def watch(layer, x):
         units.append(x)
@@ -161,7 +161,7 @@ def test_dropout_is_between_the_norm_and_the_activation_of_every_hidden_layer(ki
     one = replace(net, weights=net.weights[-2:], biases=net.biases[-2:])
     if kind != "none":
         one = replace(one, gains=net.gains[-1:], shifts=net.shifts[-1:])
-    x = np.float32(np.random.default_rng(0).normal(size=(MEMBERS, ROWS, 5)))
+    x = jnp.float32(np.random.default_rng(0).normal(size=(MEMBERS, ROWS, 5)))
     plain = replace(one, gains=None, shifts=None, batch_norm=False)
     plain.forward(x, watch)
     normed = np.asarray(units[0])
@@ -184,11 +184,11 @@ def test_members_rows_and_layers_drop_different_units():
 
 def test_without_options_training_is_the_plain_pass():
     net, x = network(batch_norm=False), rows()
-    weight = np.full(ROWS, 1 / ROWS, np.float32)
+    weight = jnp.full(ROWS, 1 / ROWS)
     programs = [jax.make_jaxpr(f)(net, x) for f in (lambda n, x: n(x), lambda n, x: training_pass(n, x, weight)[0])]
     assert str(programs[0]) == str(programs[1])
 
 
 def test_dropout_without_a_key_is_refused():
     with pytest.raises(ValueError, match="needs a key"):
-        training_pass(network(), rows(), np.ones(ROWS), dropout=0.5)
+        training_pass(network(), rows(), jnp.ones(ROWS), dropout=0.5)

@@ -3,7 +3,7 @@
 Feinberg et al. 2018, "Model-Based Value Expansion for Efficient Model-Free Reinforcement Learning" (MVE), as released.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from foretell.models.base import Metrics, ModelState
 from foretell.replay import Replay
 
 
+@runtime_checkable
 class Validated(Protocol):
     """A model that learns stepwise and keeps rows out of training; see `Fit.holdout`."""
 
