@@ -16,7 +16,7 @@ from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import resolve
 from foretell.tasks import Task, TaskSpec, make_task
-from foretell.values import Expansion
+from foretell.values import Expansion, pairs
 from foretell.values.learners import DDPG
 from tiny import LINE, quick_jit
 
@@ -150,7 +150,7 @@ def test_the_td_k_trick_trains_at_imagined_pairs_too():
     state, metrics = learned(agent, 10, 8)[-1]
     batch = jax.tree.map(lambda a: a[:8], REPLAY.data)
     imagined = quick_jit(agent.expand)(jax.random.key(0), state.learner, state.model.target, batch)
-    obs, action = agent._pairs(batch, imagined, 3)
+    obs, action = pairs(batch.obs, batch.action / 2, imagined, 3)
     assert obs.shape == action.shape == (3, ENSEMBLE, 8, 1)
     np.testing.assert_array_equal(obs[0, 1], batch.obs)
     np.testing.assert_allclose(action[0, 1], batch.action / 2, atol=1e-6)

@@ -98,6 +98,9 @@ class Schedule(Settings):
     """Steps after which the first of them is cut."""
     warmup_last_horizon: PositiveInt | None = None
     """Steps after which the last of them is cut, those between at evenly growing numbers; null: the same for all."""
+    time_limit_terminates: bool = False
+    """Learn from a step that reaches the time limit as if it ended the episode for good (MVE, as released). The value
+    of what would follow is then taken for 0, although the agent cannot see the time."""
     eval_episodes: NonNegativeInt = 0
     """Extra episodes after each trial, or every `eval_every` steps, without exploration: logged, not learned from."""
     eval_every: PositiveInt | None = None

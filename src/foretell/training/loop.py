@@ -32,6 +32,7 @@ class Loop:
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
         self._interrupted = False
+        self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
     @property
     def counters(self) -> Counters:
@@ -130,7 +131,7 @@ class Loop:
         """Count and keep the latest step of these environments."""
         if self.state.collected.is_full:
             self.state = self._learner.flush(self.state)
-        self.state.collected.take(self.state.episodes, stepped)
+        self.state.collected.take(self.state.episodes, stepped, self._time_limit)
         self._watch.steps += len(stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped), under_way_steps=len(stepped))
 

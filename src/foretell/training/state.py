@@ -32,8 +32,8 @@ class Collected(NamedTuple):
     def is_full(self) -> bool:
         return int(self.times) == len(self.steps.time)
 
-    def take(self, episodes: Episodes, stepped: list[int]) -> None:
-        """Append the latest step of each environment in `stepped`."""
+    def take(self, episodes: Episodes, stepped: list[int], time_limit: int | None = None) -> None:
+        """Append the latest step of each environment in `stepped`; one at the time limit counts as a termination."""
         at = int(self.times)
         for row in stepped:
             t = int(episodes.length[row]) - 1
@@ -42,7 +42,7 @@ class Collected(NamedTuple):
                 episodes.actions[row, t],
                 episodes.rewards[row, t],
                 episodes.obs[row, t + 1],
-                episodes.terminated[row] > 0,
+                episodes.terminated[row] > 0 or t + 1 == time_limit,
                 episodes.over[row] > 0,
                 t,
                 True,
