@@ -41,7 +41,7 @@ def test_returns_and_lengths_are_those_of_the_actions(env, options):
     for number, episode in enumerate(found):
         total, length, terminated = by_hand(env, number, **options)
         assert episode == (pytest.approx(total), length, terminated)
-    assert len({episode.total for episode in found}) == 4
+    assert len({episode.total for episode in found}) == 4 or env == "mve-acrobot"  # which is not swung up
 
 
 def test_results_do_not_depend_on_the_number_of_cores(monkeypatch):

@@ -11,7 +11,7 @@ from foretell.tasks import TaskSettings, make_task
 TASKS = ("cheetah", "swimmer", "walker2d", "hopper", "ant", "humanoid", "pusher", "acrobot")
 ENDING = {
     "ant": {"z_velocity": 3.0},
-    "acrobot": {"cos_1": np.cos(1.5), "sin_1": np.sin(1.5), "cos_2": 1.0, "sin_2": 0.0, "velocity_1": 2.0},
+    "acrobot": {"cos_1": np.cos(2.0), "sin_1": np.sin(2.0), "cos_2": 1.0, "sin_2": 0.0, "velocity_1": 2.0},
     "humanoid": {"z_velocity": -3.0},
     "hopper": {"pitch_velocity": 3.0},
     "walker2d": {"pitch": 0.9, "pitch_velocity": 9.0},

@@ -33,11 +33,12 @@ class AcrobotEnv(classic_control.AcrobotEnv):
     """The simulator, as a Gymnasium environment, which draws itself as Gymnasium's."""
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 5}  # noqa: RUF012
+    state: Any
 
     def __init__(self, render_mode: str | None = None) -> None:
         super().__init__(render_mode)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (SPEC.obs_size,), np.float64)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (SPEC.action_size,), np.float32)  # type: ignore[assignment]
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (SPEC.action_size,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

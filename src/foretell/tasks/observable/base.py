@@ -90,7 +90,7 @@ class ObservableEnv(EditedMujocoEnv):
         mujoco.mj_comVel(self.model, self.data)
 
     def _set_action_space(self) -> gymnasium.spaces.Box:
-        low, high = np.float32(self.task.action_low), np.float32(self.task.action_high)
+        low, high = (np.array(bound, np.float32) for bound in (self.task.action_low, self.task.action_high))
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         return self.action_space
 
