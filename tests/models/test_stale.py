@@ -41,7 +41,8 @@ class Scripted:
 
 @on_host
 def scripted(losses, steps):
-    return train_until_stale(Scripted(losses, steps), jnp.int32(0), None, KEY, steps, max_epochs=LENGTH)
+    replay = init_replay(2, 1, 1)
+    return train_until_stale(Scripted(losses, steps), jnp.int32(0), replay, KEY, steps, max_epochs=LENGTH)
 
 
 def epochs_by_hand(losses):
