@@ -283,10 +283,7 @@ class ValueExpansion(Agent):
     ) -> tuple[ValueExpansionState, Metrics]:
         sample_key, imagine_key, update_key = jax.random.split(key, 3)
         batch = sample(replay, sample_key, self.learner.batch_size)
-        imagined = self.expand(imagine_key, state.learner, self.model_params(state), batch)
-        targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
-        obs, action = self._pairs(batch, imagined, len(targets.target))
-        features = self.task.features(obs)
+        features, action, targets = self.critic_data(state, batch, imagine_key)
         learner, metrics = self.learner.update(
             state.learner, update_key, features, action, targets.target, targets.weight
         )
