@@ -34,8 +34,8 @@ def test_norms_of_a_tree():
 
 
 def mlp(network, x):
-    (first, second), (bias, last) = network.weights, network.biases
-    return np.maximum(x @ np.float64(first[0]) + bias[0], 0) @ np.float64(second[0]) + last[0]
+    first, second, bias, last = (np.float64(a[0]) for a in (*network.weights, *network.biases))
+    return np.maximum(x @ first + bias, 0) @ second + last
 
 
 def test_losses_and_gradients_are_those_of_the_one_step_target(batch):
@@ -48,7 +48,9 @@ def test_losses_and_gradients_are_those_of_the_one_step_target(batch):
     ahead = mlp(state.learner.target_critics, np.hstack([after, np.tanh(mlp(policy, after))]))[:, 0]
     error = q - (reward + 0.99 * (1 - ended) * ahead)
     assert float(found["critic_loss"]) == pytest.approx(0.5 * np.mean(error**2), rel=1e-4)
-    hidden = np.maximum(np.hstack([obs, action]) @ np.float64(critic.weights[0][0]) + critic.biases[0][0], 0)
+    hidden = np.maximum(
+        np.hstack([obs, action]) @ np.float64(critic.weights[0][0]) + np.float64(critic.biases[0][0]), 0
+    )
     back = error[:, None] / 4 * np.float64(critic.weights[1][0, :, 0]) * (hidden > 0)
     gradient = [hidden.T @ error / 4, error.mean(), np.hstack([obs, action]).T @ back, back.sum(0)]
     flat = np.concatenate([np.ravel(g) for g in gradient])

@@ -63,7 +63,9 @@ def test_the_divisor_changes_the_scale_alone():
 def test_where_all_transitions_end_only_the_real_rewards_remain():
     ends = np.ones(B, np.float32)
     frames = FRAMES._replace(terminated=np.concatenate([ends[None, None], FRAMES.terminated[1:]]))
-    assert loss(mve(divisor="none"), frames) == pytest.approx(np.mean((FRAMES.reward[0, 0, 0] - GUESS[0]) ** 2), rel=1e-5)
+    assert loss(mve(divisor="none"), frames) == pytest.approx(
+        np.mean((FRAMES.reward[0, 0, 0] - GUESS[0]) ** 2), rel=1e-5
+    )
 
 
 def test_without_tdk_it_is_one_regression_on_a_longer_target():

@@ -67,7 +67,12 @@ def test_learners_explore_with_it_and_act_greedily_without(kind):
     state = learner.init(KEY, 3, 2)
     explorer = learner.explorer(state)
     assert explorer is not None and not np.array_equal(explorer.weights[0], state.policy.weights[0])
-    data = (X[None, None, :4], np.zeros((1, 1, 4, 2), np.float32), np.ones((1, 4), np.float32), np.ones((1, 4), np.float32))
+    data = (
+        X[None, None, :4],
+        np.zeros((1, 1, 4, 2), np.float32),
+        np.ones((1, 4), np.float32),
+        np.ones((1, 4), np.float32),
+    )
     after, metrics = quick_jit(learner.update)(state, KEY, *data)
     expected = perturbed(jax.random.fold_in(KEY, 2), after.policy, state.explorer.std)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.explorer.policy, expected)

@@ -63,7 +63,7 @@ def draw_density(truth: Float[np.ndarray, "n"], estimate: Float[np.ndarray, "n"]
     As figure 5 of Feinberg et al. 2018. Standardising hides a constant error and a wrong scale, which the left half
     shows.
     """
-    truth, estimate = trimmed(np.float64(truth), np.float64(estimate))
+    truth, estimate = trimmed(truth.astype(np.float64), estimate.astype(np.float64))
     figure = _figure(9.4, 4.4)
     halves = figure.subplots(1, 2)
     figure.suptitle(title)
@@ -96,7 +96,7 @@ def _density(
     x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], edge: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "g g"] | None:
     """A Gaussian kernel density estimate on a grid `[y, x]`; None if the points have no area."""
-    from scipy.stats import gaussian_kde
+    from scipy.stats import gaussian_kde  # type: ignore[import-untyped]
 
     some = np.random.default_rng(0).permutation(len(x))[:_MOST_POINTS]
     try:

@@ -66,7 +66,7 @@ def std_of(obs: Float[np.ndarray, "rows d"]) -> Float[np.ndarray, "d"]:
 
 def kept_i(terminated_ik: Bool[np.ndarray, "i k"]) -> Bool[np.ndarray, "i"]:
     """`not any_{k < K} T_ik`: starts whose real trajectory reaches its last step. It may end with that step."""
-    return ~terminated_ik[:, :-1].any(1)
+    return np.logical_not(terminated_ik[:, :-1].any(1))
 
 
 def mse_k(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,9 +40,10 @@ class Played(NamedTuple):
     @property
     def tracks(self) -> list[Track]:
         """The same episodes one by one."""
+        parts = zip(self.obs, self.action, self.reward, self.length, self.terminated, strict=True)
         return [
-            Track(np.float32(obs[: n + 1]), np.float32(action[:n]), np.float32(reward[:n]), bool(ended))
-            for obs, action, reward, n, ended in zip(self.obs, self.action, self.reward, self.length, self.terminated)  # noqa: B905
+            Track(_single(obs[: n + 1]), _single(action[:n]), _single(reward[:n]), bool(ended))
+            for obs, action, reward, n, ended in parts
         ]
 
 
@@ -102,8 +103,9 @@ class Player:
         width = len(self._envs.copies)
         rounds = [self._round(policy, first + start, played) for start in range(0, self._count, width)]
         noted = {name: np.concatenate([one.noted[name] for one in rounds]) for name in rounds[0].noted}
-        arrays = zip(*(one[:-1] for one in rounds), strict=True)
-        return Played(*(np.concatenate(parts) for parts in arrays), noted)
+        found: Any = [np.concatenate(parts) for parts in zip(*(one[:-1] for one in rounds), strict=True)]
+        obs, action, reward, length, terminated = found
+        return Played(obs, action, reward, length, terminated, noted)
 
     def _round(self, policy: PolicyParams, first: int, played: Callable[[int], object]) -> Played:
         """As many episodes as there are environments, to the end of the longest."""
@@ -121,12 +123,16 @@ class Player:
             self._envs.step(episodes, actions, spec.horizon)
             played(len(notes))
         noted = {name: _padded(np.stack([note[name] for note in notes], 1), spec.horizon) for name in notes[0]}
-        arrays = (episodes.obs, episodes.actions, episodes.rewards, episodes.length, episodes.terminated > 0)
-        return Played(*arrays, noted)
+        ended = episodes.terminated > 0
+        return Played(episodes.obs, episodes.actions, episodes.rewards, episodes.length, ended, noted)
 
     def _no_carry(self, policy: PolicyParams, obs: Float[np.ndarray, "e obs"]) -> Carry:
         shapes = jax.eval_shape(self._agent.begin, policy, obs, jax.random.key(0))
         return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+
+def _single(rows: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    return rows.astype(np.float32)
 
 
 def _padded(rows: Float[np.ndarray, "e t"], steps: int) -> Float[np.ndarray, "e steps"]:

@@ -29,17 +29,19 @@ def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.rand
 
 def _track(directory: RunDirectory, task: Task, row: Mapping[str, Any]) -> Track:
     data = directory.read_episode(int(row["episode"]))
-    obs, actions, rewards = (np.float32(data[name]) for name in ("observations", "actions", "rewards"))
+    obs, actions, rewards = (np.asarray(data[name], np.float32) for name in ("observations", "actions", "rewards"))
     return Track(obs, actions, rewards, row["kind"] == "train" and len(rewards) < task.spec.horizon)
 
 
 def transitions(tracks: Sequence[Track]) -> Transitions:
     """All their steps."""
     ends = [np.arange(len(track.actions)) == len(track.actions) * track.terminated - 1 for track in tracks]
-    return Transitions(
-        obs=np.concatenate([track.obs[:-1] for track in tracks]),
-        action=np.concatenate([track.actions for track in tracks]),
-        reward=np.concatenate([track.rewards for track in tracks]),
-        next_obs=np.concatenate([track.obs[1:] for track in tracks]),
-        terminated=np.concatenate(ends),
+    columns = (
+        [track.obs[:-1] for track in tracks],
+        [track.actions for track in tracks],
+        [track.rewards for track in tracks],
+        [track.obs[1:] for track in tracks],
+        ends,
     )
+    found: Any = [np.concatenate(column) for column in columns]
+    return Transitions(*found)

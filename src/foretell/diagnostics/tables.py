@@ -112,7 +112,7 @@ def write_tables(found: Findings, horizon: int, names: Sequence[str], folder: Pa
     Returns:
         The files: those of what there is.
     """
-    tables = {
+    tables: dict[str, list[Row]] = {
         "summary": [{"name": name, "value": value} for name, value in one_row(found, horizon).items()],
         "open_loop": open_loop_rows(found.open_loop) if found.open_loop else [],
         "calibration": calibration_rows(found, names),

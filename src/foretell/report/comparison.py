@@ -129,7 +129,7 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
     for i, group in enumerate(groups):
         curve, colour = mean_curve(group.curves), _COLOURS[i % len(_COLOURS)]
         count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
-        style = {"marker": "o", "ms": 3.5} if len(curve.steps) <= 30 else {}
+        style: Any = {"marker": "o", "ms": 3.5} if len(curve.steps) <= 30 else {}
         axes.plot(curve.steps, curve.mean, color=colour, lw=1.8, label=group.label + count, **style)
         axes.fill_between(curve.steps, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):
