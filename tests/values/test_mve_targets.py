@@ -1,6 +1,7 @@
 """The critics' loss of MVE, against sums written by hand (Feinberg et al. 2018, and their released code)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -44,9 +45,13 @@ def loss_by_hand(divisor, ends=ENDS):
     return total / divisor
 
 
+def targets(settings, frames=FRAMES):
+    return jax.device_get(settings.targets(jax.tree.map(jnp.asarray, frames), GAMMA))
+
+
 def loss(settings, frames=FRAMES):
     """Twice what learners minimise, which is half the squared error averaged over sources and batch."""
-    found = settings.targets(frames, GAMMA)
+    found = targets(settings, frames)
     square = np.square(GUESS[: len(found.target)] - np.asarray(found.target))
     return (np.asarray(found.weight) * square).sum() / square.size
 
@@ -69,7 +74,7 @@ def test_where_all_transitions_end_only_the_real_rewards_remain():
 
 
 def test_without_tdk_it_is_one_regression_on_a_longer_target():
-    found = Expansion(horizon=H, reduction="last").targets(FRAMES, GAMMA)
+    found = targets(Expansion(horizon=H, reduction="last"))
     expected = FRAMES.reward[0, 0, 0] + GAMMA * (1 - ENDS) * returns_by_hand()[0]
     np.testing.assert_allclose(found.target, expected[None], rtol=1e-4)
     np.testing.assert_array_equal(found.weight, np.ones((1, B)))
@@ -82,14 +87,14 @@ def test_a_perfect_model_and_perfect_values_leave_no_error():
     frames = FRAMES._replace(
         reward=reward[:, None, None], value=value[1:, None, None], terminated=np.zeros((H + 1, 1, B), np.float32)
     )
-    np.testing.assert_allclose(mve().targets(frames, GAMMA).target, value[:-1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(targets(mve(), frames).target, value[:-1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_learner_minimises_half_of_it():
     learner = DDPG(hidden=(8,), batch_size=B, critics=1)
     critics = learner.init(jax.random.key(0), 2, 1).critics
-    obs, action = pairs(OBS, ACTION, FRAMES, H + 1)
-    found = mve(divisor="horizon").targets(FRAMES, GAMMA)
+    obs, action = pairs(*jax.tree.map(jnp.asarray, (OBS, ACTION, FRAMES)), H + 1)
+    found = jax.tree.map(jnp.asarray, targets(mve(divisor="horizon")))
     half, _ = learner.critic_loss(critics, jax.random.key(1), obs, action, found.target, found.weight)
     guess = np.asarray(learner.values(critics, obs, action))[0, :, 0]
     square = np.square(guess - np.asarray(found.target))
@@ -99,8 +104,8 @@ def test_the_learner_minimises_half_of_it():
 def test_critics_weights_alone_decay():
     plain, decayed = (DDPG(hidden=(8,), batch_size=B, critic_weight_decay=decay) for decay in (0.0, 0.1))
     critics = plain.init(jax.random.key(0), 2, 1).critics
-    obs, action = pairs(OBS, ACTION, FRAMES, 1)
-    given = critics, jax.random.key(1), obs, action, GUESS[:1], np.ones((1, B), np.float32)
+    obs, action = pairs(*jax.tree.map(jnp.asarray, (OBS, ACTION, FRAMES)), 1)
+    given = critics, jax.random.key(1), obs, action, jnp.asarray(GUESS[:1]), jnp.ones((1, B))
     more = decayed.critic_loss(*given)[0] - plain.critic_loss(*given)[0]
     assert more == pytest.approx(0.05 * sum(float(np.square(w).sum()) for w in critics.weights), rel=1e-3)
     slopes = jax.grad(lambda c: decayed.critic_loss(c, *given[1:])[0] - plain.critic_loss(c, *given[1:])[0])(critics)

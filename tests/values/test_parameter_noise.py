@@ -13,7 +13,7 @@ from tiny import quick_jit
 
 KEY = jax.random.key(3)
 POLICY = init_mlp(KEY, (3, 16, 16, 2), members=1, activation="relu", initializer="glorot", layer_norm=True)
-X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)), jnp.float32)
 
 
 def act(policy):

@@ -14,7 +14,7 @@ from tiny import quick_jit
 KEY = jax.random.key(5)
 LEARNER = SACV(hidden=(8,), batch_size=6, temperature=0.5, target_tau=0.1)
 RNG = np.random.default_rng(2)
-X = np.float32(RNG.normal(size=(6, 3)))
+X = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
 
 
 def filled():
@@ -23,7 +23,8 @@ def filled():
     fill = lambda tree: jax.tree.map(lambda a: np.float32(RNG.normal(0, 0.4, a.shape)), tree)  # noqa: E731
     value = state.state_value._replace(network=fill(state.critics), target=fill(state.critics))
     value = value._replace(network=fill(state.state_value.network), target=fill(state.state_value.target))
-    return state._replace(policy=fill(state.policy), critics=fill(state.critics), state_value=value)
+    filled = state._replace(policy=fill(state.policy), critics=fill(state.critics), state_value=value)
+    return jax.tree.map(jnp.asarray, filled)
 
 
 STATE = filled()
@@ -31,12 +32,13 @@ STATE = filled()
 
 def test_targets_use_the_target_value_of_the_observation():
     """The bonus that targets add to it is taken off first: what is left of horizon 0 is `r + gamma V(s')`."""
-    frames, batch = [], 4
-    obs = np.float32(RNG.normal(size=(1, 1, batch, 3)))
+    batch = 4
+    obs = jnp.asarray(RNG.normal(size=(1, 1, batch, 3)), jnp.float32)
     action, bonus = LEARNER.propose(STATE, obs[0], KEY)
     value = np.asarray(LEARNER.target_values(STATE, obs, action[None], bonus[None]))
     reward, ends = np.float32(RNG.normal(size=(1, 1, 1, batch))), np.float32([[[0, 1, 0, 1]]])
-    frames = Frames(obs, np.asarray(action)[None], reward, ends, np.asarray(bonus)[None], np.moveaxis(value, 0, 1))
+    frames = Frames(obs, action[None], reward, ends, bonus[None], np.moveaxis(value, 0, 1))
+    frames = jax.tree.map(jnp.asarray, frames)
     found = Expansion(horizon=0, reduction="last").targets(frames, 0.9).target[0]
     expected = reward[0, 0, 0] + 0.9 * (1 - ends[0, 0]) * by_hand(STATE.state_value.target, 0, obs[0, 0])[..., 0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -57,7 +59,7 @@ def test_the_value_learns_soft_values_of_actions_at_real_and_at_visited_observat
     if tdk:
         features, action = np.float32(RNG.normal(size=(3, 1, 6, 3))), np.float32(RNG.uniform(-1, 1, (3, 1, 6, 2)))
         bonus, weight = np.float32(RNG.normal(size=(3, 1, 6))), np.float32(RNG.uniform(size=(3, 6)))
-        visits = Visits(features, action, bonus, weight)
+        visits = jax.tree.map(jnp.asarray, Visits(features, action, bonus, weight))
     found = quick_jit(LEARNER.value_loss)(STATE.state_value.network, STATE, X, visits, KEY)
     own, own_bonus = LEARNER.propose(STATE, X[None], KEY)
     soft = q_by_hand(STATE.critics, 0, X, np.asarray(own[0])) + np.asarray(own_bonus[0])
@@ -82,7 +84,7 @@ def test_both_gradients_of_the_policy_agree_in_the_mean():
 
 
 def test_the_value_steps_from_the_old_parameters_and_its_target_follows():
-    data = X[None, None], np.zeros((1, 1, 6, 2), np.float32), np.ones((1, 6), np.float32), np.ones((1, 6), np.float32)
+    data = X[None, None], jnp.zeros((1, 1, 6, 2)), jnp.ones((1, 6)), jnp.ones((1, 6))
     before = LEARNER.init(KEY, 3, 2)
     after, metrics = quick_jit(LEARNER.update)(before, KEY, *data)
     slope = jax.grad(LEARNER.value_loss)(before.state_value.network, before, X, None, jax.random.fold_in(KEY, 3))
