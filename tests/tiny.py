@@ -48,6 +48,12 @@ def quick_jit(function, *static):
     return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
 
 
+def on_host(function, *static):
+    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
+    run = quick_jit(function, *static)
+    return lambda *args: jax.device_get(run(*args))
+
+
 def presses_at(hook: str, count: int) -> Callback:
     """A callback that presses Ctrl-C when its `on_<hook>` is called for the `count`th time."""
 

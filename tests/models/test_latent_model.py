@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import on_host
 
 from foretell.models import Step, WorldModel, open_loop, returns, rollout, start
 from foretell.planning import CEM, Bounds, mpc, objective_of
 from foretell.replay import Transitions
 from foretell.values import Expansion, imagine
+from tiny import on_host
 
 HIDDEN = 5
 KEY = jax.random.key(0)

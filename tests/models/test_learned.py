@@ -17,7 +17,6 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
-    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -43,6 +42,7 @@ from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit, Fitted
 from foretell.regression.gp import GPFit
+from tiny import on_host
 
 NAMES = ["E", "DS", "MM", "TS1", "TS1-independent", "TSinf"]
 FIT = Fit(batch_size=8, learning_rate=1e-2)

@@ -18,7 +18,6 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
-    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -34,6 +33,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
+from tiny import on_host
 
 JUDGES = 3
 NETWORKS = Ensemble(members=JUDGES, hidden=(5,), weight_decay=0.0, probabilistic=False, activation="tanh")

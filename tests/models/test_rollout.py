@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import on_host
 
 from foretell.models import (
     ModelDefaults,
@@ -26,6 +25,7 @@ from foretell.models import (
 )
 from foretell.replay import Transitions, add, init_replay, newest
 from foretell.tasks import Task, TaskSpec
+from tiny import on_host
 
 PARTICLES, BATCH, HORIZON, REWARDS = 2, 3, 4, 2
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import on_host, replay_of
+from toys import replay_of
 
 from foretell.models import Imagination, SteveModel, SteveNetworks, Unknown, open_loop, returns, rollout, start
 from foretell.models.steve import SteveParams, SteveState
@@ -14,7 +14,7 @@ from foretell.regression.fit import Fit
 from foretell.regression.gp import GPFit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import quick_jit
+from tiny import on_host, quick_jit
 
 
 class Pendulum(Task):

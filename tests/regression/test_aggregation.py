@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import on_host
 from pydantic import ValidationError
 
 from foretell.nn import Normalizer
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Carried, Fit, _mixed_minibatch, fit, noisy
 from foretell.regression.prediction import Rows
+from tiny import on_host
 
 NETWORK = Ensemble(
     members=1,

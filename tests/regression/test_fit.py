@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiled import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from foretell.regression import ensemble as networks
 from foretell.regression.ensemble import Ensemble, EnsembleState, predict
 from foretell.regression.fit import Fit, _minibatch, _update, fit, mean_square_error
 from foretell.regression.prediction import Rows
+from tiny import on_host
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})

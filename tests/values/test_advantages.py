@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from actor_critics import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.values.advantages import Steps, estimate, explained_variance, standardised
+from tiny import on_host
 
 TIMES, ENVIRONMENTS = 7, 2
 estimated = on_host(lambda *args: estimate(args[-1], discount=args[0], gae_lambda=args[1], bootstrap=args[2]), 0, 1, 2)

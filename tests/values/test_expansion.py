@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from foretell.models import Step
 from foretell.replay import Transitions
 from foretell.values import Expansion, Frames, candidates, imagine
 from foretell.values.expansion import centre
-from tiny import quick_jit
+from tiny import on_host, quick_jit
 
 DISCOUNT, SCALE = 0.9, 2.0
 SIZES = (4, 2, 2, 2, 5)

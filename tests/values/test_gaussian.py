@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import FEATURES, KEY, fixed_policy, on_host
+from actor_critics import FEATURES, KEY, fixed_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from foretell.values.gaussian import GaussianPolicy, GaussianState
+from tiny import on_host
 
 POLICY = GaussianPolicy(hidden=(8,))
 number = st.floats(-2, 2).map(lambda value: round(value, 2))

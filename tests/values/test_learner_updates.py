@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from actor_critics import KEY, KINDS, SMALL, SOURCES, assert_close, batch, on_host, same, trained_state
+from actor_critics import KEY, KINDS, SMALL, SOURCES, assert_close, batch, same, trained_state
 
 from foretell.values.learners import DDPG, SAC, TD3, Actor
+from tiny import on_host
 
 PROMPT = {"policy_delay": 1, "target_tau": 0.2, "policy_learning_rate": 0.01, "critic_learning_rate": 0.03}
 

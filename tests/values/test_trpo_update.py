@@ -5,11 +5,11 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-from actor_critics import on_host
 
 from foretell.values.baseline import fitted, regressors
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import Batch, TRPOUpdate
+from tiny import on_host
 
 TIMES, ENVIRONMENTS, FEATURES, ACTION = 25, 4, 3, 2
 POLICY = GaussianPolicy(hidden=(8,))
