@@ -8,7 +8,7 @@ from environments import STEPS
 from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
 from foretell.training.interrupt import Interrupted
-from tiny import presses_at
+from tiny import by_hand, presses_at
 
 EPISODIC = {"environments": 2, "trials": 6, "random_episodes": 2, "warmup_episodes": 2, "eval_episodes": 2}
 STEPWISE = {
@@ -27,8 +27,8 @@ RUNS = {
     "batches": ("trajectories", {**STEPWISE, "random_steps": 0}),
 }
 MOMENTS = [("step", 2), ("learn_end", 2)]
-OTHERS = [("training_start", 1), ("learn_start", 1), ("learn_start", 3), ("episode_end", 5), ("episode_end", 8)]
-OTHERS += [("step", count) for count in (7, 12, 17, 22, 26, 31)]
+OTHERS = [("training_start", 1), ("learn_start", 3), ("episode_end", 5), ("step", 22)]
+OTHERS += by_hand(("learn_start", 1), ("episode_end", 8), *(("step", count) for count in (7, 12, 17, 26, 31)))
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -58,7 +58,7 @@ def test_a_run_interrupted_elsewhere_continues_exactly(moment, whole, tmp_path):
 def test_a_run_interrupted_again_and_again_continues_exactly(whole, tmp_path):
     options, expected = whole
     for _ in range(20):
-        run = lined(tmp_path / "run", callbacks=[presses_at("step", 6)], **options)
+        run = lined(tmp_path / "run", callbacks=[presses_at("step", 13)], **options)
         try:
             run.loop.run()
         except Interrupted:
@@ -120,7 +120,7 @@ class StopsAfter(Callback):
         self.reasons = (*self.reasons, event.reason)
 
 
-@pytest.mark.parametrize("steps", [9, *(pytest.param(steps, marks=pytest.mark.long) for steps in (2, 19))])
+@pytest.mark.parametrize("steps", [9, *by_hand(2, 19)])
 def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole, tmp_path):
     """The step in which it is asked to is the last one, unless that is part of an evaluation episode."""
     options, expected = whole
