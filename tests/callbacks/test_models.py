@@ -17,7 +17,7 @@ from foretell.callbacks import Models
 from foretell.errors import UserError
 from foretell.keys import Stream
 from foretell.training.actor import begin_and_act
-from tiny import interrupted_at
+from tiny import by_hand, interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_models_of_trials_after_the_checkpoint_are_removed(tmp_path):
     assert list(files_of(run.directory.models)) == ["trial_0001.eqx"]
 
 
-@pytest.mark.parametrize("moment", [("step", 6), ("step", 13), ("episode_end", 2)], ids=str)
+@pytest.mark.parametrize("moment", [("step", 6), *by_hand(("step", 13), ("episode_end", 2))], ids=str)
 def test_an_interrupted_run_keeps_the_same_models(moment, kept, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run", save_all_models=True)
