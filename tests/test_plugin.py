@@ -12,24 +12,32 @@ from pathlib import Path
 import pytest
 import yaml
 
+from foretell import registry
+from foretell.cli import main
+
 PLUGIN = Path(__file__).parent / "plugin"
 EXAMPLE = PLUGIN / "foretell_example"
 SMALL = ("train.trials=1", "train.random_steps=0", "train.capacity=100", "planner.horizon=2", "planner.population=2")
-NETWORK = ("model.hidden=[8]", "fit.min_steps=1", "fit.epochs=1")
+NETWORK = ("model.hidden=[8]", "fit.min_steps=1", "fit.epochs=1", "reward_model.hidden=[8]", "reward_fit.min_steps=1")
 
 
 @pytest.fixture
-def foretell(tmp_path):
-    """Run a command in a process of its own, in an empty folder; what it printed."""
+def foretell(tmp_path, monkeypatch, capsys):
+    """Run a command in an empty folder, where the plug-in is on the path and not imported yet; what it printed."""
 
     def run(*argv, path=PLUGIN, code=0):
-        command = [sys.executable, "-m", "foretell", *map(str, argv)]
-        paths = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "PYTHONPATH": paths}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-        assert done.returncode == code, done.stderr
-        return done.stderr if code else done.stdout
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "_registered", {section: dict(known) for section, known in brought.items()})
+            patch.setattr(registry, "_plugins_are_loaded", False)
+            patch.setattr(sys, "path", [str(path), *sys.path])
+            patch.chdir(tmp_path)
+            assert main([str(word) for word in argv]) == code
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("foretell_example", "mine")]:
+            del sys.modules[name]
+        out, error = capsys.readouterr()
+        return error if code else out
 
+    brought = {section: dict(registry.kinds(section)) for section in registry._registered}
     return run
 
 
@@ -64,7 +72,15 @@ def test_its_agent_is_trained_from_the_path_of_its_preset(foretell, tmp_path):
 
 @pytest.mark.long
 def test_its_world_model_serves_agents_that_plan_and_agents_with_values(foretell, tmp_path):
-    model = ("--env", "point-mass", "--set", "model.kind=ridge", "model.cosines=10", "train.capacity=100")
+    model = (
+        "--env",
+        "point-mass",
+        "--set",
+        "model.kind=ridge",
+        "model.cosines=10",
+        "reward_fit.min_steps=1",
+        "train.capacity=100",
+    )
     foretell("train", "pets/default", "--out", "pets", *model, *SMALL, "planner.elites=1", "planner.kept_elites=0")
     updates = ("train.steps=60", "train.random_steps=40", "updates.pretraining=1", "updates.per_step=0.1")
     foretell("train", "steve/default", "--out", "steve", *model, *updates, "learner.hidden=[8]", "learner.batch_size=8")
@@ -74,12 +90,15 @@ def test_its_world_model_serves_agents_that_plan_and_agents_with_values(foretell
 @pytest.mark.long
 def test_a_class_in_the_working_directory_needs_no_entry_point(foretell, tmp_path):
     shutil.copy(EXAMPLE / "gradient.py", tmp_path / "mine.py")
-    assert train_and_resume(foretell, tmp_path / "run", "mine:GradientShooting", "Pendulum-v1", path="")
+    assert train_and_resume(foretell, tmp_path / "run", "mine:GradientShooting", "Pendulum-v1", path=tmp_path)
 
 
-def test_what_it_brings_is_listed(foretell):
-    listed = foretell("show", "planner")
-    assert "gradient" in listed and "Step size of Adam" in listed
+def test_what_it_brings_is_listed_by_the_installed_command():
+    """In a process of its own."""
+    paths = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))
+    command = [Path(sys.executable).parent / "foretell", "show", "planner"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": paths})
+    assert "gradient" in done.stdout and "Step size of Adam" in done.stdout
 
 
 @pytest.mark.parametrize(
