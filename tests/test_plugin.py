@@ -72,15 +72,7 @@ def test_its_agent_is_trained_from_the_path_of_its_preset(foretell, tmp_path):
 
 @pytest.mark.long
 def test_its_world_model_serves_agents_that_plan_and_agents_with_values(foretell, tmp_path):
-    model = (
-        "--env",
-        "point-mass",
-        "--set",
-        "model.kind=ridge",
-        "model.cosines=10",
-        "reward_fit.min_steps=1",
-        "train.capacity=100",
-    )
+    model = ("--env", "point-mass", "--set", "model.kind=ridge", "model.cosines=10", "train.capacity=100")
     foretell("train", "pets/default", "--out", "pets", *model, *SMALL, "planner.elites=1", "planner.kept_elites=0")
     updates = ("train.steps=60", "train.random_steps=40", "updates.pretraining=1", "updates.per_step=0.1")
     foretell("train", "steve/default", "--out", "steve", *model, *updates, "learner.hidden=[8]", "learner.batch_size=8")

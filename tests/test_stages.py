@@ -17,6 +17,8 @@ PLANNER = {
     "task": {"env": LINE},
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
     "fit": {"epochs": 1},
+    "reward_model": {"hidden": [8]},
+    "reward_fit": {"epochs": 1, "min_steps": 0},
     "planner": {"population": 4, "horizon": 2},
     "train": {"trials": 2, "random_episodes": 2, "capacity": 50},
 }

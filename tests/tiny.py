@@ -39,8 +39,8 @@ def tiny_run(out, *overrides, callbacks=(), seed=0, **schedule):
 def results(run):
     """Everything that a run has produced and is the same for the same seed: all but wall times."""
     tables = []
-    for name in ("episodes.csv", "metrics.csv"):
-        with (run / name).open(newline="") as file:
+    for path in filter(Path.exists, (run / "episodes.csv", run / "metrics.csv")):
+        with path.open(newline="") as file:
             rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)]
         tables.append([{k: v for k, v in row.items() if k != "compile_count"} for row in rows])
     return tables, [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]

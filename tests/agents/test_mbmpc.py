@@ -210,9 +210,8 @@ def test_a_guide_needs_a_plan_at_every_step():
 @pytest.mark.parametrize("guided", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_run_with_and_without_a_guide(guided, tmp_path):
     overrides = [SMALL, {"guide": GUIDE["guide"] if guided else None}]
-    run = foretell.train(
-        "mbmpc/cheetah-hw4", env=LINE, reward=reward, out=tmp_path / "run", overrides=overrides, quiet=True
-    )
+    known = {"env": LINE, "reward": reward, "terminated": "none"}
+    run = foretell.train("mbmpc/cheetah-hw4", **known, out=tmp_path / "run", overrides=overrides, quiet=True)
     assert [row["kind"] for row in run.episodes] == ["random"] * 2 + ["train"] * 4
     again = foretell.load(run.directory, reward=reward, quiet=True).evaluate(1)
     assert again == run.evaluate(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretell
-from tiny import LINE, TINY, interrupted_at
+from tiny import LINE, TINY, by_hand, interrupted_at
 
 STATISTICS = {"Average": np.mean, "Std": np.std, "Minimum": np.min, "Maximum": np.max}
 
@@ -61,7 +61,7 @@ def test_the_cost_of_a_learned_reward_is_not_a_number(tmp_path):
     assert row["AverageCost"] == "nan" and float(row["AverageReturn"]) < 0
 
 
-@pytest.mark.parametrize("moment", [("step", 17), ("episode_end", 5)])
+@pytest.mark.parametrize("moment", [("step", 17), *by_hand(("episode_end", 5))])
 def test_an_interrupted_run_writes_the_same(moment, logged, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run")

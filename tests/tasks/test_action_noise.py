@@ -1,6 +1,5 @@
 """Noise on executed actions: what it does to them, what is known of it, and that runs repeat with it."""
 
-import csv
 from functools import partial
 
 import gymnasium
@@ -12,7 +11,7 @@ import foretell
 from environments import STEPS, Line
 from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.base import NoisyActions, TaskSpec
-from tiny import LINE, TINY, interrupted_at
+from tiny import LINE, by_hand, interrupted_at, results, tiny_run
 
 
 class Echo(Line):
@@ -71,19 +70,12 @@ def test_a_task_without_noise_is_not_wrapped(env):
 
 
 def train(out, noise=0.4, **schedule):
-    changes = [TINY, {"task": {"action_noise": noise}, "train": {"eval_episodes": 1, **schedule}}]
-    return foretell.train("pets/default", out=out, env=LINE, overrides=changes, quiet=True)
+    return tiny_run(out, {"task": {"action_noise": noise}}, eval_episodes=1, **schedule)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("noise") / "run").directory
-
-
-def results(run):
-    with (run / "episodes.csv").open(newline="") as file:
-        rows = [tuple(v for k, v in row.items() if k != "wall_seconds") for row in csv.DictReader(file)]
-    return rows, [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]
 
 
 def test_data_keep_the_intended_action(run):
@@ -106,7 +98,7 @@ def test_one_seed_is_one_result(run, tmp_path):
     assert results(train(tmp_path / "other", noise=0.5).directory) != results(run)
 
 
-@pytest.mark.parametrize("step", [2, 7, 13])
+@pytest.mark.parametrize("step", [7, *by_hand(2, 13)])
 def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_path):
     """In a random, a trial and an evaluation episode."""
     out = tmp_path / "run"
