@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 import jax
 import numpy as np
 
-from foretell.agents.base import Carry, Extras, State
+from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.envs import Environments, Episodes
 from foretell.training import clock
 from foretell.training.actor import Actor
@@ -140,17 +140,18 @@ class Loop:
         with self._watch.phase("fit"):
             self.state, self._policy, metrics = self._learner.learn(self.state)
         self._count(learned=1, unlogged=1, new_steps=-before.new_steps)
-        self.state = self.state._replace(metrics=metrics)
         if clock.must_log(self._schedule, before, self.run_info.agent.pretraining):
-            self._log()
+            self._log(metrics)
+        else:
+            self.state = self.state._replace(metrics=metrics)
 
     def _finish_learning(self) -> None:
         self._watch.move(self._learner.wait(), "plan", "fit")
 
-    def _log(self) -> None:
+    def _log(self, metrics: Metrics) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
-            means = self._learner.means(self.state.metrics, self.counters.unlogged)
+            means = self._learner.means(metrics, self.counters.unlogged)
         self._count(logged=1, unlogged=-self.counters.unlogged)
         self.state = self.state.without_metrics()
         self._report.learned(self.counters, means)
