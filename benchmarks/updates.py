@@ -69,7 +69,7 @@ def update_flop(agent: ValueExpansion, state: ValueExpansionState) -> UpdateFlop
     values, model = _learner_flop(agent, state), 0.0
     if isinstance(agent.model, SteveModel) and state.model is not None:
         settings, batch_size = agent.model.settings, agent.model.training.batch_size
-        transition, reward, termination = map(_row_flop, state.model.trained.networks)
+        transition, reward, termination = map(_row_flop, state.model.online.networks)
         frames = agent.expansion.horizon * settings.members * agent.learner.batch_size
         values += frames * (transition + settings.reward_members * reward + termination)
         everyone = settings.assignment == "independent"
