@@ -14,7 +14,7 @@ from foretell.training import events
 from tiny import LINE, TINY, interrupted_at
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "your-own-callback.md"
-TRIALS = {"train": {"trials": 6, "capacity": 100}}
+TRIALS = {"train": {"trials": 6}}
 
 
 def table(first):

@@ -341,7 +341,7 @@ class Call(NamedTuple):
 @pytest.fixture(scope="module", params=["", "+ddpg"], ids=["steve", "ddpg"])
 def story(request, tmp_path_factory):
     """A finished run, the flags in its replay, its calls of `learn`, and how many of them are pretraining."""
-    calls, flags, learn, end = [], [], Loop._learn, Loop._end
+    calls, flags, learn, run_loop = [], [], Loop._learn, Loop.run
 
     def watched(loop):
         learn(loop)
@@ -349,13 +349,13 @@ def story(request, tmp_path_factory):
         numbers = loop.counters.env_steps, replay.added, agent.learner.updates, agent.acting.version
         calls.append(Call(*map(int, numbers)))
 
-    def ended(loop):
+    def to_its_end(loop):
+        run_loop(loop)
         flags.append(np.array(loop.state.replay.data.terminated)[: int(loop.state.replay.added)])
-        end(loop)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "_learn", watched)
-        patch.setattr(Loop, "_end", ended)
+        patch.setattr(Loop, "run", to_its_end)
         out = tmp_path_factory.mktemp("steve") / "run"
         run = foretell.train(f"steve/halfcheetah{request.param}", out=out, overrides=RUN, quiet=True)
     return run, flags[0], calls, 1 if request.param else 20
