@@ -30,10 +30,10 @@ TINY: dict[str, Any] = {
 TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
 
 
-def tiny_run(out, *overrides, callbacks=(), seed=0, **schedule):
+def tiny_run(out, *overrides, callbacks=(), seed=0, quiet=True, **schedule):
     """A whole run with these settings, on the line, and what else section `train` is to have."""
     options = {"env": LINE, "overrides": [TINY, {"train": schedule}, *overrides], "callbacks": callbacks}
-    return foretell.train("pets/default", out=out, seed=seed, quiet=True, **options)
+    return foretell.train("pets/default", out=out, seed=seed, quiet=quiet, **options)
 
 
 def results(run):
