@@ -47,6 +47,7 @@ def equal_agents_share_programs():
     Tracing them anew would take most of the time of a tiny run. Processes of their own and other tasks do without.
     """
     from foretell import api
+    from foretell.callbacks import predictions
     from foretell.training import actor, controller, learner
 
     known: dict = {}
@@ -67,7 +68,7 @@ def equal_agents_share_programs():
 
     make_task = api.make_task
     with pytest.MonkeyPatch.context() as patch:
-        for module in (actor, controller, learner):
+        for module in (actor, controller, learner, predictions):
             patch.setattr(module, "partial", interned)
         patch.setattr(api, "make_task", task_of)
         yield
