@@ -18,7 +18,7 @@ from foretell.runs.presets import resolve
 from foretell.tasks import Task, TaskSpec, make_task
 from foretell.values import Expansion
 from foretell.values.learners import DDPG
-from tiny import LINE, quick_jit
+from tiny import LINE, by_hand, quick_jit
 
 ENSEMBLE = 2
 
@@ -213,17 +213,15 @@ ENSEMBLES = {
 ARRANGEMENTS = {
     "ddpg": {},
     "td3": {},
+    "steve": {},
     "sac": {},
     "mve": {},
-    "steve": {},
     "steve with the networks of PETS": ENSEMBLES,
 }
-QUICK = ("ddpg", "steve")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in ARRANGEMENTS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ddpg", "td3", "steve", *by_hand("sac", "mve", "steve with the networks of PETS")])
 def test_every_arrangement_learns_to_go_to_the_middle(name):
     """From random data alone: the policy pushes towards 0 from either side."""
     agent = resolve(f"{name.split()[0]}/default", [SMALL, ARRANGEMENTS[name]]).build(TASK)

@@ -19,7 +19,7 @@ from foretell.tasks import make_task
 from foretell.training.loop import Loop
 from foretell.training.state import init_run
 from foretell.values import expansion
-from tiny import quick_jit
+from tiny import by_hand, quick_jit
 
 FAMILIES = ("steve", "ddpg", "mve", "td3", "sac")
 ENVIRONMENTS = {
@@ -338,7 +338,7 @@ class Call(NamedTuple):
     version: int
 
 
-@pytest.fixture(scope="module", params=["", "+ddpg"], ids=["steve", "ddpg"])
+@pytest.fixture(scope="module", params=["+ddpg", *by_hand("")], ids=["ddpg", "steve"])
 def story(request, tmp_path_factory):
     """A finished run, the flags in its replay, its calls of `learn`, and how many of them are pretraining."""
     calls, flags, learn, run_loop = [], [], Loop._learn, Loop.run
