@@ -53,6 +53,7 @@ def test_a_plain_gymnasium_loop(agent):
     assert (np.abs(actions) <= 1).all() and len(np.unique(actions)) == STEPS
 
 
+@pytest.mark.long
 def test_two_loads_of_a_run_act_alike(trained):
     with gymnasium.make(ENV) as env:
         first, second = (play(env, foretell.load(trained), seed=1) for _ in range(2))
@@ -66,6 +67,7 @@ def test_a_trained_run_acts_as_it_does_when_loaded(tmp_path):
         assert play(env, run, seed=1)[0] == play(env, foretell.load(tmp_path / "run"), seed=1)[0]
 
 
+@pytest.mark.long
 def test_a_batch_and_its_reset_masks(agent):
     env = gymnasium.make_vec(ENV, num_envs=2, vectorization_mode="sync")
     obs, _ = env.reset(seed=0)
@@ -80,6 +82,7 @@ def test_a_batch_and_its_reset_masks(agent):
     env.close()
 
 
+@pytest.mark.long
 def test_a_mask_resets_its_rows_alone(agent):
     """They go on as if everything had begun anew, and the others as if nothing had."""
     obs = np.array([[0.3, -0.2], [1.0, 0.5]])
@@ -107,6 +110,7 @@ def test_a_mask_before_the_first_observation_begins_everything_anew(agent):
     assert agent.act(np.zeros((2, 2))).shape == (2, 1)
 
 
+@pytest.mark.long
 def test_evaluation_repeats_and_changes_nothing(agent, trained):
     before = snapshot(trained)
     first, again, other = (agent.evaluate(2, seed=seed) for seed in (3, 3, 4))
@@ -226,6 +230,7 @@ def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
     assert [row["kind"] for row in run.episodes] == ["random", "train"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("override", "section"),
     [({"model": {"hidden": [9]}}, "model"), ({"model": {"scale_targets": False}}, "model")]
@@ -242,6 +247,7 @@ def test_a_pretrained_agent_of_other_settings_is_refused(override, section, trai
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(trained, run_copy, tmp_path):
     start = {"train": {"pretrained": str(trained), "capacity": 500}}
     with pytest.raises(UserError, match=r"has observations and actions of sizes \(2, 1\) in .*Line-v0', not \(4, 1\)"):

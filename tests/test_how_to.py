@@ -80,6 +80,7 @@ def test_the_file_on_the_page_is_the_plug_in_s(page):
     assert files(page)[f"my_{page}.py"] == f"# my_{page}.py\n{(EXAMPLE / FILES[page]).read_text()}"
 
 
+@pytest.mark.long
 @pages
 def test_its_commands_work(page, written, capsys):
     for argv in commands(page):
@@ -87,6 +88,7 @@ def test_its_commands_work(page, written, capsys):
         capsys.readouterr()
 
 
+@pytest.mark.long
 @pages
 def test_its_test_passes(page, written):
     module = import_module(f"test_my_{page}")

@@ -58,11 +58,13 @@ def train_and_resume(foretell, run, planner, env, **where):
     return len(before) == 1 and len(after) == 2 and after[:1] == before
 
 
+@pytest.mark.long
 def test_its_planner_and_its_task_are_trained_with_and_resumed(foretell, tmp_path):
     assert train_and_resume(foretell, tmp_path / "run", "gradient", "point-mass")
     assert settings(tmp_path / "run")["planner"]["step_size"] == 0.1
 
 
+@pytest.mark.long
 def test_its_agent_is_trained_from_the_path_of_its_preset(foretell, tmp_path):
     foretell("train", EXAMPLE / "point_mass.yaml", "--set", "train.trials=16")
     run = tmp_path / "runs" / "point_mass" / "0"
@@ -93,6 +95,7 @@ def test_what_it_brings_is_listed_by_the_installed_command():
     assert "gradient" in done.stdout and "Step size of Adam" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("argv", "nearest"),
     [
@@ -104,6 +107,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(foretell, argv, nearest):
     assert foretell("train", *argv, code=2) == f"foretell: {nearest}\n"
 
 
+@pytest.mark.long
 def test_one_that_cannot_be_imported_is_reported_in_one_sentence(foretell, tmp_path):
     shutil.copytree(PLUGIN, tmp_path / "site")
     (tmp_path / "site" / "foretell_example" / "__init__.py").write_text("import nothing_of_that_name\n")

@@ -44,6 +44,7 @@ def test_threads_are_a_setting():
     assert resolve("pets/cartpole+true-model", [{"model": {"threads": 3}}]).model.threads == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("env", ["cartpole", LINE])
 def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
     """From the state that an observation gives, or else from that of the environment that is acted in."""
@@ -129,6 +130,7 @@ def run(tmp_path_factory):
     return foretell.train("pets/cartpole+true-model", out=out, env=LINE, overrides=overrides, quiet=True)
 
 
+@pytest.mark.long
 def test_a_run_is_loaded_and_evaluated_on_other_episodes(run):
     loaded = foretell.load(run.directory, quiet=True)
     first, again, other = (loaded.evaluate(1, seed=seed)[0] for seed in (5, 5, 6))
@@ -136,6 +138,7 @@ def test_a_run_is_loaded_and_evaluated_on_other_episodes(run):
     assert first.length == 5
 
 
+@pytest.mark.long
 def test_acting_by_hand_is_refused_where_observations_do_not_tell_the_state(run):
     """At first, and after an evaluation too, whose environment is gone."""
     for _ in range(2):
@@ -148,6 +151,7 @@ def test_acting_by_hand_is_refused_where_observations_do_not_tell_the_state(run)
         run.evaluate(1)
 
 
+@pytest.mark.long
 def test_acting_by_hand_is_possible_where_observations_tell_the_state():
     """In a loop of the user's own, for one observation or a batch; it finds what an evaluation finds."""
     agent = agent_for()
@@ -164,12 +168,14 @@ def test_acting_by_hand_is_possible_where_observations_tell_the_state():
             np.testing.assert_array_equal(Controller(agent, state, spec).act(there), by_hand)
 
 
+@pytest.mark.long
 def test_several_environments_at_a_time_are_refused_where_observations_do_not_tell_the_state(tmp_path):
     overrides = [QUICK, {"train": {"environments": 2}}]
     with pytest.raises(UserError, match="the true model acts in one environment at a time, not for 2 observations"):
         foretell.train("pets/cartpole+true-model", out=tmp_path / "run", env=LINE, overrides=overrides, quiet=True)
 
 
+@pytest.mark.long
 def test_what_fails_while_planning_is_one_sentence():
     agent = agent_for("environments:tiny/Crashes-v0")
     controller = Controller(agent, quick_jit(agent.init)(jax.random.key(0)), agent.task.spec)

@@ -148,6 +148,7 @@ MOMENTS = [(("step", 12), 0), (("episode_end", 3), 2)]
 OTHERS = [(("step", 17), 2), (("episode_end", 4), 2), (("learn_end", 2), 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [*MOMENTS, *by_hand(*OTHERS)], ids=str)
 def test_a_run_interrupted_anywhere_keeps_the_same_best(case, whole, tmp_path):
     moment, episodes = case
@@ -157,6 +158,7 @@ def test_a_run_interrupted_anywhere_keeps_the_same_best(case, whole, tmp_path):
     assert kept(tmp_path / "run") == kept(whole[episodes])
 
 
+@pytest.mark.long
 def test_the_best_is_the_agent_that_acted_in_the_best_trial(whole):
     run = foretell.load(whole[0], quiet=True)
     trial = run.returns.index(max(run.returns)) + 1
@@ -168,6 +170,7 @@ def test_without_being_asked_to_a_run_keeps_none(trained):
     assert not (trained / "best").exists()
 
 
+@pytest.mark.long
 def test_a_run_that_replaces_another_forgets_its_best(whole, tmp_path):
     out = shutil.copytree(whole[0], tmp_path / "run")
     foretell.train("pets/default", out=out, env=LINE, overrides=TINY, overwrite=True, quiet=True)

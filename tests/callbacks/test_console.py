@@ -115,6 +115,7 @@ def test_a_sparkline_of_many_values_is_one_of_their_means():
 # Within a real run.
 
 
+@pytest.mark.long
 def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
     tiny_run(tmp_path / "run", quiet=False)
     lines = capsys.readouterr().out.splitlines()
@@ -135,12 +136,14 @@ def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypa
     assert "trial 2/2" in text
 
 
+@pytest.mark.long
 def test_environments_in_lock_step_show_a_time_left_within_their_first_round(tmp_path, capsys):
     tiny_run(tmp_path / "run", trials=4, environments=2, quiet=False)
     trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
     assert [bool(re.search(r"~\d.* left$", line)) for line in trials] == [True, True, True, False]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [("learn_start", 1), ("step", 7)], ids=str)
 def test_a_request_to_stop_is_answered_at_once(moment, tmp_path, capsys):
     """Learning, which may take minutes, ends before the run does."""

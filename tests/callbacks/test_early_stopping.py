@@ -75,6 +75,7 @@ def whole(tmp_path_factory):
     return train(tmp_path_factory.mktemp("whole") / "run", eval_episodes=2)
 
 
+@pytest.mark.long
 def test_a_run_ends_with_the_first_score_that_is_good_enough(whole, tmp_path):
     """Of five trials, or of a round of evaluation."""
     for run, trials, episodes in ((whole, 1, 2), (train(tmp_path / "run"), 5, 0)):
@@ -82,6 +83,7 @@ def test_a_run_ends_with_the_first_score_that_is_good_enough(whole, tmp_path):
     assert foretell.load(whole.directory, quiet=True).evaluate(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [("episode_end", 3), *by_hand(("step", 8), ("episode_end", 2))], ids=str)
 def test_it_ends_at_the_same_place_if_interrupted_before(moment, whole, tmp_path):
     with interrupted_at(*moment):
@@ -90,6 +92,7 @@ def test_it_ends_at_the_same_place_if_interrupted_before(moment, whole, tmp_path
     assert results(tmp_path / "run") == results(whole.directory)
 
 
+@pytest.mark.long
 def test_a_resumed_run_that_has_reached_it_changes_nothing_unless_more_is_asked(tmp_path, capsys):
     out = train(tmp_path / "run", eval_episodes=2, trials=2).directory
     before = results(out)

@@ -74,6 +74,7 @@ def plan(params, obs, key):
     return carry, worth(carry.plan), worth(jnp.zeros_like(carry.plan)), worth(-carry.plan)
 
 
+@pytest.mark.long
 def test_cem_plans_on_it():
     """It brings the hidden number towards 1, which pays; to do nothing or the opposite pays less."""
     carry, planned, nothing, opposite = plan(PARAMS, OBS, KEY)

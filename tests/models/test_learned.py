@@ -320,6 +320,7 @@ def test_noise_on_the_data_is_of_features_and_targets_alone(given):
         assert np.abs(np.corrcoef(noise[:, 0], clean[:, 0])[0, 1]) < 0.1
 
 
+@pytest.mark.long
 def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone():
     replay = replay_of(DATA, 50)
     state = prepare(LEARNED, init(LEARNED, KEY), replay)

@@ -71,6 +71,7 @@ def judge_by_hand(state):
     return judge
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "networks"),
     [*((kind, NETWORKS) for kind in LEARNED), ("learned reward and end", UNCERTAIN)],
@@ -245,6 +246,7 @@ def cart():
     return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
+@pytest.mark.long
 def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
     model, data, state, metrics = cart
     assert (metrics["gradient_steps"], metrics["reward_model_gradient_steps"]) == (400, 500)

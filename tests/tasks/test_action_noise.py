@@ -78,6 +78,7 @@ def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("noise") / "run").directory
 
 
+@pytest.mark.long
 def test_data_keep_the_intended_action(run):
     """The line moves by the executed one, in random, trial and evaluation episodes alike."""
     for episode in range(5):
@@ -93,11 +94,13 @@ def test_without_noise_they_are_the_same(trained):
     np.testing.assert_allclose(np.diff(data["observations"][:, 1]) / 0.1, data["actions"][:, 0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_one_seed_is_one_result(run, tmp_path):
     assert results(train(tmp_path / "again").directory) == results(run)
     assert results(train(tmp_path / "other", noise=0.5).directory) != results(run)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [7, *by_hand(2, 13)])
 def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_path):
     """In a random, a trial and an evaluation episode."""
@@ -108,6 +111,7 @@ def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_pa
     assert results(out) == results(run)
 
 
+@pytest.mark.long
 def test_evaluation_has_the_noise_too(run):
     loaded = foretell.load(run, quiet=True)
     first, again = loaded.evaluate(2), loaded.evaluate(2)
@@ -115,6 +119,7 @@ def test_evaluation_has_the_noise_too(run):
     assert isinstance(loaded.task.make(), NoisyActions)
 
 
+@pytest.mark.long
 def test_any_registered_environment_can_have_it():
     make = partial(make_task, TaskSettings(env="cartpole", action_noise=0.3))
     assert isinstance(make().make().unwrapped, gymnasium.Env) and make().action_noise == 0.3

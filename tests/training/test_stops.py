@@ -39,6 +39,7 @@ def whole(request, tmp_path_factory):
     return options, finished(tmp_path_factory.mktemp("whole") / "run", **options).results
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_a_run_interrupted_anywhere_continues_exactly(moment, whole, tmp_path):
     options, expected = whole
@@ -78,6 +79,7 @@ class Counts(Callback):
             self.steps.append((int(event.episodes.number[0]), int(event.episodes.length[0])))
 
 
+@pytest.mark.long
 def test_an_evaluation_episode_that_is_interrupted_is_played_again_from_its_beginning(tmp_path):
     options = {"env": "environments:tiny/Line-v0", "trials": 1, "eval_episodes": 1}
     seen = Counts()
@@ -120,6 +122,7 @@ class StopsAfter(Callback):
         self.reasons = (*self.reasons, event.reason)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [9, *by_hand(2, 19)])
 def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole, tmp_path):
     """The step in which it is asked to is the last one, unless that is part of an evaluation episode."""
@@ -156,6 +159,7 @@ class FailsAfter(Callback):
             raise KeyError("score")
 
 
+@pytest.mark.long
 def test_a_callback_that_fails_ends_the_run_in_one_sentence_and_nothing_saved_is_lost(whole, tmp_path):
     options, expected = whole
     soon = {**options, "checkpoint_seconds": 1e-9}
@@ -171,6 +175,7 @@ def test_a_callback_that_fails_ends_the_run_in_one_sentence_and_nothing_saved_is
     assert run.results == expected
 
 
+@pytest.mark.long
 def test_watching_changes_nothing(whole, tmp_path):
     """Neither do the usual callbacks; and what they are shown is what happened."""
     options, expected = whole
@@ -190,6 +195,7 @@ def test_watching_changes_nothing(whole, tmp_path):
     assert set(watches.hooks) == {row[2] for row in expected[0][0][1:]}, "episodes of all kinds"
 
 
+@pytest.mark.long
 def test_actions_are_decided_by_the_seed(tmp_path):
     first, again, other = (
         finished(tmp_path / name, seed=seed, trials=1).results for name, seed in (("a", 1), ("b", 1), ("c", 2))

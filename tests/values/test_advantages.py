@@ -44,6 +44,7 @@ def by_hand(steps, discount, gae_lambda, bootstrap):
     return advantage, returns
 
 
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     st.integers(0, 99),
@@ -82,6 +83,7 @@ def test_standardised_numbers():
     np.testing.assert_array_equal(standard(np.full((40, 2), 2.0, np.float32)), np.zeros((40, 2)))
 
 
+@pytest.mark.long
 def test_explained_variance():
     returns = np.float32(np.random.default_rng(0).normal(size=(40, 2)))
     assert explained(returns, returns) == pytest.approx(1)

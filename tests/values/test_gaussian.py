@@ -93,6 +93,7 @@ def test_its_entropy():
     assert float(entropy(policy_of([0.0, 0.0], [0.3, 2.0]))) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("learn", [True, False])
 def test_standard_deviations_that_are_fixed_have_no_gradient(learn):
     policy = GaussianPolicy(hidden=(8,), learn_std=learn)

@@ -52,6 +52,7 @@ def adam_by_hand(learner, state, updates):
     return actor, critics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "learner",
     [*(kind(**SMALL, **PROMPT) for kind in KINDS), SAC(**SMALL, **PROMPT, assignment="independent")],
@@ -90,6 +91,7 @@ def test_the_policy_learns_at_real_features_alone(kind):
     assert not same(before.policy, real.policy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [DDPG, TD3])
 def test_targets_are_copied_before_every_so_many_updates(kind):
     states, _ = history(kind(**SMALL, target_every=3, target_tau=None), 8)
@@ -111,6 +113,7 @@ def test_targets_move_a_share_of_the_way_to_what_they_follow(kind):
         assert_close(after.target_policy, between(before.target_policy, after.policy))
 
 
+@pytest.mark.long
 def test_td3_delays_policy_and_targets():
     states, _ = history(TD3(**SMALL, policy_delay=3), 6)
     changes = {
