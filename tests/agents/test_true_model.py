@@ -73,14 +73,14 @@ def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["", "+random", "+mppi", "+icem"])
 def test_any_planner_swings_the_pendulum_up_with_it(kind, tmp_path):
-    """With plans of which several steps are executed. Random actions cost about 6 a step, and 5 in the last ones."""
+    """With plans of which several steps are executed. A step costs about 10 where the pendulum hangs, 0 upright."""
     planner = {"horizon": 12, "population": 20, "iterations": 2, "replan_every": 2}
-    overrides = {"task": {"horizon": 60}, "planner": planner, "train": {"trials": 1}}
+    overrides = {"task": {"horizon": 45}, "planner": planner, "train": {"trials": 1}}
     options = {"env": "Pendulum-v1", "overrides": overrides, "quiet": True}
     run = foretell.train(f"pets/cartpole{kind}+true-model", out=tmp_path / "run", **options)
     assert [row["kind"] for row in run.episodes] == ["train"]
     rewards = np.load(run.directory / "data" / "episode_0000.npz")["rewards"]
-    assert rewards[-10:].mean() > -0.3
+    assert rewards[-5:].mean() > -0.3
 
 
 @pytest.mark.slow
