@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,40 @@ def release_memory():
     gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def equal_agents_share_programs():
+    """Within a module, runs of equal agents on equal tasks of the tests find the programs of the first one again.
+
+    Tracing them anew would take most of the time of a tiny run. Processes of their own and other tasks do without.
+    """
+    from foretell import api
+    from foretell.callbacks import predictions
+    from foretell.training import actor, controller, learner
+
+    known: dict = {}
+
+    def interned(function, *args, **keywords):
+        """As `functools.partial`, but the same object for the same arguments: JAX keeps programs by functions."""
+        made = partial(function, *args, **keywords)
+        try:
+            return known.setdefault((function, args, *keywords.items()), made)
+        except TypeError:  # of what cannot be compared
+            return made
+
+    def task_of(settings, functions):
+        if not str(settings.env).startswith("environments:tiny/"):
+            return make_task(settings, functions)
+        key = (settings.model_dump_json(), *functions.values())
+        return known.get(key) or known.setdefault(key, make_task(settings, functions))
+
+    make_task = api.make_task
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (actor, controller, learner, predictions):
+            patch.setattr(module, "partial", interned)
+        patch.setattr(api, "make_task", task_of)
+        yield
 
 
 @pytest.fixture(scope="session")

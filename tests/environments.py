@@ -1,5 +1,6 @@
 """Tiny Gymnasium environments for the tests: one that works, and one for each way an environment can be wrong."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -8,6 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 from foretell.tasks import Task, TaskSpec
+from foretell.tasks.cartpole import Cartpole
 
 STEPS = 5
 SPEC = TaskSpec("tiny/Line-v0", ("position", "speed"), (-1.0,), (1.0,), STEPS)
@@ -176,6 +178,12 @@ class Unmakeable(Line):
 for _class in (Line, *Line.__subclasses__()):
     gymnasium.register(f"tiny/{_class.__name__}-v0", entry_point=_class, max_episode_steps=STEPS)
 gymnasium.register("tiny/Endless-v0", entry_point=Line)
+
+
+class ShortCartpole(Cartpole):
+    """The swing-up, cut before there is anything to see."""
+
+    spec = replace(Cartpole.spec, horizon=12)
 
 
 class WithoutSpec(Task):

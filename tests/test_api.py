@@ -15,7 +15,7 @@ from foretell.errors import UserError
 from foretell.models import WithRewardModel
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
-from tiny import LINE, TINY, interrupted_at, snapshot
+from tiny import LINE, TINY, by_hand, interrupted_at, snapshot, tiny_run
 
 ENV = "tiny/Line-v0"
 
@@ -53,6 +53,7 @@ def test_a_plain_gymnasium_loop(agent):
     assert (np.abs(actions) <= 1).all() and len(np.unique(actions)) == STEPS
 
 
+@pytest.mark.long
 def test_two_loads_of_a_run_act_alike(trained):
     with gymnasium.make(ENV) as env:
         first, second = (play(env, foretell.load(trained), seed=1) for _ in range(2))
@@ -66,6 +67,7 @@ def test_a_trained_run_acts_as_it_does_when_loaded(tmp_path):
         assert play(env, run, seed=1)[0] == play(env, foretell.load(tmp_path / "run"), seed=1)[0]
 
 
+@pytest.mark.long
 def test_a_batch_and_its_reset_masks(agent):
     env = gymnasium.make_vec(ENV, num_envs=2, vectorization_mode="sync")
     obs, _ = env.reset(seed=0)
@@ -80,6 +82,7 @@ def test_a_batch_and_its_reset_masks(agent):
     env.close()
 
 
+@pytest.mark.long
 def test_a_mask_resets_its_rows_alone(agent):
     """They go on as if everything had begun anew, and the others as if nothing had."""
     obs = np.array([[0.3, -0.2], [1.0, 0.5]])
@@ -107,6 +110,7 @@ def test_a_mask_before_the_first_observation_begins_everything_anew(agent):
     assert agent.act(np.zeros((2, 2))).shape == (2, 1)
 
 
+@pytest.mark.long
 def test_evaluation_repeats_and_changes_nothing(agent, trained):
     before = snapshot(trained)
     first, again, other = (agent.evaluate(2, seed=seed) for seed in (3, 3, 4))
@@ -155,7 +159,7 @@ def test_a_callable_without_a_name_can_be_a_reward(tmp_path):
 @pytest.mark.long
 def test_the_default_directory_is_named_after_preset_environment_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = foretell.train("pets/default", seed=3, env=LINE, overrides=[TINY, {"train": {"trials": 1}}], quiet=True)
+    run = tiny_run(None, seed=3, trials=1)
     assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "environments-tiny-Line-v0" / "3"
 
 
@@ -190,16 +194,12 @@ def test_a_pretrained_agent_plans_at_once_and_goes_on_learning(continued, traine
 
 
 @pytest.mark.long
-def test_a_pretrained_agent_may_have_random_episodes_too(trained, tmp_path):
-    run = pretrained(tmp_path / "run", trained, random_episodes=1, trials=1)
-    assert [row["kind"] for row in run.episodes] == ["random", "train"]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("event", "count"), [("training_start", 1), ("step", 3), ("learn_end", 1), ("step", 8)])
-def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, tmp_path):
+@pytest.mark.parametrize(
+    "moment", [("step", 3), *by_hand(("training_start", 1), ("learn_end", 1), ("step", 8))], ids=str
+)
+def test_a_pretrained_run_is_resumed_exactly(moment, continued, trained, tmp_path):
     out = tmp_path / "run"
-    with interrupted_at(event, count):
+    with interrupted_at(*moment):
         pretrained(out, trained, save_all_models=True)
     foretell.resume(out, quiet=True)
     assert files_of(out) == files_of(continued.directory)
@@ -207,8 +207,7 @@ def test_a_pretrained_run_is_resumed_exactly(event, count, continued, trained, t
 
 @pytest.mark.long
 def test_a_pretrained_run_without_a_checkpoint_is_resumed_from_where_it_began(continued, trained, tmp_path):
-    out = tmp_path / "run"
-    pretrained(out, trained, save_all_models=True)
+    out = shutil.copytree(continued.directory, tmp_path / "run")
     shutil.rmtree(out / "checkpoints")
     foretell.resume(out, quiet=True)
     assert files_of(out) == files_of(continued.directory)
@@ -225,12 +224,13 @@ def test_a_pretrained_run_does_without_the_other_once_it_has_a_checkpoint(run_co
 
 @pytest.mark.long
 def test_a_pretrained_agent_may_plan_otherwise(trained, tmp_path):
-    """And train, and imagine."""
+    """And train, and imagine; and begin with random episodes."""
     other = {"planner": {"horizon": 3, "population": 8}, "fit": {"epochs": 2}, "imagination": {"particles": 4}}
-    run = pretrained(tmp_path / "run", trained, other, trials=1, capacity=70, checkpoints=1)
-    assert len(run.returns) == 1
+    run = pretrained(tmp_path / "run", trained, other, trials=1, capacity=70, checkpoints=1, random_episodes=1)
+    assert [row["kind"] for row in run.episodes] == ["random", "train"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("override", "section"),
     [({"model": {"hidden": [9]}}, "model"), ({"model": {"scale_targets": False}}, "model")]
@@ -247,6 +247,7 @@ def test_a_pretrained_agent_of_other_settings_is_refused(override, section, trai
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_pretrained_agent_of_another_task_or_without_a_checkpoint_is_refused(trained, run_copy, tmp_path):
     start = {"train": {"pretrained": str(trained), "capacity": 500}}
     with pytest.raises(UserError, match=r"has observations and actions of sizes \(2, 1\) in .*Line-v0', not \(4, 1\)"):
@@ -317,13 +318,10 @@ def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_
 def test_a_run_ends_when_it_is_good_enough_and_its_best_agent_is_kept(tmp_path):
     """With evaluation: its rounds count, and not the trials."""
     schedule = {"trials": 6, "eval_episodes": 2, "keep_best": True}
-    options = {"env": LINE, "overrides": [TINY, {"train": schedule}], "quiet": True}
-    whole = foretell.train("pets/default", out=tmp_path / "whole", **options)
+    whole = tiny_run(tmp_path / "whole", **schedule)
     scores = [np.mean([row["return"] for row in pair]) for pair in _rounds(whole)]
     best = int(np.argmax(scores))
-    goal = {"train": {"stop_at_return": float(scores[best])}}
-    options["overrides"].append(goal)
-    stopped = foretell.train("pets/default", out=tmp_path / "run", **options)
+    stopped = tiny_run(tmp_path / "run", **schedule, stop_at_return=float(scores[best]))
     assert len(stopped.returns) == best + 1
     kept, last, stopped_last = (
         foretell.load(run.directory, best=which)._controller.state

@@ -3,9 +3,12 @@
 import csv
 import sys
 
+import pytest
+
 from tiny import benchmark, written_run
 
 
+@pytest.mark.long
 def test_it_tells_of_runs_that_are_there(tmp_path, monkeypatch, capsys):
     """Rounds of two episodes; the goal is first reached after 2,000 steps by one seed, never by the other."""
     for seed, last in enumerate((30, 10)):

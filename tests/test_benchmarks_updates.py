@@ -44,6 +44,7 @@ def multiplied(jaxpr):
     return total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("preset", "overrides"),
     [

@@ -24,13 +24,15 @@ EXAMPLE = ROOT / "tests" / "plugin" / "foretell_example"
 FILES = {"planner": "gradient.py", "agent": "random_search.py", "model": "ridge.py"}
 """Where the plug-in of the tests has what a page shows."""
 PETS = ("planner.horizon=2", "planner.population=2", "task.horizon=5", "train.trials=1", "train.random_steps=0")
+REWARDS = ("reward_model.hidden=[4]", "reward_fit.min_steps=1")
 SMALL = {
-    "planner": (*PETS, "planner.iterations=1", "model.hidden=[4]", "fit.min_steps=1", "reward_fit.min_steps=1"),
+    "planner": (*PETS, "planner.iterations=1", "model.hidden=[4]", "fit.min_steps=1", *REWARDS),
     "agent": ("task.horizon=5", "train.trials=16"),
-    "model": (*PETS, "planner.elites=1", "planner.kept_elites=0", "model.cosines=5", "reward_fit.min_steps=1"),
+    "model": (*PETS, *REWARDS, "planner.elites=1", "planner.kept_elites=0", "model.cosines=5"),
 }
 """What makes the runs of a page's commands small."""
-STEVE = ("model.cosines=5", "task.horizon=5", "train.steps=40", "train.random_steps=20", "updates.pretraining=1")
+STEVE = ("model.cosines=5", "task.horizon=5", "train.steps=40", "train.random_steps=20", "reward_model.hidden=[4]")
+STEVE += ("updates.pretraining=1", "updates.per_step=0.1", "learner.hidden=[4]", "learner.batch_size=4")
 pages = pytest.mark.parametrize("page", FILES)
 
 
@@ -78,6 +80,7 @@ def test_the_file_on_the_page_is_the_plug_in_s(page):
     assert files(page)[f"my_{page}.py"] == f"# my_{page}.py\n{(EXAMPLE / FILES[page]).read_text()}"
 
 
+@pytest.mark.long
 @pages
 def test_its_commands_work(page, written, capsys):
     for argv in commands(page):
@@ -85,6 +88,7 @@ def test_its_commands_work(page, written, capsys):
         capsys.readouterr()
 
 
+@pytest.mark.long
 @pages
 def test_its_test_passes(page, written):
     module = import_module(f"test_my_{page}")

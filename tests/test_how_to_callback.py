@@ -14,7 +14,7 @@ from foretell.training import events
 from tiny import LINE, TINY, interrupted_at
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "your-own-callback.md"
-TRIALS = {"train": {"trials": 6, "capacity": 100}}
+TRIALS = {"train": {"trials": 6}}
 
 
 def table(first):
@@ -42,6 +42,7 @@ def train(callback):
     return foretell.train("pets/default", out="run", env=LINE, overrides=[TINY, TRIALS], quiet=True, callbacks=callback)
 
 
+@pytest.mark.long
 def test_the_example_ends_a_run_that_is_good_enough(enough):
     run = train([enough(-1000.0)])
     assert len(run.returns) == 3
@@ -49,11 +50,13 @@ def test_the_example_ends_a_run_that_is_good_enough(enough):
     assert note == f"trials 1 to 3 had a mean return of {sum(run.returns) / 3:.1f}"
 
 
+@pytest.mark.long
 def test_the_example_leaves_other_runs_alone(enough):
     run = train([enough(1000.0)])
     assert len(run.returns) == 6 and not (run.directory / "note.txt").exists()
 
 
+@pytest.mark.long
 def test_the_example_may_be_interrupted(enough):
     with interrupted_at("episode_end", 3):
         train([enough(-1000.0)])

@@ -322,6 +322,7 @@ def test_an_observation_that_is_none(obs, sentence, agent):
     assert str(mistake.value) == sentence
 
 
+@pytest.mark.long
 def test_a_batch_that_changes_size(agent):
     agent.reset()
     agent.act(np.zeros((2, 2)))

@@ -91,6 +91,7 @@ def test_no_checkpoint_can_be_read(command, run_copy, refused):
     assert snapshot(run_copy) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["resume", "eval"])
 def test_a_checkpoint_of_another_shape(command, run_copy, refused):
     config = run_copy / "config.yaml"
@@ -230,6 +231,7 @@ def test_an_environment_that_breaks_down_leaves_the_last_checkpoint(name, senten
     assert f"{ENV}{name}-v0" in refused("eval", out, "--episodes", "3") or name == "NanObservation"
 
 
+@pytest.mark.long
 def test_an_environment_that_never_worked(refused, tmp_path):
     out = tmp_path / "run"
     command = ["train", "pets/default", "--env", f"{ENV}Crashes-v0", "--out", out, *TINY_SET]
@@ -265,6 +267,7 @@ def test_too_little_memory(refused, tmp_path):
     assert sentence.startswith("the settings ask for more memory than there is; lower planner.population")
 
 
+@pytest.mark.long
 def test_episodes_that_were_damaged(run_copy, refused):
     rows = (run_copy / "episodes.csv").read_text()
     (run_copy / "episodes.csv").write_text(rows.replace("random", "random,,").replace("train", "train,x,y"))

@@ -41,6 +41,7 @@ def test_the_page_s_task_agrees_with_its_simulator(written):
         obs = next_obs
 
 
+@pytest.mark.long
 def test_the_page_s_command_trains_it(written):
     run = foretell.train("pets/default", env="my_pendulum:Pendulum", out="run", overrides=[SMALL], quiet=True)
     assert len(run.returns) == 1

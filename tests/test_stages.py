@@ -17,6 +17,8 @@ PLANNER = {
     "task": {"env": LINE},
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
     "fit": {"epochs": 1},
+    "reward_model": {"hidden": [8]},
+    "reward_fit": {"epochs": 1, "min_steps": 0},
     "planner": {"population": 4, "horizon": 2},
     "train": {"trials": 2, "random_episodes": 2, "capacity": 50},
 }
@@ -115,6 +117,7 @@ def test_a_run_that_is_there_is_not_overwritten_nor_stages_trained_for_it(traine
     assert not (tmp_path / STAGES[0]).exists()
 
 
+@pytest.mark.long
 def test_what_a_policy_gradient_cannot_go_on_from(trained, tmp_path):
     with pytest.raises(UserError, match="has other settings in 'agent'"):
         train(tmp_path, overrides={"train": {"pretrained": str(trained)}})

@@ -1,5 +1,6 @@
 """A run so small that it takes about a second, and a look at everything it has written."""
 
+import csv
 import importlib
 import signal
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import jax
 import pytest
 import yaml
 
+import foretell
 from foretell import api
 from foretell.training.events import Callback
 from foretell.training.interrupt import Interrupted
@@ -18,12 +20,30 @@ LINE = "environments:tiny/Line-v0"
 TINY: dict[str, Any] = {
     "model": {"members": 2, "hidden": [8], "weight_decay": 0.0},
     "fit": {"min_steps": 1, "epochs": 1},
+    "reward_model": {"hidden": [8]},
+    "reward_fit": {"min_steps": 1, "epochs": 1},
     "imagination": {"particles": 2},
     "planner": {"horizon": 2, "population": 6, "iterations": 1, "elites": 2, "kept_elites": 0},
     "train": {"trials": 2, "random_steps": 0, "capacity": 50},
 }
 """Settings with which a run takes about a second, once its programs are compiled."""
 TINY_SET = ["--set", *(f"{section}.{key}={value}" for section, keys in TINY.items() for key, value in keys.items())]
+
+
+def tiny_run(out, *overrides, callbacks=(), seed=0, quiet=True, **schedule):
+    """A whole run with these settings, on the line, and what else section `train` is to have."""
+    options = {"env": LINE, "overrides": [TINY, {"train": schedule}, *overrides], "callbacks": callbacks}
+    return foretell.train("pets/default", out=out, seed=seed, quiet=quiet, **options)
+
+
+def results(run):
+    """Everything that a run has produced and is the same for the same seed: all but wall times."""
+    tables = []
+    for path in filter(Path.exists, (run / "episodes.csv", run / "metrics.csv")):
+        with path.open(newline="") as file:
+            rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(file)]
+        tables.append([{k: v for k, v in row.items() if k != "compile_count"} for row in rows])
+    return tables, [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]
 
 
 def benchmark(name):
@@ -46,6 +66,17 @@ def written_run(folder, preset, kind, returns):
 def quick_jit(function, *static):
     """Compile without optimising, which takes longer in a test than what it saves."""
     return jax.jit(function, static_argnums=static, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def on_host(function, *static):
+    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
+    run = quick_jit(function, *static)
+    return lambda *args: jax.device_get(run(*args))
+
+
+def by_hand(*values):
+    """Values of a parameter that take part with `-m slow` alone."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def presses_at(hook: str, count: int) -> Callback:

@@ -59,6 +59,7 @@ def test_a_run_with_the_models_of_the_other_learns_is_resumed_and_inspected(pres
         np.testing.assert_allclose(found.histogram.sum(0), 1)
 
 
+@pytest.mark.long
 def test_pets_plans_with_steves_networks_which_learn_in_one_long_call():
     """On the cartpole, whose reward is known: only transitions are learned."""
     longer = {"fit": {"min_steps": 300, "learning_rate": 1e-2}}

@@ -77,6 +77,7 @@ def test_without_aggregation_only_the_random_data_are_learned_from():
     assert resolve("mbmpc/cheetah-hw4+no-aggregation").fit.new_share == 0.0
 
 
+@pytest.mark.long
 def test_the_best_of_what_a_known_system_allows_is_executed():
     """A point that the action pushes: far on the right, the best first action pushes hard to the left."""
     agent, _ = agent_for({"planner": {"population": 400, "horizon": 2}}, env="cheetah-torso")
@@ -88,6 +89,7 @@ def test_the_best_of_what_a_known_system_allows_is_executed():
 # A path.
 
 
+@pytest.mark.long
 def test_a_task_with_a_path_is_followed():
     agent, task = agent_for(path="left")
     assert type(agent) is PathFollower
@@ -104,6 +106,7 @@ def test_a_task_with_a_path_is_followed():
     assert extras["plan"].shape == (3, 3, 2)
 
 
+@pytest.mark.long
 def test_the_episode_moves_on_when_the_chosen_plan_does():
     """At the end of the first segment every plan goes on to the second."""
     agent, task = agent_for(path="straight")
@@ -116,6 +119,7 @@ def test_the_episode_moves_on_when_the_chosen_plan_does():
     assert carry.progress.segment.tolist() == [1]
 
 
+@pytest.mark.long
 def test_candidates_are_judged_by_the_path_and_not_by_the_reward():
     """Of plans on a model that is exact in its mean the chosen one is the best by what following the path earns."""
     agent, task = agent_for({"planner": {"population": 30}}, path="left")
@@ -158,6 +162,7 @@ def replays_of(actions, obs_size, first):
     return lambda n: add(empty, Transitions(*map(jnp.asarray, rows)), jnp.arange(count) < n)
 
 
+@pytest.mark.long
 def test_the_guide_learns_from_trials_alone_and_then_acts():
     agent, task = agent_for(GUIDE)
     assert type(agent) is Guided
@@ -173,6 +178,7 @@ def test_the_guide_learns_from_trials_alone_and_then_acts():
     np.testing.assert_allclose(guess, 0.5, atol=0.1)
 
 
+@pytest.mark.long
 def test_with_a_guide_only_first_actions_differ_between_candidates():
     agent, task = agent_for(GUIDE)
     params, obs, key = params_of(agent).model, jnp.ones((2, task.spec.obs_size)), jax.random.key(4)
@@ -194,6 +200,7 @@ def test_with_a_guide_only_first_actions_differ_between_candidates():
     assert guided[0] != guided[1]
 
 
+@pytest.mark.long
 def test_a_taught_guide_takes_part_in_plans():
     agent, task = agent_for(GUIDE)
     params, obs = params_of(agent), jnp.ones((1, task.spec.obs_size))
@@ -207,12 +214,12 @@ def test_a_guide_needs_a_plan_at_every_step():
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("guided", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_run_with_and_without_a_guide(guided, tmp_path):
     overrides = [SMALL, {"guide": GUIDE["guide"] if guided else None}]
-    run = foretell.train(
-        "mbmpc/cheetah-hw4", env=LINE, reward=reward, out=tmp_path / "run", overrides=overrides, quiet=True
-    )
+    known = {"env": LINE, "reward": reward, "terminated": "none"}
+    run = foretell.train("mbmpc/cheetah-hw4", **known, out=tmp_path / "run", overrides=overrides, quiet=True)
     assert [row["kind"] for row in run.episodes] == ["random"] * 2 + ["train"] * 4
     again = foretell.load(run.directory, reward=reward, quiet=True).evaluate(1)
     assert again == run.evaluate(1)

@@ -106,6 +106,7 @@ def test_every_episode_begins_with_the_planners_own_warm_start():
     np.testing.assert_array_equal(carry.warm_start.mean, np.full((3, 3, 1), -0.25, np.float32))
 
 
+@pytest.mark.long
 def test_actions_are_first_actions_of_plans_on_imagined_returns(policy):
     """Row by row what the planner finds, with the warm start it leaves; so a batch equals one by one."""
     obs, carry = observations(0.9, -0.4, 0.1), begun(3)
@@ -163,6 +164,7 @@ def test_acting_needs_the_networks_alone_without_what_training_carries(learned, 
     assert numbers[0] < 0.4 * numbers[1], "the optimiser has two numbers for each weight"
 
 
+@pytest.mark.long
 def test_optimism_prefers_what_the_members_disagree_about(policy):
     """With much of it other actions are chosen, whose imagined returns are then valued more highly."""
     bold = dataclasses.replace(AGENT, optimism=100.0)
@@ -187,6 +189,7 @@ def test_learn_continues_from_what_it_has(learned):
     assert state.training.opt_state[0].count == 600
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("new", [1, 3, 10])
 def test_new_mse_is_the_error_on_the_new_rows_of_the_model_before_training(learned, policy, new):
     """With rows that wrap around the end of the replay."""
@@ -229,6 +232,7 @@ def judged():
     return learn_judge(init_judge(jax.random.key(0)), replay_of(falls(24, 0)), jax.random.key(1))
 
 
+@pytest.mark.long
 def test_what_the_task_does_not_know_is_learned_by_a_second_ensemble(judged):
     state, metrics = judged
     assert state.training.opt_state[0].count == metrics["reward_model_gradient_steps"] == 400
@@ -248,6 +252,7 @@ def test_metrics_of_the_second_ensemble_are_those_of_the_first_with_a_prefix(jud
     assert set(judged[1]) == names | {f"reward_model_{name}" for name in names - {"new_mse"}}
 
 
+@pytest.mark.long
 def test_the_dynamics_are_learned_alike_whatever_else_is_learned():
     """In a few steps: two programs round differently, and many steps make much of it."""
     few, found = Fit(max_steps=3), []
@@ -271,6 +276,7 @@ def test_learning_what_a_step_earns_continues_from_what_there_is(judged):
     assert metrics["reward_model_train_mse"] < judged[1]["reward_model_train_mse"]
 
 
+@pytest.mark.long
 def test_it_goes_where_it_has_learned_to_earn(judged):
     """Rewards grow with the place, and the end is far."""
     act = quick_jit(partial(JUDGE.act, explore=True))
@@ -301,6 +307,7 @@ def test_particles_must_share_the_members_evenly():
         settings_of(imagination={"particles": 7})
 
 
+@pytest.mark.long
 def test_dynamics_and_reward_model_never_share_a_random_key(monkeypatch):
     """`fold_in(key, 1)` is `split(key)[1]`: a key that is both split and folded is used twice."""
     keys = []

@@ -43,6 +43,7 @@ def learn():
     return jax.jit(AGENT.learn)
 
 
+@pytest.mark.long
 def test_a_batch_is_all_the_steps_in_their_order(fresh, learn):
     """Seen through the task's features and in units in which the bounds are -1 and 1."""
     data, _ = collected(fresh, jax.random.key(3))
@@ -63,6 +64,7 @@ def test_a_batch_is_all_the_steps_in_their_order(fresh, learn):
     assert metrics == {**others, "policy_version": 1}
 
 
+@pytest.mark.long
 def test_it_explores_beyond_the_bounds_and_is_greedy_within_them(fresh):
     params, obs = AGENT.policy(fresh), jnp.full((2000, 1), 0.3)
     drawn, *_ = explore(params, (), obs, jax.random.key(1))

@@ -18,7 +18,7 @@ from foretell.runs.presets import resolve
 from foretell.tasks import Task, TaskSpec, make_task
 from foretell.values import Expansion, pairs
 from foretell.values.learners import DDPG
-from tiny import LINE, quick_jit
+from tiny import LINE, by_hand, quick_jit
 
 ENSEMBLE = 2
 
@@ -73,6 +73,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.long
 def test_first_the_model_alone_is_trained():
     agent = agent_with()
     before = _compiled(agent)[1](jax.random.key(0))
@@ -84,6 +85,7 @@ def test_first_the_model_alone_is_trained():
     assert same(state.acting.network, before.learner.policy)
 
 
+@pytest.mark.long
 def test_pretraining_is_cut_into_calls():
     agent = agent_with(pretraining=1200)
     assert agent.pretraining == 3
@@ -91,6 +93,7 @@ def test_pretraining_is_cut_into_calls():
     assert steps == [500, 500, 200, 8]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("per_step", "news", "steps"),
     [(4.0, (10, 8, 8), [32, 32]), (0.25, (10, 3, 3, 2), [0, 1, 1]), (0.5, (10, 1, 1, 1, 1), [0, 1, 0, 1])],
@@ -102,6 +105,7 @@ def test_every_step_is_worth_so_many_updates(per_step, news, steps):
     assert int(found[-1][0].learner.updates) == sum(steps)
 
 
+@pytest.mark.long
 def test_policy_and_model_come_into_use_in_their_own_time():
     """Before update u where u + 1 is a multiple of the period: 4, 9, ... for 5."""
     agent = agent_with(per_step=1.0, sync_policy_every=5, sync_model_every=7)
@@ -113,6 +117,7 @@ def test_policy_and_model_come_into_use_in_their_own_time():
     assert same(six.model.target, first.model.target) and same(seven.model.target, six.model.online.networks)
 
 
+@pytest.mark.long
 def test_it_acts_with_the_acting_policy_in_the_environments_units():
     agent = agent_with(learner=DDPG(hidden=(16,), critics=2, batch_size=32, explore_probability=0.0))
     state = learned(agent, 10, 3)[-1][0]
@@ -137,6 +142,7 @@ def test_acting_needs_the_actors_network_alone(preset):
     assert numbers[0] < 0.1 * numbers[1]
 
 
+@pytest.mark.long
 def test_without_a_horizon_there_is_no_model():
     agent = agent_with(expansion=Expansion(horizon=0), model=None)
     state, metrics = learned(agent, 10, 8)[-1]
@@ -144,6 +150,7 @@ def test_without_a_horizon_there_is_no_model():
     assert metrics["gradient_steps"] == 32 and metrics["critic_loss"] > 0
 
 
+@pytest.mark.long
 def test_the_td_k_trick_trains_at_imagined_pairs_too():
     """The pair of source i is the frame i - 1: its critics see other data than without the trick."""
     agent = agent_with(expansion=Expansion(horizon=2, reduction="last", tdk=True))
@@ -160,6 +167,7 @@ def test_the_td_k_trick_trains_at_imagined_pairs_too():
     assert np.isfinite(metrics["critic_loss"])
 
 
+@pytest.mark.long
 def test_weights_of_horizons_are_metrics_and_can_be_asked_for():
     agent = agent_with()
     state, metrics = learned(agent, 10, 8)[-1]
@@ -170,6 +178,7 @@ def test_weights_of_horizons_are_metrics_and_can_be_asked_for():
     np.testing.assert_allclose(weights.sum(0), np.ones(10), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_updates_that_are_not_finite_are_skipped_and_counted():
     agent = agent_with()
     state = learned(agent, 10)[-1][0]
@@ -213,17 +222,15 @@ ENSEMBLES = {
 ARRANGEMENTS = {
     "ddpg": {},
     "td3": {},
+    "steve": {},
     "sac": {},
     "mve": {},
-    "steve": {},
     "steve with the networks of PETS": ENSEMBLES,
 }
-QUICK = ("ddpg", "steve")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in ARRANGEMENTS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["ddpg", "td3", "steve", *by_hand("sac", "mve", "steve with the networks of PETS")])
 def test_every_arrangement_learns_to_go_to_the_middle(name):
     """From random data alone: the policy pushes towards 0 from either side."""
     agent = resolve(f"{name.split()[0]}/default", [SMALL, ARRANGEMENTS[name]]).build(TASK)
@@ -243,6 +250,7 @@ CHEAP = {
 }
 
 
+@pytest.mark.long
 def test_targets_may_follow_the_true_model():
     """The simulator needs no training, and rewards are its own; a few updates of the learner in its imagination."""
     settings = resolve("steve/default", [CHEAP, {"model": {"kind": "true-model", "threads": 1}}])
@@ -264,6 +272,7 @@ def test_targets_may_follow_the_true_model():
     np.testing.assert_allclose(frames.reward[1, 0, 0, :20], expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_targets_cannot_follow_the_true_model_where_observations_do_not_tell_the_state():
     settings = resolve("steve/default", [CHEAP, {"task": {"env": LINE}}, {"model": {"kind": "true-model"}}])
     with pytest.raises(UserError, match=rf"^model\.kind=true-model cannot imagine from past observations of '{LINE}'"):

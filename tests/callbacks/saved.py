@@ -2,17 +2,15 @@
 
 import numpy as np
 
-import foretell
-from tiny import LINE, TINY
+from tiny import TINY, tiny_run
 
 HORIZON, PARTICLES = TINY["planner"]["horizon"], TINY["imagination"]["particles"]
 SPARSE = {"planner": {"horizon": 4, "replan_every": 3}}
 """Every plan is executed for three steps."""
 
 
-def train(out, *overrides, callbacks=(), **schedule):
-    changes = [TINY, {"train": {"eval_episodes": 1, **schedule}}, *overrides]
-    return foretell.train("pets/default", out=out, env=LINE, overrides=changes, quiet=True, callbacks=callbacks)
+def train(out, *overrides, **schedule):
+    return tiny_run(out, *overrides, **{"eval_episodes": 1, **schedule})
 
 
 def data_of(run, episode):

@@ -1,6 +1,7 @@
 """`best/`: the agent of the best round of evaluation or trial, whatever happens to the run."""
 
 import random
+import shutil
 
 import jax.numpy as jnp
 import pytest
@@ -9,7 +10,7 @@ from played import Played
 import foretell
 from foretell.callbacks import KeepBest, load_best
 from foretell.errors import UserError
-from tiny import LINE, TINY, interrupted_at
+from tiny import LINE, TINY, by_hand, interrupted_at, tiny_run
 
 CHECKPOINTS = 3
 
@@ -128,8 +129,7 @@ def test_damage_is_reported(harm, tmp_path):
 
 
 def train(out, **schedule):
-    changes = {"trials": 4, "keep_best": True, **schedule}
-    return foretell.train("pets/default", out=out, env=LINE, overrides=[TINY, {"train": changes}], quiet=True)
+    return tiny_run(out, **{"trials": 4, "keep_best": True, **schedule})
 
 
 def kept(out):
@@ -139,23 +139,28 @@ def kept(out):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return {n: train(tmp_path_factory.mktemp("whole") / "run", eval_episodes=n).directory for n in (0, 2)}
+    """Runs without and with evaluation."""
+    make = tmp_path_factory.mktemp
+    return {n: train(make("whole") / "run", eval_episodes=n, save_all_models=True).directory for n in (0, 2)}
 
 
-@pytest.mark.parametrize(
-    ("moment", "episodes"),
-    [(("step", 12), 0), (("step", 17), 2), (("episode_end", 3), 2), (("episode_end", 4), 2), (("learn_end", 2), 2)],
-    ids=str,
-)
-def test_a_run_interrupted_anywhere_keeps_the_same_best(moment, episodes, whole, tmp_path):
+MOMENTS = [(("step", 12), 0), (("episode_end", 3), 2)]
+OTHERS = [(("step", 17), 2), (("episode_end", 4), 2), (("learn_end", 2), 2)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("case", [*MOMENTS, *by_hand(*OTHERS)], ids=str)
+def test_a_run_interrupted_anywhere_keeps_the_same_best(case, whole, tmp_path):
+    moment, episodes = case
     with interrupted_at(*moment):
         train(tmp_path / "run", eval_episodes=episodes)
     foretell.resume(tmp_path / "run", quiet=True)
     assert kept(tmp_path / "run") == kept(whole[episodes])
 
 
-def test_the_best_is_the_agent_that_acted_in_the_best_trial(tmp_path):
-    run = train(tmp_path / "run", save_all_models=True)
+@pytest.mark.long
+def test_the_best_is_the_agent_that_acted_in_the_best_trial(whole):
+    run = foretell.load(whole[0], quiet=True)
     trial = run.returns.index(max(run.returns)) + 1
     loaded = [foretell.load(run.directory, quiet=True, **which) for which in ({"best": True}, {"trial": trial})]
     assert loaded[0].evaluate(2) == loaded[1].evaluate(2)
@@ -165,7 +170,8 @@ def test_without_being_asked_to_a_run_keeps_none(trained):
     assert not (trained / "best").exists()
 
 
-def test_a_run_that_replaces_another_forgets_its_best(tmp_path):
-    train(tmp_path / "run", trials=1)
-    foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, overwrite=True, quiet=True)
-    assert not (tmp_path / "run" / "best").exists()
+@pytest.mark.long
+def test_a_run_that_replaces_another_forgets_its_best(whole, tmp_path):
+    out = shutil.copytree(whole[0], tmp_path / "run")
+    foretell.train("pets/default", out=out, env=LINE, overrides=TINY, overwrite=True, quiet=True)
+    assert not (out / "best").exists()

@@ -10,9 +10,7 @@ from played import Played
 import foretell
 from foretell.callbacks import Console, StopAtReturn, sparkline
 from foretell.callbacks.console import Pace
-from tiny import LINE, TINY, interrupted_at
-
-ROOM = {"train": {"capacity": 500}}
+from tiny import TINY, interrupted_at, tiny_run
 
 
 class Printed(Played):
@@ -117,34 +115,38 @@ def test_a_sparkline_of_many_values_is_one_of_their_means():
 # Within a real run.
 
 
+@pytest.mark.long
 def test_without_a_terminal_every_episode_is_one_plain_line(tmp_path, capsys):
-    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM])
+    tiny_run(tmp_path / "run", quiet=False)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["random", "trial", "trial", "returns"]
     assert not any("\x1b" in line for line in lines)
     assert re.search(r"trial 2/2 .*return .* best .* ms/step .*model loss .* s$", lines[2])
 
 
+@pytest.mark.long
 def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypatch):
     screen = io.StringIO()
     console = rich.console.Console(file=screen, force_terminal=True, width=140)
     monkeypatch.setattr("foretell.callbacks.console.plain_console", lambda: console)
-    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, {"planner": {"population": 60}}])
+    slower = {"planner": {"population": 60}, "train": {"capacity": 500}}
+    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, slower])
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(r"train \d/2 .* step \d+  return -?[\d.]+  [\d.]+ ms/step", text)
     assert "trial 2/2" in text
 
 
+@pytest.mark.long
 def test_environments_in_lock_step_show_a_time_left_within_their_first_round(tmp_path, capsys):
-    rounds = {"train": {"trials": 4, "environments": 2, "capacity": 1000}}
-    foretell.train("pets/cartpole", out=tmp_path / "run", overrides=[TINY, ROOM, rounds])
+    tiny_run(tmp_path / "run", trials=4, environments=2, quiet=False)
     trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]
     assert [bool(re.search(r"~\d.* left$", line)) for line in trials] == [True, True, True, False]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [("learn_start", 1), ("step", 7)], ids=str)
 def test_a_request_to_stop_is_answered_at_once(moment, tmp_path, capsys):
     """Learning, which may take minutes, ends before the run does."""
     with interrupted_at(*moment):
-        foretell.train("pets/default", env=LINE, out=tmp_path / "run", overrides=[TINY])
+        tiny_run(tmp_path / "run", quiet=False)
     assert "stopping once everything can be saved" in capsys.readouterr().out

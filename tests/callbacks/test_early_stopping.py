@@ -5,7 +5,7 @@ from played import Played
 
 import foretell
 from foretell.callbacks import StopAtReturn
-from tiny import LINE, TINY, interrupted_at
+from tiny import by_hand, interrupted_at, results, tiny_run
 
 
 def stopping(threshold):
@@ -67,39 +67,38 @@ def test_what_came_after_the_checkpoint_does_not_count(tmp_path):
 
 
 def train(out, **schedule):
-    changes = {"trials": 9, "stop_at_return": -1000.0, **schedule}
-    return foretell.train("pets/default", out=out, env=LINE, overrides=[TINY, {"train": changes}], quiet=True)
+    return tiny_run(out, **{"trials": 9, "stop_at_return": -1000.0, **schedule})
 
 
-def results(out):
-    """All but wall times."""
-    rows = foretell.load(out, quiet=True).episodes
-    data = {path.name: path.read_bytes() for path in (out / "data").iterdir()}
-    return [{key: value for key, value in row.items() if key != "wall_seconds"} for row in rows], data
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole") / "run", eval_episodes=2)
 
 
-@pytest.mark.parametrize(("episodes", "trials"), [(0, 5), (2, 1)])
-def test_a_run_ends_with_the_first_score_that_is_good_enough(episodes, trials, tmp_path):
-    run = train(tmp_path / "run", eval_episodes=episodes)
-    assert len(run.returns) == trials and len(run.episodes) == 1 + trials + episodes
-    assert foretell.load(run.directory, quiet=True).evaluate(1)
+@pytest.mark.long
+def test_a_run_ends_with_the_first_score_that_is_good_enough(whole, tmp_path):
+    """Of five trials, or of a round of evaluation."""
+    for run, trials, episodes in ((whole, 1, 2), (train(tmp_path / "run"), 5, 0)):
+        assert len(run.returns) == trials and len(run.episodes) == 1 + trials + episodes
+    assert foretell.load(whole.directory, quiet=True).evaluate(1)
 
 
-@pytest.mark.parametrize("moment", [("step", 8), ("episode_end", 3), ("episode_end", 2)], ids=str)
-def test_it_ends_at_the_same_place_if_interrupted_before(moment, tmp_path):
-    whole = train(tmp_path / "whole", eval_episodes=2).directory
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [("episode_end", 3), *by_hand(("step", 8), ("episode_end", 2))], ids=str)
+def test_it_ends_at_the_same_place_if_interrupted_before(moment, whole, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run", eval_episodes=2)
     foretell.resume(tmp_path / "run", quiet=True)
-    assert results(tmp_path / "run") == results(whole)
+    assert results(tmp_path / "run") == results(whole.directory)
 
 
+@pytest.mark.long
 def test_a_resumed_run_that_has_reached_it_changes_nothing_unless_more_is_asked(tmp_path, capsys):
-    out = train(tmp_path / "run", eval_episodes=2, trials=3).directory
+    out = train(tmp_path / "run", eval_episodes=2, trials=2).directory
     before = results(out)
     foretell.resume(out)
     assert "ended early: a round of evaluation had a mean return of" in capsys.readouterr().out
     assert results(out) == before
     foretell.resume(out, overrides={"train": {"stop_at_return": None}}, quiet=True)
-    whole = train(tmp_path / "whole", eval_episodes=2, trials=3, stop_at_return=None).directory
+    whole = train(tmp_path / "whole", eval_episodes=2, trials=2, stop_at_return=None).directory
     assert results(out) == results(whole)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import foretell
-from tiny import LINE, TINY, interrupted_at
+from tiny import LINE, TINY, by_hand, interrupted_at
 
 STATISTICS = {"Average": np.mean, "Std": np.std, "Minimum": np.min, "Maximum": np.max}
 
@@ -32,6 +32,7 @@ def logged(tmp_path_factory):
     return train(tmp_path_factory.mktemp("iterations") / "run")
 
 
+@pytest.mark.long
 def test_each_iteration_has_a_line_with_the_homeworks_columns(logged):
     rows = read(logged.directory)
     assert list(rows[0]) == ["Iteration", *(f"{what}{of}" for of in ("Cost", "Return") for what in STATISTICS)]
@@ -44,6 +45,7 @@ def cost(run, number):
     return -reward(obs[:-1], actions, obs[1:]).sum()
 
 
+@pytest.mark.long
 def test_costs_are_the_planners_and_returns_the_environments(logged):
     trials = [row for row in logged.episodes if row["kind"] == "train"]
     for i, row in enumerate(read(logged.directory)):
@@ -56,12 +58,14 @@ def test_costs_are_the_planners_and_returns_the_environments(logged):
             np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_the_cost_of_a_learned_reward_is_not_a_number(tmp_path):
     row = read(train(tmp_path / "run", judge=None, trials=2).directory)[0]
     assert row["AverageCost"] == "nan" and float(row["AverageReturn"]) < 0
 
 
-@pytest.mark.parametrize("moment", [("step", 17), ("episode_end", 5)])
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [("step", 17), *by_hand(("episode_end", 5))])
 def test_an_interrupted_run_writes_the_same(moment, logged, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run")

@@ -17,7 +17,7 @@ from foretell.callbacks import Models
 from foretell.errors import UserError
 from foretell.keys import Stream
 from foretell.training.actor import begin_and_act
-from tiny import interrupted_at
+from tiny import by_hand, interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def learned(run, trial=None):
     return foretell.load(run, trial=trial, quiet=True)._controller.state
 
 
+@pytest.mark.long
 def test_there_is_one_for_each_trial(kept):
     assert sorted(path.name for path in (kept.directory / "models").iterdir()) == ["trial_0001.eqx", "trial_0002.eqx"]
 
@@ -42,6 +43,7 @@ def test_without_being_asked_to_a_run_keeps_none(trained):
     assert not (trained / "models").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trial", [1, 2])
 def test_the_agent_of_a_trial_acts_as_it_did_in_it(trial, kept):
     """The trials are episodes 1 and 3: with observations and keys of its own trial alone its actions are the same."""
@@ -62,12 +64,14 @@ def test_the_agent_of_a_trial_acts_as_it_did_in_it(trial, kept):
     assert [repeats(episode) for episode in (1, 3)] == [trial == 1, trial == 2]
 
 
+@pytest.mark.long
 def test_the_agent_of_the_last_trial_is_that_of_the_newest_checkpoint(kept):
     first, last, newest = (foretell.load(kept.directory, trial=n, quiet=True).evaluate(2) for n in (1, 2, None))
     assert first != last == newest
     assert eqx.tree_equal(learned(kept.directory), learned(kept.directory, trial=2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trial", [0, 3, -1])
 def test_there_is_none_for_any_other_trial(trial, kept):
     with pytest.raises(UserError) as mistake:
@@ -76,6 +80,7 @@ def test_there_is_none_for_any_other_trial(trial, kept):
     assert str(mistake.value) == f"no model '{kept.directory}/models/{name}'; there are trial_0001 to trial_0002"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("harm", ["empty", "truncated", "text"])
 def test_a_damaged_model_is_refused_and_the_others_are_not(harm, kept_copy):
     path = kept_copy / "models" / "trial_0001.eqx"
@@ -86,6 +91,7 @@ def test_a_damaged_model_is_refused_and_the_others_are_not(harm, kept_copy):
     assert foretell.load(kept_copy, trial=2, quiet=True).evaluate(1)
 
 
+@pytest.mark.long
 def test_a_model_of_another_shape_is_refused(kept_copy):
     config = kept_copy / "config.yaml"
     config.write_text(config.read_text().replace("  - 8\n", "  - 9\n"))
@@ -103,7 +109,8 @@ def test_models_of_trials_after_the_checkpoint_are_removed(tmp_path):
     assert list(files_of(run.directory.models)) == ["trial_0001.eqx"]
 
 
-@pytest.mark.parametrize("moment", [("step", 6), ("step", 13), ("episode_end", 2)], ids=str)
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [("step", 6), *by_hand(("step", 13), ("episode_end", 2))], ids=str)
 def test_an_interrupted_run_keeps_the_same_models(moment, kept, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run", save_all_models=True)
@@ -111,6 +118,7 @@ def test_an_interrupted_run_keeps_the_same_models(moment, kept, tmp_path):
     assert files_of(tmp_path / "run" / "models") == files_of(kept.directory / "models")
 
 
+@pytest.mark.long
 def test_learning_may_be_rarer_than_trials(tmp_path):
     overrides = {"train": {"trials": 5, "episodes_per_learning": 2, "eval_episodes": 0}}
     whole = train(tmp_path / "whole", overrides, save_all_models=True).directory

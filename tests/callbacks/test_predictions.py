@@ -14,7 +14,7 @@ from foretell.callbacks import Predictions
 from foretell.errors import UserError
 from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
-from tiny import LINE, interrupted_at
+from tiny import LINE, by_hand, interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def assert_same(first, second):
             np.testing.assert_array_equal(array, second[name][key])
 
 
+@pytest.mark.long
 def test_every_plan_of_every_episode_that_was_planned_has_one(kept):
     found = predictions_of(kept.directory)
     assert list(found) == [f"episode_{row['episode']:04d}.npz" for row in kept.episodes if row["kind"] != "random"]
@@ -53,6 +54,7 @@ def test_every_plan_of_every_episode_that_was_planned_has_one(kept):
         assert np.isfinite(arrays["predictions"]).all()
 
 
+@pytest.mark.long
 def test_they_begin_at_the_observation_and_then_differ(kept):
     for name, arrays in predictions_of(kept.directory).items():
         observations = np.float32(np.load(kept.directory / "data" / name)["observations"])
@@ -61,6 +63,7 @@ def test_they_begin_at_the_observation_and_then_differ(kept):
         assert (later[:, :, 0] != later[:, :, 1]).all()
 
 
+@pytest.mark.long
 def test_moments_are_those_of_the_particles(kept, tmp_path):
     moments = predictions_of(train(tmp_path / "run", log_predictions="moments").directory)
     particles = predictions_of(kept.directory)
@@ -75,12 +78,14 @@ def test_moments_are_those_of_the_particles(kept, tmp_path):
         np.testing.assert_array_equal(arrays["vars"][:, 0], 0)
 
 
+@pytest.mark.long
 def test_keeping_them_changes_nothing_of_the_run(kept, tmp_path):
     plain = train(tmp_path / "run")
     assert files_of(plain.directory / "data") == files_of(kept.directory / "data")
     assert not (plain.directory / "predictions").exists()
 
 
+@pytest.mark.long
 def test_a_plan_that_is_executed_for_several_steps_has_one_prediction(sparse):
     for name, arrays in predictions_of(sparse.directory).items():
         observations = np.float32(np.load(sparse.directory / "data" / name)["observations"])
@@ -88,6 +93,7 @@ def test_a_plan_that_is_executed_for_several_steps_has_one_prediction(sparse):
         np.testing.assert_array_equal(arrays["predictions"][:, 0, 0], observations[:STEPS:3])
 
 
+@pytest.mark.long
 def test_a_prediction_follows_the_actions_that_were_planned(sparse):
     """Three of them are executed: each particle changes as its own network expects of the actions on disk."""
     controller = foretell.load(sparse.directory, trial=1, quiet=True)._controller
@@ -102,9 +108,10 @@ def test_a_prediction_follows_the_actions_that_were_planned(sparse):
         assert (np.abs(change - prediction.mean[:, 0]) < 6 * std + 1e-5).all()
 
 
-MOMENTS = [("step", 6), ("step", 8), ("step", 9), ("step", 13), ("episode_end", 2)]
+MOMENTS = [("step", 8), *by_hand(("step", 6), ("step", 9), ("step", 13), ("episode_end", 2))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", MOMENTS, ids=str)
 def test_an_interrupted_run_keeps_the_same(moment, sparse, tmp_path):
     out = tmp_path / "run"
@@ -123,6 +130,7 @@ def assert_each_plan_is_in_its_own_episode(run):
         np.testing.assert_array_equal(arrays["predictions"][:, 0, 0], observations[:-1])
 
 
+@pytest.mark.long
 def test_evaluation_within_a_training_episode_has_a_file_of_its_own(tmp_path):
     whole = train(tmp_path / "whole", log_predictions="particles", **STEPWISE).directory
     assert len(predictions_of(whole)) > 5
@@ -147,6 +155,7 @@ class Kills(foretell.callbacks.Callback):
             raise Killed
 
 
+@pytest.mark.long
 def test_plans_of_an_episode_that_was_lost_are_made_again(sparse, tmp_path):
     """The run is killed in its first trial, before it has saved anything."""
     out = tmp_path / "run"

@@ -103,6 +103,7 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
 
 
+@pytest.mark.long
 def test_a_run_interrupted_and_resumed_is_one_wandb_run(tmp_path, offline):
     out = tmp_path / "run"
     with interrupted_at("step", 8):
@@ -114,6 +115,7 @@ def test_a_run_interrupted_and_resumed_is_one_wandb_run(tmp_path, offline):
     assert {path.name for path in logs} == {f"run-{name}.wandb"} and all(path.stat().st_size > 0 for path in logs)
 
 
+@pytest.mark.long
 def test_a_run_that_replaces_another_is_a_new_wandb_run(tmp_path, offline):
     names = []
     for _ in range(2):

@@ -32,6 +32,7 @@ def test_weights_fall_into_ten_buckets_whose_upper_edge_belongs_to_them():
     assert shares[:, 1].tolist() == [0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0.5]
 
 
+@pytest.mark.long
 def test_an_inspection_has_episodes_and_if_there_is_a_model_a_share_for_each_horizon(run):
     preset, trained = run
     found = trained.inspect(3)
@@ -44,6 +45,7 @@ def test_an_inspection_has_episodes_and_if_there_is_a_model_a_share_for_each_hor
     assert trained.weights_figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_the_command_prints_them(run, capsys):
     preset, trained = run
     assert main(["inspect", str(trained.directory), "--episodes", "2"]) == 0
@@ -53,10 +55,12 @@ def test_the_command_prints_them(run, capsys):
     assert ("it has no model" in out) == (preset == "ddpg/default")
 
 
+@pytest.mark.long
 def test_mistakes(run, refused):
     assert refused("inspect", run[1].directory, "--episodes", "0") == "episodes must be at least 1, not 0"
 
 
+@pytest.mark.long
 def test_a_finished_run_says_that_its_steps_are_done(run, capsys):
     assert main(["resume", str(run[1].directory)]) == 0
     assert "already finished: all 20 steps are done; for more, raise train.steps" in capsys.readouterr().out

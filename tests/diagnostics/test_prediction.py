@@ -85,6 +85,7 @@ def copied(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_inspect_prints_and_draws_them(copied, capsys):
     assert main(["inspect", str(copied), "--episodes", "2"]) == 0
     out = capsys.readouterr().out
@@ -92,12 +93,14 @@ def test_inspect_prints_and_draws_them(copied, capsys):
     assert (copied / "figures" / "prediction.png").stat().st_size > 5000
 
 
+@pytest.mark.long
 def test_an_inspection_holds_them(copied):
     found = foretell.load(copied, quiet=True).inspect(2)
     assert found.histogram is None and list(found.errors) == [1, 5]
     assert all(error > 0 for error in found.errors.values())
 
 
+@pytest.mark.long
 def test_the_true_model_is_not_measured_against_itself(tmp_path):
     small = {"planner": {"horizon": 2, "population": 4, "elites": 2, "kept_elites": 0}, "model": {"threads": 1}}
     options = {"env": LINE, "overrides": [small, {"train": {"trials": 1}}], "quiet": True}

@@ -15,7 +15,7 @@ def test_pets_swings_up_the_cartpole_in_five_trials(tmp_path):
     assert np.mean([result.total for result in run.evaluate(2, seed=1)]) > 150
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
     """Random actions earn about -1,200; a swing-up and balance earns about -150."""
     small = {"planner": {"horizon": 20, "population": 30, "iterations": 2, "elites": 5}, "train": {"trials": 5}}
@@ -23,7 +23,7 @@ def test_pets_learns_the_pendulum_with_its_reward(tmp_path):
     assert max(run.returns) > -300
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_random_shooting_on_a_deterministic_network_gets_the_pole_up(tmp_path):
     """The weakest model and planner still leave the -4 of random actions far behind."""
     run = foretell.train(

@@ -12,7 +12,7 @@ def late_return(run):
     return np.mean([row["return"] for row in evals if row["env_steps"] == evals[-1]["env_steps"]])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_ddpg_learns_the_pendulum_in_three_thousand_steps(tmp_path):
     """Random actions earn about -1,200."""
     less = {"train": {"steps": 3000, "eval_every": 2000}}

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import on_host
 
 from foretell.models import Step, WorldModel, open_loop, returns, rollout, start
 from foretell.planning import CEM, Bounds, mpc, objective_of
 from foretell.replay import Transitions
 from foretell.values import Expansion, imagine
+from tiny import on_host
 
 HIDDEN = 5
 KEY = jax.random.key(0)
@@ -74,6 +74,7 @@ def plan(params, obs, key):
     return carry, worth(carry.plan), worth(jnp.zeros_like(carry.plan)), worth(-carry.plan)
 
 
+@pytest.mark.long
 def test_cem_plans_on_it():
     """It brings the hidden number towards 1, which pays; to do nothing or the opposite pays less."""
     carry, planned, nothing, opposite = plan(PARAMS, OBS, KEY)

@@ -17,7 +17,6 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
-    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -43,6 +42,7 @@ from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit, Fitted
 from foretell.regression.gp import GPFit
+from tiny import on_host
 
 NAMES = ["E", "DS", "MM", "TS1", "TS1-independent", "TSinf"]
 FIT = Fit(batch_size=8, learning_rate=1e-2)
@@ -320,6 +320,7 @@ def test_noise_on_the_data_is_of_features_and_targets_alone(given):
         assert np.abs(np.corrcoef(noise[:, 0], clean[:, 0])[0, 1]) < 0.1
 
 
+@pytest.mark.long
 def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone():
     replay = replay_of(DATA, 50)
     state = prepare(LEARNED, init(LEARNED, KEY), replay)

@@ -137,6 +137,7 @@ RUN_HERE = [("ensemble", "with the dynamics"), ("steve", "apart"), ("gp", "apart
 """The others are traced here; what is missing below runs in tests of the models themselves."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rewards", REWARD_MODELS)
 @pytest.mark.parametrize("model", ["ensemble", "steve", "gp"])
 def test_every_model_learns_and_imagines_wherever_its_reward_comes_from(model, rewards):
@@ -176,6 +177,7 @@ def test_every_model_learns_and_imagines_wherever_its_reward_comes_from(model, r
     assert bool(names) == (rewards == "apart")
 
 
+@pytest.mark.long
 def test_pets_on_steves_networks():
     """Of transitions, rewards and terminations."""
     task = task_of("with the dynamics")
@@ -184,6 +186,7 @@ def test_pets_on_steves_networks():
     assert {"gradient_steps", "transition_loss", "reward_loss", "termination_loss", "new_mse"} <= metrics.keys()
 
 
+@pytest.mark.long
 def test_value_expansion_on_petss_ensemble():
     """With the reward apart. One opinion on rewards, two transitions and two critics: four samples of every horizon."""
     task = task_of("apart")
@@ -255,6 +258,7 @@ def cartpole(settings):
     return agent, task
 
 
+@pytest.mark.long
 def test_value_expansion_on_the_true_model():
     """Frames are what the environment does after the state of each real transition."""
     agent, task = cartpole(value_expansion("true-model", "known"))
@@ -274,6 +278,7 @@ def test_value_expansion_on_the_true_model():
             assert float(frames.reward[1, 0, 0, row]) == pytest.approx(reward, abs=1e-4)
 
 
+@pytest.mark.long
 def test_pets_on_the_true_model():
     """It learns nothing, and plans in the states that observations describe."""
     agent, task = cartpole(pets("true-model", "known"))

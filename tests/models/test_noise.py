@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
-from toys import on_host
 
 from foretell.models.noise import hashed_bits, hashed_normal, normal_of
+from tiny import on_host
 
 hashed = on_host(hashed_normal, 1, 2)
 

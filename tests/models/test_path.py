@@ -102,6 +102,7 @@ def test_all_else_is_as_the_dynamics_say():
     np.testing.assert_array_equal(obs, found.obs[-1])
 
 
+@pytest.mark.long
 def test_a_rollout_goes_on_from_the_progress_of_an_episode():
     """One for all rows of the batch, and every particle."""
     progress = Progress(jnp.int32(2), jnp.float32(0.3), jnp.array(True), jnp.array([-4.0, 0.0]))

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import on_host
 
 from foretell import registry
 from foretell.models.noise import hashed_bits, hashed_normal
@@ -12,6 +11,7 @@ from foretell.models.propagation import Noise, rematch
 from foretell.nn import MLP
 from foretell.regression.ensemble import EnsembleParams, predict
 from foretell.regression.prediction import Prediction
+from tiny import on_host
 
 MEMBERS, PARTICLES, CANDIDATES, IN, OUT = 3, 6, 4, 3, 2
 EACH = PARTICLES // MEMBERS

@@ -18,7 +18,6 @@ from toys import (
     imagined,
     known_reward,
     noise_by_hand,
-    on_host,
     predict_by_hand,
     replay_of,
     returns_by_hand,
@@ -34,6 +33,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
+from tiny import on_host
 
 JUDGES = 3
 NETWORKS = Ensemble(members=JUDGES, hidden=(5,), weight_decay=0.0, probabilistic=False, activation="tanh")
@@ -71,6 +71,7 @@ def judge_by_hand(state):
     return judge
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "networks"),
     [*((kind, NETWORKS) for kind in LEARNED), ("learned reward and end", UNCERTAIN)],
@@ -245,6 +246,7 @@ def cart():
     return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
+@pytest.mark.long
 def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
     model, data, state, metrics = cart
     assert (metrics["gradient_steps"], metrics["reward_model_gradient_steps"]) == (400, 500)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import on_host
 
 from foretell.models import (
     ModelDefaults,
@@ -26,6 +25,7 @@ from foretell.models import (
 )
 from foretell.replay import Transitions, add, init_replay, newest
 from foretell.tasks import Task, TaskSpec
+from tiny import on_host
 
 PARTICLES, BATCH, HORIZON, REWARDS = 2, 3, 4, 2
 
@@ -112,6 +112,7 @@ def assert_close(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **{"rtol": 1e-5, "atol": 1e-6, **tolerance})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["plan", "policy"])
 def test_every_step_follows_from_the_one_before(how):
     found = imagined(how)
@@ -163,6 +164,7 @@ def test_recorded_actions_bring_back_the_trajectory_that_they_are_of():
     assert not np.allclose(found.obs[-1, 0], whole.obs[-1, 0])  # another particle acted otherwise
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unroll", [3, HORIZON])
 def test_unrolling_changes_no_result(unroll):
     assert_close(imagined("policy", unroll=unroll), imagined("policy"))
@@ -231,6 +233,7 @@ def test_keys_particles_and_steps_have_noise_of_their_own():
     np.testing.assert_array_equal(first.obs, imagined().obs)
 
 
+@pytest.mark.long
 def test_a_gradient_flows_from_returns_to_parameters_observations_and_plans():
     """As policy gradients through a model, and planning by gradient, need it: against finite differences."""
 
@@ -250,6 +253,7 @@ def test_a_gradient_flows_from_returns_to_parameters_observations_and_plans():
         assert float((gradient * direction).sum()) == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.long
 def test_what_is_not_used_costs_nothing():
     """The program for the observations alone computes neither rewards nor ends, nor anything that `act` keeps."""
 

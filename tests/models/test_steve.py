@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import on_host, replay_of
+from toys import replay_of
 
 from foretell.models import Imagination, SteveModel, SteveNetworks, Unknown, open_loop, returns, rollout, start
 from foretell.models.steve import SteveParams, SteveState
@@ -14,7 +14,7 @@ from foretell.regression.fit import Fit
 from foretell.regression.gp import GPFit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import quick_jit
+from tiny import on_host, quick_jit
 
 
 class Pendulum(Task):
@@ -150,6 +150,7 @@ def test_networks_have_as_many_parameters_as_released(obs, action, transition, a
     assert counts == [4 * transition, 4 * aux, 4 * aux]
 
 
+@pytest.mark.long
 def test_the_initializer_is_passed_on():
     """Counted over two members jointly, limits are smaller by the square root of two."""
     released = model_of(Pendulum(), SETTINGS.model_copy(update={"initializer": "glorot-joint"}))
@@ -293,6 +294,7 @@ def lonely():
     return on_host(jax.vmap(released, (None, None, 0)))(STATE, batch(1), jax.random.split(KEY, 1000))
 
 
+@pytest.mark.long
 def test_independent_draws_give_a_row_to_one_member_of_each_network(lonely):
     """The others' gradients are exactly 0; each member has its share of draws, whatever those of other networks."""
     chosen = learners(lonely[1])
@@ -342,6 +344,7 @@ def expected_gradient():
     return SteveParams(*map(every, SteveParams._fields))
 
 
+@pytest.mark.long
 def test_balanced_gradients_are_on_average_the_share_of_each_member(expected_gradient):
     """Turned to all places, every row has been in every part equally often."""
     data = batch()
@@ -350,6 +353,7 @@ def test_balanced_gradients_are_on_average_the_share_of_each_member(expected_gra
     assert_close(jax.tree.map(lambda a: a.mean(0), gradient(STATE, turned, KEY)[0]), expected_gradient)
 
 
+@pytest.mark.long
 def test_independent_gradients_are_in_expectation_the_same(expected_gradient):
     gradient = on_host(jax.vmap(jax.grad(RELEASED.loss, has_aux=True), (None, None, 0)))
     drawn, _ = gradient(STATE, batch(), jax.random.split(KEY, 800))
@@ -362,6 +366,7 @@ def test_independent_gradients_are_in_expectation_the_same(expected_gradient):
     jax.tree.map(agree, drawn, expected_gradient)
 
 
+@pytest.mark.long
 def test_update_is_a_step_of_adam():
     """The second one, from moments that the first has left."""
     data = batch(), batch(seed=1)
@@ -391,6 +396,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(value):
 fit = on_host(model_of(Pendulum(), fit=FIT.model_copy(update={"epochs": 4})).fit)
 
 
+@pytest.mark.long
 def test_a_fit_makes_as_many_updates_as_are_asked_for():
     """Its losses are their means, and those that were skipped are counted."""
     data = batch(30)
@@ -459,6 +465,7 @@ def errors(state):
     return jnp.square(step.obs - test.next_obs).mean(), jnp.square(step.reward - test.reward).mean(), wrong.mean()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("assignment", ["balanced", "independent"])
 def test_it_learns_transitions_rewards_and_terminations(assignment):
     model = replace(SIMPLE, settings=SIMPLE.settings.model_copy(update={"assignment": assignment}))

@@ -314,6 +314,7 @@ def test_a_compiled_rollout_is_the_same():
     np.testing.assert_allclose(totals, alone.sum(0), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_rows_can_be_vmapped():
     task = task_of("Pendulum-v1", from_live=False, action_noise=0.5)
     model, keys = TrueModel(task, 2), jax.random.split(KEY, 3)

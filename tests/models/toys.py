@@ -13,7 +13,6 @@ from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState
 from foretell.replay import Replay, Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import quick_jit
 
 PARTICLES, CANDIDATES, HORIZON, MEMBERS = 4, 3, 5, 2
 OBS = np.float32([0.4, -0.8])
@@ -57,12 +56,6 @@ KINDS = {
     "learned end": toy(reward=known_reward, learns_termination=True),
     "learned reward and end": toy(learns_termination=True),
 }
-
-
-def on_host(function, *static):
-    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
-    run = quick_jit(function, *static)
-    return lambda *args: jax.device_get(run(*args))
 
 
 def trained_ensemble(ensemble, seed, inputs, outputs, flags):

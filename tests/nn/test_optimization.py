@@ -52,6 +52,7 @@ def test_a_step_is_the_optimisers() -> None:
     np.testing.assert_allclose(half, params + 0.5 * updates)
 
 
+@pytest.mark.long
 def test_nothing_changes_where_it_is_refused() -> None:
     params, optimizer = jnp.array([1.0]), optax.adam(0.1)
     state = optimizer.init(params)

@@ -79,6 +79,7 @@ def test_without_smoothing_the_variance_is_the_elites_and_the_mean_is_smoothed_s
     np.testing.assert_allclose(candidates.std(0), 0.879626 * elites.std(0), rtol=0.03)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "sizes"),
     [
@@ -206,6 +207,7 @@ def test_values_that_are_not_finite_count_as_worst(bad):
     assert plan.value == good.max()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_actions_are_finite_even_if_no_value_is(planner, bad):
@@ -277,6 +279,7 @@ def test_the_key_decides_the_plan():
     assert (first != other).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planner", [SMALL.model_copy(update={"epsilon": 0.05, "iterations": 6}), ICEM], ids=PLANNERS)
 def test_a_batch_of_plans_equals_one_plan_at_a_time(planner):
     """Also where one of them stops refining before the others."""
@@ -310,6 +313,7 @@ def test_impossible_settings_are_refused(change, message):
         CEM(**{**SMALL.model_dump(), **change})
 
 
+@pytest.mark.long
 def test_a_zero_fill_stays_within_bounds_that_exclude_zero():
     shifted = CEM(horizon=4, fill="zero").shift(jnp.ones((4, 1)), Bounds(jnp.array([1.0]), jnp.array([3.0])))
     np.testing.assert_array_equal(shifted, jnp.ones((4, 1)))

@@ -87,6 +87,7 @@ def test_a_guide_takes_all_actions_but_the_first():
     assert (compiled("guided", jnp.float32(0.3), PLANS + 0.5, 0.0) != found).all()
 
 
+@pytest.mark.long
 def test_plans_may_be_judged_from_where_a_rollout_has_come():
     """A start `[particles, candidates, ...]`, whose particles differ already."""
 

@@ -46,6 +46,7 @@ def observations(t):
     return np.float32(np.random.default_rng(t).uniform(-1, 1, (BATCH, 2)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_a_plan_is_made_every_so_many_steps_and_its_actions_are_executed_in_turn(every):
     planner = SMALL.model_copy(update={"replan_every": every})
@@ -60,6 +61,7 @@ def test_a_plan_is_made_every_so_many_steps_and_its_actions_are_executed_in_turn
             jax.tree.map(np.testing.assert_array_equal, carry._replace(executed=0), before._replace(executed=0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [1, 3])
 def test_plans_are_those_of_the_planner_alone(every):
     """From the warm start that the plan before has left, for each episode by itself."""
@@ -152,6 +154,7 @@ optimised = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANNERS)
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(

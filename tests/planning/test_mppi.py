@@ -172,6 +172,7 @@ def test_the_key_decides_the_plan():
     assert (first != other).all()
 
 
+@pytest.mark.long
 def test_a_batch_of_plans_equals_one_plan_at_a_time():
     def one(key, warm_start, scale):
         return PLANNER.plan(key, lambda k, a: scale * quadratic(k, a), warm_start, BOUNDS)

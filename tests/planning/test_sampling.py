@@ -102,6 +102,7 @@ def test_the_power_falls_with_frequency_to_the_exponent(horizon, exponent):
     np.testing.assert_allclose(power / power[1], frequency**-exponent, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_coloured_samples_have_that_covariance():
     zero, one, far = jnp.zeros((6, 1)), jnp.ones((6, 1)), jnp.array([100.0])
     samples = np.asarray(SAMPLERS["coloured"](KEY, 50_000, zero, one, -far, far))[..., 0]

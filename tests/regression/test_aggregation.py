@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import on_host
 from pydantic import ValidationError
 
 from foretell.nn import Normalizer
@@ -16,6 +15,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Carried, Fit, fit
 from foretell.regression.prediction import Rows
 from foretell.regression.statistics import noisy
+from tiny import on_host
 
 NETWORK = Ensemble(
     members=1,
@@ -67,6 +67,7 @@ def train(rows, size, how=FROZEN, *, after=None, key=1):
     return compiled(jax.random.key(key), NETWORK, how, state, carried, rows, np.int32(size))
 
 
+@pytest.mark.long
 def test_statistics_are_those_of_the_first_data_for_good():
     rows = linear()
     rows.x[40:] += 100.0
@@ -106,6 +107,7 @@ def test_a_linear_system_is_learned():
     assert max(losses[5:]) < 0.3 * losses[0]  # no call begins again
 
 
+@pytest.mark.long
 def test_the_first_loss_on_standardised_targets_is_about_half_their_variance():
     """Unit variance, and that of the untrained network beside it; the metric is half the squared error."""
     rng = np.random.default_rng(3)
@@ -173,6 +175,7 @@ def test_nothing_new_means_plain_epochs():
     assert sorted(found[0]) == list(range(30))
 
 
+@pytest.mark.long
 def test_mixed_batches_train():
     rows, how = linear(), FROZEN.model_copy(update={"new_share": 0.5, "epochs": 30})
     first = train(rows, 40, how)
@@ -202,6 +205,7 @@ def test_noise_is_a_share_of_each_column(scale):
     np.testing.assert_allclose((np.asarray(out.y) - y).std(), expected, rtol=0.03, atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_is_carried_starts_with_no_rows():
     carried = FROZEN.start(fresh()[0])
     assert isinstance(carried, Carried) and carried.first == 0

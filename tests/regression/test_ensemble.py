@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState, bounded_variance, predict
+from tiny import on_host
 
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
 IN, OUT, ROWS = 3, 2, 4

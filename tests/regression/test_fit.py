@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compiled import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from foretell.regression.ensemble import Ensemble, EnsembleState, predict
 from foretell.regression.fit import Fit, fit
 from foretell.regression.prediction import Rows, mean_square_error
 from foretell.regression.updates import update
+from tiny import on_host
 
 PAIR = Ensemble(members=2, hidden=(8,), weight_decay=(1e-3, 2e-3))
 SOLO = PAIR.model_copy(update={"members": 1})
@@ -134,6 +134,7 @@ def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
     return np.concatenate(visited, 1), weights
 
 
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 2**31), st.sampled_from([1, 8]))
 def test_an_epoch_visits_each_position_of_a_members_sample_exactly_once(size, epoch, seed, batch_size):
@@ -177,6 +178,7 @@ def by_hand():
     return adam_by_hand(np.ones(8))
 
 
+@pytest.mark.long
 def test_full_batches_equal_plain_adam_on_standardised_data(by_hand):
     fitted = train(regression(20), 20, FULL_BATCHES)
     assert_close((fitted.state.params, fitted.carried.opt_state), by_hand[3][:2])
@@ -188,6 +190,7 @@ def test_a_second_fit_continues_the_parameters_and_the_moments(by_hand):
     assert_close((second.state.params, second.carried.opt_state), by_hand[7][:2])
 
 
+@pytest.mark.long
 def test_annealed_steps_shrink_along_a_cosine_within_each_call():
     how = FULL_BATCHES.model_copy(update={"anneal": True})
     paces = [1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]  # the cosine at 0, 45, 90 and 135 degrees
@@ -207,6 +210,7 @@ def test_the_training_loss_is_the_mean_likelihood_of_the_steps(by_hand):
     assert float(loss) == pytest.approx(np.mean([step[2] for step in by_hand[:4]]), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [3, 17, 33])
 def test_an_epoch_has_a_short_last_batch(size):
     fitted = train(regression(size), size, SMALL_BATCHES, ensemble=SOLO)
@@ -222,6 +226,7 @@ def test_growing_data_never_trace_again():
     assert len(traces) == before
 
 
+@pytest.mark.long
 def test_every_fit_standardises_inputs_by_all_rows_so_far():
     first = train(regression(33), 33, BOOTSTRAPPED_BATCHES)
     other = regression(20, seed=5)
@@ -230,6 +235,7 @@ def test_every_fit_standardises_inputs_by_all_rows_so_far():
         assert_close(fitted.state.inputs, Normalizer(x.mean(0, np.float64), x.std(0, np.float64)), rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scaled", [False, True])
 def test_statistics_for_single_steps_are_those_of_a_fit(scaled):
     """Nothing else changes."""
@@ -302,6 +308,7 @@ def scaled():
     return ensemble, rows, train(rows, CAPACITY, how, ensemble=ensemble)
 
 
+@pytest.mark.long
 def test_scaled_targets_are_learned_in_their_own_units(scaled):
     _, rows, fitted = scaled
     assert fitted.metrics["gradient_steps"] == adam_steps(fitted) == 400
@@ -397,6 +404,7 @@ def test_each_member_has_its_own_bootstrap_with_replacement():
     assert np.abs(gap_between_members(BOOTSTRAPPED_BATCHES)).max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("probabilistic", [True, False], ids=["P", "D"])
 def test_a_single_network_trains_on_a_bootstrap_too(probabilistic):
     """It misses about a third of 20 rows; a bad one of those does no harm."""
@@ -411,6 +419,7 @@ def test_a_single_network_trains_on_a_bootstrap_too(probabilistic):
     assert 8 <= harmful(BOOTSTRAPPED_BATCHES) <= 17
 
 
+@pytest.mark.long
 def test_deterministic_networks_learn_the_mean_and_no_variance(scaled):
     ensemble, rows, fitted = scaled
     start = fresh(ensemble, 2)[0].params
@@ -422,6 +431,7 @@ def test_deterministic_networks_learn_the_mean_and_no_variance(scaled):
     np.testing.assert_array_equal(prediction.variance, np.zeros((2, CAPACITY, 1)))
 
 
+@pytest.mark.long
 def test_each_member_has_its_own_order():
     assert np.abs(gap_between_members(HOLDOUT)).max() > 1e-3
 
@@ -439,6 +449,7 @@ def test_every_call_draws_another_bootstrap():
     assert np.abs(gaps[0] - gaps[2]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_the_capacity_does_not_matter():
     small, large = (train(coded(20, capacity), 20, BOOTSTRAPPED_HOLDOUT) for capacity in (CAPACITY, 77))
     assert_close(small.state, large.state, rtol=1e-5)
@@ -500,6 +511,7 @@ def noisy():
     return train(padded(x, y, 600), 600, how, ensemble=ensemble)
 
 
+@pytest.mark.long
 def test_a_fit_learns_the_mean_and_the_noise_of_each_region(noisy):
     x = np.float32([[-0.7], [-0.4], [0.4], [0.7]])
     x_standard = np.broadcast_to((x - noisy.state.inputs.mean) / noisy.state.inputs.std, (2, 4, 1))
@@ -510,5 +522,6 @@ def test_a_fit_learns_the_mean_and_the_noise_of_each_region(noisy):
     assert float(noisy.metrics["train_mse"]) == pytest.approx(0.5 * (0.05**2 + 0.5**2), rel=0.15)
 
 
+@pytest.mark.long
 def test_most_steps_end_a_fit(noisy):
     assert adam_steps(noisy) == noisy.metrics["gradient_steps"] == 900

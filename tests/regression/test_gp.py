@@ -194,6 +194,7 @@ def test_bound_and_posterior_equal_the_published_ones(published):
     np.testing.assert_allclose(np.square(reduction).sum(-1), published.explained, rtol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("published", PUBLISHED, ids=["all rows", "some rows"])
 def test_training_converges_to_the_published_optimum(published):
     with jax.enable_x64(True):
@@ -216,6 +217,7 @@ def test_with_all_rows_as_inducing_inputs_the_bound_is_the_marginal_likelihood()
     assert float(found) == pytest.approx(exact, rel=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_with_all_rows_as_inducing_inputs_the_predictions_are_the_exact_ones(scale):
     """The latent function's: the noise is not in the variance."""
@@ -234,6 +236,7 @@ def test_with_all_rows_as_inducing_inputs_the_predictions_are_the_exact_ones(sca
     assert near.max() < scale**2 * parameters.noise
 
 
+@pytest.mark.long
 def test_it_is_computed_in_float64():
     """Equal inducing inputs: in float32 the jitter would be lost among rounding errors."""
     rows = problem()
@@ -249,6 +252,7 @@ def test_it_is_computed_in_float64():
     assert all(leaf.dtype in (jnp.float32, jnp.int32) for leaf in jax.tree.leaves(found))
 
 
+@pytest.mark.long
 def test_the_start_is_the_prior():
     state = fresh()
     assert (state.variance, state.noise) == (1, 1)
@@ -260,6 +264,7 @@ def test_the_start_is_the_prior():
     assert (other.variance, *other.lengthscales, other.noise) == (4, 2, 2, 0.5)
 
 
+@pytest.mark.long
 def test_training_learns_the_functions_and_the_noise(fitted):
     state, opt_state, metrics = fitted
     assert opt_state == ()
@@ -290,6 +295,7 @@ def test_rows_beyond_the_size_have_no_effect(fitted):
     jax.tree.map(np.testing.assert_array_equal, again, fitted)
 
 
+@pytest.mark.long
 def test_the_key_chooses_the_inducing_inputs_among_the_rows():
     fit = GPFit(iterations=1, tolerance=1e9)
     # A noise this large makes the first step move nothing.
@@ -301,6 +307,7 @@ def test_the_key_chooses_the_inducing_inputs_among_the_rows():
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.long
 def test_too_few_rows_are_padded_with_zeros():
     fit, model = GPFit(iterations=1, tolerance=1e9), GP(inducing=INDUCING, noise=1e12)
     found = quick_jit(lambda: fit.fit(jax.random.key(0), model, fresh(model), (), problem(3), jnp.array(3)))()
@@ -310,6 +317,7 @@ def test_too_few_rows_are_padded_with_zeros():
     assert found.metrics["skipped_fits"] == 0
 
 
+@pytest.mark.long
 def test_training_goes_on_from_the_hyper_parameters_it_has(fitted):
     fit = GPFit(iterations=1)
     run = quick_jit(lambda state: fit.fit(jax.random.key(2), MODEL, state, (), problem(), jnp.array(SIZE)))
@@ -318,6 +326,7 @@ def test_training_goes_on_from_the_hyper_parameters_it_has(fitted):
     np.testing.assert_allclose(warm.state.noise, fitted.state.noise, rtol=0.5)
 
 
+@pytest.mark.long
 def test_no_more_rows_than_allowed_are_used():
     """Others may be anything."""
     fit = GPFit(iterations=2, max_rows=6)
@@ -339,6 +348,7 @@ def test_a_fit_that_fails_leaves_the_state_as_it_was(fitted):
     assert after.metrics["skipped_fits"] == 1
 
 
+@pytest.mark.long
 def test_targets_may_be_scaled():
     model = GP(inducing=INDUCING, scale_targets=True, min_std=1e-5)
     rows = problem()
@@ -351,6 +361,7 @@ def test_targets_may_be_scaled():
     np.testing.assert_allclose(variance[..., 1] / variance[..., 0], (state.scale[1] / state.scale[0]) ** 2, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["E", "DS", "MM"])
 def test_it_goes_with_every_propagation_that_needs_no_ensemble(name, fitted):
     GPModel().check(FIT, Imagination(propagation=name, particles=1 if name == "E" else 4))

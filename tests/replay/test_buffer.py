@@ -40,6 +40,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
 
 
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=40)
 @given(st.lists(st.lists(st.booleans(), min_size=CHUNK, max_size=CHUNK), max_size=8))
 def test_holds_the_newest_rows_as_a_list_would(chunks):
@@ -105,6 +106,7 @@ def test_more_rows_than_the_capacity_are_refused():
         add(init_replay(3, 2, 1), transitions([1, 2, 3, 4]))
 
 
+@pytest.mark.long
 def test_growing_data_never_trace_again():
     traces = []
 

@@ -1,6 +1,7 @@
 from foretell.report.curve import draw_learning_curve
 
 
+@pytest.mark.long
 def test_the_curve_is_a_png_for_any_mix_of_kinds(tmp_path):
     rows = [
         {"kind": kind, "env_steps": 200 * (i + 1), "return": value}

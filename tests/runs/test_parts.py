@@ -279,6 +279,7 @@ def test_the_true_model_acts_in_one_environment_and_needs_no_data():
         assert (train.environments, train.random_episodes, train.random_steps, train.warmup_episodes) == (1, 0, 0, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["pets/default", "mbmpc/default", "steve/default", "mve/default"])
 def test_every_pair_of_parts_is_what_both_say_or_is_refused(family):
     """But for what a part says of the propagation unless another is chosen."""

@@ -89,6 +89,7 @@ def test_everything_has_a_reference(name):
     assert len(text.splitlines()) > 1 and all(len(line) < 200 or ": section" in line for line in text.splitlines())
 
 
+@pytest.mark.long
 def test_every_setting_of_every_agent_is_documented():
     for cls in registry.kinds("agent").values():
         for path in setting_paths(cls):

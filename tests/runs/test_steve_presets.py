@@ -19,7 +19,7 @@ from foretell.tasks import make_task
 from foretell.training.loop import Loop
 from foretell.training.state import init_run
 from foretell.values import expansion
-from tiny import quick_jit
+from tiny import by_hand, quick_jit
 
 FAMILIES = ("steve", "ddpg", "mve", "td3", "sac")
 ENVIRONMENTS = {
@@ -293,6 +293,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("part", "scale"), [("", 1.0), ("+released", 0.5)])
 def test_released_ensembles_begin_at_half_the_scale(part, scale):
     """And a policy, which is a single network, at the whole."""
@@ -309,6 +310,7 @@ def largest(network):
     return max(float(jnp.abs(w).max()) / (6 / sum(w.shape[1:])) ** 0.5 for w in network.weights)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("part", "share"), [("", 0.05), ("+released", 0.0)])
 def test_the_share_of_actions_that_explore(part, share):
     settings = resolve(f"steve/swimmer{part}", [NETWORKS])
@@ -338,10 +340,10 @@ class Call(NamedTuple):
     version: int
 
 
-@pytest.fixture(scope="module", params=["", "+ddpg"], ids=["steve", "ddpg"])
+@pytest.fixture(scope="module", params=["+ddpg", *by_hand("")], ids=["ddpg", "steve"])
 def story(request, tmp_path_factory):
     """A finished run, the flags in its replay, its calls of `learn`, and how many of them are pretraining."""
-    calls, flags, learn, end = [], [], Loop._learn, Loop._end
+    calls, flags, learn, run_loop = [], [], Loop._learn, Loop.run
 
     def watched(loop):
         learn(loop)
@@ -349,18 +351,19 @@ def story(request, tmp_path_factory):
         numbers = loop.counters.env_steps, replay.added, agent.learner.updates, agent.acting.version
         calls.append(Call(*map(int, numbers)))
 
-    def ended(loop):
+    def to_its_end(loop):
+        run_loop(loop)
         flags.append(np.array(loop.state.replay.data.terminated)[: int(loop.state.replay.added)])
-        end(loop)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "_learn", watched)
-        patch.setattr(Loop, "_end", ended)
+        patch.setattr(Loop, "run", to_its_end)
         out = tmp_path_factory.mktemp("steve") / "run"
         run = foretell.train(f"steve/halfcheetah{request.param}", out=out, overrides=RUN, quiet=True)
     return run, flags[0], calls, 1 if request.param else 20
 
 
+@pytest.mark.long
 def test_nothing_but_the_model_is_updated_before_there_is_a_step_beyond_the_random_ones(story):
     *_, calls, pretraining = story
     before, after = calls[:pretraining], calls[pretraining:]
@@ -368,6 +371,7 @@ def test_nothing_but_the_model_is_updated_before_there_is_a_step_beyond_the_rand
     assert after[0][:3] == (10_008, 10_008, 32)
 
 
+@pytest.mark.long
 def test_afterwards_every_step_is_worth_exactly_four_updates(story):
     """Of the model too, after its pretraining."""
     run, _, calls, pretraining = story
@@ -379,6 +383,7 @@ def test_afterwards_every_step_is_worth_exactly_four_updates(story):
     assert steps == ([500.0] * 20 if pretraining > 1 else [0.0]) + [32.0] * len(after)
 
 
+@pytest.mark.long
 def test_the_policys_version_is_1_after_pretraining_and_grows_every_500_updates(story):
     *_, calls, pretraining = story
     assert [call.version for call in calls[:pretraining]] == [0] * (pretraining - 1) + [1]
@@ -386,11 +391,13 @@ def test_the_policys_version_is_1_after_pretraining_and_grows_every_500_updates(
     assert calls[-1].version == 3
 
 
+@pytest.mark.long
 def test_lines_of_evaluation_carry_the_version_of_the_policy_that_played(story):
     lines = [line.split(",") for line in (story[0].directory / "greedy.csv").read_text().splitlines()]
     assert [(int(version), int(steps)) for _, version, steps, _ in lines] == [(2, 10_136), (3, 10_272)]
 
 
+@pytest.mark.long
 def test_episodes_that_the_time_limit_or_the_end_of_random_steps_cuts_do_not_terminate(story):
     run, flags, *_ = story
     lengths = [row["length"] for row in run.episodes if row["kind"] == "random"]
@@ -398,6 +405,7 @@ def test_episodes_that_the_time_limit_or_the_end_of_random_steps_cuts_do_not_ter
     assert len(flags) == 10_264 and not flags.any()  # the last eight steps are on their way there
 
 
+@pytest.mark.long
 def test_exactly_which_update_syncs_the_policy():
     """Before update 499, counted from 0, comes version 2; updates 495 to 498 are still version 1's."""
     settings = resolve("steve/halfcheetah+ddpg", [NETWORKS])
@@ -426,6 +434,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.long
 def test_only_the_environments_own_end_is_a_termination():
     """It ends after two to four steps; the limit comes after three."""
     own = {"task": {"env": "environments:tiny/Ragged-v0", "horizon": 3}, "train": {"environments": 20}}

@@ -1,6 +1,5 @@
 """Noise on executed actions: what it does to them, what is known of it, and that runs repeat with it."""
 
-import csv
 from functools import partial
 
 import gymnasium
@@ -12,7 +11,7 @@ import foretell
 from environments import STEPS, Line
 from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.base import NoisyActions, TaskSpec
-from tiny import LINE, TINY, interrupted_at
+from tiny import LINE, by_hand, interrupted_at, results, tiny_run
 
 
 class Echo(Line):
@@ -71,8 +70,7 @@ def test_a_task_without_noise_is_not_wrapped(env):
 
 
 def train(out, noise=0.4, **schedule):
-    changes = [TINY, {"task": {"action_noise": noise}, "train": {"eval_episodes": 1, **schedule}}]
-    return foretell.train("pets/default", out=out, env=LINE, overrides=changes, quiet=True)
+    return tiny_run(out, {"task": {"action_noise": noise}}, eval_episodes=1, **schedule)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +78,7 @@ def run(tmp_path_factory):
     return train(tmp_path_factory.mktemp("noise") / "run").directory
 
 
-def results(run):
-    with (run / "episodes.csv").open(newline="") as file:
-        rows = [tuple(v for k, v in row.items() if k != "wall_seconds") for row in csv.DictReader(file)]
-    return rows, [(path.name, path.read_bytes()) for path in sorted((run / "data").iterdir())]
-
-
+@pytest.mark.long
 def test_data_keep_the_intended_action(run):
     """The line moves by the executed one, in random, trial and evaluation episodes alike."""
     for episode in range(5):
@@ -101,12 +94,14 @@ def test_without_noise_they_are_the_same(trained):
     np.testing.assert_allclose(np.diff(data["observations"][:, 1]) / 0.1, data["actions"][:, 0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_one_seed_is_one_result(run, tmp_path):
     assert results(train(tmp_path / "again").directory) == results(run)
     assert results(train(tmp_path / "other", noise=0.5).directory) != results(run)
 
 
-@pytest.mark.parametrize("step", [2, 7, 13])
+@pytest.mark.long
+@pytest.mark.parametrize("step", [7, *by_hand(2, 13)])
 def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_path):
     """In a random, a trial and an evaluation episode."""
     out = tmp_path / "run"
@@ -116,6 +111,7 @@ def test_a_run_interrupted_within_an_episode_continues_exactly(step, run, tmp_pa
     assert results(out) == results(run)
 
 
+@pytest.mark.long
 def test_evaluation_has_the_noise_too(run):
     loaded = foretell.load(run, quiet=True)
     first, again = loaded.evaluate(2), loaded.evaluate(2)
@@ -123,6 +119,7 @@ def test_evaluation_has_the_noise_too(run):
     assert isinstance(loaded.task.make(), NoisyActions)
 
 
+@pytest.mark.long
 def test_any_registered_environment_can_have_it():
     make = partial(make_task, TaskSettings(env="cartpole", action_noise=0.3))
     assert isinstance(make().make().unwrapped, gymnasium.Env) and make().action_noise == 0.3

@@ -104,6 +104,7 @@ def test_the_reward_is_of_the_next_observation():
     np.testing.assert_allclose(TASK.reward(hanging, jnp.zeros((1, 1)), standing), [1], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_reward_equals_the_simulators_over_random_steps(env):
     rng = np.random.default_rng(0)
     obs, _ = env.reset(seed=0)
@@ -185,6 +186,7 @@ def test_the_return_of_doing_nothing(env):
     assert 2.0 < np.mean([play(env, seed, lambda: np.zeros(1)) for seed in range(8)]) < at_rest
 
 
+@pytest.mark.long
 def test_a_task_knows_nothing_unless_it_says_so():
     class Plain(Task):
         spec = TASK.spec

@@ -103,6 +103,7 @@ def test_the_posture_is_that_before_the_action():
     assert float(TASK.reward(straight, jnp.zeros(6), jnp.zeros(20))) == 0
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=30))
 def test_without_fines_a_paths_cost_is_what_it_gained(xs):
@@ -170,6 +171,7 @@ def test_the_return_of_random_actions_is_the_published_one(env):
     assert -360 < returns(TASK, env, 5) < -240
 
 
+@pytest.mark.long
 def test_the_homework_of_the_next_year_had_shorter_episodes(env):
     short = make_task(TaskSettings(env="cheetah-torso", horizon=500))
     assert short.spec.horizon == 500 and -190 < returns(short, env, 5) < -110

@@ -291,6 +291,7 @@ def test_ants_begin_with_bent_legs():
     assert min(heights) > 0.3 and max(heights) < 0.7
 
 
+@pytest.mark.long
 @falling_kinds
 def test_the_model_knows_when_an_episode_ends(kind):
     task, env, rng, ends = kind(), bare(kind), np.random.default_rng(0), 0
@@ -309,6 +310,7 @@ def test_the_model_knows_when_an_episode_ends(kind):
     assert ends and not task.learns_termination
 
 
+@pytest.mark.long
 @falling_kinds
 def test_only_a_hopper_may_fall_while_random_data_are_collected(kind):
     env, rng = bare(kind), np.random.default_rng(0)

@@ -33,6 +33,7 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "path"), WEIGHTS, ids=lambda part: getattr(part, "__name__", part))
 def test_what_following_earns(kind, path):
     """From the start, a step of 0.1 m along and 0.2 m beside the first segment, with a faultless posture."""

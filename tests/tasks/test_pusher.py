@@ -237,5 +237,6 @@ def test_the_return_of_random_actions(env):
     assert returns(TASK, env, 10) == pytest.approx(-296, abs=15)
 
 
+@pytest.mark.long
 def test_the_return_of_doing_nothing(env):
     assert returns(TASK, env, 12, still=True) == pytest.approx(-152, abs=8)

@@ -197,6 +197,7 @@ def test_the_reward_equals_the_simulators_over_random_steps(task):
     np.testing.assert_allclose(found, steps.reward, rtol=1e-6, atol=2e-5)
 
 
+@pytest.mark.long
 def test_reward_and_features_accept_any_leading_axes():
     obs, action = jnp.ones((2, 3, 17)), jnp.ones((2, 3, 7))
     assert TASK.reward(obs, action, obs).shape == (2, 3)
@@ -262,6 +263,7 @@ def test_the_return_of_random_actions(env):
     assert returns(TASK, env, 8) == pytest.approx(-1509, abs=80)
 
 
+@pytest.mark.long
 def test_the_return_of_doing_nothing(env):
     # The arm rests, so this is 150 times the mean squared distance from where it starts to the goal.
     assert returns(TASK, env, 24, still=True) == pytest.approx(-187, abs=25)

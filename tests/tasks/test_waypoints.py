@@ -104,6 +104,7 @@ def test_beyond_the_end_nothing_is_gained_and_all_is_finite(path):
     assert float(found[-1].advance) == 0 and float(found[-1].distance) == pytest.approx(5)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(st.lists(POINT, min_size=1, max_size=6), POINT, st.sampled_from(range(len(PATHS))))
 def test_following_is_finite_and_does_not_depend_on_where_it_began(points, origin, which):
@@ -115,6 +116,7 @@ def test_following_is_finite_and_does_not_depend_on_where_it_began(points, origi
         assert float(one.distance) == pytest.approx(float(other.distance), abs=1e-3)
 
 
+@pytest.mark.long
 def test_all_candidates_are_followed_at_once():
     points = np.random.default_rng(0).uniform(-1, 4, (3, 5, 2)).astype(np.float32)
     progress = w.begin(jnp.zeros((3, 5, 2)))._replace(segment=jnp.arange(15).reshape(3, 5) % 4)

@@ -49,6 +49,7 @@ def carry_of(controller):
     return np.asarray(controller._carry).tolist()
 
 
+@pytest.mark.long
 def test_one_observation_or_a_batch(controller):
     assert controller.act(np.zeros(2)).shape == (1,)
     controller.reset()
@@ -88,6 +89,7 @@ def test_episodes_are_decided_by_the_seed_and_their_number(controller):
     assert all(result.length == STEPS for result in played)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preset", AGENTS)
 def test_evaluation_needs_the_policy_alone(preset):
     """An evaluator that is only given that, as on another machine, acts as the agent does with its whole state."""
@@ -121,6 +123,7 @@ def test_evaluation_needs_the_policy_alone(preset):
     assert int(episodes.length[0]) == len(chosen) == STEPS
 
 
+@pytest.mark.long
 def test_what_evaluation_needs_of_steve_is_small():
     _, state, policy = run_of("steve/default", {})
     sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (policy, state.agent)]

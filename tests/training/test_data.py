@@ -37,6 +37,7 @@ def on_policy(tmp_path_factory):
     return finished(tmp_path_factory.mktemp("on-policy") / "run", "trajectories", pretraining=0, **ON_POLICY)
 
 
+@pytest.mark.long
 def test_a_batch_is_exactly_the_steps_since_the_last_call_in_their_order(on_policy):
     """Environments stand side by side, and each goes on in the next batch where it was in the last one."""
     batches = calls_of(on_policy)
@@ -138,6 +139,7 @@ def test_random_episodes_that_are_cut_do_not_terminate(tmp_path):
     assert len(flags) == len(ended) and not all(flags) and any(flags)
 
 
+@pytest.mark.long
 def test_a_replay_that_is_full_keeps_the_newest(tmp_path):
     run = finished(tmp_path / "run", capacity=12, trials=8, random_episodes=1)
     last = calls_of(run)[-1]

@@ -46,12 +46,14 @@ def run_of(kind, path, **options):
     return Loop(replace(info, agent=agent))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"trials": 6}, STEPWISE], ids=["between episodes", "within episodes"])
 def test_what_fails_in_learning_ends_the_run(options, tmp_path):
     with pytest.raises(UserError, match=r"^call 3 has failed$"):
         run_of(Broken, tmp_path / "run", **options).run()
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_ends_in_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"^learning diverged: 2 of 10 gradient steps were not finite; lower the lear"):
         run_of(Diverges, tmp_path / "run", trials=6).run()
@@ -75,6 +77,7 @@ def test_between_episodes_every_call_is_a_row(tmp_path):
     assert [row["episode"] for row in found] == [2, 3, 4]
 
 
+@pytest.mark.long
 def test_within_episodes_rows_are_means_over_the_calls_since_the_last_one(tmp_path):
     """One for each call before it acts, then one where a multiple of `log_every` has been passed."""
     found = rows(finished(tmp_path / "run", pretraining=2, **STEPWISE))

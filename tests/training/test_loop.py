@@ -59,6 +59,7 @@ def test_the_data_of_every_episode_are_on_disk(run):
         assert str(data["kind"]) == row["kind"]
 
 
+@pytest.mark.long
 def test_random_actions_are_uniform_over_the_action_range(tmp_path):
     run = finished(tmp_path / "run", env=LINE, trials=1, random_episodes=60, capacity=400)
     actions = np.concatenate([run.data_of(episode)["actions"] for episode in range(60)])

@@ -93,6 +93,7 @@ def test_there_is_room_for_all_steps_between_two_calls_of_learn_unless_a_replay_
     assert [Schedule(**schedule).room(5, data) for data in ("replay", "trajectories")] == [replay, trajectories]
 
 
+@pytest.mark.long
 def test_collected_steps_are_the_latest_of_each_environment():
     state, _ = state_of("trpo/default", {"train": {"environments": 2, "steps_per_learning": 4}})
     episodes, collected = empty_episodes(SPEC, 2), state.collected

@@ -6,18 +6,11 @@ import numpy as np
 
 from foretell.nn import MLP
 from foretell.values.learners import DDPG, SAC, TD3, Actor
-from tiny import quick_jit
 
 KINDS = [DDPG, TD3, SAC]
 FEATURES, ACTION, CRITICS, SOURCES, PARTICLES, BATCH = 3, 2, 3, 2, 4, 6
 SMALL = {"hidden": (8, 5), "critics": CRITICS, "batch_size": BATCH}
 KEY = jax.random.key(7)
-
-
-def on_host(function, *static):
-    """Compiled without optimising; the results are NumPy's, of which JAX compiles nothing further."""
-    run = quick_jit(function, *static)
-    return lambda *args: jax.device_get(run(*args))
 
 
 def trained_state(learner, seed=0):

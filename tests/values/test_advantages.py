@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from actor_critics import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foretell.values.advantages import Steps, estimate, explained_variance, standardised
+from tiny import on_host
 
 TIMES, ENVIRONMENTS = 7, 2
 estimated = on_host(lambda *args: estimate(args[-1], discount=args[0], gae_lambda=args[1], bootstrap=args[2]), 0, 1, 2)
@@ -44,6 +44,7 @@ def by_hand(steps, discount, gae_lambda, bootstrap):
     return advantage, returns
 
 
+@pytest.mark.long
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     st.integers(0, 99),
@@ -82,6 +83,7 @@ def test_standardised_numbers():
     np.testing.assert_array_equal(standard(np.full((40, 2), 2.0, np.float32)), np.zeros((40, 2)))
 
 
+@pytest.mark.long
 def test_explained_variance():
     returns = np.float32(np.random.default_rng(0).normal(size=(40, 2)))
     assert explained(returns, returns) == pytest.approx(1)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from actor_critics import on_host
 
 from foretell.values import baseline
 from foretell.values.baseline import zero_weights
+from tiny import on_host
 
 fitted, regressors = on_host(baseline.fitted, 2), on_host(baseline.regressors)
 

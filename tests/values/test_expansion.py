@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from foretell.models import Step
 from foretell.replay import Transitions
 from foretell.values import Expansion, Frames, candidates, imagine
 from foretell.values.expansion import centre
-from tiny import quick_jit
+from tiny import on_host, quick_jit
 
 DISCOUNT, SCALE = 0.9, 2.0
 SIZES = (4, 2, 2, 2, 5)
@@ -124,6 +123,7 @@ def check_against_loops(made, discount, scale):
             np.testing.assert_allclose(target[b], expected @ by_hand.mean(1), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "discount", "scale"),
     [
@@ -138,6 +138,7 @@ def test_equals_plain_loops(sizes, discount, scale):
         check_against_loops(random_frames(sizes, seed), discount, scale)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("tdk", "sources"), [(True, 4), (False, 1)])
 def test_targets_are_those_of_each_source(tdk, sources):
     """With `tdk` of all sources, weighted by the probability that their pair is reached; without, of the real pair."""
@@ -178,6 +179,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("x64", [True, False], ids=["64 bits", "32 bits"])
 def test_known_candidates_weights_and_targets(x64):
     exact = {"atol": 6e-7} if x64 else {"rtol": 2e-5, "atol": 1e-6}
@@ -393,6 +395,7 @@ def answer(policy, key, obs, t):
 answers, moved = on_host(answer, 0), on_host(drift)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", [act, entropic])
 def test_every_frame_follows_from_the_one_before(policy):
     made = imagined(act=policy)
@@ -462,6 +465,7 @@ def test_imagination_makes_the_targets_one_writes_by_hand():
     np.testing.assert_allclose(found.target[0], (short + long) / 2, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_bonuses_count_as_in_soft_actor_critic():
     """Not that of the pair whose target it is, but all later ones, each with its value or the reward of its step."""
     made, (reward, terminated, bonus) = one_member(2, entropic)
@@ -557,6 +561,7 @@ steps = st.lists(number, min_size=HORIZON + 1, max_size=HORIZON + 1).map(np.floa
 end = st.integers(0, HORIZON)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("discount", [0.9, 1.0])
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(steps, end, st.lists(number, min_size=HORIZON + 2, max_size=HORIZON + 2).map(np.float32))
@@ -622,6 +627,7 @@ def first_alone(centred, source, settings):
     return jnp.zeros_like(centred[:, 0]).at[0].set(1.0)
 
 
+@pytest.mark.long
 def test_a_reduction_may_be_found_by_its_path():
     made = single(random_frames(SIZES, 0))
     found = compiled_targets(Expansion(reduction="test_expansion:first_alone"), made, DISCOUNT, SCALE)

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import FEATURES, KEY, fixed_policy, on_host
+from actor_critics import FEATURES, KEY, fixed_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from foretell.values.gaussian import GaussianPolicy, GaussianState
+from tiny import on_host
 
 POLICY = GaussianPolicy(hidden=(8,))
 number = st.floats(-2, 2).map(lambda value: round(value, 2))
@@ -92,6 +93,7 @@ def test_its_entropy():
     assert float(entropy(policy_of([0.0, 0.0], [0.3, 2.0]))) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("learn", [True, False])
 def test_standard_deviations_that_are_fixed_have_no_gradient(learn):
     policy = GaussianPolicy(hidden=(8,), learn_std=learn)

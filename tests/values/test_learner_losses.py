@@ -16,13 +16,13 @@ from actor_critics import (
     batch,
     by_hand,
     fixed_policy,
-    on_host,
     q_by_hand,
     trained_state,
 )
 from scipy import stats
 
 from foretell.values.learners import DDPG, SAC, TD3, Actor
+from tiny import on_host
 
 
 def critic_terms(learner, networks, features, action, target, weight):

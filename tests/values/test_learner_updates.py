@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from actor_critics import KEY, KINDS, SMALL, SOURCES, assert_close, batch, on_host, same, trained_state
+from actor_critics import KEY, KINDS, SMALL, SOURCES, assert_close, batch, same, trained_state
 
 from foretell.values.learners import DDPG, SAC, TD3, Actor
+from tiny import on_host
 
 PROMPT = {"policy_delay": 1, "target_tau": 0.2, "policy_learning_rate": 0.01, "critic_learning_rate": 0.03}
 
@@ -53,6 +54,7 @@ def adam_by_hand(learner, state, updates):
     return actor, critics
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "learner",
     [*(kind(**SMALL, **PROMPT) for kind in KINDS), SAC(**SMALL, **PROMPT, assignment="independent")],
@@ -91,6 +93,7 @@ def test_the_policy_learns_at_real_features_alone(kind):
     assert not same(before.policy, real.policy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [DDPG, TD3])
 def test_targets_are_copied_before_every_so_many_updates(kind):
     states, _ = history(kind(**SMALL, target_every=3, target_tau=None), 8)
@@ -112,6 +115,7 @@ def test_targets_move_a_share_of_the_way_to_what_they_follow(kind):
         assert_close(after.target_policy, between(before.target_policy, after.policy))
 
 
+@pytest.mark.long
 def test_td3_delays_policy_and_targets():
     states, _ = history(TD3(**SMALL, policy_delay=3), 6)
     changes = {

@@ -17,7 +17,6 @@ from actor_critics import (
     batch,
     by_hand,
     fixed_policy,
-    on_host,
     q_by_hand,
     same,
     trained_state,
@@ -28,6 +27,7 @@ from foretell import registry
 from foretell.values.learners import DDPG, SAC, TD3, Learner
 from foretell.values.learners.networks import policy_output
 from foretell.values.learners.stochastic import squashed_log_density
+from tiny import on_host
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def best_action(features):
     return jnp.stack([0.7 * jnp.sin(2 * features[:, 0]), 0.5 * features[:, 1] - 0.2], -1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_of_one_step_is_learned(kind):
     learner = kind(**QUICK, policy_learning_rate=5e-3, critic_learning_rate=5e-3)
@@ -71,6 +72,7 @@ def discounted_return(act):
     return float(quick_jit(lambda start: jax.lax.scan(step, start, jnp.arange(40))[1].sum())(np.float32(start)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_of_many_steps_is_learned(kind):
     rates = {"policy_learning_rate": 1e-2, "critic_learning_rate": 1e-2, "target_tau": 0.05}

@@ -5,11 +5,11 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-from actor_critics import on_host
 
 from foretell.values.baseline import fitted, regressors
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trpo import Batch, TRPOUpdate
+from tiny import on_host
 
 TIMES, ENVIRONMENTS, FEATURES, ACTION = 25, 4, 3, 2
 POLICY = GaussianPolicy(hidden=(8,))
@@ -51,6 +51,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bound", [0.001, 0.05, 0.5])
 def test_the_step_raises_the_surrogate_within_the_bound(bound):
     data = batch()
@@ -82,6 +83,7 @@ def test_equal_advantages_are_no_reason_to_move_once_they_are_standardised(stand
 WIDE = {"max_kl": 1e3, "backtracks": 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accept_first", [True, False])
 def test_where_no_step_is_good_enough_only_the_first_iteration_may_be_set_to_take_one(accept_first):
     """A bound so wide that the only length tried is far too long."""
@@ -115,6 +117,7 @@ def test_the_first_baseline_is_zero_and_later_ones_are_fitted_to_the_batch_befor
     assert explained > 0.1
 
 
+@pytest.mark.long
 def test_what_follows_a_step_has_the_value_of_the_next_time():
     """Next observations are valued by the baseline one step later, so that a cut is not a loss."""
     data = batch(terminated=np.zeros((TIMES, ENVIRONMENTS), bool), time=np.full((TIMES, ENVIRONMENTS), 99, np.int32))

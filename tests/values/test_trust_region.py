@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from actor_critics import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from foretell.values.gaussian import GaussianPolicy
 from foretell.values.trust_region import fisher_vector_product, line_search, natural_step
+from tiny import on_host
 
 SIZE = 6
 
