@@ -8,6 +8,7 @@ import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -60,7 +61,7 @@ def equal_agents_share_programs():
         except TypeError:  # of what cannot be compared
             return made
 
-    def task_of(settings, functions):
+    def task_of(settings, functions=MappingProxyType({})):
         if not str(settings.env).startswith("environments:tiny/"):
             return make_task(settings, functions)
         key = (settings.model_dump_json(), *functions.values())
