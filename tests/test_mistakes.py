@@ -12,12 +12,12 @@ from tiny import LINE, TINY_SET, snapshot
 ENV = "environments:tiny/"
 
 
-ALL = "choose one of: eval, export-mat, film, inspect, presets, random, resume, show, toy, train"
+ALL = "choose one of: diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, toy, train"
 COMMANDS = [
     ([], f"name a command; {ALL}"),
     (["--quiet", "train"], f"no command '--quiet'; {ALL}"),
     (["trian"], "no command 'trian'; did you mean 'train'?"),
-    (["dance"], f"no command 'dance'; {ALL}"),
+    (["dance"], "no command 'dance'; did you mean 'diagnose'?"),
     (["train"], "name the preset to train; see `foretell presets`"),
     (["train", "pets/default", "again"], "foretell train does not take 'again'"),
     (

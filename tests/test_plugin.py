@@ -29,6 +29,8 @@ def foretell(tmp_path, monkeypatch, capsys):
         with monkeypatch.context() as patch:
             patch.setattr(registry, "_registered", {section: dict(known) for section, known in brought.items()})
             patch.setattr(registry, "_plugins_are_loaded", False)
+            for module in [name for name in sys.modules if name.startswith("foretell_example")]:
+                patch.delitem(sys.modules, module)  # registered by another test, in a registry that is forgotten
             patch.setattr(sys, "path", [str(path), *sys.path])
             patch.chdir(tmp_path)
             assert main([str(word) for word in argv]) == code

@@ -12,7 +12,7 @@ from foretell import registry
 from foretell.agents import PETS, PETSSettings
 from foretell.models import EnsembleModel, Imagination, LearnedModel, Unknown, WithRewardModel
 from foretell.planning import CEM, objective_of
-from foretell.planning.mpc import Control
+from foretell.planning.mpc import PlanCarry
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, init_replay
@@ -118,7 +118,7 @@ def test_actions_are_first_actions_of_plans_on_imagined_returns(policy):
 
     for i, key in enumerate(jax.random.split(jax.random.key(5), 3)):
         plan = alone(key, *jax.tree.map(lambda a: a[i], (carry.warm_start, obs)))  # noqa: B023
-        expected = Control(plan.warm_start, plan.actions, plan.value, 1)
+        expected = PlanCarry(plan.warm_start, plan.actions, plan.value, 1)
         assert_close((actions[i], jax.tree.map(lambda a: a[i], after)), (plan.actions[0], expected))  # noqa: B023
         assert_close((extras["plan"][i], extras["value"][i]), (plan.actions, plan.value))
 

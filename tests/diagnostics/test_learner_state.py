@@ -67,10 +67,10 @@ def test_all_learners_have_them(preset, batch):
 
 
 def test_noise_is_the_distance_of_exploring_from_greedy_actions(batch):
-    agent, state = agent_of("ddpg/default", explore_chance=0.0, noise_std=0.0)
+    agent, state = agent_of("ddpg/default", explore_probability=0.0, noise_std=0.0)
     noise = jax.jit(lambda agent_state, obs: action_noise(agent, agent.task, agent.policy(agent_state), obs, KEY))
     assert float(noise(state, batch.obs)) == 0.0
-    agent, state = agent_of("ddpg/default", explore_chance=0.0, noise_std=0.05)
+    agent, state = agent_of("ddpg/default", explore_probability=0.0, noise_std=0.05)
     many = jnp.zeros((5000, 2))
     found = action_noise(agent, agent.task, agent.policy(state), many, KEY)
     assert float(found) == pytest.approx(0.05, rel=0.05)

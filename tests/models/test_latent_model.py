@@ -94,7 +94,7 @@ def act(key, obs, t):
     return action, (action, 0.1 * action[..., 0])
 
 
-def value(obs, action):
+def value(obs, action, bonus):
     return jnp.stack([obs.sum(-1), 2 * obs.sum(-1) + action[..., 0]])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import on_host, toy
+from toys import toy
 
 from foretell.models import (
     EnsembleModel,
@@ -19,6 +19,7 @@ from foretell.models import (
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, held_out, init_replay
+from tiny import on_host
 
 LENGTH, SHARE = 6, 0.5
 KEY = jax.random.key(0)

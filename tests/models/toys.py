@@ -13,6 +13,7 @@ from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState
 from foretell.replay import Replay, Transitions
 from foretell.tasks import Task, TaskSpec
+from tiny import on_host
 
 PARTICLES, CANDIDATES, HORIZON, MEMBERS = 4, 3, 5, 2
 OBS = np.float32([0.4, -0.8])

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import on_host
 
 from foretell.nn import Normalizer
 from foretell.nn.regularization import averaged, no_moments
 from foretell.regression.ensemble import Ensemble, predict
 from foretell.regression.fit import Fit, fit
 from foretell.regression.prediction import Rows
+from tiny import on_host
 
 SMALL = Ensemble(members=2, hidden=(16, 16), weight_decay=0.0, probabilistic=False)
 OPTIONS = {

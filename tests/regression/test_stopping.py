@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import on_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit, fit
 from foretell.regression.prediction import Rows, mean_square_error
 from foretell.regression.stopping import until_stale
+from tiny import on_host
 
 LENGTH = 8
 

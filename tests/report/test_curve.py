@@ -1,3 +1,5 @@
+import pytest
+
 from foretell.report.curve import draw_learning_curve
 
 

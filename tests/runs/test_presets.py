@@ -256,7 +256,8 @@ def test_the_defaults_leave_the_environment_open(name):
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if "-imitation" not in name])
 def test_any_number_of_layers_goes_with_any_preset(name):
-    if not hasattr(resolve(name), "model"):
+    model = getattr(resolve(name), "model", None)
+    if not hasattr(model, "hidden"):
         return
     for hidden in ((32,), (32, 32), (8,) * 9):
         settings = resolve(name, [{"model": {"hidden": list(hidden)}}])

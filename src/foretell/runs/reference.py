@@ -93,7 +93,8 @@ def _off(users: list[_User]) -> list[str]:
 
 
 def _tasks(name: str) -> list[str]:
-    return ["", f"registered tasks: {', '.join(registry.kinds('task'))}"] if name == "task" else []
+    text = f"registered tasks: {', '.join(registry.kinds('task'))}"
+    return ["", *textwrap.wrap(text, 118, subsequent_indent=_INDENT, break_on_hyphens=False)] if name == "task" else []
 
 
 def _all_kinds(section: str, classes: Mapping[str, type[BaseModel]]) -> Iterator[str]:
