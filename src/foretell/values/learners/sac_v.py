@@ -21,7 +21,7 @@ from foretell.values.learners.stochastic import Stochastic, squashed_log_density
 
 @register("learner", "sac-v")
 class SACV(Stochastic):
-    """The policy is that of SAC. Targets use a value of observations, which follows critics and policy."""
+    """The policy is that of SAC. Targets use a state-value function, which is trained on critics and policy."""
 
     kind: str = "sac-v"
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.001
@@ -29,8 +29,8 @@ class SACV(Stochastic):
     temperature: PositiveFloat = 1.0
     """Weight of the entropy bonus."""
     reparameterized: bool = True
-    """Gradient of the policy's loss: through the sampled action and the critics (True), or that of the score function
-    (False)."""
+    """Gradient of the policy's loss: through the sampled action and the critics (true), or the score-function estimator
+    (false)."""
 
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> LearnerState:
         """Untrained networks; the target networks equal the online ones."""

@@ -54,4 +54,4 @@ class LearnerState(NamedTuple):
     explorer: Any = None
     """The policy that explores, with what it needs, where that is another than the greedy one."""
     state_value: StateValue | None = None
-    """A value of observations, where one is learned."""
+    """The state-value function, if one is learned."""
