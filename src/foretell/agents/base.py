@@ -75,7 +75,7 @@ class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
-    """Length of the run, in episodes in which the agent acts; before each of them it learns from all data."""
+    """Length of the run in trials: training episodes in which the agent acts, without warm-ups."""
     steps: PositiveInt | None = None
     """Length of the run in environment steps, random ones included; null: `trials` decides."""
     environments: PositiveInt = 1

@@ -36,19 +36,21 @@ class Imitation(Settings):
     """When the expert acts, and how the policy learns from it. A round is what lies between two calls of `learn`."""
 
     demonstrations: PositiveInt = 3
-    """Rounds in which the expert acts; in later ones the policy does, and the expert says what it would have done."""
+    """Number of first rounds, in which the expert acts. In later rounds the policy acts and the expert labels its
+    observations with actions. A round lies between two calls of `learn`."""
     least_return: FiniteFloat | None = None
-    """Demonstrations of this return or less are not learned from, and go on until there is a better one; null: all are
-    good enough."""
+    """Demonstrations with this return or less are not used; if none is better, the expert demonstrates again. Null: use
+    all."""
     expert_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on the expert's executed actions, not on what is learned from them, where half
-    the distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
+    """Standard deviation of normal noise on the actions that the expert executes, in units in which the bounds are -1
+    and 1. The policy learns from the actions without noise. (Nagabandi et al.: 0.005 in the paper, none in the
+    code.)"""
     policy_noise: NonNegativeFloat = 0.0
-    """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
+    """The same for the policy's actions (their code: 0.005 for the swimmer, none for the other robots)."""
     warm_labels: bool = False
-    """When the expert says what it would have done, let its search begin at what the policy would do from there on in
-    imagination, so that labels improve on the policy and agree with each other (Pinneri et al. 2021, "Extracting strong
-    policies for robotics tasks from zero-order trajectory optimizers"); else at the middle of the action range."""
+    """Start the expert's search for labels at the actions that the policy takes in imagination, instead of the middle
+    of the action range. Labels then improve the policy and agree with each other (Pinneri et al. 2021, "Extracting
+    strong policies for robotics tasks from zero-order trajectory optimizers")."""
 
 
 @register("agent", "imitation")
@@ -59,7 +61,8 @@ class ImitatorSettings(MBMPCSettings):
     imitation: Imitation = Imitation()
     policy: GaussianPolicy = GaussianPolicy()
     policy_fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=70, bootstrap=False, holdout=0.05)
-    """How the policy is trained; squared error of its mean (Nagabandi et al.: 1e-4 and batches of 500 in the paper)."""
+    """Training of the policy, by the squared error of its mean. (The paper of Nagabandi et al.: a learning rate of 1e-4
+    and batches of 500.)"""
 
     @property
     def needs_data(self) -> bool:

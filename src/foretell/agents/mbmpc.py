@@ -35,7 +35,8 @@ class MBMPCSettings(PETSSettings):
 
     agent: str = "mbmpc"
     guide: Cloning | None = None
-    """A policy that learns what was done in trials, and takes all actions of a plan but the first; null: none."""
+    """A policy that is trained on the actions of past trials, and chooses all actions of a candidate except the first;
+    null: none."""
 
     @model_validator(mode="after")
     def _check_guide(self) -> "MBMPCSettings":

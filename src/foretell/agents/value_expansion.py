@@ -60,7 +60,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
     expansion: Expansion
     updates: Updates = Updates()
     imagined_data: ImaginedData | None = None
-    """Learn from imagined transitions too, beside real ones; null: not."""
+    """Train the learner on imagined transitions in addition to real ones; null: on real ones only."""
 
     @property
     def needs_data(self) -> bool:

@@ -35,7 +35,7 @@ class TrueDynamics(ModelSettings):
 
     kind: str = "true-model"
     threads: PositiveInt | None = None
-    """Environments stepped side by side; one for each core if null."""
+    """Environments that are stepped in parallel; null: one for each core."""
 
     def count(self) -> int:
         """Threads, as many as there are cores for this process if not set."""

@@ -34,7 +34,7 @@ class Cloning(Settings):
     activation: Activation = "tanh"
     """Hidden activation."""
     fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=60, bootstrap=False)
-    """How it is trained at each call."""
+    """Its training at each call of `learn`."""
 
     @property
     def model(self) -> Ensemble:

@@ -32,7 +32,7 @@ class Learner(Settings):
     """Outputs of the policy's network for each dimension of the action."""
     kind: str
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 128, 128)
-    """Units of the hidden layers of policy and critics."""
+    """Widths of the hidden layers of policy and critics."""
     activation: Activation = "relu"
     """Activation function of the hidden layers."""
     initializer: Initializer = "glorot"
