@@ -80,12 +80,12 @@ class ImitatorSettings(MBMPCSettings):
         if self.imitation.least_return is not None and self.train.episodes_per_learning > 1:
             raise ValueError(
                 f"train.episodes_per_learning must be 1 with imitation.least_return, not "
-                f"{self.train.episodes_per_learning}: it finds the episodes of a round by their environments"
+                f"{self.train.episodes_per_learning}: a round must have one episode in each environment"
             )
         if self.imitation.warm_labels and not isinstance(self.planner, Refiner):
             raise ValueError(
-                f"imitation.warm_labels needs a planner that starts somewhere, not planner.kind={self.planner.kind}; "
-                "choose cem or mppi, or set imitation.warm_labels=false"
+                "imitation.warm_labels needs a planner whose search has a starting point, not "
+                f"planner.kind={self.planner.kind}; choose cem or mppi, or set imitation.warm_labels=false"
             )
         if self.train.pretrained is None:
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
@@ -95,14 +95,15 @@ class ImitatorSettings(MBMPCSettings):
         """The untrained imitator `own`, with the agent of another run as its expert."""
         if not isinstance(other.settings, PETSSettings) or isinstance(other.settings, ImitatorSettings):
             raise UserError(
-                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{other.settings.agent}'"
+                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is a run of "
+                f"'{other.settings.agent}'"
             )
         self.check_same(other.settings, "model", "reward_model", "guide")
         return own._replace(expert=other.state)
 
     def build(self, task: Task) -> "Imitator":  # type: ignore[override]
         if isinstance(task, Follows):
-            raise UserError("task.options.path must be null: a policy does not know how far along a path it is")
+            raise UserError("task.options.path must be null: a policy does not observe its progress along a path")
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
         return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
 

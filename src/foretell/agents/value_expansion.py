@@ -83,7 +83,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         if self.imagined_data is not None:
             self.imagined_data.check(steps)
         if self._stops_early and self.updates.model_per_step is None:
-            raise ValueError("fit.early_stopping needs updates.model_per_step: epochs of updates of the model alone")
+            raise ValueError("fit.early_stopping needs updates.model_per_step: updates of the model on their own")
         if self.imagines and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "

@@ -68,7 +68,7 @@ class SteveNetworks(ModelSettings):
         if fit.kind != "adam":
             raise ValueError(f"model.kind=steve is trained with fit.kind=adam, not {fit.kind}")
         if fit.early_stopping:
-            raise ValueError("fit.early_stopping=true needs model.kind=ensemble, not steve, which keeps no rows out")
+            raise ValueError("fit.early_stopping=true needs model.kind=ensemble, not steve, which holds no rows out")
         if self.hidden_norm == "layer" and min(*self.hidden, *self.aux_hidden) < 2:
             raise ValueError("model.hidden_norm=layer needs hidden layers of at least 2 units, not 1")
         if imagination.propagation != "TSinf":

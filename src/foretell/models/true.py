@@ -143,6 +143,6 @@ def _not_differentiable(action: Float[Array, "*rows action"]) -> Float[Array, "*
 def _refuse(primals: tuple, tangents: tuple) -> tuple:
     """Raises `UserError`: a simulator has no derivatives."""
     raise UserError(
-        "model.kind=true-model has no gradients, which this agent or planner follows; choose a planner that only "
+        "model.kind=true-model has no gradients, which this agent or planner needs; choose a planner that only "
         "compares candidates, such as cem, or a learned model"
     )

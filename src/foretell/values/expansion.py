@@ -111,7 +111,7 @@ class Expansion(Settings):
     @model_validator(mode="after")
     def _check(self) -> "Expansion":
         if self.tdk and not self.horizon:
-            raise ValueError("tdk trains on imagined pairs, but with horizon 0 there are none")
+            raise ValueError("tdk needs imagined pairs, but horizon is 0; raise horizon, or set tdk=false")
         if not self.tdk and (self.divisor != "sources" or self.average != "all"):
             raise ValueError("divisor and average are for tdk=true: without it there is one source, the real pair")
         return self

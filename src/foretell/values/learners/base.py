@@ -79,7 +79,7 @@ class Learner(Settings):
         if self.policy_target_tau is not None and self.target_tau is None:
             raise ValueError("policy_target_tau needs target_tau: targets are copied every target_every updates")
         if self.policy_target_tau is not None and not self.has_target_policy:
-            raise ValueError(f"policy_target_tau must be null: learner.kind={self.kind} has no target policy here")
+            raise ValueError(f"policy_target_tau must be null: this learner ({self.kind}) has no target policy")
         return self
 
     @model_validator(mode="after")
