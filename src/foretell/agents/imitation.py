@@ -33,7 +33,7 @@ _LABELLED_AT_ONCE = 10
 
 
 class Imitation(Settings):
-    """When the expert acts, and how the policy learns from it. A round is what lies between two calls of `learn`."""
+    """When the expert acts, and how the policy learns from it. A round lies between two calls of `learn`."""
 
     demonstrations: PositiveInt = 3
     """Number of first rounds, in which the expert acts. In later rounds the policy acts and the expert labels its

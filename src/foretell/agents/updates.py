@@ -23,7 +23,7 @@ Sync = tuple[int, Callable[[Any, Bool[Array, ""]], Any]]
 
 
 class Updates(Settings):
-    """When what is learned is learned and used. The defaults are the released STEVE's."""
+    """Schedule of the updates of learner and model. The defaults are the released STEVE's."""
 
     per_step: PositiveFloat = 4.0
     """Updates of the learner per environment step."""

@@ -28,7 +28,7 @@ from foretell.tasks.base import Task
 
 @register("model", "true-model")
 class TrueDynamics(ModelSettings):
-    """The simulator itself. It learns nothing, and ignores how models are trained and how they imagine."""
+    """The simulator itself. It learns nothing, and ignores the sections `fit` and `imagination`."""
 
     needs_data: ClassVar[bool] = False
     trains_stepwise: ClassVar[bool] = True

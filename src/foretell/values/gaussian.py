@@ -29,7 +29,7 @@ class GaussianState(NamedTuple):
 
 
 class GaussianPolicy(Settings):
-    """The section `policy`. Its methods are pure functions of a `GaussianState`."""
+    """A Gaussian policy (section `policy`). Its methods are pure functions of a `GaussianState`."""
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers (Nagabandi et al.)."""

@@ -20,7 +20,7 @@ from foretell.values.learners import Learner
 
 
 class ImaginedData(Settings):
-    """How much is imagined at each call of `learn`, and for how long it is kept."""
+    """Imagined transitions as training data: how many at each call of `learn`, and how long they are kept."""
 
     ratio: PositiveFloat = 4.0
     """Imagined transitions for each new real transition, and updates on imagined transitions for each update on real

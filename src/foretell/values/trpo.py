@@ -53,7 +53,7 @@ class TRPOState(NamedTuple):
 
 
 class TRPOUpdate(Settings):
-    """The section `trpo`: one iteration, which learns from one batch."""
+    """One iteration of TRPO, which learns from one batch (section `trpo`)."""
 
     discount: Annotated[float, Field(ge=0, le=1)] = 0.995
     """Discount factor (the default is that of Nagabandi et al.)."""

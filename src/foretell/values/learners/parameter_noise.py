@@ -32,7 +32,7 @@ class Perturbed(NamedTuple):
 
 
 class ParameterNoise(Settings):
-    """How far the exploring policy is from the greedy one, and how the noise gets there."""
+    """Exploration by noise on the policy's parameters, whose standard deviation adapts to a target."""
 
     target: PositiveFloat = 0.2
     """Desired root mean square difference of exploring and greedy actions on a minibatch, as a share of the action
