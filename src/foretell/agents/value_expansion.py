@@ -257,7 +257,7 @@ class ValueExpansion(Agent):
     ]:
         """What critics learn from a batch: features and actions of real and imagined pairs, their targets, and visits.
 
-        The visits, with the TD-k trick, are for learners that learn values of observations.
+        The visits, with the TD-k trick, are for learners with a state-value function.
         """
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)

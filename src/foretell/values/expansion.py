@@ -137,7 +137,7 @@ class Expansion(Settings):
         return reach * {"sources": 1.0, "horizon": sources / max(sources - 1, 1), "none": float(sources)}[self.divisor]
 
     def visits(self, frames: Frames, features: Float[Array, "frames particles batch features"]) -> Visits | None:
-        """Where imagination went, for values of observations; None without `tdk`."""
+        """Where imagination went, for state-value functions; None without `tdk`."""
         if not self.tdk:
             return None
         onward = survival(frames.terminated)[1].mean(1)

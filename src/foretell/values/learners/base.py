@@ -255,7 +255,7 @@ class Learner(Settings):
             action: in [-1, 1].
             target: of every pair.
             weight: of every pair.
-            visits: where imagination went, for learners that learn values of observations.
+            visits: where imagination went, for learners with a state-value function.
 
         Returns:
             The new state, and metrics.

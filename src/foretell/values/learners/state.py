@@ -19,7 +19,7 @@ class Actor(NamedTuple):
 
 
 class StateValue(NamedTuple):
-    """A value of observations alone, learned beside the critics (SAC of 2018)."""
+    """A state-value function, learned in addition to the critics (SAC of 2018)."""
 
     network: MLP
     target: MLP
