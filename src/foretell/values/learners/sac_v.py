@@ -81,7 +81,7 @@ class SACV(Stochastic):
         visits: Visits | None,
         key: Key[Array, ""],
     ) -> Float[Array, ""]:
-        """Half the squared error of the state-value function: at real observations, and at visited ones by their weights."""
+        """Half the squared error of the state-value function, at real observations and, weighted, at visited ones."""
         action, bonus = self.propose(state, features[None], key)
         loss = self._value_error(network, state, features[None], action, bonus).mean()
         if visits is not None:
