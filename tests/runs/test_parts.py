@@ -188,7 +188,7 @@ NONSENSE = [
     ("pets/default+gp+no-aggregation", NOT_FIT("no-aggregation", "fit.new_share", "fit.kind=lbfgs", "adam")),
     (
         "pets/default+true-model+no-aggregation",
-        "the part 'no-aggregation' cannot be combined with model.kind=true-model: it does not tell the first data",
+        "the part 'no-aggregation' cannot be combined with model.kind=true-model: it does not distinguish",
     ),
     (
         "steve/default+no-aggregation",

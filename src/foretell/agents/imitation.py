@@ -43,8 +43,7 @@ class Imitation(Settings):
     all."""
     expert_noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on the actions that the expert executes, in units in which the bounds are -1
-    and 1. The policy learns from the actions without noise. (Nagabandi et al.: 0.005 in the paper, none in the
-    code.)"""
+    and 1. The policy learns from the actions without noise. Nagabandi et al.: 0.005 in the paper, none in the code."""
     policy_noise: NonNegativeFloat = 0.0
     """The same for the policy's actions (their code: 0.005 for the swimmer, none for the other robots)."""
     warm_labels: bool = False
@@ -61,8 +60,8 @@ class ImitatorSettings(MBMPCSettings):
     imitation: Imitation = Imitation()
     policy: GaussianPolicy = GaussianPolicy()
     policy_fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=70, bootstrap=False, holdout=0.05)
-    """Training of the policy, by the squared error of its mean. (The paper of Nagabandi et al.: a learning rate of 1e-4
-    and batches of 500.)"""
+    """Training of the policy, by the squared error of its mean. The paper of Nagabandi et al. has a learning rate of
+    1e-4 and batches of 500."""
 
     @property
     def needs_data(self) -> bool:

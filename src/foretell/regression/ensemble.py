@@ -75,8 +75,8 @@ class Ensemble(Settings):
     prediction uses running statistics (with each batch, older ones keep 0.9 of their weight). They are merged into the
     linear layers and cost no time."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the hidden units that training sets to 0 before their activation. (In the released MVE `dyn_dropout` is
-    the share that is kept.)"""
+    """Share of the hidden units that training sets to 0 before their activation. In the released MVE `dyn_dropout` is
+    the share that is kept."""
     weight_decay: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (
         1e-4,
         2.5e-4,

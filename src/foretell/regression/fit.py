@@ -61,8 +61,8 @@ class Fit(Settings):
     first call (`first`: MB-MPC)."""
     new_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of every batch that is drawn from data added after the first call. The rest is drawn from the data of the
-    first call, as long as the replay holds them; an epoch is one pass over these. (MB-MPC: 0.9. With 0 only the first
-    data are used.) Null: treat all data alike."""
+    first call, as long as the replay holds them; an epoch is one pass over these. MB-MPC: 0.9. With 0 only the first
+    data are used. Null: treat all data alike."""
     noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on features and targets, in units of `noise_scale`. It is drawn again at each
     call (MB-MPC: 0.01, drawn once)."""

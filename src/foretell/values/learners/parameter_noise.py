@@ -36,7 +36,7 @@ class ParameterNoise(Settings):
 
     target: PositiveFloat = 0.2
     """Desired root mean square difference of exploring and greedy actions on a minibatch, as a share of the action
-    range. (0.2 is 0.4 in units in which the bounds are -1 and 1.)"""
+    range. A share of 0.2 is 0.4 in units in which the bounds are -1 and 1."""
     adapt_every: PositiveInt = 50
     """Updates between two adaptations of the noise, each of which uses the mean difference since the previous one."""
     factor: Annotated[float, Field(gt=1)] = 1.01
