@@ -289,5 +289,5 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
 def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():
     path = {"task": {"options": {"path": "left"}}}
     settings = resolve("mbmf/swimmer-imitation", [path])
-    with pytest.raises(UserError, match=r"task\.options\.path must be null: a policy does not know"):
+    with pytest.raises(UserError, match=r"task\.options\.path must be null: a policy does not observe"):
         settings.build(make_task(settings.task))
