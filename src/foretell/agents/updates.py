@@ -33,9 +33,9 @@ class Updates(Settings):
     pretraining: NonNegativeInt = 10_000
     """Updates of the model on random data, before the agent first acts."""
     learner_after: NonNegativeInt = 0
-    """Number of transitions from which on the learner is updated."""
+    """Update the learner only once the replay holds this many transitions."""
     model_after: NonNegativeInt = 0
-    """Number of transitions from which on the model is updated; only with `model_per_step`."""
+    """Update the model only once the replay holds this many transitions; only with `model_per_step`."""
     always_model: bool = False
     """Train a model even if no target uses it, so that diagnostics can measure its errors."""
     sync_policy_every: PositiveInt | None = 500

@@ -34,7 +34,7 @@ class GaussianPolicy(Settings):
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers (Nagabandi et al.)."""
     activation: Activation = "tanh"
-    """Hidden activation (Nagabandi et al.)."""
+    """Activation function of the hidden layers (Nagabandi et al.)."""
     initial_std: PositiveFloat = 1.0
     """Initial standard deviation of every dimension, in units in which the bounds are -1 and 1. Nagabandi et al.: 1.0
     in the paper; in their scripts, after imitation, 0.5 for the cheetah and the ant, 1.0 for the others."""
