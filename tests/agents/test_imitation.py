@@ -211,7 +211,9 @@ def test_searches_for_labels_may_begin_with_what_the_policy_would_do():
 
 
 def test_a_search_that_starts_nowhere_cannot_start_with_the_policy():
-    with pytest.raises(UserError, match=r"warm_labels needs a planner that starts somewhere, not planner\.kind=random"):
+    with pytest.raises(
+        UserError, match=r"warm_labels needs a planner whose search has a starting point, not planner\.kind=random"
+    ):
         resolve("mbmf/cheetah-imitation", [{"imitation": {"warm_labels": True}}])
 
 
@@ -258,7 +260,7 @@ def test_it_survives_an_interrupt(moment, planner, imitator, tmp_path):
 def test_it_needs_an_expert(planner, imitator, tmp_path):
     with pytest.raises(UserError, match=r"train.pretrained must name a run of a planner"):
         imitate(planner.directory, tmp_path / "run", pretrained=None)
-    with pytest.raises(UserError, match=r"train.pretrained must be a run of a planner: .* is of 'imitation'"):
+    with pytest.raises(UserError, match=r"train.pretrained must be a run of a planner: .* is a run of 'imitation'"):
         imitate(imitator.directory, tmp_path / "run")
     with pytest.raises(UserError, match="has other settings in 'model'"):
         imitate(planner.directory, tmp_path / "run", {"model": {"hidden": [9]}})
@@ -287,5 +289,5 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
 def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():
     path = {"task": {"options": {"path": "left"}}}
     settings = resolve("mbmf/swimmer-imitation", [path])
-    with pytest.raises(UserError, match=r"task\.options\.path must be null: a policy does not know"):
+    with pytest.raises(UserError, match=r"task\.options\.path must be null: a policy does not observe"):
         settings.build(make_task(settings.task))

@@ -383,7 +383,7 @@ def settings_of(name, members=5):
             for name in ("TS1", "TS1-independent", "TSinf")
         ),
         *(
-            ("D", name, 20, f"propagation={name} needs an uncertain model, which D is not; choose E")
+            ("D", name, 20, f"propagation={name} needs a model with uncertainty, which D does not have; choose E")
             for name in ("DS", "MM")
         ),
         *(

@@ -116,9 +116,9 @@ def test_a_file_may_be_complete_in_itself():
         (
             "mine.yaml+pe",
             None,
-            "'mine.yaml' has chosen the model already, by the part 'de' of its base 'pets/default+de'; change that",
+            "'mine.yaml' already chooses the model, by the part 'de' of its base 'pets/default+de'; change that",
         ),
-        ("sub/yours.yml+ts1", None, "'sub/yours.yml' has the part 'ts1' already"),
+        ("sub/yours.yml+ts1", None, "'sub/yours.yml' already has the part 'ts1'"),
     ],
 )
 def test_a_mistake_in_a_file(name, text, sentence):
@@ -149,7 +149,9 @@ def test_a_run_can_be_run_again_from_its_settings(config):
 
 
 def test_the_directory_of_a_run_is_not_its_settings(config):
-    assert mistake("runs/old/3") == ("no preset 'runs/old/3', which is a run; did you mean 'runs/old/3/config.yaml'?")
+    assert mistake("runs/old/3") == (
+        "'runs/old/3' is a run directory, not a preset; did you mean 'runs/old/3/config.yaml'?"
+    )
 
 
 # What a run of a file is called.

@@ -84,7 +84,7 @@ def test_the_order_in_which_parts_are_written_makes_no_difference(name, other):
         ("pets/cartpole+true-model+pe", "the parts 'true-model' and 'pe' both choose the model; keep one"),
         ("steve/default+mve+cov", "the parts 'mve' and 'cov' both choose the target; keep one"),
         ("steve/default+td3+sac", "the parts 'td3' and 'sac' both choose the learner; keep one"),
-        ("pets/cartpole+de+de", "the part 'de' is there twice; keep one"),
+        ("pets/cartpole+de+de", "the part 'de' is given twice; keep one"),
     ],
 )
 def test_there_is_one_part_of_each_axis(name, sentence):
@@ -96,18 +96,18 @@ def test_there_is_one_part_of_each_axis(name, sentence):
     [
         (
             "td3/default+sac",
-            "'td3/default' has chosen the learner already, by the part 'td3'; start with 'steve/default+ddpg+sac'",
+            "'td3/default' already chooses the learner, by the part 'td3'; start with 'steve/default+ddpg+sac'",
         ),
         (
             "ddpg/default+mve",
-            "'ddpg/default' has chosen the target already, by the part 'ddpg'; start with 'steve/default+mve'",
+            "'ddpg/default' already chooses the target, by the part 'ddpg'; start with 'steve/default+mve'",
         ),
         (
             "mbmf/cheetah-icem-mpc+random",
-            "'mbmf/cheetah-icem-mpc' has chosen the planner already, by the part 'icem'; start with "
+            "'mbmf/cheetah-icem-mpc' already chooses the planner, by the part 'icem'; start with "
             "'mbmf/cheetah-mpc+random'",
         ),
-        ("mve/default+mve", "'mve/default' has the part 'mve' already"),
+        ("mve/default+mve", "'mve/default' already has the part 'mve'"),
     ],
 )
 def test_what_a_base_has_chosen_stays_chosen(name, sentence):
@@ -170,14 +170,14 @@ NONSENSE = [
     ("steve/default+ddpg+single", f"the part 'single' needs expansion.horizon {NO_MODEL}"),
     (
         "steve/default+single",
-        "the part 'single' does not go with expansion.reduction=inverse-variance: single networks have no spread to",
+        "the part 'single' cannot be combined with expansion.reduction=inverse-variance: single networks have no",
     ),
     (
         "steve/default+cov+single",
-        "the part 'single' does not go with expansion.reduction=inverse-covariance: single networks have no spread to",
+        "the part 'single' cannot be combined with expansion.reduction=inverse-covariance: single networks have no",
     ),
-    ("steve/default+no-tdk", "the part 'no-tdk' undoes expansion.tdk=true; add ensemble-mve or mve, which set that"),
-    ("steve/default+cov+no-tdk", "the part 'no-tdk' undoes expansion.tdk=true; add ensemble-mve or mve, which set"),
+    ("steve/default+no-tdk", "the part 'no-tdk' has no effect without expansion.tdk=true; add ensemble-mve or mve"),
+    ("steve/default+cov+no-tdk", "the part 'no-tdk' has no effect without expansion.tdk=true; add ensemble-mve or mve"),
     ("steve/default+gp", "model.kind=gp cannot be trained by single gradient steps, as 'value-expansion' does"),
     ("steve/default+ts1", "imagination.propagation must be TSinf with model.kind=steve, not TS1"),
     ("steve/default+mve+de", NOT_FIT("mve", "model.reward_members", "model.kind=ensemble", "steve")),
@@ -188,29 +188,29 @@ NONSENSE = [
     ("pets/default+gp+no-aggregation", NOT_FIT("no-aggregation", "fit.new_share", "fit.kind=lbfgs", "adam")),
     (
         "pets/default+true-model+no-aggregation",
-        "the part 'no-aggregation' does not go with model.kind=true-model: it does not tell the first data from later",
+        "the part 'no-aggregation' cannot be combined with model.kind=true-model: it does not distinguish",
     ),
     (
         "steve/default+no-aggregation",
-        "the part 'no-aggregation' does not go with the agent 'value-expansion': its model learns from the whole",
+        "the part 'no-aggregation' cannot be combined with the agent 'value-expansion': its model learns from",
     ),
     (
         "mbmf/cheetah-imitation+no-aggregation",
-        "the part 'no-aggregation' does not go with the agent 'imitation': it takes over the model of the run",
+        "the part 'no-aggregation' cannot be combined with the agent 'imitation': it takes over the model of the run",
     ),
     (
         "steve/default+true-model",
-        "the part 'true-model' does not go with the agent 'value-expansion': its critics need data all the same",
+        "the part 'true-model' cannot be combined with the agent 'value-expansion': its critics still need random data",
     ),
     (
         "mbmf/cheetah-imitation+de",
-        "'model' is taken over from 'mbmf/cheetah-mpc', the preset in train.pretrained, where it is another; add --set "
+        "'model' must be the same as in 'mbmf/cheetah-mpc', the preset in train.pretrained; add --set "
         "train.pretrained=mbmf/cheetah-mpc+de",
     ),
     *(
         (
             f"pets/default+true-model+{part}",
-            f"the part '{part}' does not go with model.kind=true-model: it has nothing to propagate",
+            f"the part '{part}' cannot be combined with model.kind=true-model: it has nothing to propagate",
         )
         for part in ("ds", "e", "mm", "ts1", "tsinf")
     ),
@@ -255,7 +255,7 @@ def test_what_is_refused_is_right_with_the_settings_that_make_it_so(name, overri
         (
             "mbmf/cheetah-imitation",
             ["model.hidden=[32]"],
-            "'model' is taken over from 'mbmf/cheetah-mpc', the preset in",
+            "'model' must be the same as in 'mbmf/cheetah-mpc', the preset in",
         ),
         ("mbmf/cheetah-icem-mpc", ["planner.elites=101"], "planner: elites (101) must not exceed population (100)"),
     ],
@@ -350,7 +350,7 @@ def mistake_of(model, propagation):
         needs = "a model of several networks"
         return f"imagination.propagation={propagation} needs {needs}, not {model}; choose one of: {also}"
     if model == "D" and propagation != "E":
-        return f"imagination.propagation={propagation} needs an uncertain model, which D is not; choose E"
+        return f"imagination.propagation={propagation} needs a model with uncertainty, which D does not have; choose E"
     return None
 
 

@@ -603,7 +603,7 @@ def test_defaults_are_those_of_steve():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"horizon": 0, "tdk": True}, "tdk trains on imagined pairs, but with horizon 0 there are none"),
+        ({"horizon": 0, "tdk": True}, "tdk needs imagined pairs, but horizon is 0; raise horizon, or set tdk=false"),
         ({"horizon": -1}, "greater than or equal to 0"),
         ({"lambda_return": 1.5}, "less than or equal to 1"),
         (

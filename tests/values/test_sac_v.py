@@ -1,4 +1,4 @@
-"""SAC with a value of observations, against losses written by hand."""
+"""SAC with a state-value function, against losses written by hand."""
 
 import jax
 import jax.numpy as jnp

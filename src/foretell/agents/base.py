@@ -75,63 +75,68 @@ class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
-    """Episodes acted by the agent, at whose end the run ends; it learns from all data before each of them."""
+    """Length of the run in trials: training episodes in which the agent acts, without warm-ups."""
     steps: PositiveInt | None = None
-    """End the run after this many environment steps instead, random ones included."""
+    """Length of the run in environment steps, random ones included; null: `trials` decides."""
     environments: PositiveInt = 1
-    """Environments stepped together, for which the agent acts as one batch."""
+    """Environments that are stepped in parallel; the agent chooses their actions as one batch."""
     steps_per_learning: PositiveInt | None = None
-    """Learn whenever this many steps have been taken, also within episodes, each environment beginning its next episode
-    at once (DDPG, STEVE). Null: learn between episodes alone, which begin and end together (PETS, MB-MPC)."""
+    """Learn after every so many environment steps, also within episodes; each environment begins its next episode at
+    once (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
+    MB-MPC)."""
     random_episodes: NonNegativeInt = 1
-    """Episodes of uniformly random actions before the first trial. None only if `random_steps` asks for some, or for an
-    agent that has nothing to learn."""
+    """Episodes of uniformly random actions before the first trial. It may be 0 if `random_steps` is not, or if the
+    agent can act before it has learned."""
     random_steps: NonNegativeInt = 0
-    """Go on with random episodes until there are this many steps; the last ones are cut there if learning does not wait
-    for their end."""
+    """Least number of random steps: more random episodes follow until it is reached. With `steps_per_learning` the last
+    episodes are cut there."""
     random_horizon: PositiveInt | None = None
-    """Cut random episodes after this many steps, so that they stay near the states in which episodes begin."""
+    """Cut random episodes after this many steps, so that they stay near the initial states; null: no cut."""
     warmup_episodes: NonNegativeInt = 0
-    """Short episodes acted by the agent before the first trial; it learns before each of them. They show it what its
-    first mistakes lead to from where episodes begin, at a fraction of a trial's cost."""
+    """Short episodes before the first trial, in which the agent acts; it learns before each of them. They show the
+    consequences of its first mistakes near the initial states, with a fraction of a trial's steps."""
     warmup_horizon: PositiveInt = 100
-    """Steps after which the first of them is cut."""
+    """Steps after which the first warm-up episode is cut."""
     warmup_last_horizon: PositiveInt | None = None
-    """Steps after which the last of them is cut, those between at evenly growing numbers; null: the same for all."""
+    """Steps after which the last warm-up episode is cut, with linear growth in between; null: `warmup_horizon` for
+    all."""
     time_limit_terminates: bool = False
-    """Learn from a step that reaches the time limit as if it ended the episode for good (MVE, as released). The value
-    of what would follow is then taken for 0, although the agent cannot see the time."""
+    """Treat a step that reaches the time limit as a termination (MVE, as released). The value of what would follow then
+    counts as 0, although the agent cannot observe the time."""
     eval_episodes: NonNegativeInt = 0
-    """Extra episodes after each trial, or every `eval_every` steps, without exploration: logged, not learned from."""
+    """Evaluation episodes after each trial, or every `eval_every` steps: without exploration, logged, not used for
+    learning."""
     eval_every: PositiveInt | None = None
-    """Steps from one round of evaluation episodes to the next; null: a round after each trial."""
+    """Steps between two rounds of evaluation episodes; null: a round after each trial."""
     log_every: PositiveInt = 1000
-    """Steps between two lines of metrics, each their means, for an agent that learns within episodes."""
+    """Steps between two rows of `metrics.csv`, which hold means over these steps. Only for agents that learn within
+    episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
     stop_at_return: FiniteFloat | None = None
-    """End the run early once a round of evaluation episodes, or five trials in a row without evaluation, reach this
-    mean return; null: never."""
+    """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
+    trials in a row do. Null: never."""
     keep_best: bool = False
-    """Keep the agent of the best round of evaluation, or of the best trial without evaluation, in `best/`."""
+    """Keep the agent of the best round of evaluation in `best/`; without evaluation, that of the best trial."""
     record: NonNegativeInt = 0
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
-    """Keep the agent of every trial in `models/`."""
+    """Keep the agent of every trial in `models/`, for `foretell eval RUN_DIR --trial N`."""
     diagnose_every: PositiveInt | None = None
-    """Measure model and values every so many environment steps, into `diagnostics.csv`; null: never. What the columns
-    mean is what `foretell diagnose` prints."""
+    """Measure errors of model and values after every so many environment steps, and write them to `diagnostics.csv`;
+    null: never. These are the measurements of `foretell diagnose`."""
     log_predictions: Literal["none", "moments", "particles"] = "none"
-    """Keep what was expected of every plan in `predictions/`: mean and variance over particles, or every particle."""
+    """Keep the predicted trajectories of every plan in `predictions/`: mean and variance over particles (`moments`), or
+    every particle (`particles`)."""
     pretrained: str | None = None
-    """A run directory whose agent this run starts with, so that it needs no random episodes; or a preset, of which such
-    a run is made first, with the same seed."""
+    """A run directory with whose agent this run starts, so that it needs no random episodes; or a preset, which is then
+    trained first, with the same seed."""
     capacity: PositiveInt = 100_000
-    """Transitions the replay holds; beyond that the oldest are overwritten."""
+    """Transitions that the replay can hold; then the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
-    """Save when this long has passed since the last time, and at the end of every trial if learning waits for it."""
+    """Seconds between two checkpoints. Agents that learn between episodes also save at the end of every trial."""
     checkpoints: PositiveInt = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints that are kept."""
 
     @model_validator(mode="after")
     def _check(self) -> "Schedule":

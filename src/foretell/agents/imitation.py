@@ -33,22 +33,23 @@ _LABELLED_AT_ONCE = 10
 
 
 class Imitation(Settings):
-    """When the expert acts, and how the policy learns from it. A round is what lies between two calls of `learn`."""
+    """When the expert acts, and how the policy learns from it. A round lies between two calls of `learn`."""
 
     demonstrations: PositiveInt = 3
-    """Rounds in which the expert acts; in later ones the policy does, and the expert says what it would have done."""
+    """Number of first rounds, in which the expert acts. In later rounds the policy acts and the expert labels its
+    observations with actions. A round lies between two calls of `learn`."""
     least_return: FiniteFloat | None = None
-    """Demonstrations of this return or less are not learned from, and go on until there is a better one; null: all are
-    good enough."""
+    """Demonstrations with this return or less are not used; if none is better, the expert demonstrates again. Null: use
+    all."""
     expert_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on the expert's executed actions, not on what is learned from them, where half
-    the distance between the bounds is 1 (Nagabandi et al.: 0.005 in the paper, none in the code)."""
+    """Standard deviation of normal noise on the actions that the expert executes, in units in which the bounds are -1
+    and 1. The policy learns from the actions without noise. Nagabandi et al.: 0.005 in the paper, none in the code."""
     policy_noise: NonNegativeFloat = 0.0
-    """Likewise of the policy's (their code: 0.005 for the swimmer, none for the others)."""
+    """The same for the policy's actions (their code: 0.005 for the swimmer, none for the other robots)."""
     warm_labels: bool = False
-    """When the expert says what it would have done, let its search begin at what the policy would do from there on in
-    imagination, so that labels improve on the policy and agree with each other (Pinneri et al. 2021, "Extracting strong
-    policies for robotics tasks from zero-order trajectory optimizers"); else at the middle of the action range."""
+    """Start the expert's search for labels at the actions that the policy takes in imagination, instead of the middle
+    of the action range. Labels then improve the policy and agree with each other (Pinneri et al. 2021, "Extracting
+    strong policies for robotics tasks from zero-order trajectory optimizers")."""
 
 
 @register("agent", "imitation")
@@ -59,7 +60,8 @@ class ImitatorSettings(MBMPCSettings):
     imitation: Imitation = Imitation()
     policy: GaussianPolicy = GaussianPolicy()
     policy_fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=70, bootstrap=False, holdout=0.05)
-    """How the policy is trained; squared error of its mean (Nagabandi et al.: 1e-4 and batches of 500 in the paper)."""
+    """Training of the policy, by the squared error of its mean. The paper of Nagabandi et al. has a learning rate of
+    1e-4 and batches of 500."""
 
     @property
     def needs_data(self) -> bool:
@@ -77,12 +79,12 @@ class ImitatorSettings(MBMPCSettings):
         if self.imitation.least_return is not None and self.train.episodes_per_learning > 1:
             raise ValueError(
                 f"train.episodes_per_learning must be 1 with imitation.least_return, not "
-                f"{self.train.episodes_per_learning}: it finds the episodes of a round by their environments"
+                f"{self.train.episodes_per_learning}: a round must have one episode in each environment"
             )
         if self.imitation.warm_labels and not isinstance(self.planner, Refiner):
             raise ValueError(
-                f"imitation.warm_labels needs a planner that starts somewhere, not planner.kind={self.planner.kind}; "
-                "choose cem or mppi, or set imitation.warm_labels=false"
+                "imitation.warm_labels needs a planner whose search has a starting point, not "
+                f"planner.kind={self.planner.kind}; choose cem or mppi, or set imitation.warm_labels=false"
             )
         if self.train.pretrained is None:
             raise ValueError(f"train.pretrained must name a run of a planner: '{self.agent}' needs an expert")
@@ -92,14 +94,15 @@ class ImitatorSettings(MBMPCSettings):
         """The untrained imitator `own`, with the agent of another run as its expert."""
         if not isinstance(other.settings, PETSSettings) or isinstance(other.settings, ImitatorSettings):
             raise UserError(
-                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is of '{other.settings.agent}'"
+                f"train.pretrained must be a run of a planner: '{self.train.pretrained}' is a run of "
+                f"'{other.settings.agent}'"
             )
         self.check_same(other.settings, "model", "reward_model", "guide")
         return own._replace(expert=other.state)
 
     def build(self, task: Task) -> "Imitator":  # type: ignore[override]
         if isinstance(task, Follows):
-            raise UserError("task.options.path must be null: a policy does not know how far along a path it is")
+            raise UserError("task.options.path must be null: a policy does not observe its progress along a path")
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
         return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
 

@@ -35,7 +35,8 @@ class MBMPCSettings(PETSSettings):
 
     agent: str = "mbmpc"
     guide: Cloning | None = None
-    """A policy that learns what was done in trials, and takes all actions of a plan but the first; null: none."""
+    """A policy that is trained on the actions of past trials, and chooses all actions of a candidate except the first;
+    null: none."""
 
     @model_validator(mode="after")
     def _check_guide(self) -> "MBMPCSettings":
@@ -49,7 +50,7 @@ class MBMPCSettings(PETSSettings):
         if self.planner.replan_every > 1:
             raise UserError(f"planner.replan_every must be 1 to follow a path, not {self.planner.replan_every}")
         if self.guide is not None:
-            raise UserError("guide must be null to follow a path: it does not know how far along the path it is")
+            raise UserError("guide must be null to follow a path: it does not observe the progress along the path")
         return PathFollower(*self.parts(task))
 
 

@@ -35,7 +35,7 @@ class PETSSettings(ModelSections, RunSettings):
 
     def build(self, task: Task) -> "PETS":
         if isinstance(task, Follows):
-            raise UserError("task.options.path must be null: of the agents that plan only 'mbmpc' follows paths")
+            raise UserError("task.options.path must be null: of the planning agents only 'mbmpc' follows paths")
         return PETS(*self.parts(task))
 
     def parts(self, task: Task) -> "Parts":

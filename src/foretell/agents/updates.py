@@ -23,27 +23,27 @@ Sync = tuple[int, Callable[[Any, Bool[Array, ""]], Any]]
 
 
 class Updates(Settings):
-    """When what is learned is learned and used. The defaults are the released STEVE's."""
+    """Schedule of the updates of learner and model. The defaults are the released STEVE's."""
 
     per_step: PositiveFloat = 4.0
     """Updates of the learner per environment step."""
     model_per_step: PositiveFloat | None = None
-    """Updates of the model per environment step, all made before those of the learner (MVE). Null: one beside each of
-    the learner's (STEVE)."""
+    """Updates of the model per environment step, all made before those of the learner (MVE). Null: one update of the
+    model with each update of the learner (STEVE)."""
     pretraining: NonNegativeInt = 10_000
-    """Updates of the model before the agent acts, on random data alone."""
+    """Updates of the model on random data, before the agent first acts."""
     learner_after: NonNegativeInt = 0
-    """Transitions that there must be before the learner learns."""
+    """Update the learner only once the replay holds this many transitions."""
     model_after: NonNegativeInt = 0
-    """Likewise for the model, with `model_per_step`."""
+    """Update the model only once the replay holds this many transitions; only with `model_per_step`."""
     always_model: bool = False
-    """Train a model even if no target uses it, to see what it would be worth."""
+    """Train a model even if no target uses it, so that diagnostics can measure its errors."""
     sync_policy_every: PositiveInt | None = 500
-    """Copy the newest policy to the one that acts every so many updates, before update `u`, counted from 0, where
-    `u + 1` is a multiple of it. Null: after each call of `learn`."""
+    """Copy the newest policy to the policy that acts every so many updates: before update `u`, counted from 0, if `u +
+    1` is a multiple of this. Null: after each call of `learn`."""
     sync_model_every: PositiveInt | None = 500
-    """Likewise, copy the newest model to the one that targets are computed with. Null: in each call of `learn`, before
-    the learner's updates."""
+    """Copy the newest model to the model in targets every so many updates. Null: in each call of `learn`, before the
+    learner's updates."""
 
 
 class ModelCopies(NamedTuple):

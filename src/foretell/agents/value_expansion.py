@@ -60,7 +60,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
     expansion: Expansion
     updates: Updates = Updates()
     imagined_data: ImaginedData | None = None
-    """Learn from imagined transitions too, beside real ones; null: not."""
+    """Train the learner on imagined transitions in addition to real ones; null: on real ones only."""
 
     @property
     def needs_data(self) -> bool:
@@ -83,7 +83,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
         if self.imagined_data is not None:
             self.imagined_data.check(steps)
         if self._stops_early and self.updates.model_per_step is None:
-            raise ValueError("fit.early_stopping needs updates.model_per_step: epochs of updates of the model alone")
+            raise ValueError("fit.early_stopping needs updates.model_per_step: updates of the model on their own")
         if self.imagines and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "
@@ -257,7 +257,7 @@ class ValueExpansion(Agent):
     ]:
         """What critics learn from a batch: features and actions of real and imagined pairs, their targets, and visits.
 
-        The visits, with the TD-k trick, are for learners that learn values of observations.
+        The visits, with the TD-k trick, are for learners with a state-value function.
         """
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)

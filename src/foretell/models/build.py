@@ -20,14 +20,14 @@ class ModelSections(Settings):
     model: Annotated[ModelSettings, Section("model", "ensemble")]
     """The model of the dynamics."""
     fit: Annotated[Any, Section("fit", "adam")] = Fit()
-    """How it is trained."""
+    """Training of the model."""
     imagination: Imagination = Imagination()
     """How trajectories are imagined."""
     reward_model: Ensemble | None = Ensemble(members=2, hidden=(64, 64), weight_decay=0.0, probabilistic=False)
-    """The networks of a reward and a termination that the task does not know, learned apart from the dynamics. Null:
-    they are learned with the dynamics, by the same networks or beside them. Not used where the task knows both."""
+    """Separate networks for a reward and a termination that the task does not know. Null: these are learned with the
+    dynamics. Not used if the task knows both."""
     reward_fit: Fit = Fit(learning_rate=2e-3, anneal=True, min_steps=1000)
-    """How the reward model is trained."""
+    """Training of the reward model."""
 
     @model_validator(mode="after")
     def _check_model(self) -> "ModelSections":

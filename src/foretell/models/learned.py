@@ -45,7 +45,9 @@ class RegressionSettings(ModelSettings):
                 f"choose one of: {'E' if regressor.name == 'D' else 'E, DS, MM'}"
             )
         if regressor.name == "D" and name != "E":
-            raise ValueError(f"imagination.propagation={name} needs an uncertain model, which D is not; choose E")
+            raise ValueError(
+                f"imagination.propagation={name} needs a model with uncertainty, which D does not have; choose E"
+            )
         if name == "E" and imagination.particles not in (1, None):
             raise ValueError(
                 f"imagination.propagation=E has one particle, not {imagination.particles}; set imagination.particles=1"

@@ -21,21 +21,22 @@ class Imagination(Settings):
     """How trajectories are imagined. The defaults are those of the PETS paper."""
 
     propagation: PropagationName = "TSinf"
-    """How particles use the members of an ensemble; see `foretell.models.propagation`."""
+    """Propagation method: how particles use the members of an ensemble and their predicted variance."""
     particles: PositiveInt | None = 20
-    """Sampled trajectories per candidate: a multiple of the number of members with TS1 and TSinf, 1 with E. Null: the
+    """Sampled trajectories of each candidate: a multiple of `model.members` with TS1 and TSinf, 1 with E. Null: the
     smallest such number from 20 on, or 1 with E."""
     shared_noise: bool = False
-    """Give all candidates the same noise, so that they are compared under equal conditions (common random numbers)."""
+    """Use the same noise for all candidates, so that they are compared under equal conditions (common random
+    numbers)."""
     optimism: FiniteFloat = 0.0
-    """Judge candidates by the mean of their particles' returns plus this many of their standard deviations: 0 is PETS;
-    more seeks what the members disagree about, less avoids it."""
+    """The value of a candidate is the mean of its particles' returns plus this many of their standard deviations. 0:
+    PETS; positive values seek what the members disagree about, negative values avoid it."""
     ignore_variance: bool = False
-    """Take every predicted mean for certain: TS1 and TSinf then differ between members alone, and DS and MM are E with
-    many equal particles."""
+    """Ignore the predicted variance: with TS1 and TSinf particles then differ only in the members that they follow, and
+    DS and MM become E with many equal particles."""
     moment_matching: Literal["increments", "state"] = "increments"
-    """What MM matches: the model's outputs, which each particle adds to its own state (`increments`, the released
-    code), or the states themselves (`state`)."""
+    """What MM fits a Gaussian to: the model's outputs, which each particle adds to its own state (`increments`, the
+    released code), or the states (`state`)."""
 
 
 class ModelSettings(Settings):

@@ -42,33 +42,33 @@ class SteveNetworks(ModelSettings):
 
     kind: str = "steve"
     members: PositiveInt = 4
-    """Transition networks and termination networks; they are used in pairs."""
+    """Number of transition networks, and of termination networks; they are used in pairs."""
     reward_members: PositiveInt = 4
-    """Reward networks."""
+    """Number of reward networks."""
     hidden: Widths = (512,) * 7
     """Widths of the hidden layers of the transition networks."""
     aux_hidden: Widths = (128,) * 3
     """Widths of the hidden layers of the reward and termination networks."""
     activation: Activation = "relu"
-    """Hidden activation."""
+    """Activation function of the hidden layers."""
     initializer: Initializer = "glorot"
-    """Initial weights, see `foretell.nn.mlp.init_mlp`; the released code has `glorot-joint`, by accident."""
+    """Distribution of the initial weights; the released code has `glorot-joint`, by accident."""
     hidden_norm: Literal["none", "layer"] = "none"
-    """Normalise the inputs of hidden activations row by row over the units of a layer, with a trained gain and shift
-    (`layer`), or not, as released."""
+    """Layer norm before the activation of each hidden layer, with a trained gain and shift (`layer`), or no
+    normalisation (`none`, as released)."""
     weight_decay: NonNegativeFloat = 1e-4
-    """Adds `decay / 2` times the sum of squares of all weights and biases of all members to the loss. Gains and shifts
-    of a layer norm are not decayed."""
+    """Weight decay: adds this times half the sum of all members' squared weights and biases to the loss. Gains and
+    shifts of a layer norm are not decayed."""
     assignment: Literal["balanced", "independent"] = "balanced"
-    """Which member of a network learns from a row: the one whose part of the batch it is in, all parts being equal
-    (`balanced`), or one drawn for it alone (`independent`), as released. The expected gradient is the same, but
-    `balanced` costs only a share of the time: no member computes the rows of others."""
+    """Which member of an ensemble learns from a row of the minibatch. `balanced`: each member learns from an equal part
+    of the minibatch. `independent`: a random member for each row, as released. The expected gradient is the same, but
+    `balanced` takes less time."""
 
     def check(self, fit: Any, imagination: Imagination) -> None:
         if fit.kind != "adam":
             raise ValueError(f"model.kind=steve is trained with fit.kind=adam, not {fit.kind}")
         if fit.early_stopping:
-            raise ValueError("fit.early_stopping=true needs model.kind=ensemble, not steve, which keeps no rows out")
+            raise ValueError("fit.early_stopping=true needs model.kind=ensemble, not steve, which holds no rows out")
         if self.hidden_norm == "layer" and min(*self.hidden, *self.aux_hidden) < 2:
             raise ValueError("model.hidden_norm=layer needs hidden layers of at least 2 units, not 1")
         if imagination.propagation != "TSinf":

@@ -28,14 +28,14 @@ from foretell.tasks.base import Task
 
 @register("model", "true-model")
 class TrueDynamics(ModelSettings):
-    """The simulator itself. It learns nothing, and ignores how models are trained and how they imagine."""
+    """The simulator itself. It learns nothing, and ignores the sections `fit` and `imagination`."""
 
     needs_data: ClassVar[bool] = False
     trains_stepwise: ClassVar[bool] = True
 
     kind: str = "true-model"
     threads: PositiveInt | None = None
-    """Environments stepped side by side; one for each core if null."""
+    """Environments that are stepped in parallel; null: one for each core."""
 
     def count(self) -> int:
         """Threads, as many as there are cores for this process if not set."""
@@ -143,6 +143,6 @@ def _not_differentiable(action: Float[Array, "*rows action"]) -> Float[Array, "*
 def _refuse(primals: tuple, tangents: tuple) -> tuple:
     """Raises `UserError`: a simulator has no derivatives."""
     raise UserError(
-        "model.kind=true-model has no gradients, which this agent or planner follows; choose a planner that only "
+        "model.kind=true-model has no gradients, which this agent or planner needs; choose a planner that only "
         "compares candidates, such as cem, or a learned model"
     )

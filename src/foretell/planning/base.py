@@ -47,9 +47,9 @@ class Planner(Settings):
     replan_every: PositiveInt = 1
     """Steps of a plan that are executed before the next plan is made."""
     population: PositiveInt = 400
-    """Candidate action sequences per iteration."""
+    """Candidate action sequences in each iteration."""
     iterations: PositiveInt = 5
-    """Iterations of the search per plan, each with a population of its own."""
+    """Iterations of the search for each plan, each with a new population."""
 
     def begin(self, bounds: Bounds) -> WarmStart:
         """The warm start at the beginning of an episode."""
@@ -84,11 +84,12 @@ class Refiner(Planner):
     noise: Literal["truncated", "coloured"] = "truncated"
     """White noise from a truncated normal distribution (PETS), or clipped noise correlated in time (iCEM)."""
     noise_exponent: NonNegativeFloat = 2.0
-    """Colour of `coloured` noise: its power falls with frequency as `1 / f^exponent`."""
+    """Exponent of `coloured` noise: its power falls with the frequency `f` as `1 / f^exponent`."""
     mean_candidate: bool = False
     """Make the mean itself a candidate, in place of one sample (iCEM)."""
     fill: Literal["midpoint", "zero"] = "midpoint"
-    """The last actions of the shifted warm start: the middle of the action range, or 0 (the released PETS code)."""
+    """New actions at the end of the shifted warm start: the middle of the action range, or 0 (the released PETS
+    code)."""
 
     def first_mean(self, bounds: Bounds) -> Float[Array, "horizon action"]:
         """The middle of the action range."""

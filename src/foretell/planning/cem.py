@@ -33,18 +33,20 @@ class CEM(Refiner):
 
     kind: str = "cem"
     elites: PositiveInt = 40
-    """Best candidates of an iteration, to which mean and variance are fitted."""
+    """Number of best candidates in an iteration, to which mean and variance are fitted."""
     alpha: Share = 0.1
     """Share of the old mean and variance that each iteration keeps."""
     smooth_variance: bool = True
-    """Whether `alpha` applies to the variance too; in the code of PETS before November 2018 it did not."""
+    """Apply `alpha` to the variance too. The code of PETS before November 2018 did not."""
     epsilon: NonNegativeFloat = 0.001
-    """Stop the search once the largest variance is at most this, in squared action units; 0 never stops early."""
+    """Stop the search once the largest variance is at most this, in squared units of the actions; 0: never stop
+    early."""
     population_decay: Annotated[float, Field(ge=1)] = 1.0
-    """Divide the population by this after every iteration, down to two candidates per elite (iCEM) and at least one new
-    sample; 1 keeps the population."""
+    """Divide the population by this after every iteration (iCEM), but keep at least two candidates per elite and one
+    new sample; 1: constant population."""
     kept_elites: NonNegativeInt = 0
-    """Best candidates that are candidates again in the next iteration and, shifted in time, in the next plan (iCEM)."""
+    """Number of best candidates that are candidates again in the next iteration and, shifted in time, in the search for
+    the next plan (iCEM)."""
     execute: Literal["mean", "best"] = "mean"
     """Execute the final mean (PETS) or the best candidate of the last iteration (iCEM)."""
 

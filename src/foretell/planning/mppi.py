@@ -26,8 +26,8 @@ class MPPI(Refiner):
 
     kind: str = "mppi"
     temperature: PositiveFloat = 0.1
-    """Temperature as a share of the gap between the best and the median return. A candidate has the weight
-    `exp((return - best) / (temperature * gap))`; near 0 only the best one counts."""
+    """Temperature as a share of the gap between the best and the median return. A candidate has the weight `exp((return
+    - best) / (temperature * gap))`; near 0 only the best candidate has weight."""
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":

@@ -59,49 +59,52 @@ class Ensemble(Settings):
     """An ensemble of multilayer perceptrons. The defaults are those of the PETS paper's PE, for the cartpole."""
 
     members: PositiveInt = 5
-    """Networks in the ensemble (PE, DE), or 1 (P, D); each trains on its own bootstrap sample."""
+    """Networks in the ensemble: several (PE, DE), or 1 (P, D)."""
     probabilistic: bool = True
-    """Predict a variance for each output, trained by likelihood (PE, P), or the mean alone by squared error (DE, D)."""
+    """Predict mean and variance of each output, trained by likelihood (true: PE, P), or only the mean, trained by
+    squared error (false: DE, D)."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
     """Widths of the hidden layers."""
     activation: Activation = "silu"
-    """Hidden activation; the paper's swish is `silu`."""
+    """Activation function of the hidden layers; the paper's swish is `silu`."""
     initializer: Initializer = "truncated"
-    """Initial weights: the paper's, or those of MB-MPC (`glorot`)."""
+    """Distribution of the initial weights: that of PETS (`truncated`) or of MB-MPC (`glorot`). `glorot-joint` is
+    `glorot` with the fans counted over all members."""
     hidden_norm: Literal["none", "batch", "layer"] = "none"
-    """Normalise the inputs of hidden activations, with a trained gain and shift: row by row over the units of a layer
-    (`layer`), or unit by unit over the rows of a batch (`batch`). With `batch`, prediction uses running statistics
-    (with each batch, older ones keep 0.9 of their weight), which become part of the linear layers and cost nothing."""
+    """Layer norm or batch norm before the activation of each hidden layer, with a trained gain and shift. With `batch`,
+    prediction uses running statistics (with each batch, older ones keep 0.9 of their weight). They are merged into the
+    linear layers and cost no time."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the inputs of hidden activations that is set to 0 in training. In the released MVE, `dyn_dropout` is the
-    share that is kept."""
+    """Share of the hidden units that training sets to 0 before their activation. In the released MVE `dyn_dropout` is
+    the share that is kept."""
     weight_decay: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (
         1e-4,
         2.5e-4,
         2.5e-4,
         5e-4,
     )
-    """Decay per layer, input to output: adds `decay / 2 * sum(W^2)` to the loss. Biases, gains and shifts are
-    never decayed. One number is for all layers; a list of another length than there are layers is stretched or shrunk
-    linearly, ends kept."""
+    """Weight decay of each layer, from input to output: adds `decay / 2 * sum(W^2)` to the loss, without biases, gains
+    and shifts. One number is for all layers. A list whose length is not the number of layers is interpolated linearly
+    between its ends."""
     logvar_init: tuple[float, float] = (-10.0, 0.5)
-    """Initial lower and upper bound of the predicted log-variance; both are trained."""
+    """Initial lower and upper bounds of the predicted log-variance, which are trained."""
     logvar_penalty: NonNegativeFloat = 0.01
-    """Weight that pulls the two bounds together."""
+    """Weight of the distance between the two bounds in the loss."""
     nll_beta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Weight each likelihood term by `variance^beta`, held constant (Seitzer et al. 2022). With 0, the plain likelihood
-    (PETS), a network may neglect the mean in difficult regions and predict a large variance there; more prevents it."""
+    """Exponent of the variance by which each likelihood term is weighted, without gradient (Seitzer et al. 2022). With
+    0, the plain likelihood (PETS), a network may neglect the mean in difficult regions and predict a large variance
+    there. Larger values prevent this."""
     standardize: bool = True
-    """Standardise inputs by their mean and standard deviation, and targets as the next two settings say. Off: networks
-    see inputs and targets as they are (MVE's `disable_normalization`)."""
+    """Standardise inputs by their mean and standard deviation, and targets according to `scale_targets` and
+    `center_targets`. False: use raw inputs and targets (MVE's `disable_normalization`)."""
     scale_targets: bool = False
-    """Divide targets by their standard deviation (True), or use them as they are, as the paper does (False)."""
+    """Divide targets by their standard deviation. PETS does not."""
     center_targets: bool = False
-    """Subtract their mean from targets (MB-MPC)."""
+    """Subtract the mean from targets (MB-MPC)."""
     min_std: Annotated[float, Field(gt=0)] = 1e-12
-    """An input or target whose standard deviation is below this counts as constant: the value 1 is used instead."""
+    """An input or target whose standard deviation is below this counts as constant: it is divided by 1 instead."""
     stays_constant: bool = False
-    """An input or target that counted as constant once counts as constant for ever (MVE, with a `min_std` of 1e-4)."""
+    """An input or target that has counted as constant once continues to do so (MVE, with a `min_std` of 1e-4)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ensemble":

@@ -43,45 +43,46 @@ class Fit(Settings):
 
     kind: str = "adam"
     learning_rate: PositiveFloat = 1e-3
-    """Adam's step size; its moments persist from call to call."""
+    """Adam's step size. Its moments are kept from call to call."""
     anneal: bool = False
-    """Let the step size fall to zero along a cosine within each call, instead of keeping it constant."""
+    """Reduce the step size to zero along a cosine within each call, instead of keeping it constant."""
     batch_size: PositiveInt = 32
-    """Rows per member and gradient step."""
+    """Rows for each member in each gradient step."""
     epochs: PositiveInt = 5
-    """Passes over each member's bootstrap sample."""
+    """Passes over the training rows, or over each member's bootstrap sample, in each call."""
     min_steps: NonNegativeInt = 0
-    """Least number of gradient steps, for few data, where epochs are short."""
+    """Minimum number of gradient steps in each call; it matters while there are few data and epochs are short."""
     max_steps: PositiveInt | None = None
-    """Greatest number of gradient steps, for many data."""
+    """Maximum number of gradient steps in each call; null: no limit."""
     bootstrap: bool = True
-    """Train each member on its own draw with replacement from the data (True), or on all data in its own order."""
+    """Train each member on its own bootstrap sample (true), or on all rows in its own order (false)."""
     statistics: Literal["all", "first"] = "all"
-    """Standardise by the statistics of all data, computed anew at each call (PETS), or always by those of the first
-    call's data (MB-MPC)."""
+    """Data whose mean and standard deviation are used to standardise: all data so far (`all`: PETS), or those of the
+    first call (`first`: MB-MPC)."""
     new_share: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Draw this share of every batch from data added after the first call. The rest comes, in passes that count as
-    epochs, from the data of the first call, as long as the replay still holds them (MB-MPC: 0.9; 0 learns from the
-    first data only). Null: treat all data alike."""
+    """Share of every batch that is drawn from data added after the first call. The rest is drawn from the data of the
+    first call, as long as the replay holds them; an epoch is one pass over these. MB-MPC: 0.9. With 0 only the first
+    data are used. Null: treat all data alike."""
     noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on features and targets, in units of `noise_scale`; drawn anew at each call
-    (MB-MPC: 0.01, drawn once)."""
+    """Standard deviation of normal noise on features and targets, in units of `noise_scale`. It is drawn again at each
+    call (MB-MPC: 0.01, drawn once)."""
     noise_scale: Literal["std", "mean"] = "std"
     """Unit of `noise`: the standard deviation of each feature and target, or its mean where that is positive (the
     released MB-MPC)."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the data kept out of training, for the metric `holdout_mse` and for early stopping. For the metric alone
-    it is drawn anew at each call. For early stopping, and in single updates beside those of critics, a row is kept out
-    once and for all when it is added to the replay."""
+    """Share of held-out rows, for the metric `holdout_mse` and for early stopping. For the metric only, they are drawn
+    again at each call. For early stopping, and for agents that update the model in single gradient steps, a row is
+    chosen once, when it is added to the replay."""
     log_rows: PositiveInt = 5000
-    """Greatest number of rows that are used for each logged error and that are kept out of training for the metric."""
+    """Maximum number of rows from which each logged error is computed, and of rows held out for the metric."""
     early_stopping: bool = False
-    """Stop a call of training when the loss on the rows kept out of it no longer falls from epoch to epoch; `epochs` is
-    then the most. `min_steps` holds all the same."""
+    """Stop training in a call once the loss on held-out rows no longer falls from epoch to epoch. `epochs` is then the
+    maximum; `min_steps` still applies."""
     patience: PositiveInt = 1
-    """Early stopping waits for this many epochs in a row in which the loss does not fall below the lowest so far."""
+    """Epochs in a row without a new lowest held-out loss after which early stopping ends training."""
     keep_best: bool = True
-    """After early stopping go on from the weights with the lowest loss, and not from the last (the released MVE)."""
+    """After early stopping use the weights with the lowest held-out loss (true), or the last ones (false: the released
+    MVE)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Fit":

@@ -49,18 +49,18 @@ class GP(Settings):
     """
 
     inducing: PositiveInt = 200
-    """Inducing inputs; planning time grows with their square, training time too."""
+    """Number of inducing inputs. Planning time and training time grow with its square."""
     variance: PositiveFloat = 1.0
-    """Start value of the kernel's variance, in squared units of the (scaled) targets."""
+    """Initial value of the kernel's variance, in squared units of the (scaled) targets."""
     lengthscale: PositiveFloat = 1.0
-    """Start value of every lengthscale, in the units of the inputs."""
+    """Initial value of every lengthscale, in the units of the inputs."""
     noise: PositiveFloat = 1.0
-    """Start value of the variance of the observation noise, in squared units of the (scaled) targets."""
+    """Initial value of the variance of the observation noise, in squared units of the (scaled) targets."""
     jitter: PositiveFloat = 1e-6
     """Added to the variance of the inducing values, so that their covariance can be factorised."""
     scale_targets: bool = False
-    """Divide each target by its standard deviation (True), which gives all outputs the same share in kernel and noise,
-    or use them as they are, as the paper does (False)."""
+    """Divide each target by its standard deviation, so that one kernel and one noise fit all outputs. The paper does
+    not."""
     min_std: PositiveFloat = 1e-12
     """A target whose standard deviation is below this counts as constant: its standard deviation is taken as 1."""
 
@@ -140,13 +140,14 @@ class GPFit(Settings):
 
     kind: str = "lbfgs"
     iterations: PositiveInt = 1000
-    """At most this many steps of L-BFGS."""
+    """Maximum number of iterations of L-BFGS."""
     tolerance: NonNegativeFloat = 2.2e-9
     """Stop when an iteration improves the bound by less than this share of its size (SciPy's rule and value)."""
     max_rows: PositiveInt = 1000
-    """Train on at most this many rows, drawn anew at each call; time and memory grow with it. The paper takes all."""
+    """Maximum number of training rows, drawn again at each call; time and memory grow with it. The paper uses all
+    rows."""
     log_rows: PositiveInt = 5000
-    """At most this many rows are used for the logged error."""
+    """Maximum number of rows from which the logged error is computed."""
 
     def start(self, state: GPState) -> tuple[()]:
         """What training carries from call to call beside the state: nothing."""

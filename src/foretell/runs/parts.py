@@ -81,7 +81,7 @@ def in_order(names: Sequence[str]) -> list[Part]:
     for part in map(read_part, names):
         other = chosen.setdefault(part.axis, part)
         if other.name == part.name and other is not part:
-            raise UserError(f"the part '{part.name}' is there twice; keep one")
+            raise UserError(f"the part '{part.name}' is given twice; keep one")
         if other is not part:
             raise UserError(f"the parts '{other.name}' and '{part.name}' both choose the {part.axis}; keep one")
     return sorted(chosen.values(), key=lambda part: list(AXES).index(part.axis))
@@ -104,7 +104,7 @@ def check_needs(part: Part, settings: BaseModel) -> None:
     for path, need in part.needs.items():
         value = value_at(settings, path)
         if value in need.get("not", ()):
-            raise UserError(f"the part '{part.name}' does not go with {path}={value}: {need['reason']}")
+            raise UserError(f"the part '{part.name}' cannot be combined with {path}={value}: {need['reason']}")
         if "least" in need and value is not None and value < need["least"]:
             least = need["least"]
             raise UserError(f"the part '{part.name}' needs {path} of at least {least}, not {value}: {need['reason']}")
@@ -117,7 +117,7 @@ def _check_agent(part: Part, agent: str, cls: type[BaseModel]) -> None:
         raise UserError(f"the part '{part.name}' changes '{foreign[0]}', which the agent '{agent}' does not have")
     for other, reason in part.not_with.items():
         if issubclass(cls, registry.find("agent", other)):
-            raise UserError(f"the part '{part.name}' does not go with the agent '{agent}': {reason}")
+            raise UserError(f"the part '{part.name}' cannot be combined with the agent '{agent}': {reason}")
 
 
 def _check_undone(part: Part, tree: Tree) -> None:
@@ -126,4 +126,4 @@ def _check_undone(part: Part, tree: Tree) -> None:
         if value_at(tree, path) != value:
             makers = [name for name in part_names() if value_at(read_part(name).settings, path) == value]
             said = str(value).lower()
-            raise UserError(f"the part '{part.name}' undoes {path}={said}; add {' or '.join(makers)}, which set that")
+            raise UserError(f"the part '{part.name}' has no effect without {path}={said}; add {' or '.join(makers)}")

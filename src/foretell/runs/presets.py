@@ -178,7 +178,7 @@ def _read(head: str) -> dict[str, Any]:
     if files.split_path(head) is not None:
         return files.read_file(head, preset_names())
     if (Path(head) / "config.yaml").is_file():
-        raise UserError(f"no preset '{head}', which is a run; did you mean '{Path(head) / 'config.yaml'}'?")
+        raise UserError(f"'{head}' is a run directory, not a preset; did you mean '{Path(head) / 'config.yaml'}'?")
     raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")
 
 
@@ -211,8 +211,8 @@ def _taken(preset: Preset, part: Part, other: Part, base: Preset) -> str:
     """The sentence for a part whose axis a part of the preset's base has chosen."""
     head, (start, names) = split_name(preset.name)[0], split_name(base.name)
     if other.name == part.name:
-        return f"'{head}' has the part '{part.name}' already"
-    chosen = f"'{head}' has chosen the {part.axis} already, by the part '{other.name}'"
+        return f"'{head}' already has the part '{part.name}'"
+    chosen = f"'{head}' already chooses the {part.axis}, by the part '{other.name}'"
     if base is not preset.base or is_file(head):
         return f"{chosen} of its base '{base.name}'; change that there"
     return f"{chosen}; start with '{'+'.join([start, *(part.name if n == other.name else n for n in names)])}'"
@@ -249,7 +249,7 @@ def _check_stage(settings: "foretell.agents.RunSettings", preset: Preset) -> Non
             added = [part.name for part in preset.parts if section in part.settings]
             other = "+".join([stage, *added]) if added else "RUN_DIR, a run with these settings"
             raise UserError(
-                f"'{section}' is taken over from '{stage}', the preset in train.pretrained, where it is another; "
+                f"'{section}' must be the same as in '{stage}', the preset in train.pretrained; "
                 f"add --set train.pretrained={other}"
             )
 

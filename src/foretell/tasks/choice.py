@@ -29,9 +29,9 @@ class TaskSettings(Settings):
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
-    """As for `reward`, or `none`: in imagination no episode terminates."""
+    """As for `reward`, or `none`: imagined episodes never terminate."""
     horizon: PositiveInt | None = None
-    """Steps per episode; the environment's own time limit when null. Some registered tasks fix it."""
+    """Steps per episode; null: the environment's own time limit. Some registered tasks fix it."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
@@ -39,11 +39,12 @@ class TaskSettings(Settings):
     `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`;
     `inputs` (`invariant`, `raw`) of the `mve-` tasks that run."""
     actions: Literal["bounds", "unit"] = "bounds"
-    """Act within the environment's own bounds (`bounds`), or treat -1 and 1 as its bounds, whatever they are (`unit`,
+    """Scale actions to the environment's bounds (`bounds`), or use actions in [-1, 1] whatever the bounds are (`unit`,
     the released STEVE)."""
     action_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on every executed action, in the actions' units. The data hold the action
-    without it, so that models learn the noise as part of the dynamics. Random and evaluation episodes have it too."""
+    """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
+    action without the noise, so models learn the noise as part of the dynamics. Random and evaluation episodes have it
+    too."""
 
 
 def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:

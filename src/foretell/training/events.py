@@ -144,10 +144,10 @@ class Callback:
         """After every episode, of training and of evaluation."""
 
     def on_warning(self, event: Warned) -> None:
-        """When the user should know of something."""
+        """When there is a warning for the user."""
 
     def on_interrupt(self, event: InterruptRequested) -> None:
-        """When the user asks to stop."""
+        """When the user asks to stop (Ctrl-C)."""
 
     def on_training_end(self, event: TrainingEnded) -> None:
         """After everything else, however the run ends."""

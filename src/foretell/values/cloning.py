@@ -32,9 +32,9 @@ class Cloning(Settings):
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
-    """Hidden activation."""
+    """Activation function of the hidden layers."""
     fit: Fit = Fit(learning_rate=1e-3, batch_size=512, epochs=60, bootstrap=False)
-    """How it is trained at each call."""
+    """Its training at each call of `learn`."""
 
     @property
     def model(self) -> Ensemble:

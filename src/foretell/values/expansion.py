@@ -84,32 +84,34 @@ class Expansion(Settings):
     """Value targets that look ahead in a world model: how far, and with which weights of the horizons."""
 
     horizon: NonNegativeInt = 3
-    """Imagined steps of the longest candidate. With 0 the target is the one-step target."""
+    """Horizon of the longest candidate target, in imagined steps. 0: targets are the one-step targets of the
+    learner."""
     reduction: ReductionName = "inverse-variance"
-    """How the candidates become one target."""
+    """How the candidates of all horizons are combined into one target."""
     lambda_return: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """The lambda of the reduction `lambda`. With 0 only horizon 0 counts, with 1 only the longest."""
+    """Lambda of the reduction `lambda`. With 0 only horizon 0 has weight, with 1 only the longest horizon."""
     lambda_per_source: bool = False
-    """Count the exponent of lambda from the first step of each source, so that all targets are lambda-returns (True),
-    or from the real transition, so that with `tdk` targets of imagined pairs are too small (False, as released)."""
+    """Where the exponent of lambda starts with `tdk`: at each pair, so that all targets are lambda-returns (true), or
+    at the real pair, so that the weights of imagined pairs' targets sum to less than 1 (false, as released)."""
     covariance_mean: bool = False
-    """In `inverse-covariance`, average products over samples (True), or sum them (False, the released code), which
+    """In `inverse-covariance`, average the products over samples (true), or sum them (false, the released code). A sum
     gives the ridge of 0.001 less weight."""
     tdk: bool = False
-    """Train critics on the imagined pairs too (the TD-k trick of MVE), and not only on the real one (STEVE)."""
+    """Train the critics also on imagined pairs of observation and action (the TD-k trick of MVE), and not only on real
+    ones (STEVE)."""
     divisor: Literal["sources", "horizon", "none"] = "sources"
-    """With `tdk`, the sum of the errors of the sources is divided by their number, `horizon + 1` (STEVE), by `horizon`
-    (the paper of MVE), or not at all."""
+    """With `tdk`, divide the sum of the losses of a real pair and its imagined pairs by their number, `horizon + 1`
+    (`sources`: STEVE), by `horizon` (the paper of MVE), or not at all (`none`)."""
     average: Literal["all", "reached"] = "all"
-    """The error of an imagined source is averaged over the whole minibatch (STEVE), or over the transitions whose
-    episodes reach it (MVE)."""
+    """With `tdk`, average the loss of an imagined pair over the whole minibatch (`all`: STEVE), or over the transitions
+    whose episodes reach it (`reached`: MVE)."""
     ends: Literal["model", "never"] = "model"
-    """Imagined episodes end where the model says so (STEVE), or never (MVE)."""
+    """Imagined episodes end where the model or the task predicts termination (`model`: STEVE), or never (MVE)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Expansion":
         if self.tdk and not self.horizon:
-            raise ValueError("tdk trains on imagined pairs, but with horizon 0 there are none")
+            raise ValueError("tdk needs imagined pairs, but horizon is 0; raise horizon, or set tdk=false")
         if not self.tdk and (self.divisor != "sources" or self.average != "all"):
             raise ValueError("divisor and average are for tdk=true: without it there is one source, the real pair")
         return self
@@ -135,7 +137,7 @@ class Expansion(Settings):
         return reach * {"sources": 1.0, "horizon": sources / max(sources - 1, 1), "none": float(sources)}[self.divisor]
 
     def visits(self, frames: Frames, features: Float[Array, "frames particles batch features"]) -> Visits | None:
-        """Where imagination went, for values of observations; None without `tdk`."""
+        """Where imagination went, for state-value functions; None without `tdk`."""
         if not self.tdk:
             return None
         onward = survival(frames.terminated)[1].mean(1)

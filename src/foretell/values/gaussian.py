@@ -29,17 +29,17 @@ class GaussianState(NamedTuple):
 
 
 class GaussianPolicy(Settings):
-    """The section `policy`. Its methods are pure functions of a `GaussianState`."""
+    """A Gaussian policy (section `policy`). Its methods are pure functions of a `GaussianState`."""
 
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 64)
     """Widths of the hidden layers (Nagabandi et al.)."""
     activation: Activation = "tanh"
-    """Hidden activation (Nagabandi et al.)."""
+    """Activation function of the hidden layers (Nagabandi et al.)."""
     initial_std: PositiveFloat = 1.0
-    """Initial standard deviation of every dimension, in units of half the distance between the bounds. Nagabandi et al.
-    have 1.0 in the paper; after imitation 0.5 for the cheetah and the ant in their scripts, 1.0 for the others."""
+    """Initial standard deviation of every dimension, in units in which the bounds are -1 and 1. Nagabandi et al.: 1.0
+    in the paper; in their scripts, after imitation, 0.5 for the cheetah and the ant, 1.0 for the others."""
     learn_std: bool = True
-    """Whether the standard deviations are learned, as in their code; their paper calls them fixed."""
+    """Learn the standard deviations, as the code of Nagabandi et al. does; their paper calls them fixed."""
 
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> GaussianState:
         """An untrained policy: Glorot's uniform weights, as in rllab."""

@@ -20,15 +20,16 @@ from foretell.values.learners import Learner
 
 
 class ImaginedData(Settings):
-    """How much is imagined at each call of `learn`, and for how long it is kept."""
+    """Imagined transitions as training data: how many at each call of `learn`, and how long they are kept."""
 
     ratio: PositiveFloat = 4.0
-    """Imagined transitions for each new real one, and updates on imagined transitions for each on real ones."""
+    """Imagined transitions for each new real transition, and updates on imagined transitions for each update on real
+    ones."""
     horizon: PositiveInt = 5
-    """Steps of each imagined trajectory, which begins at an observation of the replay."""
+    """Steps of each imagined trajectory. It starts at an observation of the replay."""
     retention: PositiveInt | None = 1
-    """Calls of `learn` for which imagined transitions are kept (Feinberg et al. use the newest alone); null: until
-    `train.capacity` newer ones overwrite them (their released code)."""
+    """Number of calls of `learn` for which imagined transitions are kept (1: only the newest, Feinberg et al.); null:
+    until `train.capacity` newer ones have overwritten them (their released code)."""
 
     def check(self, steps: int) -> None:
         """Raises `ValueError` if so many new real steps make no trajectory."""

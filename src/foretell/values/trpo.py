@@ -53,35 +53,37 @@ class TRPOState(NamedTuple):
 
 
 class TRPOUpdate(Settings):
-    """The section `trpo`: one iteration, which learns from one batch."""
+    """One iteration of TRPO, which learns from one batch (section `trpo`)."""
 
     discount: Annotated[float, Field(ge=0, le=1)] = 0.995
-    """How much the next time step counts relative to this one (Nagabandi et al.)."""
+    """Discount factor (the default is that of Nagabandi et al.)."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """The lambda of GAE. With 1 advantages are whole returns less the baseline (Nagabandi et al.)."""
+    """Lambda of generalised advantage estimation. With 1 advantages are returns minus the baseline (Nagabandi et
+    al.)."""
     bootstrap: bool = True
-    """Whether the baseline's value stands for the rewards that would follow where an episode is cut by its time limit
-    or by the end of the batch. False: they count as 0 (rllab, whose batches are whole episodes)."""
+    """Where an episode is cut by its time limit or by the end of the batch, use the baseline's value for the rewards
+    that would follow (true), or 0 (false: rllab, whose batches are whole episodes)."""
     standardise: bool = True
-    """Whether the advantages of a batch are shifted and scaled to a mean of 0 and a standard deviation of 1 (rllab)."""
+    """Standardise the advantages of a batch to mean 0 and standard deviation 1 (rllab)."""
     baseline_ridge: PositiveFloat = 1e-5
-    """Ridge penalty in the fit of the baseline (rllab)."""
+    """Ridge penalty of the baseline's linear regression (rllab)."""
     max_kl: PositiveFloat = 0.05
-    """Bound on the mean divergence of the new policy from the old, in nats. Nagabandi et al.: 0.05 in the code, 0.5 in
-    the paper; Schulman et al.: 0.01."""
+    """Bound on the mean KL divergence of the new policy from the old, in nats. Nagabandi et al.: 0.05 in the code, 0.5
+    in the paper; Schulman et al.: 0.01."""
     cg_iterations: PositiveInt = 10
-    """Greatest number of iterations of conjugate gradients (Schulman et al.; rllab)."""
+    """Maximum number of iterations of conjugate gradients (Schulman et al.; rllab)."""
     cg_tolerance: NonNegativeFloat = 1e-10
     """Conjugate gradients stop at this squared residual (rllab)."""
     damping: NonNegativeFloat = 1e-5
-    """Added to the diagonal of the Fisher matrix (rllab)."""
+    """Number added to the diagonal of the Fisher matrix (rllab)."""
     backtrack_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Factor by which the line search shortens a step that does not raise the surrogate within the bound (rllab)."""
     backtracks: PositiveInt = 15
-    """Greatest number of lengths tried, the whole step included (rllab). If none is accepted, there is no step."""
+    """Maximum number of lengths that are tried, including the full step (rllab). If none is accepted, the policy stays
+    unchanged."""
     accept_first: bool = False
-    """Whether the first iteration takes the shortest length tried even if none is accepted (the fork of rllab that the
-    released code of Nagabandi et al. calls). A step that is not finite is never taken."""
+    """Take the shortest length in the first iteration even if none is accepted (the fork of rllab that the code of
+    Nagabandi et al. calls). A non-finite step is never taken."""
 
     def init(self, policy: GaussianState, feature_size: int) -> TRPOState:
         """The state before the first iteration; `policy` is untrained or an imitation of a planner."""

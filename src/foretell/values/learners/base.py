@@ -34,38 +34,40 @@ class Learner(Settings):
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (128, 128, 128)
     """Widths of the hidden layers of policy and critics."""
     activation: Activation = "relu"
-    """Hidden activation."""
+    """Activation function of the hidden layers."""
     initializer: Initializer = "glorot"
-    """Initial weights; the released STEVE's are `glorot-joint`."""
+    """Distribution of the initial weights; the released STEVE has `glorot-joint`."""
     layer_norm: bool = False
-    """Normalise the inputs of hidden activations of policy and critics over the units of each layer (MVE)."""
+    """Use layer norm before the activation of every hidden layer of policy and critics (MVE)."""
     critics: PositiveInt = 1
     """Critics in the ensemble (STEVE: 4); all have the same targets."""
     assignment: Literal["balanced", "independent"] = "balanced"
-    """Which critic learns from an element of the batch. `balanced`: element `b` of `B` trains critic
-    `floor(b * critics / B)`, and no critic computes the elements of others. `independent`: each element draws a critic
-    (the released STEVE)."""
+    """Which critic learns from an element of the minibatch. `balanced`: each critic learns from an equal part of it;
+    element `b` of `B` trains critic `floor(b * critics / B)`. `independent`: a random critic for each element (the
+    released STEVE), with `critics` times the work."""
     batch_size: PositiveInt = 512
-    """Transitions in the minibatch of an update."""
+    """Transitions in the minibatch of each update."""
     policy_learning_rate: PositiveFloat = 3e-4
-    """Adam's step size for the policy, and for the temperature of SAC."""
+    """Adam's step size for the policy, and for SAC's temperature."""
     critic_learning_rate: PositiveFloat = 3e-4
     """Adam's step size for the critics."""
     critic_weight_decay: NonNegativeFloat = 0.0
-    """Adds `decay / 2` times the sum of squares of the critics' weights, without biases, to their loss."""
+    """Weight decay: adds this times half the sum of the critics' squared weights (not biases) to their loss."""
     policy_delay: PositiveInt = 1
-    """Updates of the critics for each update of the policy, and for each move of the targets by `target_tau`."""
+    """Updates of the critics for each update of the policy, and for each update of the target networks by
+    `target_tau`."""
     target_every: PositiveInt = 500
-    """Copy the critics to the target critics every this many updates: before update `u`, counted from 0, where `u + 1`
-    is a multiple of it."""
+    """Copy the critics to the target critics every so many updates: before update `u`, counted from 0, if `u + 1` is a
+    multiple of this."""
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Instead of copying, move targets by this share of their distance at each update of the policy; null: copy."""
+    """Soft updates: at each update of the policy, move the target networks towards the online networks by this share of
+    the difference. Null: copy every `target_every` updates."""
     policy_target_tau: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Likewise for the target policy alone, if there is one; null: as the target critics."""
+    """`target_tau` of the target policy, if there is one; null: the same as for the target critics."""
     discount: Annotated[float, Field(ge=0, le=1)] = 0.99
-    """Factor on the value of the next time step."""
+    """Discount factor."""
     reward_scale: PositiveFloat = 1.0
-    """Rewards are multiplied by this in targets."""
+    """Factor on the rewards in targets."""
 
     @property
     def has_target_policy(self) -> bool:
@@ -77,7 +79,7 @@ class Learner(Settings):
         if self.policy_target_tau is not None and self.target_tau is None:
             raise ValueError("policy_target_tau needs target_tau: targets are copied every target_every updates")
         if self.policy_target_tau is not None and not self.has_target_policy:
-            raise ValueError(f"policy_target_tau must be null: learner.kind={self.kind} has no target policy here")
+            raise ValueError(f"policy_target_tau must be null: this learner ({self.kind}) has no target policy")
         return self
 
     @model_validator(mode="after")
@@ -253,7 +255,7 @@ class Learner(Settings):
             action: in [-1, 1].
             target: of every pair.
             weight: of every pair.
-            visits: where imagination went, for learners that learn values of observations.
+            visits: where imagination went, for learners with a state-value function.
 
         Returns:
             The new state, and metrics.

@@ -24,14 +24,15 @@ class DDPG(Deterministic):
 
     kind: str = "ddpg"
     explore_probability: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Probability that exploration adds noise to a dimension of `u`; in the released STEVE it was in effect 0."""
+    """Probability that exploration adds noise to a dimension of `u`, the policy's output before `tanh`. In the released
+    STEVE it is effectively 0."""
     explore_std: NonNegativeFloat = 1.0
     """Standard deviation of that noise."""
     target_policy: bool = False
-    """Whether actions in targets are those of a target policy, which follows the policy as the target critics follow
-    the critics (Lillicrap et al., MVE), or the policy's own (STEVE)."""
+    """Choose the actions in targets by a target policy, which follows the policy as the target critics follow the
+    critics (true: Lillicrap et al., MVE), or by the policy itself (false: STEVE)."""
     policy_regularizer: NonNegativeFloat = 0.001
-    """Weight of the mean of `u^2` in the policy's loss, which keeps `tanh` from saturating."""
+    """Weight of the mean of `u^2` in the policy's loss. It keeps `tanh` from saturating."""
 
     @property
     def has_target_policy(self) -> bool:

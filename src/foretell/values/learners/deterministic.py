@@ -16,9 +16,10 @@ class Deterministic(Learner):
     """An actor-critic learner whose policy is a function."""
 
     noise_std: NonNegativeFloat = 0.0
-    """Standard deviation of the noise that exploration adds to actions, which are then clipped."""
+    """Standard deviation of the exploration noise on actions, in units in which the bounds are -1 and 1. The sum is
+    clipped to the bounds."""
     parameter_noise: ParameterNoise | None = None
-    """Explore by noise on the policy's parameters too (MVE); null: by noise on actions alone."""
+    """Explore by noise on the policy's parameters too (MVE); null: by noise on actions only."""
 
     def act(
         self, policy: MLP, features: Float[Array, "rows features"], key: Key[Array, ""], *, explore: bool

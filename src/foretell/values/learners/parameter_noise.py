@@ -32,15 +32,15 @@ class Perturbed(NamedTuple):
 
 
 class ParameterNoise(Settings):
-    """How far the exploring policy is from the greedy one, and how the noise gets there."""
+    """Exploration by noise on the policy's parameters, whose standard deviation adapts to a target."""
 
     target: PositiveFloat = 0.2
-    """Wanted distance of exploring from greedy actions: the root mean square over a minibatch and the dimensions, as a
-    share of the action range. 0.2 is 0.4 in units in which the bounds are -1 and 1."""
+    """Desired root mean square difference of exploring and greedy actions on a minibatch, as a share of the action
+    range. A share of 0.2 is 0.4 in units in which the bounds are -1 and 1."""
     adapt_every: PositiveInt = 50
-    """Updates between two adaptations, each by the mean distance since the last one."""
+    """Updates between two adaptations of the noise, each of which uses the mean difference since the previous one."""
     factor: Annotated[float, Field(gt=1)] = 1.01
-    """By which an adaptation multiplies the noise's standard deviation, or divides it."""
+    """Factor by which an adaptation multiplies or divides the standard deviation of the noise."""
 
     def init(self, key: Key[Array, ""], policy: MLP) -> Perturbed:
         """The first exploring policy. The noise starts at `target` over the number of layers."""

@@ -28,7 +28,8 @@ class SAC(Stochastic):
     initial_temperature: PositiveFloat = 1.0
     """Initial weight of the entropy bonus."""
     target_entropy: float | None = None
-    """Mean entropy of an action, in nats, at which the temperature aims; null: minus the dimensions of the action."""
+    """Mean entropy of an action, in nats, to which the temperature is adapted; null: minus the number of dimensions of
+    the action."""
 
     def initial_log_alpha(self) -> Float[Array, ""]:
         return math.log(self.initial_temperature) * jnp.ones(())

@@ -1,4 +1,4 @@
-"""SAC as first published: a value of observations beside the critics, and a temperature that is given.
+"""SAC as first published: a state-value function in addition to the critics, and a fixed temperature.
 
 Haarnoja et al. 2018, "Soft actor-critic: off-policy maximum entropy deep reinforcement learning with a stochastic
 actor", with the constants and the value expansion of the released MVE (Feinberg et al. 2018).
@@ -21,7 +21,7 @@ from foretell.values.learners.stochastic import Stochastic, squashed_log_density
 
 @register("learner", "sac-v")
 class SACV(Stochastic):
-    """The policy is that of SAC. Targets use a value of observations, which follows critics and policy."""
+    """The policy is that of SAC. Targets use a state-value function, which is trained on critics and policy."""
 
     kind: str = "sac-v"
     target_tau: Annotated[float, Field(gt=0, le=1)] | None = 0.001
@@ -29,8 +29,8 @@ class SACV(Stochastic):
     temperature: PositiveFloat = 1.0
     """Weight of the entropy bonus."""
     reparameterized: bool = True
-    """Gradient of the policy's loss: through the sampled action and the critics (True), or that of the score function
-    (False)."""
+    """Gradient of the policy's loss: through the sampled action and the critics (true), or the score-function estimator
+    (false)."""
 
     def init(self, key: Key[Array, ""], feature_size: int, action_size: int) -> LearnerState:
         """Untrained networks; the target networks equal the online ones."""
@@ -81,7 +81,7 @@ class SACV(Stochastic):
         visits: Visits | None,
         key: Key[Array, ""],
     ) -> Float[Array, ""]:
-        """Half the squared error of the value of observations: of real ones, and of visited ones by their weights."""
+        """Half the squared error of the state-value function, at real observations and, weighted, at visited ones."""
         action, bonus = self.propose(state, features[None], key)
         loss = self._value_error(network, state, features[None], action, bonus).mean()
         if visits is not None:
@@ -99,7 +99,7 @@ class SACV(Stochastic):
         weight: Float[Array, "sources batch"],
         visits: Visits | None = None,
     ) -> tuple[LearnerState, Metrics]:
-        """As in the base; the value of observations takes a step from the old parameters too."""
+        """As in the base; the state-value function takes a step from the old parameters too."""
         assert state.state_value is not None
         value, value_key = state.state_value, jax.random.fold_in(key, 3)
         learn = jax.value_and_grad(self.value_loss)
@@ -120,6 +120,6 @@ class SACV(Stochastic):
         action: Float[Array, "*rows action"],
         bonus: Float[Array, "*rows"],
     ) -> Float[Array, "*rows"]:
-        """The squared difference between the value of observations and the soft value of actions there."""
+        """The squared difference between the state-value function and the soft value of actions there."""
         soft = predict(state.critics, self.to_all(join(features, action)), self.pair).min(1).mean(0) + bonus
         return jnp.square(policy_output(network, features)[..., 0] - jax.lax.stop_gradient(soft))

@@ -19,7 +19,7 @@ class Actor(NamedTuple):
 
 
 class StateValue(NamedTuple):
-    """A value of observations alone, learned beside the critics (SAC of 2018)."""
+    """A state-value function, learned in addition to the critics (SAC of 2018)."""
 
     network: MLP
     target: MLP
@@ -54,4 +54,4 @@ class LearnerState(NamedTuple):
     explorer: Any = None
     """The policy that explores, with what it needs, where that is another than the greedy one."""
     state_value: StateValue | None = None
-    """A value of observations, where one is learned."""
+    """The state-value function, if one is learned."""

@@ -19,9 +19,9 @@ class Stochastic(Learner):
     policy_outputs: ClassVar[int] = 2
 
     log_std_range: tuple[float, float] = (-20.0, 2.0)
-    """Log-stds are clipped to this."""
+    """Bounds to which the logarithms of the standard deviations are clipped."""
     mean_limit: PositiveFloat | None = None
-    """Means are clipped to plus and minus this, before `tanh`; null: not at all."""
+    """Means are clipped to plus and minus this before `tanh`; null: no clipping."""
 
     @model_validator(mode="after")
     def _check_range(self) -> "Stochastic":

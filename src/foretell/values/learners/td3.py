@@ -29,7 +29,7 @@ class TD3(Deterministic):
     smoothing_std: NonNegativeFloat = 0.2
     """Standard deviation of the noise added to the target policy's actions."""
     smoothing_clip: NonNegativeFloat = 0.5
-    """That noise is clipped to plus and minus this; then the action is clipped."""
+    """The smoothing noise is clipped to plus and minus this; then the action is clipped to the bounds."""
 
     @property
     def has_target_policy(self) -> bool:
