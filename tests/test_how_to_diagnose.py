@@ -38,7 +38,7 @@ def smaller(argv):
     return [*argv, "--episodes", "2", "--starts", "4"]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_its_commands_work_and_write_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for argv in commands():

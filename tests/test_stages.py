@@ -100,7 +100,7 @@ def test_finished_stages_are_taken_as_they_are(whole, tmp_path, capsys):
     assert returns_of(tmp_path / "run") == returns_of(whole / "run")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_stages_that_were_interrupted_go_on(whole, tmp_path):
     with interrupted_at("step", 8):  # in the planner's last trials
         train(tmp_path)

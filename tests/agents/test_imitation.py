@@ -233,7 +233,7 @@ def test_bad_demonstrations_are_not_learned_from():
     np.testing.assert_array_equal(state.labels.obs[:4], before.obs[:, 1])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_rounds_of_several_episodes_in_each_environment_are_learned_from_as_a_whole(planner, tmp_path):
     run = imitate(planner.directory, tmp_path / "run", {"imitation": {"demonstrations": 1}}, episodes_per_learning=2)
     steps_before = [row["env_steps"] for row in run.episodes][3]
@@ -266,7 +266,7 @@ def test_it_needs_an_expert(planner, imitator, tmp_path):
         imitate(planner.directory, tmp_path / "run", {"model": {"hidden": [9]}})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
     policy = {"hidden": [8], "initial_std": 0.3}
     tree = {"policy": policy, "train": {"pretrained": str(imitator.directory), "steps": 40}}

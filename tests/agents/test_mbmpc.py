@@ -230,7 +230,7 @@ def test_task_settings_that_do_not_exist():
         make_task(TaskSettings(env="mbmf-swimmer", options={"path": "up"}))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_random_episodes_begin_as_the_task_wants_them_to(tmp_path):
     """The hopper's do not end where it falls, which random actions soon make it do; also if they are resumed."""
 

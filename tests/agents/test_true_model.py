@@ -194,7 +194,7 @@ def test_an_agent_that_learns_needs_data():
     assert (some.train.random_episodes, some.train.random_steps) == (0, 20)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_steve_learns_with_the_true_model(tmp_path):
     """Its critics need data all the same, but the model no training."""
     small = {

@@ -136,7 +136,7 @@ def test_in_a_terminal_a_bar_shows_trial_step_return_and_pace(tmp_path, monkeypa
     assert "trial 2/2" in text
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_environments_in_lock_step_show_a_time_left_within_their_first_round(tmp_path, capsys):
     tiny_run(tmp_path / "run", trials=4, environments=2, quiet=False)
     trials = [line for line in capsys.readouterr().out.splitlines() if line.startswith("trial")]

@@ -92,7 +92,7 @@ def test_it_ends_at_the_same_place_if_interrupted_before(moment, whole, tmp_path
     assert results(tmp_path / "run") == results(whole.directory)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_resumed_run_that_has_reached_it_changes_nothing_unless_more_is_asked(tmp_path, capsys):
     out = train(tmp_path / "run", eval_episodes=2, trials=2).directory
     before = results(out)

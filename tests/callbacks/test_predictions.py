@@ -130,7 +130,7 @@ def assert_each_plan_is_in_its_own_episode(run):
         np.testing.assert_array_equal(arrays["predictions"][:, 0, 0], observations[:-1])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_evaluation_within_a_training_episode_has_a_file_of_its_own(tmp_path):
     whole = train(tmp_path / "whole", log_predictions="particles", **STEPWISE).directory
     assert len(predictions_of(whole)) > 5

@@ -19,7 +19,7 @@ from foretell.models import (
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, held_out, init_replay
-from tiny import on_host
+from tiny import on_host, quick_jit
 
 LENGTH, SHARE = 6, 0.5
 KEY = jax.random.key(0)
@@ -151,13 +151,14 @@ def test_training_until_stale_improves_the_held_out_loss(kind):
 
 
 def test_the_validation_loss_is_the_error_of_held_out_rows():
-    model, replay = LEARNED, experience()
-    state = on_host(lambda: model.prepare(model.init(KEY), replay))()
+    model, replay = LEARNED, jax.tree.map(jnp.asarray, experience())
+    state = quick_jit(lambda: model.prepare(model.init(KEY), replay))()
     held = np.asarray(held_out(replay, jnp.arange(replay.capacity), SHARE)) & np.asarray(replay.valid)
     rows = jax.tree.map(lambda a: a[held], model.rows(replay.data))
     exact = on_host(NETWORKS.error)(state.regressor, rows, np.ones(held.sum(), np.float32))
     found = on_host(lambda: jnp.stack([model.validation_loss(state, replay, jax.random.key(i)) for i in range(4)]))()
     assert np.ptp(found) > 0
     np.testing.assert_allclose(found.mean(), exact, rtol=0.15)
-    changed = on_host(lambda: model.validation_loss(state, spoilt(replay), jax.random.key(0)))()
+    other = jax.tree.map(jnp.asarray, spoilt(replay))
+    changed = on_host(lambda: model.validation_loss(state, other, jax.random.key(0)))()
     assert changed > 2 * found[0]

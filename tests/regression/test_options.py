@@ -121,7 +121,7 @@ def test_a_skipped_step_leaves_the_running_statistics():
 
 def test_prediction_has_no_dropout():
     ensemble, plain = options("dropout"), SMALL
-    (state, _), x = begin(ensemble), np.ones((2, 3, 2), np.float32)
+    (state, _), x = begin(ensemble), jnp.ones((2, 3, 2))
     raw = lambda e: on_host(lambda s: e.predictor(e.ready(s))(x).mean)(state)  # noqa: E731
     np.testing.assert_array_equal(raw(ensemble), raw(plain))
 
@@ -144,7 +144,7 @@ def test_networks_without_standardisation_see_the_data_as_they_are():
     fitted = compiled_fit(jax.random.key(1), ensemble, Fit(epochs=1), *begin(ensemble), rows, np.int32(CAPACITY))
     for normalizer in (fitted.state.inputs, fitted.state.targets):
         assert not normalizer.mean.any() and (normalizer.std == 1).all()
-    x = np.stack([rows.x[:5]] * 2)
+    x = jnp.stack([rows.x[:5]] * 2)
     raw = on_host(lambda s: ensemble.predictor(ensemble.ready(s))(x).mean)(fitted.state)
     np.testing.assert_allclose(raw, on_host(predict)(fitted.state.params, x).mean, rtol=1e-5, atol=1e-6)
 

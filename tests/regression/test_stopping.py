@@ -135,6 +135,7 @@ def test_rows_that_do_not_count_may_hold_anything():
     error = on_host(LARGE.error)
     clean = error(state, rows, weight)
     np.testing.assert_array_equal(clean, error(state, spoilt, weight))
-    mse = mean_square_error(LARGE.predictor(LARGE.ready(state)), 2, rows, weight)
+    squared = on_host(lambda state, *given: mean_square_error(LARGE.predictor(LARGE.ready(state)), 2, *given))
+    mse = squared(state, rows, weight)
     assert float(clean) == pytest.approx(0.5 * float(mse), rel=1e-5)
     assert np.isnan(error(state, rows, 0 * weight))

@@ -126,7 +126,7 @@ def test_several_calls_of_resume_continue_exactly(run, tmp_path):
     assert results(out) == results(run.directory)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_finished_run_can_be_loaded_evaluated_and_lengthened(run, tmp_path):
     loaded = foretell.load(run.directory, quiet=True)
     assert loaded.act(np.zeros(2)).shape == (1,)
