@@ -49,14 +49,14 @@ def losses(agent: ValueExpansion, state: Any, batch: Transitions, key: Key[Array
 def action_noise(
     agent: Agent, task: Task, policy: PolicyParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]
 ) -> Float[Array, ""]:
-    """`sqrt(mean_ba (u_ba - v_ba)^2)`: exploring actions `u` against greedy ones `v`, in units with bounds -1 and 1."""
+    """`sqrt(mean_ba (u_ba - v_ba)^2)`: exploring actions `u` against greedy ones `v`, as shares of the action range."""
     begin_key, act_key = jax.random.split(key)
 
     def act(explore: bool) -> Float[Array, "batch action"]:
         carry = agent.begin(policy, obs, begin_key)
         return task.to_unit(agent.act(policy, carry, obs, act_key, explore=explore)[0])
 
-    return jnp.sqrt(jnp.square(act(True) - act(False)).mean())
+    return 0.5 * jnp.sqrt(jnp.square(act(True) - act(False)).mean())
 
 
 def mean_absolute(tree: PyTree) -> Metrics:
