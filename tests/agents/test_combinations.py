@@ -38,7 +38,7 @@ def metrics_of(run):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", RUNS)
 def test_a_run_with_the_models_of_the_other_learns_is_resumed_and_inspected(preset, tmp_path):
     train = partial(foretell.train, preset, env=LINE, overrides=RUNS[preset], quiet=True)

@@ -17,7 +17,7 @@ from foretell.planning import objective_of
 from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
 from foretell.training.controller import Controller
-from tiny import LINE, interrupted_at, quick_jit, results
+from tiny import LINE, by_hand, interrupted_at, quick_jit, results
 
 QUICK = {
     "model": {"threads": 2},
@@ -71,7 +71,7 @@ def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["", "+random", "+mppi", "+icem"])
+@pytest.mark.parametrize("kind", ["", *by_hand("+random", "+mppi", "+icem")])
 def test_any_planner_swings_the_pendulum_up_with_it(kind, tmp_path):
     """With plans of which several steps are executed. A step costs about 10 where the pendulum hangs, 0 upright."""
     planner = {"horizon": 12, "population": 20, "iterations": 2, "replan_every": 2}
@@ -109,10 +109,13 @@ CASES = {
     "line": ({"env": LINE}, {}, 7),
     "two cartpoles": ({"env": "environments:ShortCartpole"}, {"environments": 2}, 7),
 }
+KEPT = [
+    pytest.param(*case, id=name, marks=[] if name == "pendulum" else pytest.mark.slow) for name, case in CASES.items()
+]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("task", "schedule", "step"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("task", "schedule", "step"), KEPT)
 def test_one_seed_is_one_result_even_after_an_interruption(task, schedule, step, tmp_path):
     overrides = [QUICK, {"task": task, "train": schedule}]
     train = partial(foretell.train, "pets/cartpole+true-model", seed=3, overrides=overrides, quiet=True)

@@ -131,7 +131,7 @@ def test_entropy_bonuses_of_later_actions_are_part_of_values():
     np.testing.assert_allclose(found.estimates["oracle_1"][0], [1 + 0.5 * (2 + 6), 2 + 0.5 * (4 + 7), 3])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_sac_draws_from_its_policy(run_of):
     found = run_of("sac/default").diagnose(SIZES)
     assert np.isfinite(found.values.truth_et).all() and found.open_loop is None
