@@ -209,6 +209,18 @@ def test_a_taught_guide_takes_part_in_plans():
     assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, taught)
 
 
+def test_a_guide_goes_with_a_gaussian_process():
+    """Traced only: its fits are slow to compile."""
+    settings = resolve("mbmpc/default+gp", [{"task": {"env": "Pendulum-v1"}}, {"guide": {"hidden": [8]}}])
+    agent, key = settings.build(make_task(settings.task)), jax.random.key(0)
+    params, obs = jax.eval_shape(agent.policy, jax.eval_shape(agent.init, key)), np.zeros((1, 3), np.float32)
+
+    def act(params, obs):
+        return agent.act(params, agent.begin(params, obs, key), obs, key, explore=True)[0]
+
+    assert jax.eval_shape(act, params, obs).shape == (1, 1)
+
+
 def test_a_guide_needs_a_plan_at_every_step():
     with pytest.raises(UserError, match=r"planner.replan_every must be 1 with a guide, not 2"):
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
