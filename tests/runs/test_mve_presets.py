@@ -116,7 +116,7 @@ def test_a_model_that_nothing_uses_is_trained_until_it_is_stale(learned):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["td3", "sac", "sac-v"])
-def test_it_works_on_other_learners(learned, kind):
+def test_other_learners_can_be_chosen(kind):
     deterministic = {"parameter_noise": {"target": 0.2}} if kind == "td3" else {}
     own = {"kind": kind, "hidden": [8], "batch_size": 8, "target_tau": 0.01, **deterministic}
     agent = resolve("mve/default", [{"task": {"env": "Pendulum-v1"}, "learner": own}])

@@ -54,9 +54,9 @@ def seen(name):
 def determined(name):
     """The transitions whose first observation tells the whole state."""
     steps = seen(name)
-    told = (np.abs(steps.obs[:, CLIPPED[name]]) < 10).all(-1) if name in CLIPPED else np.ones(len(steps.obs), bool)
-    assert told.sum() > 5
-    return Transitions(*(column[told] for column in steps))
+    exact = (np.abs(steps.obs[:, CLIPPED[name]]) < 10).all(-1) if name in CLIPPED else np.ones(len(steps.obs), bool)
+    assert exact.sum() > 5
+    return Transitions(*(column[exact] for column in steps))
 
 
 def test_the_plug_in_is_among_them_and_is_not_registered():

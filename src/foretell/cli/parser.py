@@ -98,7 +98,7 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
 
 
 def share(text: str) -> float | None:
-    """A number, or None for `bootstrap`; a mistake is told by this function's name."""
+    """A number, or None for `bootstrap`; messages use this function's name."""
     return None if text == "bootstrap" else float(text)
 
 
