@@ -1,6 +1,7 @@
 """What a study runs: variants and seeds, checked before anything is written."""
 
 import fnmatch
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,8 @@ def make_plan(
     seeds = own_seeds if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}")
+    if goal is not None and not math.isfinite(goal):
+        raise UserError(f"goal must be a finite number, not {goal}")
     arms = tuple(_arm(label, variant, env, overrides) for label, variant in found.items())
     _check_folders(arms)
     title = names[0] if len(names) == 1 else f"{len(names)} presets"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from statistics import fmean
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import rich.console
 from rich.live import Live
@@ -95,7 +95,7 @@ class Monitor(AbstractContextManager):
         self._looked = 0.0
         self._statuses: dict[Any, Status] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Monitor":
         for member in self._members:
             self._look(member)
         if self._screen is not None and self._screen.is_terminal:
