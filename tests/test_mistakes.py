@@ -12,7 +12,7 @@ from tiny import LINE, TINY_SET, snapshot
 ENV = "environments:tiny/"
 
 
-ALL = "choose one of: diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, toy, train"
+ALL = "choose one of: diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, studies, study, toy, train"
 COMMANDS = [
     ([], f"name a command; {ALL}"),
     (["--quiet", "train"], f"no command '--quiet'; {ALL}"),

@@ -89,16 +89,24 @@ class StudyDirectory:
             aside.write_text(yaml.safe_dump({**tree, "provenance": provenance()}, sort_keys=False, width=120))
             aside.replace(self.config)
 
-    def mark_finished(self, member: Member) -> None:
-        """Remember that a run came to its end. Raises `UserError` if the disk refuses."""
-        append_row(self.finished, {"variant": member.arm.label, "seed": member.seed})
+    def mark_finished(self, member: Member, seconds: float) -> None:
+        """Remember that a run came to its end, and the wall time of its last process. Raises `UserError`."""
+        append_row(self.finished, {"variant": member.arm.label, "seed": member.seed, "seconds": round(seconds, 1)})
 
     def is_finished(self, member: Member) -> bool:
         """Whether a run came to its end, and is still there."""
+        return self.process_seconds(member) is not None
+
+    def process_seconds(self, member: Member) -> float | None:
+        """Wall time of the last process of a finished run, its start included; None if the run is not finished."""
         if not self.finished.is_file() or not (member.path / "config.yaml").is_file():
-            return False
+            return None
         with self.finished.open(newline="") as file:
-            return [member.arm.label, str(member.seed)] in list(csv.reader(file))
+            rows = [row for row in csv.reader(file) if row[:2] == [member.arm.label, str(member.seed)]]
+        try:
+            return float(rows[-1][2])
+        except (IndexError, ValueError):  # not there, or cut off as it was written
+            return None
 
     def _read(self) -> dict[str, Any]:
         """What is in `study.yaml`. Raises `UserError` if it was damaged."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ class Ended(NamedTuple):
     """Exit code of its command: 0 if the run is at its end, 130 if it was asked to stop."""
     error: str = ""
     """The last line that it printed, if it failed."""
+    seconds: float = 0.0
+    """Wall time of its process."""
 
     @property
     def is_stopped(self) -> bool:
@@ -96,6 +99,7 @@ def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
         member.log.parent.mkdir(parents=True, exist_ok=True)
         log = member.log.open("ab")
     env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores)))}
+    start = time.monotonic()
     with log:
         process = subprocess.Popen(
             [sys.executable, "-m", "foretell.cli.attached", *command(member)],
@@ -110,7 +114,8 @@ def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
             code = _STOPPED if code == -signal.SIGTERM else code  # it had not even begun
         assert process.stdin is not None
         process.stdin.close()
-    return Ended(member, code, "" if code in (0, _STOPPED) else _last_line(member.log, code))
+    error = "" if code in (0, _STOPPED) else _last_line(member.log, code)
+    return Ended(member, code, error, time.monotonic() - start)
 
 
 def command(member: Member) -> list[str]:

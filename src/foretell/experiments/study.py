@@ -92,7 +92,7 @@ def _execute(
                     monitor.started(event)
                 case Ended():
                     if event.code == 0:
-                        directory.mark_finished(event.member)
+                        directory.mark_finished(event.member, event.seconds)
                     monitor.ended(event)
                     if time.monotonic() - written > _SUMMARY_SECONDS:
                         write_summary(summarise(directory, plan), directory)

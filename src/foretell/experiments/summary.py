@@ -132,7 +132,7 @@ def _aggregate_row(arm: Arm, summary: Summary) -> Row:
     return {**row, "steps": min((one.steps for one in measures), default=None)}
 
 
-def _columns(name: str, values: Sequence[float]) -> Row:
+def _columns(name: str, values: Sequence[float | int]) -> Row:
     found = _estimate(values)
     return {
         f"{name}_iqm": found and found.value,
@@ -141,7 +141,7 @@ def _columns(name: str, values: Sequence[float]) -> Row:
     }
 
 
-def _estimate(values: Sequence[float]) -> Estimate | None:
+def _estimate(values: Sequence[float | int]) -> Estimate | None:
     return estimate(np.array(values, float)) if values else None
 
 
