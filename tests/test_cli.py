@@ -23,6 +23,11 @@ ALL = ("train", "resume", "study", "studies", "eval", "inspect", "film", "export
 ALL += ("toy",)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_curves():
+    """Runs of this module have whole curves."""
+
+
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
     """A real process, its working directory and environment those of a user."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
