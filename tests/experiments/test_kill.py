@@ -13,7 +13,7 @@ from stubs import SETS
 from foretell.cli import main
 from tiny import LINE, results, tiny_run
 
-TRIALS = 40
+TRIALS = 12
 
 
 def wait_until(condition, seconds=120):

@@ -9,6 +9,7 @@ from stubs import plan
 from foretell import UserError
 from foretell.cli import main
 from foretell.experiments.files import StudyFile, assignments, read_study, study_names
+from foretell.experiments.plan import make_plan
 from foretell.runs.presets import merge, parse_override, preset_names, resolve
 from tiny import LINE
 
@@ -98,7 +99,7 @@ def test_mistakes_in_a_file(mine):
 
 
 MISTAKES = [
-    ([], "name presets, or a study: foretell study pets/cartpole pets/cartpole+ts1; see `foretell studies`"),
+    ([], "required: PRESET_OR_STUDY; see `foretell study --help`"),
     (["pets/defaul"], "no preset or study 'pets/defaul'; did you mean 'pets/default'?"),
     (["pets/ablatoin"], "no preset or study 'pets/ablatoin'; did you mean 'pets/ablation'?"),
     (["pets/default", "pets/default"], "the preset 'pets/default' is given twice; keep one"),
@@ -122,6 +123,11 @@ MISTAKES = [
 def test_mistakes(argv, sentence, refused, tmp_path):
     assert sentence in refused("study", *argv, "--env", LINE, "--out", str(tmp_path / "study"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_needs_names():
+    with pytest.raises(UserError, match=r"^name presets, or a study: foretell study pets/cartpole"):
+        make_plan([])
 
 
 def test_a_study_of_presets_needs_a_directory(refused):

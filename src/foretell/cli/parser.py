@@ -150,7 +150,7 @@ def _toy(sub: argparse.ArgumentParser) -> None:
 
 def _study(sub: argparse.ArgumentParser) -> None:
     names = "presets to compare, or one study: a name of `foretell studies`, or a YAML file"
-    sub.add_argument("names", metavar="PRESET", nargs="*", help=names)
+    sub.add_argument("names", metavar="PRESET_OR_STUDY", nargs="+", help=names)
     sub.add_argument("--env", metavar="ID", help="a Gymnasium environment for all of them")
     sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of each (default 5, or those of the study)")
     at_a_time = "runs at a time: auto (default) is one for each processor core, as far as memory goes"

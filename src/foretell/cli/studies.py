@@ -53,8 +53,8 @@ def _directory(args: argparse.Namespace) -> Path:
     """Where a study is kept. Raises `UserError` if that has to be said."""
     from foretell.experiments.files import is_study
 
-    if args.out is not None or not args.names:
-        return Path(args.out or "runs/studies")
+    if args.out is not None:
+        return Path(args.out)
     if not is_study(args.names[0]):
         raise UserError("a study of presets needs a directory: --out DIR")
     name = args.names[0].removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")

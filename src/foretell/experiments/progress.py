@@ -184,7 +184,7 @@ def _cells(statuses: Sequence[Status]) -> tuple[str, str, str]:
     """What the table says of the runs of a variant."""
     done = sum(status.state == "finished" for status in statuses)
     returns = [status.last for status in statuses if status.last is not None]
-    running = [_now(status) for status in statuses if status.state == "running"]
+    running = [_now(status) for status in statuses if status.state in ("running", "stopped")]
     failed = [f"seed {status.member.seed} failed: {status.note}" for status in statuses if status.state == "failed"]
     mean = f"{fmean(returns):.1f}" if returns else ""
     return f"{done}/{len(statuses)}", mean, "; ".join([*running, *failed])
@@ -193,7 +193,8 @@ def _cells(statuses: Sequence[Status]) -> tuple[str, str, str]:
 def _now(status: Status) -> str:
     if status.note:
         return f"seed {status.member.seed}: {status.note}"
-    return f"seed {status.member.seed}: {100 * status.share:.0f} %"
+    at = " stopped at" if status.state == "stopped" else ":"
+    return f"seed {status.member.seed}{at} {100 * status.share:.0f} %"
 
 
 def _stage(member: Member) -> str:
