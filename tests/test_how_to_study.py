@@ -58,7 +58,7 @@ def test_its_commands_work_and_write_what_it_says(in_place, capsys):
         with (folder / name).open() as file:
             columns |= set(next(csv.reader(file)))
     assert set(re.findall(r"`(final_?\w*|best\w*|passed\w*|returns_of)`", PAGE)) <= columns
-    assert "few" in Path("runs/particles/summary.md").read_text()
+    assert "many" in Path("runs/particles/summary.md").read_text()
 
 
 @pytest.mark.long

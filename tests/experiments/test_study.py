@@ -18,6 +18,18 @@ from foretell.experiments.summary import summarise
 ALL = [("pets/default", 0), ("pets/default+ds", 0), ("pets/default", 1), ("pets/default+ds", 1)]
 
 
+@pytest.fixture
+def drawn():
+    """A test whose figures are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Draw no figure in any other test."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("foretell.experiments.summary.draw_panels", lambda *_: None)
+
+
 def rows(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -29,7 +41,7 @@ def run(folder, runner=None, asked=None, **options):
     return runner.ran
 
 
-def test_every_variant_runs_with_every_seed_and_is_summarised(tmp_path, capsys):
+def test_every_variant_runs_with_every_seed_and_is_summarised(tmp_path, capsys, drawn):
     assert run(tmp_path, quiet=False, asked=plan(goal=1.5)) == ALL
     out = capsys.readouterr().out
     assert "started       pets/default, seed 0 on core 0" in out and "(4 of 4 runs)" in out
