@@ -80,9 +80,11 @@ class Threads(Simulators):
         self._pool, self._parts = ThreadPoolExecutor(workers), [range(k, count, workers) for k in range(workers)]
 
     def call(self, function, arguments):
-        found = self._pool.map(lambda rows: super(Threads, self).call(function, {r: arguments[r] for r in rows}),
-                               self._parts)  # fmt: skip
-        return [answer for answers in found for answer in answers]
+        found = self._pool.map(
+            lambda rows: {row: function(self.envs[row], *arguments[row]) for row in rows}, self._parts
+        )
+        answers = {row: answer for part in found for row, answer in part.items()}
+        return [answers[row] for row in arguments]
 
 
 def rate(make, task, steps, rounds):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from environments import STEPS, Line
-from foretell.envs import Environments, empty_episodes
+from foretell.envs import Environments, empty_episodes, workers
 from foretell.errors import UserError
 from foretell.tasks import Task, TaskSettings, make_task
 from tiny import by_hand
@@ -29,9 +29,9 @@ def task_of(env=RAGGED):
 
 
 @contextmanager
-def played(task, workers, steps):
+def played(task, processes, steps):
     """Environments after so many steps of random actions, begun again where they are over; their episodes."""
-    with closing(Environments(task, COUNT, seed=3, workers=workers)) as envs:
+    with closing(Environments(task, COUNT, seed=3, workers=processes)) as envs:
         episodes, begun = empty_episodes(task.spec, COUNT), 0
         for _ in range(steps):
             new = np.flatnonzero((episodes.number < 0) | (episodes.over > 0)).tolist()
@@ -60,9 +60,9 @@ def test_episodes_do_not_depend_on_the_number_of_workers():
     """Also with more environments than workers, in episodes of two to four steps."""
     with played(task_of(), 1, 7) as (_, expected):
         assert len(set(expected.length.tolist())) > 1
-        for workers in (2, 3):
-            with played(task_of(), workers, 7) as (_, found):
-                assert len(workers_running()) == workers
+        for count in (2, 3):
+            with played(task_of(), count, 7) as (_, found):
+                assert len(workers_running()) == count
                 assert_equal(found, expected)
 
 
@@ -97,8 +97,8 @@ def test_a_failure_is_the_sentence_of_a_single_process():
     """If several fail, that of the first. The class is not known to the workers' registry, nor is its name there."""
     gymnasium.register("Breaks-v0", entry_point=lambda: Breaks(), max_episode_steps=STEPS)
     sentences = []
-    for workers in (1, 3):
-        with pytest.raises(UserError) as failure, played(task_of("Breaks-v0"), workers, 1):
+    for count in (1, 3):
+        with pytest.raises(UserError) as failure, played(task_of("Breaks-v0"), count, 1):
             pass
         sentences.append(str(failure.value))
     assert sentences[0].startswith("'Breaks-v0' failed in step(): RuntimeError: broken at")
@@ -122,9 +122,12 @@ class Unmakeable(Task):
         raise Fragile("no robot ", "is connected")
 
 
-def test_environments_that_cannot_be_made_end_the_workers_that_could():
+def test_environments_that_cannot_be_made_end_the_workers_without_another_failure(monkeypatch):
+    made, make = [], workers._Worker
+    monkeypatch.setattr(workers, "_Worker", lambda *args: made.append(make(*args)) or made[-1])
     with pytest.raises(RuntimeError, match=r"^Fragile: no robot is connected$"):
         Environments(Unmakeable(), 3, seed=0, workers=2)
+    assert [worker.process.exitcode for worker in made] == [0, 0]
 
 
 def test_a_task_that_cannot_be_sent_is_refused():

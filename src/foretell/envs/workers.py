@@ -192,9 +192,10 @@ def _serve(connection: Connection, packed: bytes, rows: range) -> None:
         signal.signal(number, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")  # the device is for the agent
     task, nothing = cache(partial(_unpacked, packed)), dict.fromkeys(rows, ())
-    envs = _each(lambda row: task().make(), nothing)
+    made = _each(lambda row: task().make(), nothing)
+    envs = {row: env for row, env in made.items() if not isinstance(env, _Failure)}
     with suppress(EOFError, OSError):
-        connection.send({row: env if isinstance(env, _Failure) else None for row, env in envs.items()})
+        connection.send({row: None if row in envs else failure for row, failure in made.items()})
         while True:
             function, arguments = connection.recv()
             connection.send(_each(partial(_call, function, envs), arguments))
