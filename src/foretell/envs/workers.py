@@ -37,7 +37,7 @@ def make_simulators(task: Task, count: int, workers: int) -> "Simulators | Worke
 
 
 class Elsewhere(gymnasium.Env):
-    """Stands for a simulator in another process."""
+    """Stands for a simulator in another process, whose state cannot be copied from here."""
 
 
 class Workers:
@@ -99,7 +99,7 @@ Answers = dict[int, Any]
 
 
 class _Worker:
-    """One process, as the others see it."""
+    """One of the processes, as this one sees it."""
 
     def __init__(self, packed: bytes, env_id: str, rows: range) -> None:
         """Start it. It answers with None for each of its simulators, once that is made."""
