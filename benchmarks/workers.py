@@ -2,7 +2,8 @@
 
 Steps per second of 8 environments with 1, 2 and 4 workers, beside as many threads and Gymnasium's `AsyncVectorEnv`; and
 the time of 16 evaluation episodes. `Sleeps` waits 5 ms in every step. `Holds` waits with Python's lock held: as code in
-Python would, but without a core. Both can therefore show the ideal rate on any machine. `Burns` computes in Python.
+Python would, but without a core. Both can therefore show the ideal rate on any machine. `Burns` computes in Python,
+`Returns` does nothing.
 """
 
 import argparse
@@ -31,7 +32,10 @@ from foretell.training.events import RunInfo
 from foretell.training.state import init_run
 
 ENVIRONMENTS, EPISODES, HORIZON, WORKERS = 8, 16, 1000, (1, 2, 4)
-STEPPED, EVALUATED = ("Sleeps-v0", "Holds-v0", "Burns-v0", "mve-cheetah"), {"Sleeps-v0": 50, "mve-cheetah": 1000}
+STEPPED, EVALUATED = (
+    ("Sleeps-v0", "Holds-v0", "Burns-v0", "Returns-v0", "mve-cheetah"),
+    {"Sleeps-v0": 50, "mve-cheetah": 1000},
+)
 STEP_SECONDS = 5e-3
 
 
@@ -68,7 +72,14 @@ class Burns(Sleeps):
             i * i % 7
 
 
-for _class in (Sleeps, Holds, Burns):
+class Returns(Sleeps):
+    """Does nothing: what remains is the cost of a call."""
+
+    def work(self) -> None:
+        pass
+
+
+for _class in (Sleeps, Holds, Burns, Returns):
     gymnasium.register(f"{_class.__name__}-v0", entry_point=_class, max_episode_steps=HORIZON)
 
 
@@ -165,7 +176,7 @@ def main():
         rounds.add_row(env, f"{horizon}", *(f"{seconds:.2f}" for seconds in times))
     console = Console(width=160)
     console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; in brackets the share of the ideal rate")
-    console.print(table, rounds)
+    console.print(table, *([rounds] if rounds.row_count else []))
 
 
 if __name__ == "__main__":
