@@ -113,6 +113,9 @@ class Schedule(Settings):
     episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
+    validation_episodes: NonNegativeInt = 0
+    """Number of trials before each call of `learn`, the last ones, that the agent does not learn from (the released
+    MB-MF: 1, for validation)."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
@@ -140,7 +143,13 @@ class Schedule(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "Schedule":
-        every = self.steps_per_learning
+        every, trials = self.steps_per_learning, self.environments * self.episodes_per_learning
+        if self.validation_episodes and (every is not None or self.validation_episodes >= trials):
+            most = 0 if every is not None else trials - 1
+            raise ValueError(
+                f"validation_episodes ({self.validation_episodes}) must be at most {most}: the agent has to learn from "
+                "some trial between two calls of learn"
+            )
         if self.environments > 1 and self.log_predictions != "none":
             raise ValueError(f"log_predictions needs a single environment, not environments={self.environments}")
         if every is None:

@@ -93,8 +93,7 @@ class Environments:
 
 def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: bool) -> np.ndarray:
     """Begin episode `number` of the run with this seed, to act randomly or not; its first observation."""
-    options = dict(task.collecting_reset) if random and task.collecting_reset is not None else None
-    return env.reset(seed=environment_seed(seed, number), options=options)[0]
+    return env.reset(seed=environment_seed(seed, number), options=task.reset_options(random=random))[0]
 
 
 def within(spec: TaskSpec, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
