@@ -9,7 +9,8 @@ from witness import finished
 from environments import STEPS
 from foretell.keys import Stream, numpy_generator
 from foretell.runs.directory import EPISODE_COLUMNS
-from tiny import LINE
+from foretell.training.loop import Loop
+from tiny import LINE, tiny_run
 
 SCHEDULE = {"env": LINE, "seed": 1, "trials": 2, "random_episodes": 2}
 
@@ -131,3 +132,17 @@ def test_the_run_directory_is_complete(trained):
     assert any((trained / "tensorboard").iterdir())
     config = (trained / "config.yaml").read_text()
     assert "provenance" in config and "git_commit" in config and "seed: 0" in config
+
+
+@pytest.mark.long
+def test_the_agent_does_not_learn_from_validation_episodes(tmp_path, monkeypatch):
+    """Two random episodes and one of the two trials are in the replay when the agent learns for the second time."""
+    added, learn = [], Loop._learn
+
+    def watched(loop):
+        learn(loop)
+        added.append(int(loop.state.replay.added))
+
+    monkeypatch.setattr(Loop, "_learn", watched)
+    run = tiny_run(tmp_path / "run", trials=4, environments=2, random_episodes=2, validation_episodes=1)
+    assert added == [2 * STEPS, 3 * STEPS] and len(run.episodes) == 6

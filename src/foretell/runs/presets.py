@@ -76,7 +76,7 @@ def preset_names() -> list[str]:
     return sorted(
         f"{family.name}/{file.name.removesuffix('.yaml')}"
         for family in PRESETS.iterdir()
-        if family.is_dir() and family.name != PARTS.name
+        if family.is_dir() and family.name not in (PARTS.name, "provenance")
         for file in family.iterdir()
         if file.name.endswith(".yaml")
     )
