@@ -363,7 +363,9 @@ def test_the_standard_deviation_may_be_smoothed_in_place_of_the_variance():
 
 def test_noise_of_the_released_scale_is_wider():
     one, wide = (
-        CEM(horizon=3, noise="coloured", noise_scale=scale, epsilon=0.0, population=4000, iterations=1, initial_std=0.05)
+        CEM(
+            horizon=3, noise="coloured", noise_scale=scale, epsilon=0.0, population=4000, iterations=1, initial_std=0.05
+        )
         for scale in ("unit", "released")
     )
     narrow, wider = (search(planner)[1][0][0].std(0) for planner in (one, wide))

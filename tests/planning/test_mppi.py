@@ -99,9 +99,7 @@ def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
 
 
 def test_the_mean_moves_and_the_standard_deviation_stays():
-    planner = MPPI(
-        horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05, control_cost=0.0
-    )
+    planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05, control_cost=0.0)
     _, (first, (candidates, _)) = search(planner)
     np.testing.assert_allclose(first[0].mean(0)[0], MIDDLE, atol=0.01)
     np.testing.assert_allclose(candidates.mean(0), moved(planner, *first), atol=0.01)

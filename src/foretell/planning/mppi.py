@@ -29,9 +29,9 @@ class MPPI(Refiner):
     """Temperature as a share of the gap between the best and the median return. A candidate has the weight `exp((return
     - best) / (temperature * gap))`; near 0 only the best candidate has weight."""
     control_cost: NonNegativeFloat = 1.0
-    """Weight of the control cost `u' S^-1 e` of the paper, where `u` is the mean, `e` the difference of a candidate from
-    it and `S` the variance of the samples: the weight of a candidate is multiplied by `exp(-control_cost * u' S^-1 e)`,
-    which favours actions near 0. 1: the paper; 0: returns alone count."""
+    """Factor on the control cost `u' S^-1 e`, where `u` is the mean, `e` the difference of a candidate from it and `S`
+    the variance of the samples. The weight of a candidate is multiplied by `exp(-control_cost * u' S^-1 e)`, which
+    favours actions near 0. 1: the paper; 0: only returns count."""
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":

@@ -15,7 +15,10 @@ In place of a setting a row may name a constant of the code (`tasks.cartpole:POL
 behaviour in words, which nothing checks.
 """
 
+import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import import_module, resources
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +27,7 @@ from pydantic import BaseModel
 
 from foretell.errors import UserError, nearest
 from foretell.runs.docs import flow
-from foretell.runs.parts import part_names, read_part
+from foretell.runs.parts import read_part
 from foretell.runs.presets import resolve
 from foretell.runs.trees import leaf_paths, value_at
 
@@ -66,11 +69,12 @@ def table_names() -> list[str]:
     return sorted(name for name in names if not name.startswith(f"{_SHARED}/"))
 
 
+@cache
 def read_table(name: str) -> Table:
     """A table by the name of its preset or part. Raises `UserError` if there is none."""
     file = TABLES / f"{name}.yaml"
     if not file.is_file():
-        raise UserError(f"'{name}' has no table of provenance{nearest(name, table_names()) or ''}")
+        raise UserError(f"'{name}' has no table of provenance{nearest(name, table_names())}")
     tree = yaml.safe_load(file.read_text())
     return Table(name, tree.get("base"), tree.get("source", ""), tuple(_rows(tree)))
 
@@ -128,9 +132,8 @@ def check(name: str) -> list[str]:
 def shown(name: str) -> str:
     """A table in Markdown, without the rows of its base."""
     table = read_table(name)
-    title = f"`+{name.removeprefix(f'{_PARTS}/')}`" if name.startswith(f"{_PARTS}/") else f"`{name}`"
-    heading = title if not name.startswith(f"{_SHARED}/") else name.removeprefix(f"{_SHARED}/").capitalize()
-    lines = [f"### {heading}", "", *([table.source, ""] if table.source else [])]
+    source = textwrap.wrap(table.source, 120, break_long_words=False, break_on_hyphens=False)
+    lines = [f"### {_heading(name)}", "", *source, *([""] if source else [])]
     if table.base:
         lines += [f"As {_linked(table.base)}, but for:" if table.rows else f"As {_linked(table.base)}.", ""]
     if table.rows:
@@ -140,8 +143,12 @@ def shown(name: str) -> str:
 
 def page() -> str:
     """The page of the documentation that shows all tables."""
-    shared = sorted({table.name for name in table_names() for table in chain(name)} - set(table_names()))
-    return "\n".join([_HEAD, *(shown(name) for name in (*shared, *table_names()))]).rstrip() + "\n"
+    names = table_names()
+    parts = [name for name in names if name.startswith(f"{_PARTS}/")]
+    shared = sorted({table.name for name in names for table in chain(name)} - set(names))
+    presets = [name for name in names if name not in parts]
+    titled = (("Shared", shared), ("Presets", presets), ("Parts", parts))
+    return "\n".join([_HEAD, *(line for title, group in titled for line in _section(title, group))]).rstrip() + "\n"
 
 
 _HEAD = """# Provenance
@@ -163,7 +170,9 @@ def _rows(tree: Mapping[str, Any]) -> Iterator[Row]:
     for where, settings in tree.get("same", {}).items():
         yield from (Row("same", name, value, value, where) for name, value in settings.items())
     for where, settings in tree.get("differs", {}).items():
-        yield from (Row("differs", name, row["theirs"], row["ours"], where, row["why"]) for name, row in settings.items())
+        yield from (
+            Row("differs", name, row["theirs"], row["ours"], where, row["why"]) for name, row in settings.items()
+        )
     for why, settings in tree.get("ours", {}).items():
         yield from (Row("ours", name, None, value, "", why) for name, value in settings.items())
     for why, names in tree.get("unused", {}).items():
@@ -180,14 +189,11 @@ def _without_reason(rows: Iterable[Row]) -> list[str]:
 
 
 def _constant(name: str) -> Any:
-    """A constant of the code, as `module:NAME` or `module:NAME.attribute` within the package."""
+    """A constant of the code, as `module:NAME`, and what is in it, as `module:NAME.attribute`, `.key` or `.0`."""
     module, _, path = name.partition(":")
     value: Any = import_module(f"foretell.{module}")
     for key in path.split("."):
-        if isinstance(value, Mapping | tuple) and not hasattr(value, key):
-            value = value[int(key) if isinstance(value, tuple) else key]
-        else:
-            value = getattr(value, key)
+        value = value[key] if isinstance(value, Mapping) else value[int(key)] if key.isdigit() else getattr(value, key)
     return value
 
 
@@ -206,12 +212,19 @@ def _plain(value: Any) -> Any:
     return list(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
+def _section(title: str, names: Iterable[str]) -> Iterator[str]:
+    yield from (f"## {title}", "", *map(shown, names))
+
+
+def _heading(name: str) -> str:
+    """Of a table: the preset, the part as it follows a preset's name, or what tables share."""
+    folder, _, rest = name.partition("/")
+    return {_PARTS: f"`+{rest}`", _SHARED: f"{rest[0].upper()}{rest[1:]}"}.get(folder, f"`{name}`")
+
+
 def _linked(name: str) -> str:
-    return f"[{name.removeprefix(f'{_SHARED}/')}](#{_anchor(name)})"
-
-
-def _anchor(name: str) -> str:
-    return name.removeprefix(f"{_SHARED}/").replace("/", "").replace(" ", "-").replace("+", "").lower()
+    anchor = re.sub(r"[^\w -]", "", _heading(name)).replace(" ", "-").lower()
+    return f"[{_heading(name).strip('`')}](#{anchor})"
 
 
 def _line(row: Row) -> str:
@@ -222,4 +235,8 @@ def _line(row: Row) -> str:
 
 
 def _cell(value: Any, row: Row) -> str:
-    return str(value) if isinstance(value, str) and " " in value else f"`{flow(value)}`"
+    return str(value) if " " in row.name or (isinstance(value, str) and " " in value) else f"`{flow(value)}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

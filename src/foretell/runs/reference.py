@@ -152,8 +152,9 @@ def _part(part: Part) -> str:
 
 def _wrapped(text: str) -> list[str]:
     """A section of a part as lines."""
-    indents = {"initial_indent": _INDENT, "subsequent_indent": 3 * _INDENT}
-    return textwrap.wrap(text, 116, break_on_hyphens=False, **indents)
+    return textwrap.wrap(
+        text, 116, initial_indent=_INDENT, subsequent_indent=3 * _INDENT, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _registered(name: str) -> str:

@@ -63,9 +63,8 @@ class NoisyActions(gymnasium.Wrapper):
         return self.env.reset(seed=seed, options=others or None)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if self._quiet:
-            return self.env.step(action)
-        noisy = np.asarray(action) + self.np_random.normal(0.0, self._std, np.shape(action))
+        noise = 0.0 if self._quiet else self.np_random.normal(0.0, self._std, np.shape(action))
+        noisy = np.asarray(action) + noise
         clipped = np.clip(noisy, self._spec.action_low, self._spec.action_high)
         obs, reward, terminated, truncated, info = self.env.step(clipped.astype(self.action_space.dtype))
         return obs, float(reward), terminated, truncated, info
