@@ -9,8 +9,7 @@ from witness import finished
 from environments import STEPS
 from foretell.keys import Stream, numpy_generator
 from foretell.runs.directory import EPISODE_COLUMNS
-from foretell.training.loop import Loop
-from tiny import LINE, tiny_run
+from tiny import LINE
 
 SCHEDULE = {"env": LINE, "seed": 1, "trials": 2, "random_episodes": 2}
 
@@ -134,15 +133,13 @@ def test_the_run_directory_is_complete(trained):
     assert "provenance" in config and "git_commit" in config and "seed: 0" in config
 
 
-@pytest.mark.long
-def test_the_agent_does_not_learn_from_validation_episodes(tmp_path, monkeypatch):
-    """Two random episodes and one of the two trials are in the replay when the agent learns for the second time."""
-    added, learn = [], Loop._learn
-
-    def watched(loop):
-        learn(loop)
-        added.append(int(loop.state.replay.added))
-
-    monkeypatch.setattr(Loop, "_learn", watched)
-    run = tiny_run(tmp_path / "run", trials=4, environments=2, random_episodes=2, validation_episodes=1)
-    assert added == [2 * STEPS, 3 * STEPS] and len(run.episodes) == 6
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_agent_does_not_learn_from_validation_episodes(rounds, tmp_path):
+    """Of the trials between two calls of `learn`, all but the last are in the replay of the second call."""
+    schedule = {"environments": 2, "episodes_per_learning": rounds, "trials": 4 * rounds, "validation_episodes": 1}
+    run = finished(tmp_path / "run", env=LINE, random_episodes=2, **schedule)
+    seen, trials = run.loop.state.agent.seen, 2 * rounds - 1
+    assert np.asarray(seen.added[:2]).tolist() == [2 * STEPS, (2 + trials) * STEPS]
+    stored = np.asarray(seen.data.action[1, 2 * STEPS : (2 + trials) * STEPS, 0])
+    played = [run.data_of(2 + episode)["actions"][:, 0] for episode in range(trials)]
+    np.testing.assert_allclose(np.sort(stored), np.sort(np.concatenate(played)), rtol=1e-6)
