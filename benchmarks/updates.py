@@ -1,4 +1,4 @@
-"""Speed of the updates of actor-critic learners, MVE and STEVE: `python benchmarks/updates.py [steve] [mve] [learners]`.
+"""Speed of updates of actor-critic learners, MVE and STEVE: `python benchmarks/updates.py [steve] [mve] [learners]`.
 
 `steve`: one update of the values and one of the model at the paper's sizes, together and apart, as a share of this
 machine's own matrix-multiply rate at the shapes of the layers that cost most, the imagined ones.
