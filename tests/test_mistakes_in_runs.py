@@ -60,7 +60,7 @@ def test_a_damaged_config(command, change, sentence, run_copy, refused):
     config = run_copy / "config.yaml"
     config.write_text(change(config.read_text()))
     before = snapshot(run_copy)
-    assert sentence in refused(command, run_copy)
+    assert sentence in refused(command, run_copy, "--trust")
     assert snapshot(run_copy) == before
 
 
@@ -170,7 +170,7 @@ def test_an_environment_that_cannot_be_filmed(name, sentence, run_copy, refused,
     config = run_copy / "config.yaml"
     config.write_text(config.read_text().replace(LINE, f"{ENV}{name}-v0"))
     before = snapshot(run_copy)
-    assert refused("eval", run_copy, "--video").startswith(sentence)
+    assert refused("eval", run_copy, "--video", "--trust").startswith(sentence)
     assert snapshot(run_copy) == before
 
 

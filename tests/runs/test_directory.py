@@ -33,7 +33,7 @@ def row(number, kind="train"):
 
 def write(run, count):
     for number in range(count):
-        run.write_episode(row(number), np.zeros((3, 1)), np.zeros((2, 1)), np.full(2, 0.25))
+        run.write_episode(row(number), np.zeros((3, 1)), np.zeros((2, 1)), np.full(2, 0.25), number=number)
         append_row(run.metrics, {"learn": number, "train_loss": 1.0})
 
 

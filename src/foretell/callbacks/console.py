@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from typing import IO, cast
 
 import numpy as np
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from foretell.output import STDERR, STDOUT
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
     Callback,
@@ -145,8 +147,9 @@ class Pace:
 
 
 def plain_console(*, stderr: bool = False) -> rich.console.Console:
-    """A console that prints what it is given, square brackets and all."""
-    return rich.console.Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    """A console that prints what it is given, square brackets and all, and whose output may fail."""
+    file = cast(IO[str], STDERR if stderr else STDOUT)
+    return rich.console.Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -1,5 +1,6 @@
 """Learning curves of several runs in one figure: one curve for each preset, mean and spread over its runs."""
 
+import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 
 from foretell.errors import UserError
 from foretell.runs.directory import RunDirectory, writing
+from foretell.runs.trees import value_at
 
 _COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
 
@@ -83,12 +85,12 @@ def read_groups(paths: Sequence[str], window: int) -> list[Group]:
     groups: dict[tuple[str, str], list[tuple[str, Curve]]] = {}
     for path in paths:
         directory = RunDirectory.open(Path(path))
-        settings, preset, _ = directory.read_config()
+        tree, preset, _ = directory.read_tree()
         curve = curve_of(directory.read_episodes(), window)
         if not len(curve.steps):
             raise UserError(f"'{path}' has finished neither an evaluation episode nor a trial")
-        same = settings.model_dump_json(exclude={"train"})
-        groups.setdefault((f"{preset}, {settings.task.env}", same), []).append((str(path), curve))
+        same = json.dumps({key: value for key, value in tree.items() if key != "train"}, default=str)
+        groups.setdefault((f"{preset}, {value_at(tree, 'task.env')}", same), []).append((str(path), curve))
     names = [label for label, _ in groups]
     for (label, _), runs in groups.items():
         if not len(mean_curve([curve for _, curve in runs]).steps):
@@ -128,12 +130,12 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
     axes = figure.subplots()
     for i, group in enumerate(groups):
         curve, colour = mean_curve(group.curves), _COLOURS[i % len(_COLOURS)]
-        count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
+        label = f"{group.label}, {len(group.curves)} runs" if len(group.curves) > 1 else group.label
         style: Any = {"marker": "o", "ms": 3.5} if len(curve.steps) <= 30 else {}
-        axes.plot(curve.steps, curve.mean, color=colour, lw=1.8, label=group.label + count, **style)
+        axes.plot(curve.steps, curve.mean, color=colour, lw=1.8, label=_literal(label), **style)
         axes.fill_between(curve.steps, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):
-        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=line.label)
+        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=_literal(line.label))
     axes.set(title=title, xlabel="environment steps", ylabel="return")
     axes.ticklabel_format(axis="x", scilimits=(0, 5))
     axes.margins(x=0.02)
@@ -143,3 +145,8 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+def _literal(label: str) -> str:
+    """A label that Matplotlib shows as it is, where it would hide one that begins with _ and reads $ as mathematics."""
+    return f"{' ' if label.startswith('_') else ''}{label}".replace("$", r"\$")

@@ -13,7 +13,7 @@ from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
-from foretell.training.interrupt import Interrupted, interrupt_calls
+from foretell.training.interrupt import Interrupted, interrupt_calls, place_in
 from foretell.training.learner import Learner
 from foretell.training.reporter import Reporter
 from foretell.training.saver import Saver
@@ -185,7 +185,7 @@ class Loop:
         if not self._interrupted:
             return
         self._save()
-        raise Interrupted(self.state.episodes, self.counters.begun, self.run_info.directory.path)
+        raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _on_interrupt(self) -> None:
         if self._interrupted:
