@@ -88,7 +88,7 @@ def command(out, *more):
     return {"args": [*words, *more], "env": {**os.environ, "PYTHONPATH": paths}}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 def test_a_run_whose_output_is_full(tmp_path):
     with open("/dev/full", "w") as full:
@@ -98,12 +98,12 @@ def test_a_run_whose_output_is_full(tmp_path):
     assert len((tmp_path / "run" / "episodes.csv").read_text().splitlines()) == 4
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_disk_on_which_files_cannot_grow_leaves_a_run_that_can_be_resumed(tmp_path):
     """A limit to the size of files stands for a full disk: what is refused is named, and nothing is lost."""
 
     def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
 
     options = command(tmp_path / "run", "--quiet")
     options["env"]["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "none")

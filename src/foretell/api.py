@@ -8,7 +8,7 @@ from typing import Any
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
 from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
-from foretell.compilation import use_compilation_cache
+from foretell.compilation import prepare_jax
 from foretell.errors import UserError
 from foretell.output import say
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
@@ -77,7 +77,7 @@ def train(
     chosen = _chosen(env, functions)
     settings = resolve(preset, [chosen, *_listed(overrides)])
     path = Path(out) if out is not None else default_directory(preset, settings, seed)
-    use_compilation_cache()
+    prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     before = stages_of(settings, chosen, path)
@@ -124,7 +124,7 @@ def resume(
     directory = RunDirectory.open(Path(run_dir))
     with directory.lock():
         functions = {"reward": reward, "terminated": terminated}
-        use_compilation_cache()
+        prepare_jax()
         notes = read_notes(latest_notes(directory.checkpoints))
         before, preset, seed = directory.read_config(unused=given(functions), lacking=notes.settings if notes else {})
         settings = continued(before, _listed(overrides))
@@ -182,7 +182,7 @@ def load(
     directory = RunDirectory.open(Path(run_dir))
     functions = {"reward": reward, "terminated": terminated}
     settings, _, seed = directory.read_config(unused=given(functions))
-    use_compilation_cache()
+    prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)

@@ -74,7 +74,7 @@ def test_what_may_change_is_said(continued):
     assert said == [f"continuing with train.trials=70, which was {SETTINGS.train.trials} at the last checkpoint"]
 
 
-@pytest.mark.parametrize("name", ["jax", "foretell", "jax backend", "jax_default_matmul_precision"])
+@pytest.mark.parametrize("name", ["jax", "foretell", "device", "jax_default_matmul_precision"])
 def test_other_versions_are_said(name, continued, monkeypatch):
     now = continuing.computing()
     monkeypatch.setattr(continuing, "computing", lambda: {**now, name: "other"})

@@ -8,6 +8,7 @@ import numpy as np
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from foretell.errors import one_line
 from foretell.output import STDERR, STDOUT
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
@@ -96,7 +97,7 @@ class Console(Callback):
         )
 
     def on_warning(self, event: Warned) -> None:
-        self._say(f"warning: {event.text}")
+        self._say(f"warning: {one_line(event.text)}")
 
     def on_interrupt(self, event: InterruptRequested) -> None:
         self._say("stopping once everything can be saved; Ctrl-C again stops at once")
@@ -124,7 +125,7 @@ class Console(Callback):
 
 def warn(text: str) -> None:
     """Say on standard error what the user should know."""
-    plain_console(stderr=True).print(f"warning: {text}", soft_wrap=True)
+    plain_console(stderr=True).print(f"warning: {one_line(text)}", soft_wrap=True)
 
 
 class Pace:

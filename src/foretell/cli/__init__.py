@@ -4,9 +4,10 @@ import io
 import sys
 
 from foretell.cli.parser import parse
-from foretell.errors import UserError, brief
+from foretell.errors import UserError, brief, one_line
 from foretell.output import STDERR, silence
 from foretell.runs.trust import trusting
+from foretell.starting import started
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 if the output cannot be written, 2 for a user's mistake, 130 after Ctrl-C.
     """
+    started()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows few characters must not end a run
     try:
@@ -41,6 +43,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _failed(text: str, code: int) -> int:
-    STDERR.write(f"foretell: {text}\n")
+    STDERR.write(f"foretell: {one_line(text)}\n")
     STDERR.flush()
     return code

@@ -168,7 +168,7 @@ def toy(args: argparse.Namespace) -> int:
     study, out = load("foretell.toy"), Path(args.out)
     study.check(args.seed, args.trials, args.steps)
     study.prepare(out)
-    load("foretell.compilation").use_compilation_cache()
+    load("foretell.compilation").prepare_jax()
     with _progress() as progress:
         bar = progress.add_task("compiling", total=len(study.METHODS) * args.steps)
 

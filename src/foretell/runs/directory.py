@@ -260,6 +260,14 @@ def truncate_rows(path: Path, count: int) -> None:
             aside.replace(path)
 
 
+def check_folder(path: Path, own: Collection[str]) -> None:
+    """Raises `UserError` if a folder for several files holds something, but none of the files that it is for."""
+    with writing(path):
+        there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if there and not there & {*own}:
+        raise UserError(f"'{path}' is not empty and holds nothing of what is written there; choose another --out")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raise a refusal of the disk as a `UserError`."""

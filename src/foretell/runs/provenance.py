@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+_OPTIONS = ("jax_default_matmul_precision", "jax_threefry_partitionable")
+"""Options of JAX that decide a run's results, and may have any value."""
 _PACKAGES = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 
 
@@ -18,9 +20,13 @@ def versions() -> dict[str, str]:
 
 def computing() -> dict[str, str]:
     """Everything but the settings and the seed that decides a run's results."""
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    backend = {"jax backend": jax.default_backend(), "jax_default_matmul_precision": str(precision)}
-    return {**versions(), "python": sys.version.split()[0].rpartition(".")[0], **backend}
+    options = {name: str(getattr(jax.config, name, None)) for name in _OPTIONS}
+    return {
+        **versions(),
+        "python": sys.version.split()[0].rpartition(".")[0],
+        "device": jax.default_backend(),
+        **options,
+    }
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, str]) -> str:
