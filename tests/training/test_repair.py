@@ -122,3 +122,27 @@ def test_nothing_is_said_of_a_run_that_is_as_it_was(saved, whole, tmp_path):
     lined(out, **MORE)
     assert (out / "episodes.csv").read_bytes() == before
     assert gone_on(out) == (whole, []) and "wall_seconds" in TIMED
+
+
+@pytest.mark.parametrize("capacity", [60, 12])
+@pytest.mark.parametrize("harm", ["missing", "foreign", "damaged"])
+def test_data_that_the_checkpoint_knows_are_made_again(harm, capacity, tmp_path):
+    """Random episodes always, trials as long as the replay holds them, evaluations never."""
+    options = {"trials": 8, "random_episodes": 2, "random_steps": 0, "eval_episodes": 1, "capacity": capacity}
+    first = finished(tmp_path / "run", **options)
+    before, data = first.results, first.directory.data
+    files = {path.name: path.read_bytes() for path in data.iterdir()}
+    kinds = {f"episode_{row['episode']:04d}.npz": row["kind"] for row in first.episodes}
+    for name in files:
+        if harm == "missing":
+            (data / name).unlink()
+        else:
+            (data / name).write_bytes(files[name][:-30] if harm == "damaged" else files["episode_0001.npz"])
+    listens = Listens()
+    again = lined(tmp_path / "run", callbacks=[listens], **options)
+    now = {name: (data / name).read_bytes() for name in files if (data / name).exists()}
+    same = {kinds[name] for name in files if now.get(name) == files[name]}
+    assert {"random", "train"} <= same and again.results[0] == before[0]
+    lost = [name for name in files if now.get(name) != files[name]]
+    assert {kinds[name] for name in lost} == ({"eval"} if capacity == 60 else {"eval", "train"})
+    assert "played again from the actions in the checkpoint" in listens.said[-2] and "lacks" in listens.said[-1]

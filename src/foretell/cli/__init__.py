@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         silence(sys.stdout)
-        what = "the output" if error.filename is None else f"'{error.filename}'"
-        return _failed(f"cannot write {what}: {error.strerror or brief(error)}", 1)
+        what = "cannot write the output" if error.filename is None else f"'{error.filename}'"
+        return _failed(f"{what}: {error.strerror or brief(error)}", 1)
 
 
 def _failed(text: str, code: int) -> int:

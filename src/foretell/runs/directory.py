@@ -120,10 +120,9 @@ class RunDirectory:
             },
         }
         text = yaml.safe_dump(tree, sort_keys=False, width=120)
-        aside = self.config.with_suffix(".tmp")
         with writing(self.config):
-            aside.write_text(text)
-            aside.replace(self.config)
+            with replacing(self.config) as aside:
+                aside.write_text(text)
             sign(self.path, tree)
             self.data.mkdir(exist_ok=True)
 
@@ -186,8 +185,14 @@ class RunDirectory:
         self, row: dict[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, *, number: int
     ) -> None:
         """A line in `episodes.csv`, the `number`th, and a file in `data/`."""
+        self.write_data(row, obs, actions, rewards, number=number)
+        append_row(self.episodes, row)
+
+    def write_data(
+        self, row: Mapping[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, *, number: int
+    ) -> None:
+        """The file alone."""
         path = self.episode_path(row["episode"])
-        aside = path.with_suffix(".tmp.npz")
         steps: dict[str, Any] = {"observations": obs, "actions": actions, "rewards": rewards}
         about: dict[str, Any] = {
             "returns": rewards.sum(),
@@ -195,10 +200,8 @@ class RunDirectory:
             "env_steps": row["env_steps"],
             "row": number,
         }
-        with writing(path):
+        with writing(path), replacing(path, ".tmp.npz") as aside:
             np.savez(aside, **steps, **about)
-            aside.replace(path)
-        append_row(self.episodes, row)
 
     def read_episodes(self) -> list[dict[str, Any]]:
         """All finished episodes, numbers as numbers."""
@@ -255,9 +258,8 @@ def truncate_rows(path: Path, count: int) -> None:
             path.unlink(missing_ok=True)
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if len(lines) > count + 1:
-            aside = path.with_suffix(".tmp")
-            aside.write_bytes(b"".join(lines[: count + 1]))
-            aside.replace(path)
+            with replacing(path) as aside:
+                aside.write_bytes(b"".join(lines[: count + 1]))
 
 
 def check_folder(path: Path, own: Collection[str]) -> None:
@@ -266,6 +268,19 @@ def check_folder(path: Path, own: Collection[str]) -> None:
         there = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if there and not there & {*own}:
         raise UserError(f"'{path}' is not empty and holds nothing of what is written there; choose another --out")
+
+
+@contextmanager
+def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """A file to be written, which then takes the place of another one; if that fails it is removed."""
+    aside = path.with_suffix(suffix)
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 @contextmanager

@@ -6,12 +6,12 @@ numbers of the episode's row but its wall time, so that either can be checked by
 
 import csv
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from foretell.errors import UserError
-from foretell.runs.directory import EPISODE_COLUMNS, RunDirectory, parse_episode, writing
+from foretell.runs.directory import EPISODE_COLUMNS, RunDirectory, parse_episode, replacing, writing
 
 Row = dict[str, Any]
 _COMPARED = ("kind", "return", "length", "env_steps")
@@ -35,10 +35,19 @@ def table_sums(directory: RunDirectory) -> dict[str, int]:
     return {path.name: zlib.crc32(_read(path)) for path in (directory.episodes, directory.metrics)}
 
 
-def repair(directory: RunDirectory, extent: Extent, warn: Callable[[str], None]) -> None:
-    """Make tables and data again as they were at the checkpoint, as far as that is possible; say what was done.
+def repair(directory: RunDirectory, extent: Extent, warn: Callable[[str], None]) -> list[int]:
+    """Make tables again as they were at the checkpoint, as far as that is possible; say what was done.
 
-    Raises `UserError` if the disk refuses.
+    Args:
+        directory: of the run.
+        extent: what was there at the checkpoint.
+        warn: called with a sentence for everything that was not as it should be.
+
+    Returns:
+        The numbers of episodes without data.
+
+    Raises:
+        UserError: if the disk refuses.
     """
     if not _is_intact(directory.metrics, extent.metrics, extent.sums):
         _mend_metrics(directory.metrics, extent.metrics, warn)
@@ -51,9 +60,7 @@ def repair(directory: RunDirectory, extent: Extent, warn: Callable[[str], None])
     else:
         _mend_episodes(directory, extent, rows, files, warn)
         foreign = []
-    missing = sorted({*extent.numbers} - (files.keys() - foreign))
-    if missing:
-        warn(f"'{directory.data}' lacks {_episodes(missing)}; films and diagnostics will do without")
+    return sorted({*extent.numbers} - (files.keys() - foreign))
 
 
 def _mend_metrics(path: Path, count: int, warn: Callable[[str], None]) -> None:
@@ -83,7 +90,7 @@ def _mend_episodes(
         table.append({name: row[name] for name in EPISODE_COLUMNS})
     lines = [",".join(map(str, row.values())) + "\r\n" for row in table]
     _replace(directory.episodes, "".join([",".join(EPISODE_COLUMNS) + "\r\n", *lines]).encode() if table else b"")
-    text = f"; {_episodes(sorted(made))} made again from the data, wall times estimated" if made else ""
+    text = f"; {listed(sorted(made))} made again from the data, wall times estimated" if made else ""
     lost = extent.episodes - len(table)
     lacks = f"; {lost} of {extent.episodes} rows are lost" if lost > 0 else ""
     warn(f"'{directory.episodes}' is not as it was at the checkpoint{text}{lacks}")
@@ -131,7 +138,8 @@ def _fit(row: Row, found: Row) -> bool:
     return all(row[name] == found[name] for name in _COMPARED if name in found)
 
 
-def _episodes(numbers: list[int]) -> str:
+def listed(numbers: Sequence[int]) -> str:
+    """Episodes by their numbers."""
     shown = ", ".join(map(str, numbers[:3]))
     return f"episode{'s' if len(numbers) > 1 else ''} {shown}{f' and {len(numbers) - 3} more' if numbers[3:] else ''}"
 
@@ -141,9 +149,8 @@ def _read(path: Path) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_suffix(".tmp")
     with writing(path):
-        aside.write_bytes(content)
-        aside.replace(path)
+        with replacing(path) as aside:
+            aside.write_bytes(content)
         if not content:
             path.unlink()
