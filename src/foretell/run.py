@@ -121,7 +121,7 @@ class Run:
             check_folder(folder, [f"{name}.csv" for name in TABLES])
         rng = numpy_generator(seed, Stream.DIAGNOSE)
         recorded = recorded_tracks(self._files, self.task, _RECORDED, rng)
-        with closing(Examiner(controller.agent, self.task, sizes, seed)) as examiner:
+        with closing(Examiner(controller.agent, self.task, sizes, seed, self.settings.train.workers)) as examiner:
             found = examiner.examine(controller.state, recorded)
         write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")

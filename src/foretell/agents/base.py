@@ -80,6 +80,9 @@ class Schedule(Settings):
     """Length of the run in environment steps, random ones included; null: `trials` decides."""
     environments: PositiveInt = 1
     """Environments that are stepped in parallel; the agent chooses their actions as one batch."""
+    workers: PositiveInt = 1
+    """Processes that step environments which are slow; 1: Foretell's own process. They share the `environments`, and
+    those of evaluation (`eval_environments`) and of diagnostics. Results do not depend on it."""
     steps_per_learning: PositiveInt | None = None
     """Learn after every so many environment steps, also within episodes; each environment begins its next episode at
     once (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
@@ -108,6 +111,8 @@ class Schedule(Settings):
     learning."""
     eval_every: PositiveInt | None = None
     """Steps between two rounds of evaluation episodes; null: a round after each trial."""
+    eval_environments: PositiveInt = 1
+    """Evaluation episodes that are played side by side; the agent chooses their actions as one batch."""
     log_every: PositiveInt = 1000
     """Steps between two rows of `metrics.csv`, which hold means over these steps. Only for agents that learn within
     episodes."""
@@ -141,8 +146,14 @@ class Schedule(Settings):
     @model_validator(mode="after")
     def _check(self) -> "Schedule":
         every = self.steps_per_learning
-        if self.environments > 1 and self.log_predictions != "none":
-            raise ValueError(f"log_predictions needs a single environment, not environments={self.environments}")
+        for name in ("environments", "eval_environments"):
+            if (count := getattr(self, name)) > 1 and self.log_predictions != "none":
+                raise ValueError(f"log_predictions needs a single environment, not {name}={count}")
+        if self.workers > (most := max(self.environments, self.eval_environments)):
+            raise ValueError(
+                f"workers ({self.workers}) must be at most {most}: there are environments={self.environments} and "
+                f"eval_environments={self.eval_environments}, and each is stepped by one process"
+            )
         if every is None:
             if self.trials % self.environments:
                 nearest = max(1, round(self.trials / self.environments)) * self.environments
