@@ -142,7 +142,7 @@ def resume(
         loop.restore()
         for text in [] if quiet else warnings:
             warn(text)
-        if settings != before or trust or warnings:
+        if settings != before or trust or (warnings and not loop.is_done):
             directory.write_config(settings, preset, seed)
         if not loop.is_done:
             return _run_to_end(loop, settings)

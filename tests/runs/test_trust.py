@@ -6,12 +6,14 @@ import pickle
 import shutil
 import stat
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 import foretell
+from foretell import registry
 from foretell.errors import UserError
 from foretell.runs import trust
 from foretell.runs.directory import RunDirectory
@@ -234,3 +236,15 @@ def test_yaml_makes_no_objects(run_copy, refused, monkeypatch, tmp_path):
     assert "cannot read" in refused("train", "./mine.yaml")
     assert "not valid YAML" in refused("train", "pets/cartpole", "--set", f"train.trials={bomb}")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_plug_in_that_lies_in_the_working_directory_is_not_an_installed_one(monkeypatch):
+    plugin = Path(__file__).parents[1] / "plugin"
+    monkeypatch.setattr(
+        registry, "_registered", {section: dict(known) for section, known in registry._registered.items()}
+    )
+    monkeypatch.setattr(registry, "_plugins_are_loaded", False)
+    monkeypatch.chdir(plugin)
+    monkeypatch.syspath_prepend(plugin)
+    registry.kinds("planner")
+    assert not [name for name in sys.modules if name.startswith("foretell_example")]

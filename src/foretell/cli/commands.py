@@ -167,8 +167,8 @@ def toy(args: argparse.Namespace) -> int:
     """Run the toy study, and write its figure and numbers."""
     study, out = load("foretell.toy"), Path(args.out)
     study.check(args.seed, args.trials, args.steps)
-    study.prepare(out)
     load("foretell.compilation").prepare_jax()
+    study.prepare(out)
     with _progress() as progress:
         bar = progress.add_task("compiling", total=len(study.METHODS) * args.steps)
 

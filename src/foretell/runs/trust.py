@@ -32,6 +32,7 @@ _NO_CODE = ("description", "preset", "provenance", "pretrained")
 _NAME = re.compile(r"[A-Za-z_][\w.]*:\S+")
 _KEY_SIZE = 32
 _INSTALLED = {"site-packages", "dist-packages"}
+_LIBRARIES = (Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1])
 
 
 class CodeName(NamedTuple):
@@ -179,12 +180,12 @@ def _key(path: Path) -> bytes:
 def _described(module: str) -> dict[str, Any]:
     """Where a module lies, and the contents of all files of that place that are imported with it."""
     place = _place(module)
-    if place is None or _INSTALLED & set(place.parts):
+    if place is None or _is_library(place):
         return {"place": None if place is None else str(place), "files": {}}
     root = place.parent
     loaded = (getattr(found, "__file__", None) for found in list(sys.modules.values()))
     files = {Path(file) for file in loaded if file and Path(file).is_relative_to(root)}
-    kept = (file for file in {place, *files} if file.is_file() and not _INSTALLED & set(file.parts))
+    kept = (file for file in {place, *files} if file.is_file() and not _is_library(file))
     return {"place": str(place), "files": {str(file.relative_to(root)): _digest(file) for file in sorted(kept)}}
 
 
@@ -196,10 +197,18 @@ def _same(module: str, signed: Mapping[str, Any] | None) -> bool:
     place = _place(module)
     if signed is None or place is None or signed["place"] is None:
         return signed is not None and place is None
-    if str(place) == signed["place"] or _INSTALLED & set(place.parts) & set(Path(signed["place"]).parts):
+    if str(place) == signed["place"]:
         return True
+    here = Path.cwd() in (place.parent, place.parent.parent)
+    if not here and _INSTALLED & set(place.parts) & set(Path(signed["place"]).parts):
+        return True  # installed elsewhere, or in another version
     files = signed["files"].items()
     return bool(files) and all(_digest(place.parent / name) == content for name, content in files)
+
+
+def _is_library(file: Path) -> bool:
+    """Whether a file is part of Python, of Foretell or of an installed package."""
+    return bool(_INSTALLED & set(file.parts)) or any(file.is_relative_to(folder) for folder in _LIBRARIES)
 
 
 def _digest(file: Path) -> str:
