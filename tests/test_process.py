@@ -95,7 +95,7 @@ def test_a_fork_before_jax_works_is_no_matter(monkeypatch):
     compilation.prepare_jax()
 
 
-@pytest.mark.parametrize("module", ["gymnasium", "yaml", "pydantic", "jax"])
+@pytest.mark.parametrize("module", ["gymnasium", "jax", *by_hand("yaml", "pydantic")])
 def test_ctrl_c_while_libraries_are_imported_is_one_line(module, tmp_path):
     (tmp_path / f"{module}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['foretell', 'show', 'pets/cartpole']\n"
