@@ -126,7 +126,13 @@ def test_nothing_is_said_of_a_run_that_is_as_it_was(saved, whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("harm", "capacity"), [("missing", 60), ("foreign", 12), *by_hand(("damaged", 60), ("missing", 12))]
+    ("harm", "capacity"),
+    [
+        ("missing", 60),
+        ("foreign", 12),
+        pytest.param("damaged", 60, marks=pytest.mark.slow),
+        pytest.param("missing", 12, marks=pytest.mark.slow),
+    ],
 )
 def test_data_that_the_checkpoint_knows_are_made_again(harm, capacity, tmp_path):
     """Random episodes always, trials as long as the replay holds them, evaluations never."""
