@@ -236,7 +236,7 @@ def _brief(loss: float) -> str:
 
 def prepare(out: Path) -> None:
     """Make the directory. Raises `UserError` if it cannot be written to, or holds something else."""
-    check_folder(out, [FIGURE])
+    check_folder(out, [FIGURE, *(f"{name}.csv" for name in METHODS)])
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()

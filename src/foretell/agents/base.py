@@ -118,6 +118,9 @@ class Schedule(Settings):
     episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
+    validation_episodes: NonNegativeInt = 0
+    """Number of trials before each call of `learn`, the last ones, that the agent does not learn from (the released
+    MB-MF: 1, for validation)."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
@@ -144,8 +147,7 @@ class Schedule(Settings):
     """Number of newest checkpoints that are kept."""
 
     @model_validator(mode="after")
-    def _check(self) -> "Schedule":
-        every = self.steps_per_learning
+    def _check_environments(self) -> "Schedule":
         for name in ("environments", "eval_environments"):
             if (count := getattr(self, name)) > 1 and self.log_predictions != "none":
                 raise ValueError(f"log_predictions needs a single environment, not {name}={count}")
@@ -154,6 +156,22 @@ class Schedule(Settings):
                 f"workers ({self.workers}) must be at most {most}: there are environments={self.environments} and "
                 f"eval_environments={self.eval_environments}, and each is stepped by one process"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> "Schedule":
+        stepwise, trials = self.steps_per_learning is not None, self.environments * self.episodes_per_learning
+        if self.validation_episodes and (stepwise or self.validation_episodes >= trials):
+            most = 0 if stepwise else trials - 1
+            raise ValueError(
+                f"validation_episodes ({self.validation_episodes}) must be at most {most}: the agent has to learn from "
+                "some trial between two calls of learn"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check(self) -> "Schedule":
+        every = self.steps_per_learning
         if every is None:
             if self.trials % self.environments:
                 nearest = max(1, round(self.trials / self.environments)) * self.environments

@@ -126,8 +126,7 @@ def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: boo
 
 def start(task: Task, seed: int, number: int, *, random: bool) -> tuple[int, Options]:
     """The seed and the options of the reset with which episode `number` of the run with this seed begins."""
-    options = dict(task.collecting_reset) if random and task.collecting_reset is not None else None
-    return environment_seed(seed, number), options
+    return environment_seed(seed, number), task.reset_options(random=random)
 
 
 def within(spec: TaskSpec, action: Float[np.ndarray, "*rows action"]) -> Float[np.ndarray, "*rows action"]:

@@ -43,8 +43,9 @@ class TaskSettings(Settings):
     the released STEVE)."""
     action_noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
-    action without the noise, so models learn the noise as part of the dynamics. Random and evaluation episodes have it
-    too."""
+    action without the noise, so models learn the noise as part of the dynamics. Evaluation episodes have it too."""
+    random_noise: bool = True
+    """Whether random episodes have that noise too; false: the released MB-MPC."""
 
 
 def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
@@ -62,7 +63,7 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     known = {name: f for name, f in (functions or {}).items() if callable(f)}
     task_class = _task_class(settings.env)
     task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env)
-    task.action_noise = settings.action_noise
+    task.action_noise, task.random_noise = settings.action_noise, settings.random_noise
     if settings.actions == "unit":
         size = task.spec.action_size
         task.spec = replace(task.spec, action_low=(-1.0,) * size, action_high=(1.0,) * size)

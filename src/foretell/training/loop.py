@@ -134,7 +134,9 @@ class Loop:
         """Count and keep the latest step of these environments."""
         if self.state.collected.is_full:
             self.state = self._learner.flush(self.state)
-        self.state.collected.take(self.state.episodes, stepped, self._time_limit)
+        most = clock.learned_environments(self._schedule, self.counters)
+        kept = [row for row in stepped if row < most]
+        self.state.collected.take(self.state.episodes, kept, self._time_limit)
         self._watch.steps += len(stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped), under_way_steps=len(stepped))
 
