@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from foretell.agents import RunSettings
 from foretell.errors import UserError
+from foretell.runs.computing import computing, difference
 from foretell.runs.directory import RunDirectory
 from foretell.runs.docs import flow
-from foretell.runs.provenance import computing, difference
 from foretell.runs.trees import leaf_paths, value_at
 
 _FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.pretrained")

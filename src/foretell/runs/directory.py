@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 
 from foretell.agents import RunSettings
 from foretell.errors import UserError, brief, nearest
+from foretell.runs.computing import git_commit, versions
 from foretell.runs.presets import validate
-from foretell.runs.provenance import git_commit, versions
 from foretell.runs.schema import Tree
 from foretell.runs.trees import completed
 from foretell.runs.trust import check, sign

@@ -1,49 +1,3 @@
-<<<<<<< HEAD
-"""What a run was made with: versions, the machine, the commit."""
-
-import subprocess
-import sys
-from collections.abc import Mapping
-from importlib.metadata import version
-from typing import Any
-
-import jax
-
-_OPTIONS = ("jax_default_matmul_precision", "jax_threefry_partitionable")
-"""Options of JAX that decide a run's results, and may have any value."""
-_PACKAGES = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Of what decides a run's results."""
-    return {name: version(name) for name in _PACKAGES}
-
-
-def computing() -> dict[str, str]:
-    """Everything but the settings and the seed that decides a run's results."""
-    options = {name: str(getattr(jax.config, name, None)) for name in _OPTIONS}
-    return {
-        **versions(),
-        "python": sys.version.split()[0].rpartition(".")[0],
-        "device": jax.default_backend(),
-        **options,
-    }
-
-
-def difference(before: Mapping[str, Any], now: Mapping[str, str]) -> str:
-    """What has changed, as `jax 0.12.0 (before 0.10.2)`; nothing if that is nothing."""
-    changed = (name for name in now if name in before and str(before[name]) != now[name])
-    return ", ".join(f"{name} {now[name]} (before {before[name]})" for name in changed)
-
-
-def git_commit() -> str | None:
-    """The commit of the working directory, marked if it has uncommitted changes; None outside a repository."""
-    try:
-        command = ["git", "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-=======
 """Provenance: from where each setting of a published preset or part comes, and why it is another than its source has.
 
 A table is a YAML file in `presets/provenance/`. It has these keys, each of which may be missing:
@@ -286,4 +240,3 @@ def _cell(value: Any, row: Row) -> str:
 
 if __name__ == "__main__":
     print(page(), end="")
->>>>>>> main
