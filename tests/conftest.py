@@ -15,6 +15,7 @@ import pytest
 # JAX reads these when it is imported; workers and subprocesses of this session inherit them. The cache is kept from
 # session to session, since most of a test's time is compilation; `make clean` removes it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "config")  # of the key of runs
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Most of the suite's time is compilation: compile in half the time what then runs at three fifths of the speed.

@@ -364,7 +364,7 @@ def test_an_episode_is_filmed_from_where_it_began_with_the_actions_that_were_exe
     monkeypatch.setattr(Line, "step", lambda env, action: (executed.append(float(action[0])), step(env, action))[1])
     for number, kind in enumerate(("random", "train")):
         row = {"episode": number, "kind": kind}
-        directory.write_episode(row, np.zeros((2, 2)), np.array([[3.0]]), np.zeros(1))
+        directory.write_episode(row, np.zeros((2, 2)), np.array([[3.0]]), np.zeros(1), number=0)
         video.film(task, directory, 0, number)
     assert begun[-1] is None and {"collecting": True} in begun and executed == [1.0, 1.0]
 

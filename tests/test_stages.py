@@ -9,6 +9,9 @@ import yaml
 import foretell
 from foretell.errors import UserError
 from foretell.runs import parts, presets
+from foretell.runs.directory import RunDirectory
+from foretell.training.interrupt import Interrupted
+from foretell.training.pretraining import stages_of, to_replace
 from tiny import LINE, interrupted_at, snapshot
 
 PLANNER = {
@@ -101,13 +104,66 @@ def test_finished_stages_are_taken_as_they_are(whole, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_stages_that_were_interrupted_go_on(whole, tmp_path):
-    with interrupted_at("step", 8):  # in the planner's last trials
+@pytest.mark.parametrize("steps", [8, 40])  # in the planner's last trials, and after it
+def test_stages_that_were_interrupted_go_on(steps, whole, tmp_path):
+    with interrupted_at("step", steps):
         train(tmp_path)
-    assert not (tmp_path / "run" / "config.yaml").exists()
-    train(tmp_path)
+    foretell.resume(tmp_path / "run", quiet=True)
     for name in STAGES:
         assert returns_of(whole / name) == returns_of(tmp_path / name)
+
+
+def stage_of(folder, name, seed=3, **changes):
+    """The directory of a stage as if it had been trained."""
+    directory = RunDirectory.create(folder / f"run-small-{name}", overwrite=False)
+    earlier = {"train": {"pretrained": str(folder / STAGES[0])}} if name == "imitator" else {}
+    directory.write_config(presets.resolve(f"small/{name}", [earlier, changes]), f"small/{name}", seed)
+    return directory
+
+
+CHANGES = [
+    ({"seed": 0}, "has seed=0, not 3"),
+    ({"planner": {"population": 5}}, "has planner.population=5, not 4"),
+    ({"task": {"env": "environments:tiny/Ends-v0"}}, f"has task.env=environments:tiny/Ends-v0, not {LINE}"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), CHANGES, ids=lambda value: str(value)[:20])
+def test_a_stage_of_another_seed_or_settings_is_not_gone_on_from(changes, sentence, tmp_path):
+    stage_of(tmp_path, "planner", **changes)
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=f"the stage 'small/planner' in '.*' {sentence}; replace it with --overwrite"):
+        train(tmp_path)
+    assert {path: content for path, content in snapshot(tmp_path).items()} == before
+
+
+def test_what_is_replaced_with_overwrite(tmp_path):
+    settings = presets.resolve("small/tuner")
+    stages = stages_of(settings, {}, tmp_path / "run")
+    assert to_replace(stages, 3, overwrite=True) == []
+    planner, imitator = stage_of(tmp_path, "planner"), stage_of(tmp_path, "imitator")
+    assert to_replace(stages, 3, overwrite=False) == []
+    assert to_replace(stages, 1, overwrite=True) == stages  # also what was trained after the one that is replaced
+    imitator.write_config(stages[1].settings, "small/imitator", 0)
+    assert to_replace(stages, 3, overwrite=True) == stages[1:]
+    (planner.config).unlink()
+    with pytest.raises(UserError, match="is not a run directory"):
+        to_replace(stages, 3, overwrite=True)
+
+
+@pytest.mark.long
+def test_a_run_that_was_stopped_in_an_early_stage_is_resumed_with_the_settings_it_was_asked_for(tmp_path):
+    options = {"preset": "small/imitator", "env": "environments:tiny/Ragged-v0"}
+    with interrupted_at("step", 8):
+        try:
+            train(tmp_path, **options)
+        except Interrupted as stop:
+            assert f"of the stage 'small/planner'; continue with `foretell resume {tmp_path}/run`" in str(stop)
+            raise
+    foretell.resume(tmp_path / "run", quiet=True)
+    runs = [foretell.load(tmp_path / name, quiet=True) for name in (STAGES[0], "run")]
+    assert {run.settings.task.env for run in runs} == {options["env"]}
+    assert runs[1].settings.train.pretrained == str(tmp_path / STAGES[0]) and len(runs[1].returns) == 4
 
 
 def test_a_run_that_is_there_is_not_overwritten_nor_stages_trained_for_it(trained, tmp_path):

@@ -5,6 +5,11 @@ needs, and `register` makes a class of one's own available by name. The environm
 `foretell/...`.
 """
 
+from foretell.starting import end_quietly, is_the_command
+
+if is_the_command():
+    end_quietly()  # while what follows is imported
+
 from importlib import import_module
 from typing import Any
 

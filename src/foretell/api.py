@@ -1,37 +1,42 @@
 """The Python interface: `train`, `resume`, `load`, `film` and `study`. The command line calls it too."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
 from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
-from foretell.compilation import use_compilation_cache
+from foretell.compilation import prepare_jax
 from foretell.errors import UserError
 from foretell.experiments.executor import Executor
 from foretell.experiments.plan import make_plan
 from foretell.experiments.study import run_study
 from foretell.experiments.summary import Summary
+from foretell.output import say
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
 from foretell.run import Run, check_seed, within_memory
-from foretell.runs.checkpoint import Checkpoints
+from foretell.runs.checkpoint import Checkpoints, latest_notes
+from foretell.runs.continuing import check_continues, notes_of, read_notes
 from foretell.runs.directory import RunDirectory, writing
 from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
+from foretell.runs.trust import opens_runs, unkept
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.training.controller import Controller
 from foretell.training.events import Callback, RunInfo, check_callbacks
+from foretell.training.interrupt import Interrupted
 from foretell.training.loop import Loop
-from foretell.training.pretraining import pretrained, stages
+from foretell.training.pretraining import Stage, given, pretrained, stages_of, to_replace
 from foretell.training.state import init_run
 
 Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 @within_memory()
+@opens_runs
 def train(
     preset: str,
     *,
@@ -44,6 +49,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     overwrite: bool = False,
     quiet: bool = False,
+    trust: bool = False,
 ) -> Run:
     """Train a preset to its end and return the run.
 
@@ -63,6 +69,7 @@ def train(
         callbacks: called as the run goes on, after those that Foretell brings.
         overwrite: replace the run that is there.
         quiet: print nothing.
+        trust: run code that a run of others names, if the preset is its `config.yaml` or `train.pretrained` is it.
 
     Raises:
         UserError: for every mistake, before anything is written.
@@ -74,30 +81,33 @@ def train(
     chosen = _chosen(env, functions)
     settings = resolve(preset, [chosen, *_listed(overrides)])
     path = Path(out) if out is not None else default_directory(preset, settings, seed)
-    use_compilation_cache()
+    prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
-    if earlier_stages := stages(settings, chosen):
-        RunDirectory.create(path, overwrite=overwrite)  # refused before anything is trained
-        earlier = _train_stages(earlier_stages, path, seed, {"env": env, **functions}, quiet=quiet)
-        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"pretrained": str(earlier)})})
-    start = pretrained(settings, task, agent, seed, functions)
+    before = stages_of(settings, chosen, path)
+    start = None if before else pretrained(settings, task, agent, seed, functions)
     label = preset_label(preset)
-    run = RunInfo(
-        directory=RunDirectory(path), preset=label, seed=seed, task=task, agent=agent, schedule=settings.train
-    )
-    watching = [*default_callbacks(run, quiet=quiet), *callbacks]
+    info = _info(RunDirectory(path), label, seed, task, agent, settings)
+    watching = [*default_callbacks(info, quiet=quiet), *callbacks]
     directory = RunDirectory.create(path, overwrite=overwrite)
     with directory.lock():
+        replaced = to_replace(before, seed, overwrite=overwrite)
         directory.clear()
-        directory.write_config(settings, label, seed)
-        loop = Loop(run, watching)
+        directory.write_config(settings, label, seed, asked=[*chosen["task"]])
+        if (directory.path / "code.json").exists() and (problem := unkept()):
+            warn(problem)
+        if before:
+            settings = _after_stages(before, replaced, settings, seed, functions, path, quiet=quiet)
+            start = pretrained(settings, task, agent, seed, functions)
+            directory.write_config(settings, label, seed)
+        loop = Loop(_info(directory, label, seed, task, agent, settings), watching)
         if start is not None:
             loop.start_with(start)
         return _run_to_end(loop, settings)
 
 
 @within_memory()
+@opens_runs
 def resume(
     run_dir: str | Path,
     *,
@@ -106,39 +116,49 @@ def resume(
     overrides: Overrides = (),
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
+    trust: bool = False,
 ) -> Run:
     """Continue a run from its newest checkpoint to the end of its schedule, exactly as if it had never stopped.
 
     Of its settings only the section `train` may be changed, for instance to add trials; a finished run is left as it
-    is. The arguments are those of `train`. Raises `UserError`.
+    is. With `trust` it is continued even if it names code and is not one's own, and is one's own from then on. The
+    other arguments are those of `train`. Raises `UserError`.
     """
     check_callbacks(callbacks)
     directory = RunDirectory.open(Path(run_dir))
     with directory.lock():
-        before, preset, seed = directory.read_config()
-        settings = continued(before, _listed(overrides))
-        use_compilation_cache()
         functions = {"reward": reward, "terminated": terminated}
+        prepare_jax()
+        notes = read_notes(latest_notes(directory.checkpoints))
+        before, preset, seed = directory.read_config(unused=given(functions), lacking=notes.settings if notes else {})
+        settings = continued(before, _listed(overrides))
+        warnings = check_continues(before, seed, directory, notes)
         task = make_task(settings.task, functions)
         agent = _build(settings, task)
-        run = RunInfo(directory=directory, preset=preset, seed=seed, task=task, agent=agent, schedule=settings.train)
+        if earlier := stages_of(settings, {"task": directory.asked(settings)}, directory.path):
+            to_replace(earlier, seed, overwrite=False)
+            settings = _after_stages(earlier, (), settings, seed, functions, directory.path, quiet=quiet)
+        run = _info(directory, preset, seed, task, agent, settings)
         loop = Loop(run, [*default_callbacks(run, quiet=quiet), *callbacks])
         start = None if loop.has_checkpoint else pretrained(settings, task, agent, seed, functions)
         if start is not None:
             loop.start_with(start)
         loop.restore()
-        if settings != before:
+        for text in [] if quiet else warnings:
+            warn(text)
+        if settings != before or trust or (warnings and not loop.is_done):
             directory.write_config(settings, preset, seed)
         if not loop.is_done:
             return _run_to_end(loop, settings)
         if not quiet:
             unit = "trials" if settings.train.steps is None else "steps"
-            print(f"already finished: all {settings.train.steps or settings.train.trials} {unit} are done; "
-                  f"for more, raise train.{unit}")  # fmt: skip
+            done = f"all {settings.train.steps or settings.train.trials} {unit} are done"
+            say(f"already finished: {done}; for more, raise train.{unit}")
         return Run(directory, settings, seed, task, Controller(agent, loop.state.agent, task.spec))
 
 
 @within_memory()
+@opens_runs
 def load(
     run_dir: str | Path,
     *,
@@ -147,6 +167,7 @@ def load(
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
     quiet: bool = False,
+    trust: bool = False,
 ) -> Run:
     """A run's agent, ready to act.
 
@@ -157,26 +178,29 @@ def load(
         reward: as for `train`, a function that cannot be imported by name.
         terminated: likewise.
         quiet: print no warnings.
+        trust: run the code that the run's settings name, even if it is not one's own.
 
     Raises:
-        UserError: if there is no such run or agent.
+        UserError: if there is no such run or agent, or if it names code and is not one's own.
     """
     directory = RunDirectory.open(Path(run_dir))
-    settings, _, seed = directory.read_config()
-    use_compilation_cache()
-    task = make_task(settings.task, {"reward": reward, "terminated": terminated})
+    functions = {"reward": reward, "terminated": terminated}
+    settings, _, seed = directory.read_config(unused=given(functions))
+    prepare_jax()
+    task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)
     return Run(directory, settings, seed, task, Controller(agent, state, task.spec))
 
 
-def film(run_dir: str | Path, episodes: Sequence[int] | None = None) -> Iterator[Path]:
+@opens_runs
+def film(run_dir: str | Path, episodes: Sequence[int] | None = None, *, trust: bool = False) -> Iterator[Path]:
     """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
 
-    Each is repeated from its seed and its actions, random ones too. Raises `UserError`.
+    Each is repeated from its seed and its actions, random ones too. `trust` is as for `load`. Raises `UserError`.
     """
     directory = RunDirectory.open(Path(run_dir))
-    settings, _, seed = directory.read_config()
+    settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated"))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
     return film_finished(make_task(where), directory, seed, episodes)
 
@@ -247,34 +271,70 @@ def _learned(
 
 def _run_to_end(loop: Loop, settings: RunSettings) -> Run:
     """Run, and draw what there is however it ends."""
-    info = loop.run_info
     prepare_to_draw()
     try:
         loop.run()
-    finally:
-        controller = Controller(info.agent, loop.state.agent, info.task.spec)
-        run = Run(info.directory, settings, info.seed, info.task, controller)
-        if rows := run.episodes:
-            with writing(run.figure):
-                draw_learning_curve(rows, run.figure, title=title(info.preset, settings, info.seed))
+    except BaseException:
+        with suppress(UserError):  # of what the first mistake has left
+            _draw(loop, settings)
+        raise
+    return _draw(loop, settings)
+
+
+def _draw(loop: Loop, settings: RunSettings) -> Run:
+    """The run with its learning curve."""
+    info = loop.run_info
+    controller = Controller(info.agent, loop.state.agent, info.task.spec)
+    run = Run(info.directory, settings, info.seed, info.task, controller)
+    if rows := run.episodes:
+        with writing(run.figure):
+            draw_learning_curve(rows, run.figure, title=title(info.preset, settings, info.seed))
     return run
 
 
-def _train_stages(presets: list[str], out: Path, seed: int, where: Mapping[str, Any], *, quiet: bool) -> Path:
-    """Bring the run of every stage to its end, each going on from the one before; the last of them."""
-    earlier: Path | None = None
-    for preset in presets:
-        path = out.with_name(f"{out.name}-{preset.replace('/', '-')}")
+def _after_stages(
+    before: Sequence[Stage],
+    replaced: Sequence[Stage],
+    settings: RunSettings,
+    seed: int,
+    functions: Mapping[str, Any],
+    out: Path,
+    *,
+    quiet: bool,
+) -> RunSettings:
+    """Bring the run of every stage to its end, each going on from the one before; the settings with the last one."""
+    for stage in before:
         if not quiet:
-            print(f"stage '{preset}' in {path}", flush=True)
-        if (path / "config.yaml").is_file():
-            resume(path, reward=where["reward"], terminated=where["terminated"], quiet=quiet)
-        else:
-            overrides = {"train": {"pretrained": str(earlier)}} if earlier else {}
-            train(preset, seed=seed, out=path, overrides=overrides, quiet=quiet, **where)
-        earlier = path
-    assert earlier is not None
-    return earlier
+            say(f"stage '{stage.preset}' in {stage.path}")
+        try:
+            if (stage.path / "config.yaml").is_file() and stage not in replaced:
+                resume(stage.path, reward=functions["reward"], terminated=functions["terminated"], quiet=quiet)
+            else:
+                _train_stage(stage, seed, functions, quiet=quiet)
+        except Interrupted as stop:
+            raise Interrupted(f"{stop.place} of the stage '{stage.preset}'", out) from None
+    schedule = settings.train.model_copy(update={"pretrained": str(before[-1].path)})
+    return settings.model_copy(update={"train": schedule})
+
+
+def _train_stage(stage: Stage, seed: int, functions: Mapping[str, Any], *, quiet: bool) -> None:
+    """Train a stage from its beginning."""
+    where = stage.settings.task.model_dump(include={"env", "reward", "terminated"})
+    overrides = {"task": where, "train": {"pretrained": stage.settings.train.pretrained}}
+    known = {name: function for name, function in functions.items() if callable(function)}
+    train(stage.preset, seed=seed, out=stage.path, overrides=overrides, overwrite=True, quiet=quiet, **known)
+
+
+def _info(directory: RunDirectory, preset: str, seed: int, task: Task, agent: Agent, settings: RunSettings) -> RunInfo:
+    return RunInfo(
+        directory=directory,
+        preset=preset,
+        seed=seed,
+        task=task,
+        agent=agent,
+        schedule=settings.train,
+        notes=notes_of(settings, seed),
+    )
 
 
 def _build(settings: RunSettings, task: Task) -> Agent:

@@ -1,13 +1,17 @@
 """The persistent compilation cache, and counts of what was compiled."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import jax
 import platformdirs
+
+from foretell.errors import UserError, brief
 
 COMPILER_OPTIONS: dict[str, str | bool | int | float] = {"xla_cpu_prefer_vector_width": 512}
 """For the programs that take most of the time. On a processor with AVX-512, XLA by default uses half of each register.
@@ -30,6 +34,59 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 def compiled() -> tuple[int, float]:
     """Programs that this process has compiled or fetched from the cache so far, and the seconds that took."""
     return int(_totals[0]), _totals[1]
+
+
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "jax_enable_x64": (False,),
+    "jax_debug_nans": (False,),
+    "jax_debug_infs": (False,),
+    "jax_disable_jit": (False,),
+    "jax_default_prng_impl": ("threefry2x32",),
+    "jax_numpy_dtype_promotion": ("standard",),
+    "jax_numpy_rank_promotion": ("allow", "warn"),
+    "jax_transfer_guard": (None, "allow", "log"),
+}
+"""Options of JAX, and their values with which programs compute what they should. Values that are not finite are dealt
+with in the programs themselves."""
+_forked = False
+
+
+def prepare_jax() -> None:
+    """Check that JAX works here, and use the compilation cache.
+
+    Raises `UserError` if there is no device, if an option has a value with which programs compute something else, or in
+    a process that was forked after JAX had begun to work, whose threads it lacks.
+    """
+    check_not_forked()
+    for name, allowed in _ALLOWED.items():
+        value = getattr(jax.config, name, allowed[0])
+        if value not in allowed:
+            raise UserError(f"{name}={value} is set, but only {allowed[0]} is supported; unset {name.upper()}")
+    try:
+        jax.devices()
+    except Exception as error:  # of several types
+        asked = f" with JAX_PLATFORMS={platforms}" if (platforms := getattr(jax.config, "jax_platforms", "")) else ""
+        raise UserError(f"JAX finds no device{asked} ({brief(error)}); unset JAX_PLATFORMS or set it to cpu") from error
+    use_compilation_cache()
+
+
+def check_not_forked() -> None:
+    """Raises `UserError` in a process that was forked after JAX had begun to work: it would wait for ever."""
+    if _forked:
+        raise UserError(
+            "this process was forked after JAX had begun to work, which JAX does not survive; "
+            "start processes with multiprocessing.get_context('spawn')"
+        )
+
+
+def _after_fork() -> None:
+    global _forked
+    with suppress(Exception):  # JAX has no public name for it
+        _forked = jax._src.xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def use_compilation_cache() -> None:

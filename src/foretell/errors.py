@@ -4,10 +4,21 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _FEW = 16
+_LONGEST = 1200
+"""Characters of a message."""
 
 
 class UserError(ValueError):
     """A mistake that the user can correct; its text is one sentence. The command line prints it and exits with 2."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(str(text)))
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks and other characters that cannot be printed; of a long one beginning and end."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 400]} ... {line[-400:]}"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:

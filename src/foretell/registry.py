@@ -118,6 +118,8 @@ def _load_plugins() -> None:
         return
     _plugins_are_loaded = True
     for plugin in entry_points(group="foretell.plugins"):
+        if plugin.dist is not None and Path(str(plugin.dist.locate_file(""))).absolute() == Path.cwd():
+            continue  # it lies in the working directory and is not installed
         try:
             plugin.load()
         except Exception as error:  # whatever the package raises

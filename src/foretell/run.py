@@ -16,11 +16,11 @@ from foretell.diagnostics.figures import draw_findings
 from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
 from foretell.diagnostics.recorded import recorded_tracks
-from foretell.diagnostics.tables import write_tables
+from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, numpy_generator
 from foretell.report.video import record
-from foretell.runs.directory import RunDirectory
+from foretell.runs.directory import RunDirectory, check_folder
 from foretell.tasks import Task
 from foretell.training.controller import Controller, EvaluationResult
 
@@ -117,6 +117,8 @@ class Run:
         check_seed(seed)
         check_sizes(sizes)
         controller, folder = self._controller, self._files.diagnosis if out is None else Path(out)
+        if out is not None:
+            check_folder(folder, [f"{name}.csv" for name in TABLES])
         rng = numpy_generator(seed, Stream.DIAGNOSE)
         recorded = recorded_tracks(self._files, self.task, _RECORDED, rng)
         with closing(Examiner(controller.agent, self.task, sizes, seed, self.settings.train.workers)) as examiner:

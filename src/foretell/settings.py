@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from foretell import registry
+from foretell.errors import UserError
 
 
 class Settings(BaseModel):
@@ -50,7 +51,10 @@ class Section:
 
     def class_of(self, value: Mapping[str, Any], base: type = BaseModel) -> type[BaseModel]:
         """The class that a section with these settings is of. Raises `UserError`."""
-        return registry.find(self.name, str(value.get("kind", self.default)), base)
+        kind = value.get("kind", self.default)
+        if not isinstance(kind, str):
+            raise UserError(f"{self.name}.kind must be a name, not {kind!r}")
+        return registry.find(self.name, kind, base)
 
     def classes(self) -> dict[str, type[BaseModel]]:
         """All classes it may be of, by kind."""

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from foretell.errors import UserError
-from foretell.runs.directory import writing
+from foretell.runs.directory import check_folder, writing
 
 TERMINAL = 101
 _REWARDS = np.r_[np.full(TERMINAL - 1, -1.0), 100.0, 0.0].astype(np.float32)
@@ -44,6 +44,7 @@ class Method(NamedTuple):
     """Whether the target is STEVE's weighted mean of all candidates; else it is that of the longest horizon."""
 
 
+FIGURE = "toy.png"
 METHODS = {
     "baseline": Method("Q-learning", "#9aa0a6", members=1, horizon=0),
     "ensemble": Method("ensemble Q", "#4b5563", horizon=0),
@@ -234,7 +235,8 @@ def _brief(loss: float) -> str:
 
 
 def prepare(out: Path) -> None:
-    """Make the directory. Raises `UserError` if it cannot be written to."""
+    """Make the directory. Raises `UserError` if it cannot be written to, or holds something else."""
+    check_folder(out, [FIGURE, *(f"{name}.csv" for name in METHODS)])
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()
@@ -254,8 +256,8 @@ def write_study(study: Study, out: Path) -> list[Path]:
         The paths.
     """
     prepare(out)
-    draw_study(study, out / "toy.png")
-    paths = [out / "toy.png"]
+    draw_study(study, out / FIGURE)
+    paths = [out / FIGURE]
     for name, losses in zip(METHODS, study.losses, strict=True):
         trials, steps = losses.shape
         step = np.repeat(np.arange(steps), trials)

@@ -22,7 +22,7 @@ def run(tmp_path):
     for number, (kind, length) in enumerate(EPISODES):
         row = {"episode": number, "env_steps": 0, "kind": kind, "return": 0.0, "length": length, "wall_seconds": 0.0}
         obs, actions, rewards = rng.normal(size=(length + 1, 3)), rng.normal(size=(length, 2)), rng.normal(size=length)
-        directory.write_episode({**row, "return": float(rewards.sum())}, obs, actions, rewards)
+        directory.write_episode({**row, "return": float(rewards.sum())}, obs, actions, rewards, number=0)
     return directory
 
 

@@ -33,7 +33,7 @@ def row(number, kind="train"):
 
 def write(run, count):
     for number in range(count):
-        run.write_episode(row(number), np.zeros((3, 1)), np.zeros((2, 1)), np.full(2, 0.25))
+        run.write_episode(row(number), np.zeros((3, 1)), np.zeros((2, 1)), np.full(2, 0.25), number=number)
         append_row(run.metrics, {"learn": number, "train_loss": 1.0})
 
 
@@ -55,6 +55,18 @@ def test_a_config_cut_anywhere_is_refused_or_read_whole(run):
     run.config.write_text(text[: text.index("provenance")])
     with pytest.raises(UserError, match="'provenance' is missing"):
         run.read_config()
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_a_place_for_the_next_attempt(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunDirectory.create(tmp_path / "run", overwrite=False)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"config.yaml': No space left"):
+        patch.setattr(Path, "write_text", refuse)
+        run.write_config(resolve("pets/cartpole"), "pets/cartpole", 3)
+    assert not [*run.path.iterdir()] and RunDirectory.create(run.path, overwrite=False)
 
 
 def test_a_place_is_taken_if_it_is_new_empty_or_holds_only_a_lock(tmp_path):

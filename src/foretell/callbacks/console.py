@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from typing import IO, cast
 
 import numpy as np
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from foretell.errors import one_line
+from foretell.output import STDERR, STDOUT
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
     Callback,
@@ -94,7 +97,7 @@ class Console(Callback):
         )
 
     def on_warning(self, event: Warned) -> None:
-        self._say(f"warning: {event.text}")
+        self._say(f"warning: {one_line(event.text)}")
 
     def on_interrupt(self, event: InterruptRequested) -> None:
         self._say("stopping once everything can be saved; Ctrl-C again stops at once")
@@ -122,7 +125,7 @@ class Console(Callback):
 
 def warn(text: str) -> None:
     """Say on standard error what the user should know."""
-    plain_console(stderr=True).print(f"warning: {text}", soft_wrap=True)
+    plain_console(stderr=True).print(f"warning: {one_line(text)}", soft_wrap=True)
 
 
 class Pace:
@@ -145,8 +148,9 @@ class Pace:
 
 
 def plain_console(*, stderr: bool = False) -> rich.console.Console:
-    """A console that prints what it is given, square brackets and all."""
-    return rich.console.Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    """A console that prints what it is given, square brackets and all, and whose output may fail."""
+    file = cast(IO[str], STDERR if stderr else STDOUT)
+    return rich.console.Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 def sparkline(values: Sequence[float]) -> str:

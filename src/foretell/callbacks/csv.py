@@ -18,4 +18,5 @@ class CSVLog(Callback):
         append_row(event.run.directory.metrics, event.row)
 
     def on_episode_end(self, event: EpisodeEnded) -> None:
-        event.run.directory.write_episode(event.row, event.obs, event.actions, event.rewards)
+        number = event.counters.episodes - 1
+        event.run.directory.write_episode(event.row, event.obs, event.actions, event.rewards, number=number)

@@ -3,9 +3,8 @@
 import csv
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from foretell.agents import ValueExpansion
+from foretell.callbacks.tensorboard import Scalars
 from foretell.diagnostics.examination import Examiner, Sizes
 from foretell.diagnostics.recorded import recorded_tracks
 from foretell.diagnostics.tables import one_row
@@ -34,16 +33,14 @@ class Diagnostics(Callback):
         """
         self._run, self._every, self._done = run, every, 0
         self._examiner: Examiner | None = None
-        self._writer: SummaryWriter | None = None
+        self._scalars: Scalars | None = None
 
     def on_training_start(self, event: TrainingStarted) -> None:
         """Remove what was written after the checkpoint from which the run continues."""
         directory, steps = event.run.directory, event.counters.env_steps
         truncate_rows(directory.diagnostics, sum(at <= steps for at in _steps_in(directory)))
         self._done = steps // self._every
-        self._writer = SummaryWriter(
-            str(directory.tensorboard / "diagnostics"), purge_step=steps + 1 if steps else None
-        )
+        self._scalars = Scalars(directory.tensorboard / "diagnostics", steps)
 
     def on_step(self, event: StepTaken) -> None:
         """Measure if that is due, but not an agent that has not learned yet."""
@@ -63,8 +60,8 @@ class Diagnostics(Callback):
     def on_training_end(self, event: TrainingEnded) -> None:
         if self._examiner is not None:
             self._examiner.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._scalars is not None:
+            self._scalars.close()
 
     def _examiner_of_run(self) -> Examiner:
         if self._examiner is None:
@@ -75,9 +72,9 @@ class Diagnostics(Callback):
 
     def _write(self, directory: RunDirectory, row: dict[str, Any]) -> None:
         append_row(directory.diagnostics, row)
-        if self._writer is not None:
+        if self._scalars is not None:
             for name, value in row.items():
-                self._writer.add_scalar(f"diagnostics/{name}", value, row["env_steps"])
+                self._scalars.add(f"diagnostics/{name}", value, row["env_steps"])
 
 
 def _steps_in(directory: RunDirectory) -> list[int]:

@@ -6,7 +6,7 @@ import equinox as eqx
 
 from foretell.agents.base import State
 from foretell.errors import UserError, brief
-from foretell.runs.directory import writing
+from foretell.runs.directory import replacing, writing
 from foretell.training.events import Callback, EpisodeEnded, TrainingStarted
 
 
@@ -45,12 +45,10 @@ def load_model(path: Path, like: State) -> State:
 
 def save_state(path: Path, state: State) -> None:
     """Write what an agent has learned, aside first, so that the file is never half written. Raises `UserError`."""
-    aside = path.with_suffix(".tmp")
     with writing(path):
         path.parent.mkdir(exist_ok=True)
-        with aside.open("wb") as file:
+        with replacing(path) as aside, aside.open("wb") as file:
             eqx.tree_serialise_leaves(file, state)
-        aside.replace(path)
 
 
 def load_state(path: Path, like: State) -> State:

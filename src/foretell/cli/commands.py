@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from foretell.errors import UserError, brief
+from foretell.output import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -166,8 +167,8 @@ def toy(args: argparse.Namespace) -> int:
     """Run the toy study, and write its figure and numbers."""
     study, out = load("foretell.toy"), Path(args.out)
     study.check(args.seed, args.trials, args.steps)
+    load("foretell.compilation").prepare_jax()
     study.prepare(out)
-    load("foretell.compilation").use_compilation_cache()
     with _progress() as progress:
         bar = progress.add_task("compiling", total=len(study.METHODS) * args.steps)
 
@@ -240,7 +241,7 @@ def _interruptible(call: Callable[[], "Run"]) -> "Run | None":
     try:
         return call()
     except Interrupted as stop:
-        print(f"\n{stop}")
+        say(f"\n{stop}")
         return None
 
 
@@ -253,11 +254,11 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
         mean = f"mean of the last {len(last)} trials {fmean(last):.1f}"
         lines.insert(0, f"best return {max(run.returns):.1f}; {mean}")
     if not quiet:
-        print("\n".join(lines))
+        say("\n".join(lines))
     if video:
         result = run.evaluate(1, video=True)[0]
         if not quiet:
-            print(f"video       {_newest_video(run)} (return {result.total:.1f})")
+            say(f"video       {_newest_video(run)} (return {result.total:.1f})")
     return 0
 
 

@@ -61,12 +61,14 @@ def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dry-run", action="store_true", help="print what would be trained, and write nothing")
     sub.add_argument("--video", action="store_true", help="film one episode of the trained agent")
     _quiet(sub)
+    _trust(sub)
 
 
 def _resume(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _set(sub)
     _quiet(sub)
+    _trust(sub)
 
 
 def _eval(sub: argparse.ArgumentParser) -> None:
@@ -75,12 +77,14 @@ def _eval(sub: argparse.ArgumentParser) -> None:
     _which_agent(sub)
     sub.add_argument("--video", action="store_true", help="film every episode")
     sub.add_argument("--json", action="store_true", help="print JSON alone")
+    _trust(sub)
 
 
 def _inspect(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _episodes(sub)
     sub.add_argument("--video", action="store_true", help="film every episode")
+    _trust(sub)
 
 
 def _diagnose(sub: argparse.ArgumentParser) -> None:
@@ -96,6 +100,7 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     policy = "who plays, of agents with critics: the policy of their targets (default), or the one that acts"
     sub.add_argument("--policy", choices=["target", "online"], default="target", help=policy)
     sub.add_argument("--out", metavar="DIR", help="for tables and figures (default RUN_DIR/diagnostics)")
+    _trust(sub)
 
 
 def share(text: str) -> float | None:
@@ -115,6 +120,7 @@ def _film(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     which = "their numbers in episodes.csv (default 0 1 8 27 64 ...)"
     sub.add_argument("--episodes", type=int, nargs="+", metavar="N", help=which)
+    _trust(sub)
 
 
 def _export(sub: argparse.ArgumentParser) -> None:
@@ -130,6 +136,7 @@ def _show(sub: argparse.ArgumentParser) -> None:
     what = "a preset with parts, a YAML file, a section (planner), a kind (planner.cem), a setting, an agent or a part"
     sub.add_argument("what", metavar="WHAT", help=what)
     _set(sub)
+    _trust(sub)
 
 
 def _random(sub: argparse.ArgumentParser) -> None:
@@ -139,6 +146,7 @@ def _random(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of initial states and actions (default 0)")
     sub.add_argument("--out", metavar="FILE", help="write the returns as CSV")
     _set(sub)
+    _trust(sub)
 
 
 def _toy(sub: argparse.ArgumentParser) -> None:
@@ -183,6 +191,10 @@ def _run_dir(sub: argparse.ArgumentParser) -> None:
 def _which_agent(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--trial", type=int, metavar="N", help="the agent of trial N (with train.save_all_models)")
     sub.add_argument("--best", action="store_true", help="the best agent of the run (with train.keep_best)")
+
+
+def _trust(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--trust", action="store_true", help="run the code that a run names, even if it is not yours")
 
 
 def _episodes(sub: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ from foretell.diagnostics.returns import distribution
 from foretell.runs.directory import writing
 
 Row = Mapping[str, Any]
+TABLES = ("summary", "open_loop", "calibration", "q_values", "q_pairs")
+"""The files, without `.csv`."""
 _LOGGED = (0.5, 0.9)
 """Levels whose shares are part of the one row."""
 
@@ -112,13 +114,17 @@ def write_tables(found: Findings, horizon: int, names: Sequence[str], folder: Pa
     Returns:
         The files: those of what there is.
     """
-    tables: dict[str, list[Row]] = {
-        "summary": [{"name": name, "value": value} for name, value in one_row(found, horizon).items()],
-        "open_loop": open_loop_rows(found.open_loop) if found.open_loop else [],
-        "calibration": calibration_rows(found, names),
-        "q_values": value_rows(found.values) if found.values else [],
-        "q_pairs": pair_rows(found.values) if found.values else [],
-    }
+    rows_of: list[list[Row]] = [
+        [{"name": name, "value": value} for name, value in one_row(found, horizon).items()],
+        open_loop_rows(found.open_loop) if found.open_loop else [],
+        calibration_rows(found, names),
+        value_rows(found.values) if found.values else [],
+        pair_rows(found.values) if found.values else [],
+    ]
+    tables = dict(zip(TABLES, rows_of, strict=True))
+    for name in tables.keys() - {name for name, rows in tables.items() if rows}:
+        with writing(folder):
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # of another agent
     return [_write(rows, folder / f"{name}.csv") for name, rows in tables.items() if rows]
 
 

@@ -77,9 +77,7 @@ class Environments:
         numbers, spec = episodes.number.tolist(), self._spec
         for number in numbers:
             if number not in self._random:
-                generator = numpy_generator(self._seed, Stream.RANDOM, number)
-                drawn = generator.uniform(spec.action_low, spec.action_high, (spec.horizon, spec.action_size))
-                self._random[number] = drawn.astype(np.float32)
+                self._random[number] = random_actions(spec, self._seed, number)
         self._random = {number: self._random[number] for number in numbers}
         last = spec.horizon - 1  # for environments that wait
         return np.stack([self._random[n][min(t, last)] for n, t in zip(numbers, episodes.length, strict=True)])
@@ -113,6 +111,12 @@ class Environments:
             name = self._spec.obs_names[int(np.argmin(np.isfinite(obs)))]
             raise UserError(f"'{self._spec.env_id}' returned an observation that is not finite in '{name}'")
         return obs
+
+
+def random_actions(spec: TaskSpec, seed: int, number: int) -> Float[np.ndarray, "horizon action"]:
+    """The actions of a random episode, as many as it may have."""
+    generator = numpy_generator(seed, Stream.RANDOM, number)
+    return generator.uniform(spec.action_low, spec.action_high, (spec.horizon, spec.action_size)).astype(np.float32)
 
 
 def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: bool) -> np.ndarray:

@@ -188,7 +188,8 @@ def _hidden_script() -> Iterator[None]:
 
 def _serve(connection: Connection, packed: bytes, rows: range) -> None:
     """A process: make simulators, and call functions for them until the other end closes or dies."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes, but the first one decides what to do
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM, hangup):  # sent to all processes, but the first one decides
         signal.signal(number, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")  # the device is for the agent
     task, nothing = cache(partial(_unpacked, packed)), dict.fromkeys(rows, ())

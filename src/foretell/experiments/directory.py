@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from foretell.errors import UserError, brief
 from foretell.experiments.plan import Arm, Plan
-from foretell.runs.directory import RunDirectory, append_row, provenance, writing
+from foretell.runs.computing import provenance
+from foretell.runs.directory import RunDirectory, append_row, writing
 from foretell.runs.mistakes import validate
 from foretell.runs.trees import leaf_paths, value_at
 

@@ -1,5 +1,6 @@
 """Learning curves of several runs in one figure: one curve for each preset, mean and spread over its runs."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 
 from foretell.errors import UserError
 from foretell.runs.directory import RunDirectory, writing
+from foretell.runs.trees import value_at
 
 _COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
 _STYLES = ("-", "--", ":", "-.")
@@ -135,12 +137,12 @@ def read_groups(paths: Sequence[str], window: int) -> list[Group]:
     groups: dict[tuple[str, str], list[tuple[str, Curve]]] = {}
     for path in paths:
         directory = RunDirectory.open(Path(path))
-        settings, preset, _ = directory.read_config()
+        tree, preset, _ = directory.read_tree()
         curve = read_curve(directory, window)
         if not len(curve.steps):
             raise UserError(f"'{path}' has finished neither an evaluation episode nor a trial")
-        same = settings.model_dump_json(exclude={"train"})
-        groups.setdefault((f"{preset}, {settings.task.env}", same), []).append((str(path), curve))
+        same = json.dumps({key: value for key, value in tree.items() if key != "train"}, default=str)
+        groups.setdefault((f"{preset}, {value_at(tree, 'task.env')}", same), []).append((str(path), curve))
     names = [label for label, _ in groups]
     for (label, _), runs in groups.items():
         if not len(mean_curve([curve for _, curve in runs]).steps):
@@ -211,13 +213,18 @@ def _draw_panel(
         count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
         style: Any = {"marker": "o", "ms": 3.5} if len(drawn.steps) <= 30 else {}
         style |= {"color": colour, "lw": 1.8, "ls": _STYLES[i // len(_COLOURS) % len(_STYLES)]}
-        axes.plot(drawn.steps, drawn.middle, label=group.label + count, **style)
+        axes.plot(drawn.steps, drawn.middle, label=_literal(group.label + count), **style)
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):
-        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=line.label)
+        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=_literal(line.label))
     axes.set(title=title, xlabel="environment steps", ylabel="return")
     axes.ticklabel_format(axis="x", scilimits=(0, 5))
     axes.margins(x=0.02)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9 if len(groups) <= 8 else 6)
+
+
+def _literal(label: str) -> str:
+    """A label that Matplotlib shows as it is, where it would hide one that begins with _ and reads $ as mathematics."""
+    return f"{' ' if label.startswith('_') else ''}{label}".replace("$", r"\$")

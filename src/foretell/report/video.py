@@ -1,12 +1,14 @@
 """Videos of episodes, rendered without a screen where there is none."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gymnasium
 import numpy as np
@@ -42,6 +44,9 @@ def record(
     """
     choose_renderer()
     drawable = _drawable(task)
+    with writing(folder):
+        for old in folder.glob("eval-episode-*.mp4"):
+            old.unlink()
     with writing(folder), _camera(drawable, folder, "eval") as env:
         wrapped = wrap(env)
         return [controller.play(wrapped, episode=i) for i in range(episodes)]
@@ -122,14 +127,21 @@ def choose_renderer() -> None:
 
 @contextmanager
 def _camera(env: gymnasium.Env, folder: Path, name: str) -> Iterator[gymnasium.wrappers.RecordVideo]:
-    """Save each episode in `env` as `<folder>/<name>-episode-<n>.mp4`, and close it at the end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that videos of the same name are replaced
+    """Save each episode in `env` as `<folder>/<name>-episode-<n>.mp4`, and close it at the end.
+
+    They are made in a folder that is new: in one that is there, Gymnasium takes its path for a format.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="foretell-") as aside, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the folder is there
+        new = str(Path(aside) / "videos")
         camera = gymnasium.wrappers.RecordVideo(
-            env, str(folder), episode_trigger=lambda _: True, name_prefix=name, disable_logger=True
+            env, new, episode_trigger=lambda _: True, name_prefix=name, disable_logger=True
         )
         with closing(camera):
             yield camera
+        for video in Path(new).glob("*.mp4"):
+            shutil.move(video, folder / video.name)
 
 
 def _drawable(task: Task) -> gymnasium.Env:

@@ -1,9 +1,13 @@
 """Checkpoints of a whole run, written aside and renamed by Orbax; a damaged one is set aside, the one before used."""
 
 import logging
+import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +18,7 @@ import orbax.checkpoint as ocp
 from foretell.errors import UserError, brief
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
+_PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
 _NO_SUM = np.zeros((), np.int64)
 
 
@@ -23,26 +28,43 @@ class Checkpoints:
     def __init__(self, directory: Path, *, keep: int | None = None) -> None:
         """For writing, keeping the newest `keep`; or, without it, for reading, when nothing on disk is touched."""
         self._writes = keep is not None
+        self.restored: int | None = None
+        """The number of the checkpoint that was read last."""
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=self._writes, create=self._writes, read_only=not self._writes
         )
         self._directory = directory.resolve()
+        self._proven = False
         handler = ocp.StandardCheckpointHandler()  # without it a reader does not know what is stored
-        self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handler)
+        with ExitStack() as stack:
+            place = stack.enter_context(_plain(self._directory, create=self._writes))
+            self._manager = ocp.CheckpointManager(place, options=options, item_handlers=handler)
+            self._released = stack.pop_all()
 
     @property
     def exist(self) -> bool:
         """Whether any was ever finished, damaged ones included."""
         return bool(self._manager.all_steps()) or any(self._directory.glob("damaged-*"))
 
-    def save(self, number: int, tree: Any) -> None:
-        """Copy `tree` now, write it in the background. Raises `UserError` if the disk refuses."""
+    def save(self, number: int, tree: Any, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Copy `tree` now, write it in the background; the first one is waited for and read again.
+
+        Args:
+            number: greater than those before.
+            tree: arrays.
+            notes: what else is to be known of it, as JSON has it.
+
+        Raises:
+            UserError: if the disk refuses, or if what was written cannot be read.
+        """
         tree = jax.tree.map(np.array, tree)  # what is written must not change meanwhile
         stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
-        try:
-            self._manager.save(number, args=ocp.args.StandardSave(stored))
-        except OSError as error:
-            raise UserError(f"cannot write the checkpoint {self._directory / str(number)}: {error.strerror}") from error
+        with self._refusals():
+            self._manager.save(number, args=ocp.args.StandardSave(stored), custom_metadata=dict(notes))
+            if not self._proven:
+                self._manager.wait_until_finished()
+        if not self._proven:
+            self._prove(number, tree)
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Any:
         """The newest checkpoint that can be read, in the structure of `like`; damaged ones are renamed when writing.
@@ -62,15 +84,45 @@ class Checkpoints:
                 for bad, reason in damaged.items():
                     warn(f"checkpoint {bad} is damaged, using the one before ({reason})")
                 self._set_aside(damaged)
+                self.restored, self._proven = number, True
                 return tree
         if damaged:
             raise UserError(f"no readable checkpoint in {self._directory} ({next(iter(damaged.values()))})")
         raise UserError(f"no checkpoint in {self._directory} yet")
 
+    def notes(self, number: int | None = None) -> dict[str, Any]:
+        """What was noted with a checkpoint, by default the newest whose notes can be read; nothing if there is none."""
+        for at in sorted(self._manager.all_steps(), reverse=True) if number is None else [number]:
+            try:
+                return dict(self._manager.metadata(at).custom_metadata or {})
+            except Exception:  # Orbax raises many types for damage
+                continue
+        return {}
+
     def close(self) -> None:
         """Return when everything saved is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._released:
+            with self._refusals():
+                self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Raise what Orbax raises when it cannot write as a `UserError`."""
+        try:
+            yield
+        except Exception as error:  # of many types, some from the thread that writes
+            reason = getattr(error, "strerror", None) or brief(error)
+            raise UserError(f"cannot write a checkpoint in '{self._directory}': {reason}") from error
+
+    def _prove(self, number: int, tree: Any) -> None:
+        """Raises `UserError` unless a checkpoint can be read."""
+        try:
+            self._read(number, tree)
+        except Exception as error:
+            place = self._directory / str(number)
+            raise UserError(f"the checkpoint '{place}' was written but cannot be read ({brief(error)})") from error
+        self._proven = True
 
     def _read(self, number: int, like: Any) -> Any:
         full, empty = eqx.partition(like, _has_entries)
@@ -93,6 +145,32 @@ class Checkpoints:
         for number in damaged:
             (self._directory / str(number)).rename(self._directory / f"damaged-{number}")
         self._manager.reload()
+
+
+@contextmanager
+def _plain(directory: Path, *, create: bool) -> Iterator[Path]:
+    """A path to a folder without characters that Orbax takes for patterns, or for separators of folders."""
+    if _PLAIN.fullmatch(str(directory)):
+        yield directory
+        return
+    try:
+        if create:
+            directory.mkdir(parents=True, exist_ok=True)
+        where = gettempdir() if _PLAIN.fullmatch(gettempdir()) else "/tmp"
+        with TemporaryDirectory(prefix="foretell-", dir=where) as folder:
+            link = Path(folder).resolve() / "checkpoints"
+            link.symlink_to(directory, target_is_directory=True)
+            yield link
+    except OSError as error:
+        raise UserError(f"cannot use '{directory}': {error.strerror or error}; choose a plainer path") from error
+
+
+def latest_notes(directory: Path) -> dict[str, Any]:
+    """What was noted with the newest checkpoint in a folder; nothing if there is none."""
+    if not directory.is_dir():
+        return {}
+    with closing(Checkpoints(directory)) as checkpoints:
+        return checkpoints.notes()
 
 
 def checksum(tree: Any) -> np.ndarray:

@@ -2,12 +2,11 @@
 
 import csv
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from os.path import isdir, isfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zipfile import BadZipFile
 
@@ -17,12 +16,17 @@ from filelock import FileLock, Timeout
 
 from foretell.agents import RunSettings
 from foretell.errors import UserError, brief, nearest
+from foretell.runs.computing import provenance
 from foretell.runs.presets import validate
+from foretell.runs.schema import Tree
+from foretell.runs.trees import completed
+from foretell.runs.trust import check, sign
 
+_NOTHING: Tree = MappingProxyType({})
 EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "wall_seconds")
-_VERSIONS = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 _BEGUN = (".lock", "config.tmp")
 """All that a run leaves which was killed before it had settings."""
+_NUMBERS = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
 
 
 class RunDirectory:
@@ -54,6 +58,8 @@ class RunDirectory:
         Raises `UserError` where there is something else already, and if the disk refuses.
         """
         run = cls(path)
+        if not str(path).isprintable():
+            raise UserError(f"the path of a run must have printable characters only, not {str(path)!r}")
         with writing(path):
             if path.exists() and (not path.is_dir() or any(entry.name not in _BEGUN for entry in path.iterdir())):
                 run._check_replaceable(overwrite)
@@ -63,10 +69,12 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """An existing run. Raises `UserError` if there is none."""
-        if (path / "config.yaml").is_file():
+        near: list[str] = []
+        if isfile(path / "config.yaml"):  # which is no error for a path that is too long
             return cls(path)
-        near = [str(config.parent) for config in (path if path.is_dir() else path.parent).glob("*/config.yaml")]
-        if not path.is_dir():
+        with suppress(OSError, ValueError):
+            near = [str(config.parent) for config in (path if isdir(path) else path.parent).glob("*/config.yaml")]
+        if not isdir(path):
             raise UserError(f"no run directory '{path}'{nearest(str(path), near)}")
         raise UserError(f"'{path}' is not a run directory: it has no config.yaml{nearest(str(path), near)}")
 
@@ -89,20 +97,35 @@ class RunDirectory:
                 if folder.exists():
                     shutil.rmtree(folder)
 
-    def write_config(self, settings: RunSettings, preset: str, seed: int) -> None:
-        """The resolved settings, and what one needs to run them again."""
+    def write_config(
+        self, settings: RunSettings, preset: str, seed: int, *, asked: Sequence[str] | None = None
+    ) -> None:
+        """The resolved settings, and what one needs to run them again.
+
+        Args:
+            settings: the run's.
+            preset: its label.
+            seed: the run's.
+            asked: settings of section `task` that were chosen besides the preset, for stages yet to be trained.
+        """
         tree = {
             "preset": preset,
             "seed": seed,
             **settings.model_dump(mode="json"),
-            "provenance": provenance(),
+            "provenance": {**provenance(), **({"asked": list(asked)} if asked else {})},
         }
         text = yaml.safe_dump(tree, sort_keys=False, width=120)
-        aside = self.config.with_suffix(".tmp")
         with writing(self.config):
-            aside.write_text(text)
-            aside.replace(self.config)
+            with replacing(self.config) as aside:
+                aside.write_text(text)
+            sign(self.path, tree)
             self.data.mkdir(exist_ok=True)
+
+    def asked(self, settings: RunSettings) -> dict[str, Any]:
+        """The settings of section `task` that were chosen besides the preset."""
+        made = yaml.safe_load(self.config.read_text())["provenance"]
+        names = made.get("asked", ()) if isinstance(made, dict) else ()
+        return {name: getattr(settings.task, name) for name in names if name in type(settings.task).model_fields}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -116,8 +139,26 @@ class RunDirectory:
         with lock:
             yield
 
-    def read_config(self) -> tuple[RunSettings, str, int]:
-        """Settings, preset name and seed. Raises `UserError` if the file was damaged."""
+    def read_config(self, *, unused: Collection[str] = (), lacking: Tree = _NOTHING) -> tuple[RunSettings, str, int]:
+        """Settings, preset name and seed.
+
+        Args:
+            unused: settings, as `section.key`, whose code is not imported.
+            lacking: settings for those that the file lacks; by default they have the values of today.
+
+        Raises:
+            UserError: if the file was damaged, or names code that its user has not chosen to run.
+        """
+        tree, preset, seed = self.read_tree()
+        tree = completed(tree, lacking)
+        check(self.path, tree, unused)
+        try:
+            return validate(tree), preset, seed
+        except UserError as error:
+            raise UserError(f"'{self.config}': {error}") from None
+
+    def read_tree(self) -> tuple[dict[str, Any], str, int]:
+        """Settings as they are written, preset name and seed. Raises `UserError` if the file was damaged."""
         try:
             tree = yaml.safe_load(self.config.read_text())
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -129,35 +170,47 @@ class RunDirectory:
         preset, seed, _ = (tree.pop(key) for key in required)
         if not isinstance(seed, int):
             raise UserError(f"'{self.config}' is damaged: seed must be a whole number, not {seed!r}")
-        try:
-            return validate(tree), str(preset), seed
-        except UserError as error:
-            raise UserError(f"'{self.config}': {error}") from None
+        return tree, str(preset), seed
 
-    def write_episode(self, row: dict[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> None:
-        """A line in `episodes.csv` and a file in `data/`."""
-        path = self.data / f"episode_{row['episode']:04d}.npz"
-        aside = path.with_suffix(".tmp.npz")
-        with writing(path):
-            np.savez(aside, observations=obs, actions=actions, rewards=rewards, returns=rewards.sum(), kind=row["kind"])
-            aside.replace(path)
+    def episode_path(self, number: int) -> Path:
+        """The data of an episode."""
+        return self.data / f"episode_{number:04d}.npz"
+
+    def write_episode(
+        self, row: dict[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, *, number: int
+    ) -> None:
+        """A line in `episodes.csv`, the `number`th, and a file in `data/`."""
+        self.write_data(row, obs, actions, rewards, number=number)
         append_row(self.episodes, row)
+
+    def write_data(
+        self, row: Mapping[str, Any], obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, *, number: int
+    ) -> None:
+        """The file alone."""
+        path = self.episode_path(row["episode"])
+        steps: dict[str, Any] = {"observations": obs, "actions": actions, "rewards": rewards}
+        about: dict[str, Any] = {
+            "returns": rewards.sum(),
+            "kind": row["kind"],
+            "env_steps": row["env_steps"],
+            "row": number,
+        }
+        with writing(path), replacing(path, ".tmp.npz") as aside:
+            np.savez(aside, **steps, **about)
 
     def read_episodes(self) -> list[dict[str, Any]]:
         """All finished episodes, numbers as numbers."""
         if not self.episodes.is_file():
             return []
-        number = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
         try:
             with self.episodes.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            return [{k: number.get(k, str)(v) for k, v in row.items()} for row in rows]
+                return [parse_episode(row) for row in csv.DictReader(file)]
         except (TypeError, ValueError, csv.Error) as error:
             raise UserError(f"'{self.episodes}' is damaged ({brief(error)})") from error
 
     def read_episode(self, number: int) -> dict[str, np.ndarray]:
         """The `observations` `[T + 1, obs]`, `actions` and `rewards` of a finished episode. Raises `UserError`."""
-        path = self.data / f"episode_{number:04d}.npz"
+        path = self.episode_path(number)
         try:
             with np.load(path) as file:
                 return dict(file)
@@ -172,8 +225,15 @@ class RunDirectory:
         truncate_rows(self.episodes, episodes)
         truncate_rows(self.metrics, metrics)
         for path in self.data.glob("episode_*.npz"):
-            if path.name.endswith(".tmp.npz") or not finished(int(path.stem.split("_")[1])):
-                path.unlink()
+            number = path.stem.removeprefix("episode_")
+            if path.name.endswith(".tmp.npz") or (number.isdecimal() and not finished(int(number))):
+                with writing(path):
+                    path.unlink()
+
+
+def parse_episode(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `episodes.csv`, numbers as numbers. Raises `ValueError` or `TypeError` if it is torn."""
+    return {name: _NUMBERS.get(name, str)(value) for name, value in row.items()}
 
 
 def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:
@@ -193,9 +253,29 @@ def truncate_rows(path: Path, count: int) -> None:
             path.unlink(missing_ok=True)
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if len(lines) > count + 1:
-            aside = path.with_suffix(".tmp")
-            aside.write_bytes(b"".join(lines[: count + 1]))
-            aside.replace(path)
+            with replacing(path) as aside:
+                aside.write_bytes(b"".join(lines[: count + 1]))
+
+
+def check_folder(path: Path, own: Collection[str]) -> None:
+    """Raises `UserError` if a folder for several files holds something, but none of the files that it is for."""
+    with writing(path):
+        there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if there and not there & {*own}:
+        raise UserError(f"'{path}' is not empty and holds nothing of what is written there; choose another --out")
+
+
+@contextmanager
+def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
+    """A file to be written, which then takes the place of another one; if that fails it is removed."""
+    aside = path.with_suffix(suffix)
+    try:
+        yield aside
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise
 
 
 @contextmanager
@@ -205,22 +285,3 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
-
-
-def provenance() -> dict[str, Any]:
-    """The command, the commit and the versions with which something is made."""
-    return {
-        "command": " ".join(sys.argv),
-        "git_commit": _git_commit(),
-        "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in _VERSIONS},
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the working directory, marked if it has uncommitted changes; None outside a repository."""
-    try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -180,7 +181,7 @@ def _read(head: str) -> dict[str, Any]:
         return files.parse((PRESETS / f"{head}.yaml").read_text())
     if files.split_path(head) is not None:
         return files.read_file(head, preset_names())
-    if (Path(head) / "config.yaml").is_file():
+    if isfile(Path(head) / "config.yaml"):
         raise UserError(f"'{head}' is a run directory, not a preset; did you mean '{Path(head) / 'config.yaml'}'?")
     raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")
 
@@ -299,7 +300,7 @@ def title(preset: str, settings: "foretell.agents.RunSettings", seed: int) -> st
     """
     env, chosen = settings.task.env, None if is_file(preset) else _own_environment(preset)
     where = "" if env in (None, chosen) else f" on {env}"
-    return f"{preset_label(preset)}{where}, seed {seed}"
+    return f"{preset_label(preset)}{where}, seed {seed}".replace("$", r"\$")  # which Matplotlib takes for mathematics
 
 
 def _own_environment(preset: str) -> str | None:

@@ -33,6 +33,20 @@ def leaf_paths(tree: Tree, prefix: str = "") -> list[str]:
     return paths
 
 
+def completed(tree: Tree, recorded: Tree) -> dict[str, Any]:
+    """A tree of settings with what it lacks, sections or settings, from recorded ones of the same agent and kinds."""
+    found = dict(tree)
+    if any(key in tree and tree[key] != recorded.get(key) for key in ("agent", "kind")):
+        return found  # which has other settings
+    for key, value in recorded.items():
+        below = found.get(key)
+        if key not in found:
+            found[key] = value
+        elif isinstance(below, Mapping) and isinstance(value, Mapping):
+            found[key] = completed(below, value)
+    return found
+
+
 def value_at(tree: object, path: str) -> Any:
     """The setting `section.key` of a tree, or of validated settings; None if there is none."""
     for key in path.split("."):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from foretell.agents import Agent
 from foretell.agents.base import Carry, PolicyParams, State
-from foretell.compilation import COMPILER_OPTIONS
+from foretell.compilation import COMPILER_OPTIONS, check_not_forked
 from foretell.envs.live import served, serving
 from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
@@ -64,6 +64,7 @@ class Controller:
         Raises:
             UserError: for a wrong shape, a value that is not finite, or a batch that changes size within an episode.
         """
+        check_not_forked()
         rows = self._checked(obs)
         if not self._fresh.size:
             self._fresh, self._carry = np.ones(len(rows), bool), self._no_carry(rows)

@@ -1,7 +1,7 @@
 """What happens in a run, as frozen records, and `Callback`, what is called with them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from traceback import extract_tb
 from typing import Any
 
@@ -30,6 +30,8 @@ class RunInfo:
     task: Task
     agent: Agent
     schedule: Schedule
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What every checkpoint says about the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

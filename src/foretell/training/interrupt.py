@@ -12,21 +12,25 @@ from foretell.envs import Episodes
 class Interrupted(Exception):
     """The user asked to stop; everything is saved."""
 
-    def __init__(self, episodes: Episodes, begun: int, directory: Path) -> None:
-        """Stopped in `episodes`; `begun` is the number of the next one."""
-        at = episodes.number[0] if episodes.number[0] >= 0 else begun
-        super().__init__(
-            f"stopped and saved at episode {at}, step {episodes.length[0]}; continue with `foretell resume {directory}`"
-        )
+    def __init__(self, place: str, directory: Path) -> None:
+        """Stopped at a place, see `place_in`, of the run in this directory."""
+        super().__init__(f"stopped and saved at {place}; continue with `foretell resume {directory}`")
+        self.place = place
+
+
+def place_in(episodes: Episodes, begun: int) -> str:
+    """Where a run is; `begun` is the number of its next episode."""
+    return f"episode {episodes.number[0] if episodes.number[0] >= 0 else begun}, step {episodes.length[0]}"
 
 
 @contextmanager
 def interrupt_calls(handler: Callable[[], None]) -> Iterator[None]:
-    """Call `handler` on Ctrl-C or a polite request to end, as far as this thread may decide that."""
+    """Call `handler` on Ctrl-C, a polite request to end or the end of the terminal, if this thread may decide that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
+    hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # ignored under nohup
+    signals = {signal.SIGINT, signal.SIGTERM, *([hangup] if signal.getsignal(hangup) != signal.SIG_IGN else [])}
     before = [signal.signal(number, lambda *_: handler()) for number in signals]
     try:
         yield

@@ -18,6 +18,7 @@ from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, Transitions, add
 from foretell.training.state import RunState
 
+_SKIPPED = "skipped_steps"
 _MOST_SKIPPED = 0.1
 """Share of gradient steps that may be not finite before a run is ended."""
 
@@ -59,24 +60,30 @@ class Learner:
         return time.perf_counter() - start
 
     def means(self, metrics: Metrics, calls: int) -> dict[str, float]:
-        """The means of metrics that were summed over so many calls. Raises `UserError` if learning diverges."""
+        """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
         self.wait()
-        values = {name: float(value) / calls for name, value in metrics.items()}
-        check_finite(values)
-        return values
+        return {name: float(value) / calls for name, value in metrics.items()}
 
     def _arguments(self, state: RunState) -> tuple:
         steps = jax.tree.map(np.copy, state.collected.steps)
         return state.agent, state.replay, steps, state.metrics, self._seed, np.int32(state.counters.learned)
 
 
-def check_finite(metrics: dict[str, float]) -> None:
-    """Raises `UserError` if learning diverges."""
-    if metrics.get("skipped_steps", 0.0) > _MOST_SKIPPED * metrics.get("gradient_steps", np.inf):
-        raise UserError(
-            f"learning diverged: {metrics['skipped_steps']:.0f} of {metrics['gradient_steps']:.0f} gradient steps "
-            "were not finite; lower the learning rate or check the environment's rewards and observations"
-        )
+def check_finite(metrics: dict[str, float]) -> str | None:
+    """What to say of gradient steps that were skipped; None if none was. Raises `UserError` if learning diverges."""
+    said = None
+    for name, skipped in metrics.items():
+        if not name.endswith(_SKIPPED) or not skipped > 0.0:
+            continue
+        steps = metrics.get(name.replace(_SKIPPED, "gradient_steps"), np.inf)
+        share = f"{skipped:.3g}{f' of {steps:.0f}' if np.isfinite(steps) else ''} gradient steps were not finite"
+        if skipped > _MOST_SKIPPED * steps:
+            raise UserError(
+                f"learning diverged: {share}; "
+                "lower the learning rate or check the environment's rewards and observations"
+            )
+        said = f"{share} and were skipped, see the column {name} of metrics.csv"
+    return said
 
 
 def _learn(

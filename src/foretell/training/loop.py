@@ -13,8 +13,8 @@ from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
-from foretell.training.interrupt import Interrupted, interrupt_calls
-from foretell.training.learner import Learner
+from foretell.training.interrupt import Interrupted, interrupt_calls, place_in
+from foretell.training.learner import Learner, check_finite
 from foretell.training.reporter import Reporter
 from foretell.training.saver import Saver
 from foretell.training.state import RunState, init_run
@@ -32,6 +32,7 @@ class Loop:
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
         self._interrupted = False
+        self._skipped: str | None = None
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
     @property
@@ -157,6 +158,10 @@ class Loop:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
             means = self._learner.means(metrics, self.counters.unlogged)
+        skipped = check_finite(means)
+        if skipped is not None and skipped != self._skipped:
+            self._report.warned(self.counters, skipped)
+        self._skipped = skipped
         self._count(logged=1, unlogged=-self.counters.unlogged)
         self.state = self.state.without_metrics()
         self._report.learned(self.counters, means)
@@ -190,7 +195,7 @@ class Loop:
         if not self._interrupted:
             return
         self._save()
-        raise Interrupted(self.state.episodes, self.counters.begun, self.run_info.directory.path)
+        raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _on_interrupt(self) -> None:
         if self._interrupted:

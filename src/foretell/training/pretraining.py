@@ -1,16 +1,18 @@
 """Runs that go on from others: the stages before a run, and the agent it starts with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from foretell.agents import Agent, Pretrained, RunSettings
 from foretell.agents.base import State
 from foretell.errors import UserError
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import RunDirectory
+from foretell.runs.docs import flow
 from foretell.runs.presets import preset_names, resolve
+from foretell.runs.trees import leaf_paths, value_at
 from foretell.tasks import Task, make_task
 from foretell.training.state import init_run
 
@@ -24,6 +26,60 @@ def stages(settings: RunSettings, chosen: Mapping[str, Any]) -> list[str]:
     return found
 
 
+class Stage(NamedTuple):
+    """A preset that is trained before a run."""
+
+    preset: str
+    path: Path
+    """Its run directory."""
+    settings: RunSettings
+
+
+def stages_of(settings: RunSettings, chosen: Mapping[str, Any], out: Path) -> list[Stage]:
+    """What must have been trained before a run in `out`, first stage first. Raises `UserError`."""
+    found: list[Stage] = []
+    for preset in stages(settings, chosen):
+        earlier = {"train": {"pretrained": str(found[-1].path)}} if found else {}
+        path = out.with_name(f"{out.name}-{preset.replace('/', '-')}")
+        found.append(Stage(preset, path, resolve(preset, [chosen, earlier])))
+    return found
+
+
+def to_replace(found: Sequence[Stage], seed: int, *, overwrite: bool) -> list[Stage]:
+    """The stages whose directory holds another run, and those after them. Raises `UserError` unless `overwrite`."""
+    for i, stage in enumerate(found):
+        if not stage.path.exists() or {*stage.path.glob("*")} <= {stage.path / ".lock"}:
+            continue
+        settings, _, their_seed = RunDirectory.open(stage.path).read_config()
+        difference = _difference(stage.settings, settings, seed, their_seed)
+        if difference and not overwrite:
+            raise UserError(
+                f"the stage '{stage.preset}' in '{stage.path}' has {difference}; "
+                "replace it with --overwrite, or choose another --out"
+            )
+        if difference:
+            return list(found[i:])
+    return []
+
+
+def _difference(wanted: RunSettings, there: RunSettings, seed: int, their_seed: int) -> str:
+    if seed != their_seed:
+        return f"seed={their_seed}, not {seed}"
+    tree, other = ({"description": "", **s.model_dump(mode="json")} for s in (wanted, there))
+    for path in dict.fromkeys([*leaf_paths(tree), *leaf_paths(other)]):
+        value, their_value = value_at(tree, path), value_at(other, path)
+        if path == "train.pretrained":  # in a folder that may have been moved
+            value, their_value = Path(str(value)).name, Path(str(their_value)).name
+        if value != their_value and path != "description":
+            return f"{path}={flow(their_value)}, not {flow(value)}"
+    return ""
+
+
+def given(functions: Mapping[str, Any]) -> list[str]:
+    """The settings whose functions are given, so that nothing is imported for them."""
+    return [f"task.{name}" for name, function in functions.items() if callable(function)]
+
+
 def pretrained(
     settings: RunSettings, task: Task, agent: Agent, seed: int, functions: Mapping[str, Any]
 ) -> State | None:
@@ -31,7 +87,7 @@ def pretrained(
     if settings.train.pretrained is None:
         return None
     directory = RunDirectory.open(Path(settings.train.pretrained))
-    other, _, their_seed = directory.read_config()
+    other, _, their_seed = directory.read_config(unused=given(functions))
     own = init_run(agent, task.spec, settings.train, seed)[0].agent
     their_task = make_task(other.task, functions)
     sizes, theirs = ((t.spec.obs_size, t.spec.action_size) for t in (task, their_task))

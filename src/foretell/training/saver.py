@@ -7,15 +7,21 @@ import numpy as np
 
 from foretell.errors import UserError
 from foretell.runs.checkpoint import Checkpoints
+from foretell.runs.repair import Extent, listed, repair, table_sums
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
+from foretell.training.recovery import recover
 from foretell.training.state import RunState
+
+_TABLES = "tables"
+"""Where the checksums of tables are among the notes."""
 
 
 class Saver:
     """Writes and reads the checkpoints of one run."""
 
     def __init__(self, run: RunInfo) -> None:
+        self._run = run
         self._checkpoints = Checkpoints(run.directory.checkpoints, keep=run.schedule.checkpoints)
 
     @property
@@ -32,7 +38,7 @@ class Saver:
         """
         counters = state.counters._replace(unsaved=0, unsaved_trials=0, seconds=seconds).plus(saved=1)
         state = state._replace(counters=counters)
-        self._checkpoints.save(counters.saved, state)
+        self._checkpoints.save(counters.saved, state, {**self._run.notes, _TABLES: table_sums(self._run.directory)})
         return state
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
@@ -44,7 +50,21 @@ class Saver:
             raise
         collected, episodes = jax.tree.map(np.array, (state.collected, state.episodes))  # to be changed in place
         counters = Counters(*(np.asarray(value).item() for value in state.counters))
-        return state._replace(collected=collected, episodes=episodes, counters=counters)
+        state = state._replace(collected=collected, episodes=episodes, counters=counters)
+        self._repair(state, warn)
+        return state
+
+    def _repair(self, state: RunState, warn: Callable[[str], None]) -> None:
+        """Bring tables and data to what they were."""
+        counters, data = state.counters, self._run.directory.data
+        finished = {*range(counters.begun)} - {*state.episodes.number.tolist()}
+        sums = self._checkpoints.notes(self._checkpoints.restored).get(_TABLES, {})
+        missing = repair(self._run.directory, Extent(counters.episodes, counters.logged, finished, sums), warn)
+        made = recover(self._run, state, self._run.directory.read_episodes(), missing) if missing else []
+        if made:
+            warn(f"'{data}' lacked {listed(made)}, played again from the actions in the checkpoint")
+        if lost := [number for number in missing if number not in made]:
+            warn(f"'{data}' lacks {listed(lost)}; films and diagnostics will do without")
 
     def close(self) -> None:
         """Return when everything saved is on disk."""

@@ -1,0 +1,77 @@
+"""Standard output and error that may fail: what cannot be printed must not end a run."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any, Literal, cast
+
+
+class Output(io.TextIOBase):
+    """Standard output or error as it is at the time. What cannot be written is dropped, which is said once."""
+
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
+        self._failed: Any = None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        stream = self._stream
+        if stream is None or stream is self._failed:
+            return len(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(self.encoding, "replace").decode(self.encoding))
+        except (OSError, ValueError) as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        stream = self._stream
+        if stream is None or stream is self._failed:
+            return
+        try:
+            stream.flush()
+        except (OSError, ValueError) as error:
+            self._give_up(error)
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError, AttributeError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def _stream(self) -> Any:
+        return getattr(sys, self._name)
+
+    def _give_up(self, error: Exception) -> None:
+        """Say why, and drop what is still in the buffer, at which the end of the process would fail."""
+        self._failed = self._stream
+        reason = getattr(error, "strerror", None) or error
+        if self._name == "stdout" and not isinstance(error, BrokenPipeError):
+            STDERR.write(f"foretell: cannot write to standard output ({reason}); going on without it\n")
+            STDERR.flush()
+        silence(self._stream)
+
+
+STDOUT, STDERR = Output("stdout"), Output("stderr")
+
+
+def say(text: str) -> None:
+    """Print a line for the user."""
+    STDOUT.write(f"{text}\n")
+    STDOUT.flush()
+
+
+def silence(stream: Any) -> None:
+    """Send what is still to come on one of this process's own streams nowhere."""
+    if stream is sys.__stdout__ or stream is sys.__stderr__:
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), cast(Any, stream).fileno())
