@@ -151,6 +151,13 @@ class OldReset(Line):
         return super().reset(**kwargs)[0][:1]
 
 
+class OldSeed(Line):
+    """Resets without a seed, as environments did before Gymnasium."""
+
+    def reset(self) -> Any:
+        return super().reset()
+
+
 class TextObservation(Line):
     def step(self, action: np.ndarray) -> Any:
         return "left", *super().step(action)[1:]

@@ -1,16 +1,19 @@
 """Environments stepped together.
 
-An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them.
+An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them (`tasks/border.py`).
 """
+
+from typing import Any
 
 import gymnasium
 import numpy as np
 from jaxtyping import Float
 
-from foretell.envs.episodes import Episodes
+from foretell.envs.episodes import UNSAID, Episodes
 from foretell.errors import UserError
 from foretell.keys import Stream, environment_seed, numpy_generator
-from foretell.tasks import Task, TaskSpec
+from foretell.tasks import Task
+from foretell.tasks.border import SUCCESS
 
 
 class Environments:
@@ -28,8 +31,7 @@ class Environments:
     def begin(self, episodes: Episodes, row: int, number: int, *, random: bool = False) -> None:
         """Start episode `number` in environment `row`, to act randomly or not. Raises `UserError`."""
         episodes.clear(row)
-        obs = self._reset(row, number, random=random)
-        episodes.obs[row, 0] = self._checked(obs)
+        episodes.obs[row, 0] = self._reset(row, number, random=random)
         episodes.number[row] = number
         if row == 0:
             episodes.clock[...] = 0
@@ -45,7 +47,7 @@ class Environments:
                 continue
             obs = self._reset(row, number, random=random)
             for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
-                obs = env.step(within(self._spec, action))[0]
+                obs = env.step(action)[0]
             if not np.array_equal(obs, episodes.obs[row, length]):
                 raise UserError(
                     f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
@@ -71,11 +73,11 @@ class Environments:
         """
         for row in episodes.running:
             t = int(episodes.length[row])
-            obs, reward, terminated, truncated, _ = self.copies[row].step(within(self._spec, actions[row]))
-            if not np.isfinite(float(reward)):
-                raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {t}")
-            episodes.obs[row, t + 1], episodes.actions[row, t] = self._checked(obs), actions[row]
+            obs, reward, terminated, truncated, info = self.copies[row].step(actions[row])
+            episodes.obs[row, t + 1], episodes.actions[row, t] = obs, actions[row]
             episodes.rewards[row, t] = float(reward)
+            success = succeeded(info)
+            episodes.success[row] = UNSAID if success is None else success
             episodes.length[row] = t + 1
             episodes.terminated[row] = terminated
             episodes.over[row] = terminated or truncated or t + 1 == limit
@@ -84,12 +86,6 @@ class Environments:
     def _reset(self, row: int, number: int, *, random: bool) -> np.ndarray:
         return reset(self.copies[row], self._task, self._seed, number, random=random)
 
-    def _checked(self, obs: np.ndarray) -> np.ndarray:
-        if not np.isfinite(obs).all():
-            name = self._spec.obs_names[int(np.argmin(np.isfinite(obs)))]
-            raise UserError(f"'{self._spec.env_id}' returned an observation that is not finite in '{name}'")
-        return obs
-
 
 def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: bool) -> np.ndarray:
     """Begin episode `number` of the run with this seed, to act randomly or not; its first observation."""
@@ -97,7 +93,7 @@ def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: boo
     return env.reset(seed=environment_seed(seed, number), options=options)[0]
 
 
-def within(spec: TaskSpec, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
-    """The nearest action within the bounds, of the same type."""
-    low, high = (np.asarray(bound, action.dtype) for bound in (spec.action_low, spec.action_high))
-    return np.clip(action, low, high)
+def succeeded(info: dict[str, Any]) -> bool | None:
+    """Whether an environment says after a step that the goal is reached; None if it does not say."""
+    said = next((info[key] for key in SUCCESS if info.get(key) is not None), None)
+    return None if said is None else bool(np.any(said))

@@ -60,7 +60,7 @@ class _Worker:
     """An environment as its task wraps it, whose bare environment can stand for any slot's."""
 
     def __init__(self, task: Task) -> None:
-        self.env = task.make()
+        self.env = task.make(strict=False)
         self.env.reset(seed=0)  # wrappers insist on it
         self._bare = self.env.unwrapped
 
@@ -224,7 +224,7 @@ class Slots:
 
 def prototype_of(task: Task) -> gymnasium.Env:
     """A simulator at the start of an episode; what an observation does not describe is as here."""
-    with closing(task.make()) as env, _worded(task, _UNCOPIED):
+    with closing(task.make(strict=False)) as env, _worded(task, _UNCOPIED):
         env.reset(seed=0)
         return snapshot(env)
 

@@ -19,7 +19,7 @@ from foretell.agents import RunSettings
 from foretell.errors import UserError, brief, nearest
 from foretell.runs.presets import validate
 
-EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "wall_seconds")
+EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "end", "success", "wall_seconds")
 _VERSIONS = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 
 
@@ -180,11 +180,15 @@ class RunDirectory:
 
 
 def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:
-    """One more line of a table, its header first if the file is new. Raises `UserError` if the disk refuses."""
-    new = not path.exists()
-    with writing(path), path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys(), delimiter=delimiter)
-        if new:
+    """One more line of a table, with the columns of its header. A new file begins with the header.
+
+    Raises `UserError` if the disk refuses.
+    """
+    with writing(path), path.open("a+", newline="") as file:
+        file.seek(0)
+        columns = next(csv.reader(file, delimiter=delimiter), None)
+        writer = csv.DictWriter(file, columns or row.keys(), restval="", extrasaction="ignore", delimiter=delimiter)
+        if columns is None:
             writer.writeheader()
         writer.writerow(row)
 
