@@ -1,6 +1,6 @@
 """The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,24 @@ from foretell.compilation import use_compilation_cache
 from foretell.errors import UserError
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
-from foretell.run import Run, check_seed, within_memory
+from foretell.run import Run, within_memory
+from foretell.runs import arguments
+from foretell.runs.arguments import Overrides
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import RunDirectory, writing
 from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
+from foretell.tasks.check import check
+from foretell.tasks.sources import Given, given
 from foretell.training.controller import Controller
 from foretell.training.events import Callback, RunInfo, check_callbacks
 from foretell.training.loop import Loop
 from foretell.training.pretraining import pretrained, stages
 from foretell.training.state import init_run
 
-Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Env = str | Callable[..., Any] | Any
+"""A name, a class, a function that makes an environment, an `EnvSpec`, or an environment."""
 
 
 @within_memory()
@@ -33,7 +38,8 @@ def train(
     *,
     seed: int | None = None,
     out: str | Path | None = None,
-    env: str | None = None,
+    env: Env | None = None,
+    env_options: Mapping[str, Any] | None = None,
     reward: RewardFn | str | None = None,
     terminated: TerminatedFn | str | None = None,
     overrides: Overrides = (),
@@ -51,11 +57,15 @@ def train(
         seed: one seed, one result; by default 0, or the seed that the file names.
         out: the run directory itself; by default `runs/<preset-with-dashes>/<seed>`, with the environment between them
             where the preset leaves it open.
-        env: a registered task, a Gymnasium id, or `module:Id-v0`.
+        env: a name (see `task.env`), a class, a function that makes an environment, an `EnvSpec`, or an environment,
+            of which copies are used. What has no name that can be imported must be given to `resume`, `load` and `film`
+            again.
+        env_options: arguments of the environment, `task.options`.
         reward: a function of (obs, action, next_obs) on arrays `[..., n]`, or its `module:function`. A function that
             cannot be imported by that name must be given to `resume` and `load` again.
         terminated: likewise, whether a step ends the episode.
-        overrides: settings on top of the preset, as `{"planner": {"population": 200}}`, or several of these in order.
+        overrides: settings on top of the preset, as `{"planner": {"population": 200}}`, `{"planner.population": 200}`
+            or `"planner.population=200"`, or several of these in order.
         callbacks: called as the run goes on, after those that Foretell brings.
         overwrite: replace the run that is there.
         quiet: print nothing.
@@ -63,19 +73,23 @@ def train(
     Raises:
         UserError: for every mistake, before anything is written.
     """
-    seed = seed_of(preset) if seed is None else seed
-    check_seed(seed)
+    preset = arguments.preset_name(preset)
+    seed = arguments.seed_number(seed_of(preset) if seed is None else seed)
+    arguments.switch(overwrite=overwrite, quiet=quiet)
     check_callbacks(callbacks)
-    functions = {"reward": reward, "terminated": terminated}
-    chosen = _chosen(env, functions)
-    settings = resolve(preset, [chosen, *_listed(overrides)])
-    path = Path(out) if out is not None else default_directory(preset, settings, seed)
+    environment = None if env is None else given(env)
+    functions = _functions(environment, reward, terminated)
+    chosen = _chosen(environment, env_options, functions)
+    settings = resolve(preset, [chosen, *arguments.overrides(overrides)])
+    path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
+    _check(settings, task, quiet=quiet)
     if earlier_stages := stages(settings, chosen):
         RunDirectory.create(path, overwrite=overwrite)  # refused before anything is trained
-        earlier = _train_stages(earlier_stages, path, seed, {"env": env, **functions}, quiet=quiet)
+        where = {"env": env, "env_options": env_options, "reward": reward, "terminated": terminated}
+        earlier = _train_stages(earlier_stages, path, seed, where, quiet=quiet)
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"pretrained": str(earlier)})})
     start = pretrained(settings, task, agent, seed, functions)
     label = preset_label(preset)
@@ -90,13 +104,14 @@ def train(
         loop = Loop(run, watching)
         if start is not None:
             loop.start_with(start)
-        return _run_to_end(loop, settings)
+        return _run_to_end(loop, settings, functions)
 
 
 @within_memory()
 def resume(
     run_dir: str | Path,
     *,
+    env: Env | None = None,
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
     overrides: Overrides = (),
@@ -108,13 +123,14 @@ def resume(
     Of its settings only the section `train` may be changed, for instance to add trials; a finished run is left as it
     is. The arguments are those of `train`. Raises `UserError`.
     """
+    arguments.switch(quiet=quiet)
     check_callbacks(callbacks)
-    directory = RunDirectory.open(Path(run_dir))
+    functions = _functions_again(env, reward, terminated)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     with directory.lock():
         before, preset, seed = directory.read_config()
-        settings = continued(before, _listed(overrides))
+        settings = continued(before, arguments.overrides(overrides))
         use_compilation_cache()
-        functions = {"reward": reward, "terminated": terminated}
         task = make_task(settings.task, functions)
         agent = _build(settings, task)
         run = RunInfo(directory=directory, preset=preset, seed=seed, task=task, agent=agent, schedule=settings.train)
@@ -126,12 +142,12 @@ def resume(
         if settings != before:
             directory.write_config(settings, preset, seed)
         if not loop.is_done:
-            return _run_to_end(loop, settings)
+            return _run_to_end(loop, settings, functions)
         if not quiet:
             unit = "trials" if settings.train.steps is None else "steps"
             print(f"already finished: all {settings.train.steps or settings.train.trials} {unit} are done; "
                   f"for more, raise train.{unit}")  # fmt: skip
-        return Run(directory, settings, seed, task, Controller(agent, loop.state.agent, task.spec))
+        return Run(directory, settings, seed, task, Controller(agent, loop.state.agent, task.spec), functions)
 
 
 @within_memory()
@@ -140,6 +156,7 @@ def load(
     *,
     trial: int | None = None,
     best: bool = False,
+    env: Env | None = None,
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
     quiet: bool = False,
@@ -150,31 +167,36 @@ def load(
         run_dir: the run directory.
         trial: the agent that acted in this trial, of a run with `train.save_all_models`; by default the newest.
         best: the best agent, of a run with `train.keep_best`.
-        reward: as for `train`, a function that cannot be imported by name.
+        env: as for `train`, an environment that has no name that can be imported.
+        reward: likewise, a function that cannot be imported by name.
         terminated: likewise.
         quiet: print no warnings.
 
     Raises:
         UserError: if there is no such run or agent.
     """
-    directory = RunDirectory.open(Path(run_dir))
+    arguments.switch(best=best, quiet=quiet)
+    trial = None if trial is None else arguments.whole_number("trial", trial, 1)
+    functions = _functions_again(env, reward, terminated)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config()
     use_compilation_cache()
-    task = make_task(settings.task, {"reward": reward, "terminated": terminated})
+    task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)
-    return Run(directory, settings, seed, task, Controller(agent, state, task.spec))
+    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions)
 
 
-def film(run_dir: str | Path, episodes: Sequence[int] | None = None) -> Iterator[Path]:
+def film(run_dir: str | Path, episodes: int | Sequence[int] | None = None, *, env: Env | None = None) -> Iterator[Path]:
     """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
 
-    Each is repeated from its seed and its actions, random ones too. Raises `UserError`.
+    Each is repeated from its seed and its actions, random ones too. `env` is as for `load`. Raises `UserError`.
     """
-    directory = RunDirectory.open(Path(run_dir))
+    episodes = None if episodes is None else arguments.numbers("episodes", episodes)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config()
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
-    return film_finished(make_task(where), directory, seed, episodes)
+    return film_finished(make_task(where, _functions_again(env, None, None)), directory, seed, episodes)
 
 
 def _learned(
@@ -200,7 +222,7 @@ def _learned(
         return checkpoints.restore(like, lambda text: None if quiet else warn(text)).agent
 
 
-def _run_to_end(loop: Loop, settings: RunSettings) -> Run:
+def _run_to_end(loop: Loop, settings: RunSettings, functions: Mapping[str, Any]) -> Run:
     """Run, and draw what there is however it ends."""
     info = loop.run_info
     prepare_to_draw()
@@ -208,7 +230,7 @@ def _run_to_end(loop: Loop, settings: RunSettings) -> Run:
         loop.run()
     finally:
         controller = Controller(info.agent, loop.state.agent, info.task.spec)
-        run = Run(info.directory, settings, info.seed, info.task, controller)
+        run = Run(info.directory, settings, info.seed, info.task, controller, functions)
         if rows := run.episodes:
             with writing(run.figure):
                 draw_learning_curve(rows, run.figure, title=title(info.preset, settings, info.seed))
@@ -223,7 +245,8 @@ def _train_stages(presets: list[str], out: Path, seed: int, where: Mapping[str, 
         if not quiet:
             print(f"stage '{preset}' in {path}", flush=True)
         if (path / "config.yaml").is_file():
-            resume(path, reward=where["reward"], terminated=where["terminated"], quiet=quiet)
+            again = {name: where[name] for name in ("env", "reward", "terminated") if callable(where[name])}
+            resume(path, **again, quiet=quiet)
         else:
             overrides = {"train": {"pretrained": str(earlier)}} if earlier else {}
             train(preset, seed=seed, out=path, overrides=overrides, quiet=quiet, **where)
@@ -243,14 +266,34 @@ def _build(settings: RunSettings, task: Task) -> Agent:
     return agent
 
 
-def _chosen(env: str | None, functions: Mapping[str, Any]) -> dict[str, Any]:
+def _check(settings: RunSettings, task: Task, *, quiet: bool) -> None:
+    """Play short episodes if the settings say so, and say what there is to know. Raises `UserError`."""
+    names = {"reward": settings.task.reward, "terminated": settings.task.terminated}
+    given_ones = {role: name for role, name in names.items() if name not in ("auto", "learned", "none")}
+    for text in check(task, given_ones) if settings.task.check else ():
+        if not quiet:
+            warn(text)
+
+
+def _functions(env: Given | None, reward: Any, terminated: Any) -> dict[str, Any]:
+    """What `make_task` needs beside the settings."""
+    return {"reward": reward, "terminated": terminated, "env": env if env is not None and env.thing else None}
+
+
+def _functions_again(env: Env | None, reward: Any, terminated: Any) -> dict[str, Any]:
+    """As `_functions`, of those that are given again. Raises `UserError`."""
+    arguments.function("reward", reward)
+    arguments.function("terminated", terminated)
+    return _functions(None if env is None else given(env), reward, terminated)
+
+
+def _chosen(env: Given | None, env_options: Mapping[str, Any] | None, functions: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the arguments of `train` make."""
-    named = {name: _name_of(value) for name, value in functions.items() if value is not None}
-    return {"task": ({"env": env} if env is not None else {}) | named}
-
-
-def _listed(overrides: Overrides) -> Sequence[Mapping[str, Any]]:
-    return [overrides] if isinstance(overrides, Mapping) else overrides
+    options = {} if env_options is None else arguments.options("env_options", env_options)
+    named = {name: _name_of(functions[name]) for name in ("reward", "terminated") if functions[name] is not None}
+    if env is not None:
+        named["env"], options = env.name, {**env.options, **options}
+    return {"task": {**named, "options": options} if options else named}
 
 
 def _name_of(function: Any) -> str:

@@ -32,7 +32,7 @@ def brief(error: BaseException) -> str:
 def located(error: BaseException) -> str:
     """As `brief`, with the place of the failure: `"ValueError: no joint, at my_robot.py, line 12"`.
 
-    The place is the innermost line of the user's own code, else that of a package. What Foretell itself raises has none.
+    The place is the innermost line of the user's own code, else that of a package. Foretell's own failures have none.
     """
     lines = extract_tb(error.__traceback__)
     theirs = len(lines) - next((i for i, line in enumerate(lines[::-1]) if line.filename.startswith(_OURS)), len(lines))

@@ -100,7 +100,11 @@ def test_an_environment_need_not_know_how_to_be_drawn():
             "step",
             "failed in step(): ValueError: the observation is of shape (3,), but its space of shape (2,)",
         ),
-        ("RewardVector", "step", "returned 2 rewards at once at step 0; weight them with task.reward_weights=[1.0, 1.0]"),
+        (
+            "RewardVector",
+            "step",
+            "returned 2 rewards at once at step 0; weight them with task.reward_weights=[1.0, 1.0]",
+        ),
         ("OldReset", "reset", "has the old interface of Gym: reset() must return (obs, info)"),
         ("OldSeed", "reset", "has the old interface of Gym: reset() takes no 'seed' or no 'options'"),
         ("TextObservation", "step", "failed in step(): ValueError: the observation 'left' is not made of real"),

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import traceback
 
 from foretell.cli.parser import parse
 from foretell.errors import UserError
@@ -19,10 +20,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an output that knows few characters must not end a run
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
+        args = parse(argv)
         return args.command(args)
     except UserError as error:
+        if wants_traceback(argv):
+            traceback.print_exception(error)
         print(f"foretell: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -31,3 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def wants_traceback(argv: list[str]) -> bool:
+    """Whether the user asks for the whole traceback of a failure, by an option or by a variable of the environment."""
+    return "--traceback" in argv or os.environ.get("FORETELL_TRACEBACK", "") not in ("", "0")

@@ -49,7 +49,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
     """Print what `foretell train` would train. Mistakes are reported as by `foretell train`."""
     from foretell.runs.presets import default_directory, resolve
 
-    load("foretell.run").check_seed(seed)
+    load("foretell.runs.arguments").seed_number(seed)
     asked = {"env": args.env, "reward": args.reward, "terminated": args.terminated}
     chosen = {"task": {name: value for name, value in asked.items() if value is not None}}
     settings = resolve(args.preset, [chosen, *overrides])
@@ -64,6 +64,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
         "seed": seed,
         "directory": f"{path}{', where there is a run already' if (path / 'config.yaml').is_file() else ''}",
         **({"trained first": ", ".join(stages)} if stages else {}),
+        **({"note": "; ".join(task.notes)} if task.notes else {}),
     }
     print("\n".join([*(f"{name:14} {value}" for name, value in lines.items()), *_departures(args.preset, settings)]))
     return 0

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -139,7 +140,8 @@ def _drawable(task: Task) -> gymnasium.Env:
         env.reset(seed=0)
         if env.render_mode in (None, "human", "ansi"):
             raise NotImplementedError(f"it has render_mode={env.render_mode!r} where it is made, not 'rgb_array'")
-        if np.ndim(env.render()) != 3:
+        frame: Any = env.render()
+        if np.ndim(frame) != 3:
             raise NotImplementedError("it renders nothing as 'rgb_array'")
     except (Exception, SystemExit) as error:  # whatever a renderer or the user's environment raises
         mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)

@@ -150,7 +150,8 @@ class RunDirectory:
         """All finished episodes, numbers as numbers."""
         if not self.episodes.is_file():
             return []
-        number = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
+        number: dict[str, Callable[[str], Any]] = {"return": float, "wall_seconds": float}
+        number |= {"episode": int, "env_steps": int, "length": int, "success": lambda text: int(text) if text else None}
         try:
             with self.episodes.open(newline="") as file:
                 rows = list(csv.DictReader(file))

@@ -3,7 +3,7 @@
 Training, evaluation, inspection, filming and imagination all step environments through it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ class Border(gymnasium.Wrapper):
             ("actions", len(limits.low), int(self._spaces.free.sum())),
         ):
             if size != there:
-                raise UserError(f"the task says '{limits.name}' has {what} of size {size}, but they are of size {there}")
+                raise UserError(f"the task says '{limits.name}' has {what} of size {size}, but it is {there}")
 
     @cached_property
     def observation_space(self) -> Box:  # type: ignore[override]
@@ -181,7 +181,7 @@ def rgb(frame: Any) -> Any:
     """
     if isinstance(frame, list | tuple) and len(frame) and np.ndim(frame[-1]) >= 2:
         frame = frame[-1]
-    if not np.ndim(frame) in (2, 3):
+    if np.ndim(frame) not in (2, 3):
         return frame
     picture = np.asarray(frame)
     if picture.ndim == 2:

@@ -26,8 +26,9 @@ class TaskSettings(Settings):
     """Which environment, and where its reward and termination come from."""
 
     env: str | None = None
-    """Name of a registered task, `module:Class` of a task, a Gymnasium id (`Pendulum-v1`, `module:Id-v0`), `module:name`
-    of an environment's class or of a function that makes it, or `module:function:Id` if the function registers it."""
+    """Name of a registered task, `module:Class` of a task, a Gymnasium id (`Pendulum-v1`, `module:Id-v0`),
+    `module:name` of an environment's class or of a function that makes it, or `module:function:Id` if the function
+    registers it."""
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
@@ -50,8 +51,8 @@ class TaskSettings(Settings):
     reward_weights: list[FiniteFloat] | None = None
     """Weights of the rewards of an environment that returns several at once; their weighted sum is the reward."""
     wrappers: list[str | dict[str, dict[str, Any] | None]] = Field(default_factory=list)
-    """Wrappers around a Gymnasium environment, the innermost first: the name of one of Gymnasium's, `module:Wrapper`, or
-    either with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
+    """Wrappers around a Gymnasium environment, the innermost first: the name of one of Gymnasium's, `module:Wrapper`,
+    or either with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
     check: bool = True
     """Play two short episodes before training, to find an environment that does not repeat itself, and a reward or
     termination function that returns no number. Switch it off for a robot that must not move yet."""
@@ -59,7 +60,6 @@ class TaskSettings(Settings):
     """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
     action without the noise, so models learn the noise as part of the dynamics. Random and evaluation episodes have it
     too."""
-
 
     @field_validator("wrappers")
     @classmethod

@@ -15,7 +15,7 @@ from foretell.errors import UserError
 from foretell.tasks.base import Restore, Task, TaskSpec
 from foretell.tasks.border import blamed
 from foretell.tasks.mujoco import set_state, without_end
-from foretell.tasks.sources import Source, silence, source_of, wrapped
+from foretell.tasks.sources import Source, Wrappers, silence, source_of, wrapped
 from foretell.tasks.spaces import LARGEST, Spaces
 
 UNLIMITED = 1000
@@ -33,7 +33,7 @@ class GymTask(Task):
         *,
         horizon: int | None = None,
         options: Mapping[str, Any] | None = None,
-        wrappers: Sequence[str | Mapping[str, Mapping[str, Any]]] = (),
+        wrappers: Wrappers = (),
         action_bounds: tuple[Bound, Bound] | None = None,
     ) -> None:
         """Make the environment once to read its spaces.
@@ -80,7 +80,9 @@ class GymTask(Task):
     def _drawing(self, render_mode: str) -> dict[str, str]:
         """The argument with which the environment is drawn. Raises `UserError` if it cannot be."""
         if render_mode not in self._drawn_as:
-            only = f"it can be drawn as {', '.join(self._drawn_as)} only" if self._drawn_as else "it has no render modes"
+            only = (
+                f"it can be drawn as {', '.join(self._drawn_as)} only" if self._drawn_as else "it has no render modes"
+            )
             raise UserError(f"cannot film '{self._name}': {only}, and a video needs '{render_mode}'")
         return {"render_mode": render_mode} if self._source.takes_render_mode else {}
 
@@ -88,8 +90,8 @@ class GymTask(Task):
         """Raise the environment's time limit. Raises `UserError` if it cannot be."""
         if not self._source.is_id:
             raise UserError(
-                f"task.horizon={horizon} is above the time limit of '{self._name}', {limit} steps; raise the limit where "
-                "the environment is made"
+                f"task.horizon={horizon} is above the time limit of '{self._name}', {limit} steps; raise the limit "
+                "where the environment is made"
             )
         self._options["max_episode_steps"] = horizon
 

@@ -29,7 +29,7 @@ class GlobalRandom:
         with cls._lock:
             if cls._owner is not self:
                 cls._leave()
-                np.random.set_bit_generator(self._numpy)
+                np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
                 if self._python is not None:
                     random.setstate(self._python)
                 cls._owner = self
@@ -44,14 +44,14 @@ class GlobalRandom:
             if cls._owner is self and cls._outside is not None:
                 cls._leave()
                 numpys, pythons = cls._outside
-                np.random.set_bit_generator(numpys)
+                np.random.set_bit_generator(numpys)  # type: ignore[attr-defined]
                 random.setstate(pythons)
 
     @classmethod
     def _leave(cls) -> None:
         """Keep what the last owner will need when it continues."""
         if cls._owner is None:
-            cls._outside = np.random.get_bit_generator(), random.getstate()
+            cls._outside = np.random.get_bit_generator(), random.getstate()  # type: ignore[attr-defined]
         else:
             cls._owner._python = random.getstate()
         cls._owner = None

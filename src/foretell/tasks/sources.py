@@ -18,6 +18,9 @@ from foretell.tasks.border import blamed
 AGAIN = "in Python, give env= to resume, load and film again"
 """How a run goes on whose environment has no name that can be imported."""
 
+Wrappers = Sequence[str | Mapping[str, Mapping[str, Any] | None]]
+"""Each the name of one of Gymnasium's wrappers or `module:Wrapper`, or `{name: arguments}`."""
+
 
 class Source(NamedTuple):
     """A way to make an environment."""
@@ -120,12 +123,12 @@ def source_from(name: str, thing: Any) -> Source:
     return Source(name, make, takes_render_mode=_takes(thing, "render_mode"))
 
 
-def wrapped(env: gymnasium.Env, wrappers: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> gymnasium.Env:
+def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
     """The environment in wrappers, the first one innermost.
 
     Args:
         env: the environment.
-        wrappers: each the name of one of Gymnasium's or `module:Wrapper`, or `{name: arguments}`.
+        wrappers: their names.
 
     Raises:
         UserError: if there is no such wrapper, or it cannot be made.

@@ -4,7 +4,8 @@ Dictionaries, tuples, matrices and binary numbers are flattened; discrete number
 `gymnasium.spaces.flatten` makes them. Leading axes are kept, so a batch is converted as one observation is.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -56,9 +57,21 @@ class Spaces:
         """A copy of an observation as a vector. Raises `ValueError` if it is not of its space."""
         return np.concatenate([_flat(leaf, _at(obs, leaf)) for leaf in self._parts], -1)
 
-    def native(
-        self, action: Float[np.ndarray, "*batch action"], low: Sequence[float], high: Sequence[float]
-    ) -> Any:
+    def rows(self, obs: Any) -> Any:
+        """An observation, or a batch of them, as vectors; what is neither of the space nor nested stays as it is.
+
+        Raises `ValueError` if a nested observation is not of its space.
+        """
+        if isinstance(self.observation, Box) and len(self.observation.shape) == 1:
+            return obs
+        flat = not isinstance(obs, Mapping | tuple) and np.ndim(obs) in (1, 2) and np.shape(obs)[-1] == self.obs_size
+        return obs if flat and np.shape(obs) != self.observation.shape else self.vector(obs)
+
+    @property
+    def obs_size(self) -> int:
+        return len(self.obs_names)
+
+    def native(self, action: Float[np.ndarray, "*batch action"], low: Sequence[float], high: Sequence[float]) -> Any:
         """The action in the environment's own form and precision that is nearest to a vector within these bounds."""
         own = np.clip(np.array(action).astype(self.dtype), *(np.asarray(end, self.dtype) for end in (low, high)))
         if own.shape[-1] != self.free.size:
@@ -155,7 +168,7 @@ def _built(space: gymnasium.Space, flat: np.ndarray) -> Any:
     """A value of a space of boxes from the numbers in it."""
     if isinstance(space, Dict | Tuple):
         parts = list(space.spaces.values()) if isinstance(space, Dict) else list(space.spaces)
-        sizes = [sum(int(np.prod(leaf.space.shape)) for leaf in _leaves(part, "action")) for part in parts]
+        sizes = [sum(math.prod(leaf.space.shape or ()) for leaf in _leaves(part, "action")) for part in parts]
         pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
         built = [_built(part, piece) for part, piece in zip(parts, pieces, strict=True)]
         return dict(zip(space.spaces, built, strict=True)) if isinstance(space, Dict) else tuple(built)

@@ -83,8 +83,10 @@ class Controller:
         return action if np.ndim(obs) == 2 else action[0]
 
     def play(self, env: gymnasium.Env, *, episode: int) -> EvaluationResult:
-        """One whole episode in `env`, as its task makes it; the controller's seed and `episode` decide its start and all
-        noise in acting."""
+        """One whole episode in `env`, as its task makes it.
+
+        The controller's seed and `episode` decide its start and all noise in acting.
+        """
         self.reset()
         self._calls = episode * self._spec.horizon
         obs, _ = env.reset(seed=int(numpy_generator(self._seed, Stream.EVALUATION, episode).integers(2**31)))

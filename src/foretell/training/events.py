@@ -155,6 +155,8 @@ class Callback:
 
 def check_callbacks(callbacks: Sequence[object]) -> None:
     """Raises `UserError` unless all of them are callbacks."""
+    if not isinstance(callbacks, Sequence):
+        raise UserError(f"callbacks must be a list of foretell.Callback, not {callbacks!r}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise UserError(f"a callback must be a foretell.Callback, not {callback!r}")
