@@ -148,7 +148,7 @@ ENVIRONMENTS = [
     ("no_such_module:Robot", "env 'no_such_module:Robot': cannot import 'no_such_module' (ModuleNotFoundError"),
     (
         "environments:NeedArgument",
-        "env 'environments:NeedArgument': 'environments' has nothing named 'NeedArgument'; did you mean 'NeedsArgument'?",
+        "env 'environments:NeedArgument': 'environments' has nothing named 'NeedArgument'; did you mean 'Needs",
     ),
     ("environments:reward", "cannot make the environment 'environments:reward': TypeError: reward() missing 3"),
     (

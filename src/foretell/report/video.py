@@ -146,5 +146,7 @@ def _drawable(task: Task) -> gymnasium.Env:
     except (Exception, SystemExit) as error:  # whatever a renderer or the user's environment raises
         mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)
         advice = "; without a screen MuJoCo needs EGL or OSMesa (`apt-get install libegl1` or `libosmesa6`)"
-        raise UserError(f"cannot film '{task.spec.env_id}' ({brief(error)}){advice if mujoco else ''}") from error
+        raise UserError(
+            f"cannot film '{task.spec.env_id}' ({brief(error.__cause__ or error)}){advice if mujoco else ''}"
+        ) from error
     return env

@@ -20,6 +20,9 @@ from foretell.tasks.spaces import Spaces
 SUCCESS = ("is_success", "success")
 """Keys under which environments say in `info` whether the goal has been reached."""
 
+_MOST = float(np.finfo(np.float32).max)
+"""Networks compute in single precision, in which greater numbers are not finite."""
+
 
 class Limits(NamedTuple):
     """What a task says of its environment. The bounds are those of the entries that can be chosen."""
@@ -54,6 +57,8 @@ class Border(gymnasium.Wrapper):
         super().__init__(env)
         self._limits, self._strict, self._steps = limits, strict, 0
         self._random = GlobalRandom() if strict else IMAGINED
+        self._frame: tuple[int, ...] = ()
+        self._bounds = np.array(limits.low), np.array(limits.high)
         self._spaces = Spaces(env.observation_space, env.action_space, limits.name)
         for what, size, there in (
             ("observations", len(limits.obs_names), len(self._spaces.obs_names)),
@@ -81,46 +86,54 @@ class Border(gymnasium.Wrapper):
         self._random.take(seed)
         given = {} if options is None else {"options": options}
         with self._blamed("reset"):
-            found = self.env.reset(seed=seed, **given)
-            obs, info = _both(found)
+            obs, info = _both(self.env.reset(seed=seed, **given))
             return self._vector(obs), info
 
     def step(self, action: Float[np.ndarray, "action"]) -> tuple[Float[np.ndarray, "obs"], float, bool, bool, dict]:
         """One step. Raises `UserError`."""
         self._random.take()
-        with self._blamed("step"):
-            native = self._spaces.native(action, self._limits.low, self._limits.high)
+        try:
+            native = self._spaces.native(action, *self._bounds)
             obs, reward, terminated, truncated, info = _five(self.env.step(native))
-            found = (
-                self._vector(obs),
-                self._number(reward),
-                self._flag("terminated", terminated),
-                self._flag("truncated", truncated),
-                info,
-            )
+            vector, number = self._vector(obs), self._number(reward)
+            ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        except (Exception, SystemExit) as error:
+            with self._blamed("step"):
+                raise error
         self._steps += 1
-        return found
+        return vector, number, *ends, info
 
     def render(self) -> Any:
-        """What is drawn, as an RGB picture; None if nothing is."""
-        return rgb(self.env.render())
+        """What is drawn, as an RGB picture of one size; None if nothing is. Raises `UserError`."""
+        self._random.take()
+        with self._blamed("render"):
+            picture = rgb(self.env.render())
+        if np.ndim(picture) != 3:
+            return picture
+        self._frame = self._frame or picture.shape
+        return fitted(picture, self._frame)
 
     def close(self) -> None:
+        """Close the environment, and give the global generators back. Raises `UserError`."""
         self._random.release()
-        self.env.close()
+        with self._blamed("close"):
+            self.env.close()
 
     def _vector(self, obs: Any) -> Float[np.ndarray, "obs"]:
         vector = self._spaces.vector(obs)
         if vector.ndim != 1:
             raise ValueError(f"the observation has {vector.ndim - 1} leading axes more than its space")
-        if self._strict and not np.isfinite(vector).all():
-            where = self._limits.obs_names[int(np.argmin(np.isfinite(vector)))]
+        if self._strict and not np.abs(vector).max() <= _MOST:
+            where = self._limits.obs_names[int(np.argmin(np.abs(vector) <= _MOST))]
             raise self._mistake(f"an observation that is not finite in '{where}'")
         return vector
 
     def _number(self, reward: Any) -> float:
         """The reward as one number."""
-        rewards, weights = np.array(reward), self._limits.reward_weights
+        weights = self._limits.reward_weights
+        if isinstance(reward, float) and weights is None and abs(reward) <= _MOST:  # as most are
+            return float(reward)
+        rewards = np.array(reward)
         if rewards.dtype.kind not in "biuf":
             raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is no real number")
         if weights is None and rewards.size != 1:
@@ -134,11 +147,13 @@ class Border(gymnasium.Wrapper):
                 f"reward{'s' if rewards.size > 1 else ''}"
             )
         total = float(np.dot(rewards.ravel().astype(np.float64), weights or (1.0,)))
-        if self._strict and not np.isfinite(total):
+        if self._strict and not abs(total) <= _MOST:
             raise self._mistake(f"the reward {reward} at step {self._steps}")
         return total
 
     def _flag(self, role: str, value: Any) -> bool:
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
         flags = np.array(value)
         if flags.dtype.kind not in "biuf" or flags.size != 1:
             raise self._mistake(f"{role}={value!r} at step {self._steps}, which is neither true nor false")
@@ -192,6 +207,16 @@ def rgb(frame: Any) -> Any:
         picture = 255.0 * picture
     picture = np.nan_to_num(picture).clip(0, 255).astype(np.uint8)
     return picture[..., :3].copy() if picture.shape[-1] >= 3 else np.repeat(picture[..., :1], 3, -1)
+
+
+def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture cut, or filled with black, to a shape: all pictures of a video have one."""
+    if picture.shape == shape:
+        return picture
+    canvas = np.zeros(shape, picture.dtype)
+    rows, columns = (min(size) for size in zip(picture.shape[:2], shape[:2], strict=True))
+    canvas[:rows, :columns] = picture[:rows, :columns]
+    return canvas
 
 
 def _both(found: Any) -> tuple[Any, dict[str, Any]]:

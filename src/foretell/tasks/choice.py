@@ -16,7 +16,7 @@ from foretell.errors import UserError, located, nearest
 from foretell.settings import Settings
 from foretell.tasks.base import Task, TaskSpec
 from foretell.tasks.gym import GymTask
-from foretell.tasks.sources import Given, is_registered, source_from, source_of
+from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
 """Values of these settings beside the name of a function."""
@@ -101,6 +101,8 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None
 def _thing_given(env: Any, name: str) -> Any:
     """What a user has given as the environment of this name; None if the name says all. Raises `UserError`."""
     if not isinstance(env, Given):
+        if "<" in name:
+            raise UserError(f"env '{name}' cannot be imported by name; {AGAIN}")
         return None
     if env.name != name:
         raise UserError(f"the environment of the settings is '{name}', but env= is '{env.name}'")
@@ -195,7 +197,7 @@ def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
     action = jnp.zeros((2, 3, task.spec.action_size))
     try:
         out = jax.eval_shape(function, obs, action, obs)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
             problem = "must use jax.numpy and no `if`, `float` or NumPy on its arguments, to run in a compiled program"
         else:

@@ -89,7 +89,7 @@ def source_of(env: str) -> Source:
         return source_from(env, found)
     if "-v" in last or is_registered(last):
         return _registered(env, last, module)
-    if "<" in last or module == "__main__":
+    if module == "__main__":
         raise UserError(f"env '{env}' cannot be imported by name; {AGAIN}")
     return source_from(env, registry.import_object("env", env))
 

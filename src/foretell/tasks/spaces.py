@@ -5,13 +5,14 @@ Dictionaries, tuples, matrices and binary numbers are flattened; discrete number
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from foretell.errors import UserError
 
@@ -71,9 +72,10 @@ class Spaces:
     def obs_size(self) -> int:
         return len(self.obs_names)
 
-    def native(self, action: Float[np.ndarray, "*batch action"], low: Sequence[float], high: Sequence[float]) -> Any:
+    def native(self, action: Float[np.ndarray, "*batch action"], low: ArrayLike, high: ArrayLike) -> Any:
         """The action in the environment's own form and precision that is nearest to a vector within these bounds."""
-        own = np.clip(np.array(action).astype(self.dtype), *(np.asarray(end, self.dtype) for end in (low, high)))
+        own = np.array(action).astype(self.dtype)
+        own = np.clip(own, np.asarray(low, self.dtype), np.asarray(high, self.dtype))
         if own.shape[-1] != self.free.size:
             whole = np.broadcast_to(self.low, (*own.shape[:-1], self.free.size)).copy()
             whole[..., self.free] = own
@@ -172,4 +174,4 @@ def _built(space: gymnasium.Space, flat: np.ndarray) -> Any:
         pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
         built = [_built(part, piece) for part, piece in zip(parts, pieces, strict=True)]
         return dict(zip(space.spaces, built, strict=True)) if isinstance(space, Dict) else tuple(built)
-    return flat.astype(space.dtype).reshape(*flat.shape[:-1], *(space.shape or ()))
+    return flat.astype(space.dtype).reshape((*flat.shape[:-1], *(space.shape or ())))
