@@ -243,6 +243,19 @@ def constant(obs, action, next_obs):
     return 0.0
 
 
+def nowhere(obs, action, next_obs):
+    """Is a number nowhere, as the logarithm of what cannot be positive."""
+    return jnp.log(-1.0 - jnp.square(next_obs[..., 0]))
+
+
+def infinite(obs, action, next_obs):
+    return 1.0 / (0.0 * next_obs[..., 0])
+
+
+def imagined(obs, action, next_obs):
+    return 1j * next_obs[..., 0]
+
+
 not_a_function = 3
 
 

@@ -16,6 +16,7 @@ from foretell.envs import live
 from foretell.envs.copies import blank, put, snapshot
 from foretell.errors import UserError, brief
 from foretell.tasks.base import Restore, Task
+from foretell.tasks.randomness import IMAGINED
 
 GENERATIONS = 4
 """Rollouts that can go on at a time."""
@@ -197,6 +198,7 @@ class Slots:
             move(0)
         finally:
             wait(futures)  # what a thread is still stepping must not be used again
+            IMAGINED.release()
         for future in futures:
             future.result()
 

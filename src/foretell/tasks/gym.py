@@ -80,10 +80,8 @@ class GymTask(Task):
     def _drawing(self, render_mode: str) -> dict[str, str]:
         """The argument with which the environment is drawn. Raises `UserError` if it cannot be."""
         if render_mode not in self._drawn_as:
-            only = (
-                f"it can be drawn as {', '.join(self._drawn_as)} only" if self._drawn_as else "it has no render modes"
-            )
-            raise UserError(f"cannot film '{self._name}': {only}, and a video needs '{render_mode}'")
+            known = f"it is drawn only as {', '.join(self._drawn_as)}" if self._drawn_as else "it has no render modes"
+            raise UserError(f"cannot film '{self._name}': {known}, and a video needs '{render_mode}'")
         return {"render_mode": render_mode} if self._source.takes_render_mode else {}
 
     def _extend(self, horizon: int, limit: int) -> None:
