@@ -136,7 +136,7 @@ SETTINGS = [
 ]
 
 ENVIRONMENTS = [
-    ("Pendulum", "no task 'Pendulum'; did you mean 'Pendulum-v1'?"),
+    ("Pendulm", "no task 'Pendulm'; did you mean 'Pendulum-v1'?"),
     ("cartpol", "no task 'cartpol'; did you mean 'cartpole'?"),
     ("zzz", f"no task 'zzz'; choose one of: {', '.join(registry.kinds('task'))}, Id-v0, module:Id-v0"),
     ("pendulum-v1", "no Gymnasium environment 'pendulum-v1'; did you mean 'Pendulum-v1'?"),

@@ -189,7 +189,7 @@ def check_sizes(sizes: Sizes) -> None:
     for name in ("episodes", "horizon", "starts"):
         arguments.whole_number(name, getattr(sizes, name), 1)
     for steps in sizes.oracle:
-        arguments.whole_number("the steps of an oracle estimator", steps, 0)
+        arguments.whole_number("the steps of oracle estimators", steps, 0)
     if sizes.tail is not None and not 0 < sizes.tail <= 1:
         raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
     if sizes.policy not in ("target", "online"):

@@ -25,8 +25,10 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     except TypeError:
         number = None
     if number is None or number < least or (most is not None and number > most):
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise UserError(f"{name} must be a whole number {limits}, not {value!r}")
+        limits = f"at least {least}" if most is None else f"a whole number from {least} to {most}"
+        if number is None and most is None:
+            limits = f"a whole number of {limits}"
+        raise UserError(f"{name} must be {limits}, not {value!r}")
     return number
 
 

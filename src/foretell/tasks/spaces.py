@@ -5,17 +5,18 @@ Dictionaries, tuples, matrices and binary numbers are flattened; discrete number
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from foretell.errors import UserError
 
+Bound = Sequence[float] | np.ndarray
+"""The lowest or the highest number of each entry of an action."""
 LARGEST = 1e9
 """A bound of actions beyond this counts as none: planners could not compute with its square."""
 _SIDE = 32
@@ -72,7 +73,7 @@ class Spaces:
     def obs_size(self) -> int:
         return len(self.obs_names)
 
-    def native(self, action: Float[np.ndarray, "*batch action"], low: ArrayLike, high: ArrayLike) -> Any:
+    def native(self, action: Float[np.ndarray, "*batch action"], low: Bound, high: Bound) -> Any:
         """The action in the environment's own form and precision that is nearest to a vector within these bounds."""
         own = np.array(action).astype(self.dtype)
         own = np.clip(own, np.asarray(low, self.dtype), np.asarray(high, self.dtype))
