@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
@@ -34,9 +34,9 @@ Env = str | Callable[..., Any] | Any
 
 @within_memory()
 def train(
-    preset: str,
+    preset: str | Path,
     *,
-    seed: int | None = None,
+    seed: SupportsIndex | None = None,
     out: str | Path | None = None,
     env: Env | None = None,
     env_options: Mapping[str, Any] | None = None,
@@ -154,7 +154,7 @@ def resume(
 def load(
     run_dir: str | Path,
     *,
-    trial: int | None = None,
+    trial: SupportsIndex | None = None,
     best: bool = False,
     env: Env | None = None,
     reward: RewardFn | None = None,
@@ -187,7 +187,9 @@ def load(
     return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions)
 
 
-def film(run_dir: str | Path, episodes: int | Sequence[int] | None = None, *, env: Env | None = None) -> Iterator[Path]:
+def film(
+    run_dir: str | Path, episodes: SupportsIndex | Sequence[SupportsIndex] | None = None, *, env: Env | None = None
+) -> Iterator[Path]:
     """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
 
     Each is repeated from its seed and its actions, random ones too. `env` is as for `load`. Raises `UserError`.

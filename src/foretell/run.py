@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import jax
@@ -101,11 +101,13 @@ class Run:
         """
         self._controller.reset(where)
 
-    def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[EvaluationResult]:
+    def evaluate(
+        self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False
+    ) -> list[EvaluationResult]:
         """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
         return self._play(episodes, seed, video, lambda env: env)
 
-    def inspect(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> Inspection:
+    def inspect(self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False) -> Inspection:
         """Fresh episodes, and how far the agent's targets trust its model there, or how far its model sees.
 
         For targets the weight of each horizon, drawn as `figures/horizon_weights.png`. For plans the error of open-loop
@@ -128,7 +130,7 @@ class Run:
         return Inspection(results, histogram)
 
     @within_memory()
-    def diagnose(self, sizes: Sizes = Sizes(), *, seed: int = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
+    def diagnose(self, sizes: Sizes = Sizes(), *, seed: SupportsIndex = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
         """How good the agent's model and values are along fresh episodes, as tables and figures too.
 
         Args:
@@ -155,7 +157,7 @@ class Run:
 
     @within_memory()
     def _play(
-        self, episodes: int, seed: int, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+        self, episodes: SupportsIndex, seed: SupportsIndex, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> list[EvaluationResult]:
         arguments.switch(video=video)
         seed, episodes = arguments.seed_number(seed), arguments.whole_number("episodes", episodes, 1)

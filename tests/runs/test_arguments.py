@@ -1,5 +1,9 @@
-"""Arguments of the Python interface: every form a person writes is taken, and every mistake is one sentence."""
+"""Arguments of the Python interface: every form a person writes is taken, and every mistake is one sentence.
 
+The functions are called without the type checks of the tests, which users do not have.
+"""
+
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +104,7 @@ TRAIN = [
 def test_wrong_arguments_of_train(wrong, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as mistake:
-        foretell.train(**{"preset": "pets/default", "env": LINE, "quiet": True, **wrong})
+        unwrap(foretell.train)(**{"preset": "pets/default", "env": LINE, "quiet": True, **wrong})
     assert sentence in str(mistake.value) and not any(tmp_path.iterdir())
 
 
@@ -133,7 +137,7 @@ def test_wrong_arguments_of_train(wrong, sentence, tmp_path, monkeypatch):
 def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
     before = snapshot(trained)
     with pytest.raises(UserError) as mistake:
-        call(**{"run_dir": trained, **wrong})
+        unwrap(call)(**{"run_dir": trained, **wrong})
     assert sentence in str(mistake.value) and snapshot(trained) == before
 
 
@@ -152,5 +156,5 @@ def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
 def test_wrong_arguments_of_a_run(method, wrong, sentence, trained):
     run = Run.__new__(Run)  # nothing of it is needed to see that an argument is wrong
     with pytest.raises(UserError) as mistake:
-        getattr(run, method)(**wrong)
+        unwrap(getattr(Run, method))(run, **wrong)
     assert sentence in str(mistake.value)

@@ -153,7 +153,7 @@ class Callback:
         """After everything else, however the run ends."""
 
 
-def check_callbacks(callbacks: Sequence[object]) -> None:
+def check_callbacks(callbacks: object) -> None:
     """Raises `UserError` unless all of them are callbacks."""
     if not isinstance(callbacks, Sequence):
         raise UserError(f"callbacks must be a list of foretell.Callback, not {callbacks!r}")
