@@ -289,12 +289,12 @@ def _functions_again(env: Env | None, reward: Any, terminated: Any) -> dict[str,
     return _functions(None if env is None else given(env), reward, terminated)
 
 
-def _chosen(env: Given | None, env_options: Mapping[str, Any] | None, functions: Mapping[str, Any]) -> dict[str, Any]:
+def _chosen(env: Given | None, env_options: object, functions: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the arguments of `train` make."""
     options = {} if env_options is None else arguments.options("env_options", env_options)
     named = {name: _name_of(functions[name]) for name in ("reward", "terminated") if functions[name] is not None}
     if env is not None:
-        named["env"], options = env.name, {**env.options, **options}
+        named["env"], options = env.name, {**dict(env.options), **options}
     return {"task": {**named, "options": options} if options else named}
 
 

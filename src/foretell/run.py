@@ -157,7 +157,7 @@ class Run:
 
     @within_memory()
     def _play(
-        self, episodes: SupportsIndex, seed: SupportsIndex, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+        self, episodes: object, seed: object, video: object, wrap: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> list[EvaluationResult]:
         arguments.switch(video=video)
         seed, episodes = arguments.seed_number(seed), arguments.whole_number("episodes", episodes, 1)

@@ -47,7 +47,7 @@ HERE = __name__
 
 def task_of(env, **settings):
     found = given(env)
-    return make_task(TaskSettings(env=found.name, **{"options": found.options, **settings}), {"env": found})
+    return make_task(TaskSettings(env=found.name, **{"options": dict(found.options), **settings}), {"env": found})
 
 
 def bare(task):
@@ -89,11 +89,11 @@ def test_an_environment_may_be_given_in_many_ways(env, name, length):
     ],
 )
 def test_ids_with_arguments_and_what_gymnasium_made_of_them_can_be_made_again(env, name, options):
-    task = make_task(TaskSettings(env=given(env).name, options={**options, **given(env).options}))
+    task = make_task(TaskSettings(env=given(env).name, options={**options, **dict(given(env).options)}))
     assert task.spec.env_id == name and bare(task).g == 3.0
     assert task.spec.horizon == options.get("max_episode_steps", 200)
     if not isinstance(env, str):
-        assert given(env).options == options and given(env).thing is None
+        assert dict(given(env).options) == options and given(env).thing is None
 
 
 def test_an_object_in_wrappers_is_made_again_with_them():

@@ -39,8 +39,8 @@ class Given(NamedTuple):
 
     name: str
     """That the settings of a run have."""
-    options: Mapping[str, Any]
-    """Arguments that belong to an id."""
+    options: tuple[tuple[str, Any], ...]
+    """Arguments that belong to an id, each with its name."""
     thing: Any
     """A class or a function that makes it; None if the name says all."""
 
@@ -52,20 +52,20 @@ def given(env: object) -> Given:
         UserError: if it is something else.
     """
     if isinstance(env, str):
-        return Given(env, {}, None)
+        return Given(env, (), None)
     spec = env.spec if isinstance(env, gymnasium.Env) else env
     if isinstance(spec, EnvSpec):
         if not spec.additional_wrappers and _is_plain(spec.kwargs) and spec.id in gymnasium.registry:
-            return Given(spec.id, _arguments(spec), None)
-        return Given(f"EnvSpec:<{spec.id}>", {}, lambda **options: gymnasium.make(spec, **options))
+            return Given(spec.id, tuple(_arguments(spec).items()), None)
+        return Given(f"EnvSpec:<{spec.id}>", (), lambda **options: gymnasium.make(spec, **options))
     if isinstance(env, gymnasium.Env):
-        return Given(f"{_path(type(env))}:<object>", {}, _Copies(env))
+        return Given(f"{_path(type(env))}:<object>", (), _Copies(env))
     if not callable(env):
         raise UserError(
             "env must be a name, a class, a function that makes an environment, or an environment, not "
             f"{str(env)[:80]!r} of type {type(env).__name__}"
         )
-    return Given(_path(env), {}, env)
+    return Given(_path(env), (), env)
 
 
 def source_of(env: str) -> Source:
