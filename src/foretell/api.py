@@ -20,7 +20,7 @@ from foretell.runs.directory import RunDirectory, writing
 from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
-from foretell.tasks.check import check
+from foretell.tasks.check import examine
 from foretell.tasks.sources import Given, given
 from foretell.training.controller import Controller
 from foretell.training.events import Callback, RunInfo, check_callbacks
@@ -85,7 +85,9 @@ def train(
     use_compilation_cache()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
-    _check(settings, task, quiet=quiet)
+    for text in examine(task, settings.task):
+        if not quiet:
+            warn(text)
     if earlier_stages := stages(settings, chosen):
         RunDirectory.create(path, overwrite=overwrite)  # refused before anything is trained
         where = {"env": env, "env_options": env_options, "reward": reward, "terminated": terminated}
@@ -266,15 +268,6 @@ def _build(settings: RunSettings, task: Task) -> Agent:
             f"not {train.capacity}"
         )
     return agent
-
-
-def _check(settings: RunSettings, task: Task, *, quiet: bool) -> None:
-    """Play short episodes if the settings say so, and say what there is to know. Raises `UserError`."""
-    names = {"reward": settings.task.reward, "terminated": settings.task.terminated}
-    given_ones = {role: name for role, name in names.items() if name not in ("auto", "learned", "none")}
-    for text in check(task, given_ones) if settings.task.check else ():
-        if not quiet:
-            warn(text)
 
 
 def _functions(env: Given | None, reward: Any, terminated: Any) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class Run:
         return self._files.figures / "learning_curve.png"
 
 
-def check_sizes(sizes: Sizes) -> None:
+def check_sizes(sizes: Any) -> None:
     """Raises `UserError` unless something can be measured."""
     if not isinstance(sizes, Sizes):
         raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")

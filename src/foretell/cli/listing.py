@@ -55,6 +55,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
     settings = resolve(args.preset, [chosen, *overrides])
     task = load("foretell.tasks").make_task(settings.task)
     settings.build(task)
+    notes = [*task.notes, *load("foretell.tasks.check").examine(task, settings.task)]
     path = Path(args.out) if args.out else default_directory(args.preset, settings, seed)
     stages = load("foretell.training.pretraining").stages(settings, chosen)
     lines = {
@@ -64,7 +65,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
         "seed": seed,
         "directory": f"{path}{', where there is a run already' if (path / 'config.yaml').is_file() else ''}",
         **({"trained first": ", ".join(stages)} if stages else {}),
-        **({"note": "; ".join(task.notes)} if task.notes else {}),
+        **({"note": "; ".join(notes)} if notes else {}),
     }
     print("\n".join([*(f"{name:14} {value}" for name, value in lines.items()), *_departures(args.preset, settings)]))
     return 0

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from foretell.errors import UserError
 from foretell.tasks.base import Task
+from foretell.tasks.choice import TaskSettings
 
 _STEPS = 10
 """Of an episode that is played."""
@@ -20,6 +21,13 @@ class _Episode(NamedTuple):
     obs: Float[np.ndarray, "t+1 obs"]
     action: Float[np.ndarray, "t action"]
     reward: Float[np.ndarray, "t"]
+
+
+def examine(task: Task, settings: TaskSettings) -> list[str]:
+    """As `check`, with the functions that the settings name, unless the settings switch it off."""
+    names = {"reward": settings.reward, "terminated": settings.terminated}
+    own = {role: name for role, name in names.items() if name not in ("auto", "learned", "none")}
+    return check(task, own) if settings.check else []
 
 
 def check(task: Task, names: dict[str, str]) -> list[str]:
