@@ -185,13 +185,21 @@ def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None
 
     Raises `UserError` if the disk refuses.
     """
-    with writing(path), path.open("a+", newline="") as file:
-        file.seek(0)
-        columns = next(csv.reader(file, delimiter=delimiter), None)
-        writer = csv.DictWriter(file, columns or row.keys(), restval="", extrasaction="ignore", delimiter=delimiter)
-        if columns is None:
-            writer.writeheader()
-        writer.writerow(row)
+    with writing(path):
+        columns = _columns(path, delimiter)
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns or row.keys(), restval="", extrasaction="ignore", delimiter=delimiter)
+            if not columns:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _columns(path: Path, delimiter: str) -> list[str]:
+    """Those of the header of a table; none if there is no file, or it is empty."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file, delimiter=delimiter), [])
 
 
 def truncate_rows(path: Path, count: int) -> None:
