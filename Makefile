@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-quick lint format types study bench clean
+.PHONY: demo test test-quick lint format types provenance study bench clean
 
 demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev  ## style, formatting and types
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+provenance: $(VENV)/.runtime  ## the page of the tables in src/foretell/presets/provenance/
+	$(BIN)/python -m foretell.runs.provenance > docs/provenance.md
 
 study: $(VENV)/.runtime  ## the learning study of docs/results/cartpole.md: 10 seeds
 	$(BIN)/python benchmarks/study.py pets/cartpole --seeds 10

@@ -1,7 +1,11 @@
-"""Speed of the updates of actor-critic learners and of STEVE: `python benchmarks/updates.py [steve] [learners]`.
+"""Speed of updates of actor-critic learners, MVE and STEVE: `python benchmarks/updates.py [steve] [mve] [learners]`.
 
 `steve`: one update of the values and one of the model at the paper's sizes, together and apart, as a share of this
 machine's own matrix-multiply rate at the shapes of the layers that cost most, the imagined ones.
+
+`mve`: the same for the sizes of the released MVE, whose networks are small. An update of the values is timed at several
+sizes of the minibatch. A straight line through these times has a constant part, which is no arithmetic: the dispatch of
+some hundred small operations.
 
 `learners`: updates of DDPG, TD3 and SAC at the sizes of SBX (Stable Baselines in JAX), and whole environment steps,
 each with one update. With `--peer PYTHON`, the Python of an environment where `pip install sbx-rl 'gymnasium[mujoco]'`
@@ -18,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,11 +33,12 @@ import platformdirs
 from rich.console import Console
 from rich.table import Table
 
+from foretell.agents.updates import repeat
 from foretell.agents.value_expansion import ValueExpansion, ValueExpansionState
 from foretell.callbacks import CSVLog
 from foretell.compilation import COMPILER_OPTIONS
 from foretell.keys import Stream, key_for
-from foretell.models import SteveModel
+from foretell.models import LearnedModel, SteveModel
 from foretell.nn import MLP
 from foretell.replay import Replay, Transitions, add, init_replay
 from foretell.runs.directory import RunDirectory
@@ -42,7 +48,7 @@ from foretell.tasks.base import TaskSpec
 from foretell.training.events import Callback, RunInfo, StepTaken
 from foretell.training.loop import Loop
 from foretell.values.learners import TD3
-from machine import best_seconds, describe, matmul_rate, network_flop
+from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
 
 ROWS = 5000
 """Transitions in the replay."""
@@ -76,6 +82,10 @@ def update_flop(agent: ValueExpansion, state: ValueExpansionState) -> UpdateFlop
         predicted = (settings.members if everyone else 1) * (transition + termination)
         predicted += (settings.reward_members if everyone else 1) * reward
         model = 3.0 * batch_size * predicted
+    if isinstance(agent.model, LearnedModel):
+        dynamics = network_flop(network_sizes(agent.model))
+        values += agent.expansion.horizon * agent.model.particles * agent.learner.batch_size * dynamics
+        model = 3.0 * agent.model.regressor.members * agent.model.training.batch_size * dynamics
     return UpdateFlop(values, model)
 
 
@@ -162,12 +172,43 @@ def steve_table(preset: str, assignments: list[str], count: int, repeats: int) -
     return table
 
 
+def mve_table(presets: list[str], batch_sizes: list[int], count: int, repeats: int) -> Table:
+    """Time and rate of an update of the values at each batch size, and of one of the model, for each preset."""
+    columns = ("preset", "updates of", "rows", "ms", "GFLOP", "GFLOP/s", "matmul", "share", "constant ms")
+    table = _table(f"one update of the released MVE, {describe()}", columns, left=2)
+    for preset in presets:
+        seconds = []
+        for rows in batch_sizes:
+            given = subject(preset, {"learner": {"batch_size": rows}})
+            _, (_, flop, update), (_, model_flop, model_update) = _parts(given)
+            seconds.append(update_seconds(given, update, count, repeats))
+            _add_mve_row(table, preset, "values", rows, flop, seconds[-1], _constant(batch_sizes, seconds))
+        rows = given.agent.model.training.batch_size  # type: ignore[union-attr]
+        _add_mve_row(table, preset, "model", rows, model_flop, update_seconds(given, model_update, count, repeats), "")
+        table.add_section()
+    return table
+
+
+def _constant(batch_sizes: list[int], seconds: list[float]) -> str:
+    """Milliseconds of an update of no rows, by a straight line through the times so far."""
+    if len(seconds) < 2:
+        return ""
+    return f"{1e3 * np.polyfit(batch_sizes[: len(seconds)], seconds, 1)[1]:.2f}"
+
+
+def _add_mve_row(table: Table, preset: str, part: str, rows: int, flop: float, seconds: float, constant: str) -> None:
+    width = 128 if part == "model" or not preset.endswith("-0") else 64  # of the layers that cost most
+    limit, rate = matmul_rate(1, rows, width, width), flop / seconds
+    numbers = (f"{1e3 * seconds:.2f}", f"{flop / 1e9:.3f}", f"{rate / 1e9:.1f}", f"{limit / 1e9:.0f}")
+    table.add_row(preset, part, str(rows), *numbers, f"{100 * rate / limit:.0f} %", constant)
+
+
 def _parts(given: Subject) -> list[tuple[str, float, Any]]:
     """(name, FLOP, function for `update_seconds`) of a whole update and its two halves."""
     agent, flop = given.agent, update_flop(given.agent, given.state)
 
     def alone(update: Any) -> Any:
-        return lambda state, replay, count, key: agent._repeat(count, update, state, replay, key)
+        return lambda state, replay, count, key: repeat(count, partial(update, replay=replay), state, key)
 
     return [
         ("values and model", sum(flop), learn_from(agent)),
@@ -303,7 +344,7 @@ def _run(*command: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", help="steve, learners (default: both)")
+    parser.add_argument("tables", nargs="*", help="steve, mve, learners (default: all)")
     parser.add_argument("--preset", default="steve/halfcheetah", help="what `steve` updates")
     rules = ("balanced", "independent")
     parser.add_argument(
@@ -317,9 +358,11 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="the Python of an environment with SBX")
     parser.add_argument("--install-peer", action="store_true", help="make that environment in the user's cache")
     args = parser.parse_args()
-    console, tables = Console(width=120), args.tables or ["steve", "learners"]
+    console, tables = Console(width=120), args.tables or ["steve", "mve", "learners"]
     if "steve" in tables:
         console.print(steve_table(args.preset, args.assignment, args.updates, args.repeats))
+    if "mve" in tables:
+        console.print(mve_table(["mve/hc-0", "mve/hc-5", "mve/hc-5-notdk"], [64, 128, 256], 40, args.repeats))
     if "learners" in tables:
         plan = Plan(args.env, args.repeats, args.blocks)
         console.print(learner_table(plan, args.per_call, peer_python(args)))

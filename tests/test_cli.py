@@ -22,6 +22,11 @@ from tiny import LINE, TINY, TINY_SET, snapshot
 ALL = ("train", "resume", "eval", "inspect", "film", "export-mat", "presets", "show", "random", "toy")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_curves():
+    """Runs of this module have whole curves."""
+
+
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
     """A real process, its working directory and environment those of a user."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

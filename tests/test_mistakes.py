@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import foretell
+from environments import STEPS
 from foretell import registry
 from foretell.errors import UserError
 from foretell.runs.directory import RunDirectory
@@ -76,7 +77,7 @@ SETTINGS = [
     ("population=3", "no setting 'population'; did you mean 'planner.population'?"),
     ("horizon=3", "no setting 'horizon'; did you mean 'task.horizon' or 'planner.horizon'?"),
     ("fit.members=3", "no setting 'fit.members' with fit.kind=adam; did you mean 'model.members'"),
-    ("planner.zzz=3", "no setting 'planner.zzz' with planner.kind=cem; choose one of: alpha, elites,"),
+    ("planner.zzz=3", "no setting 'planner.zzz' with planner.kind=cem"),
     ("planner=3", "'planner' is a section and cannot be 3; set one of planner.KEY=VALUE"),
     ("task=3", "'task' is a section and cannot be 3; set one of task.KEY=VALUE"),
     ("train=null", "'train' is a section and cannot be None; set one of train.KEY=VALUE"),
@@ -205,8 +206,8 @@ FUNCTIONS = [
         f"cannot film '{ENV}Blank-v0' (NotImplementedError: it renders nothing as 'rgb_array')",
     ),
     (
-        ["--env", "cartpole", "--set", "task.horizon=5"],
-        "task.horizon is fixed at 200 for 'cartpole'; remove task.horizon",
+        ["--env", "environments:Tunable", "--set", "task.horizon=9"],
+        f"task.horizon is fixed at {STEPS} for 'environments:Tunable'; remove task.horizon",
     ),
 ]
 

@@ -70,5 +70,14 @@ def test_all_that_the_page_says_a_task_may_define_is_there(written):
     names = {name for row in rows for name in re.findall(r"\w+", row)}
     own = {name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")}
     assert names <= own | {name for name in vars(Follows) if not name.startswith("_")}
-    given = {"make", "from_unit", "to_unit", "feature_size", "target_size", "action_noise"}
+    given = {
+        "make",
+        "from_unit",
+        "to_unit",
+        "feature_size",
+        "target_size",
+        "action_noise",
+        "random_noise",
+        "reset_options",
+    }
     assert own - names == given | {"learns_termination"}

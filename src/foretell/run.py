@@ -149,7 +149,7 @@ class Run:
         controller, folder = self._controller, self._files.diagnosis if out is None else arguments.path("out", out)
         rng = numpy_generator(seed, Stream.DIAGNOSE)
         recorded = recorded_tracks(self._files, self.task, _RECORDED, rng)
-        with closing(Examiner(controller.agent, self.task, sizes, seed)) as examiner:
+        with closing(Examiner(controller.agent, self.task, sizes, seed, self.settings.train.workers)) as examiner:
             found = examiner.examine(controller.state, recorded)
         write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")

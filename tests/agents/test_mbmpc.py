@@ -52,7 +52,7 @@ def reward(obs, action, next_obs):
     [
         ("cheetah-hw4", 1000, 15, (500, 500), 1000),
         ("cheetah-blog", 10, 5, (500, 500), 1000),
-        ("cheetah-fall2018", 4096, 15, (500,), 500),
+        ("cheetah-fall2018", 4096, 15, (500,), 501),
     ],
 )
 def test_presets_have_the_homeworks_constants(preset, population, horizon, hidden, steps):

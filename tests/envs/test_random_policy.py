@@ -22,7 +22,7 @@ def by_hand(env, number, seed=0, **options):
     """Return, length and end of one episode."""
     task = make_task(TaskSettings(env=env, **options))
     envs, episodes, total = Environments(task, 1, seed), empty_episodes(task.spec, 1), 0.0
-    envs.begin(episodes, 0, number)
+    envs.begin(episodes, {0: number})
     for step in range(task.spec.horizon):
         action = envs.random_actions(episodes)[0]
         assert (np.abs(action) <= 1).all()

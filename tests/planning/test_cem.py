@@ -20,6 +20,7 @@ from searches import (
 
 from foretell.planning import CEM, Bounds
 from foretell.planning.cem import CEMWarmStart
+from foretell.planning.sampling import released_scale
 from tiny import quick_jit
 
 SMALL = CEM(horizon=3, population=40, iterations=2, elites=8, epsilon=0.0, alpha=0.1)
@@ -317,3 +318,55 @@ def test_impossible_settings_are_refused(change, message):
 def test_a_zero_fill_stays_within_bounds_that_exclude_zero():
     shifted = CEM(horizon=4, fill="zero").shift(jnp.ones((4, 1)), Bounds(jnp.array([1.0]), jnp.array([3.0])))
     np.testing.assert_array_equal(shifted, jnp.ones((4, 1)))
+
+
+# As the released iCEM has it.
+
+RELEASED = ICEM.model_copy(
+    update={"mean_candidate": "last", "fill": "last", "kept_fill": "drawn", "smooth_variance": "std"}
+)
+
+
+def test_the_mean_may_compete_in_the_last_iteration_alone():
+    _, ((first, values), (last, _)) = search(RELEASED, warm_start=warm_start_of([0.2, 0.3], RELEASED))
+    mean = refitted(RELEASED, np.float32([0.2, 0.3]), 0.0, first, values)[0]
+    assert not any((candidate == np.float32([0.2, 0.3])).all() for candidate in first)
+    np.testing.assert_allclose(last[RELEASED.kept_elites], mean, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_action_of_a_shifted_mean_is_repeated():
+    plan, ((first, values), (last, more)) = search(RELEASED)
+    mean = refitted(RELEASED, MIDDLE, 0.0, first, values)[0]
+    mean = refitted(RELEASED, mean, 0.0, last, more)[0]
+    np.testing.assert_allclose(plan.warm_start.mean, [*mean[1:], mean[-1]], rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_actions_of_kept_elites_are_drawn():
+    elites = np.arange(18, dtype=np.float32).reshape(3, 3, 2) / 100
+    warm_start = warm_start_of([0.2, 0.3], RELEASED, planned=True)._replace(elites=elites)
+    _, ((first, _), *_) = search(RELEASED, warm_start=warm_start)
+    np.testing.assert_array_equal(first[:3, :-1], elites[:, :-1])
+    assert (first[:3, -1] != elites[:, -1]).all() and len(np.unique(first[:, -1, 0])) > RELEASED.population / 2
+
+
+def test_elites_that_were_kept_within_a_search_stay_whole():
+    _, ((first, values), (last, _)) = search(RELEASED)
+    np.testing.assert_array_equal(last[:3], first[np.argsort(-values, kind="stable")[:3]])
+
+
+def test_the_standard_deviation_may_be_smoothed_in_place_of_the_variance():
+    elites = np.random.default_rng(0).normal(size=(8, 3, 2)).astype(np.float32)
+    variance = np.full((3, 2), 4.0, np.float32)
+    found = RELEASED._smoothed(jnp.array(variance), jnp.array(elites))
+    np.testing.assert_allclose(np.sqrt(found), 0.1 * 2.0 + 0.9 * elites.std(0), rtol=1e-5)
+
+
+def test_noise_of_the_released_scale_is_wider():
+    one, wide = (
+        CEM(
+            horizon=3, noise="coloured", noise_scale=scale, epsilon=0.0, population=4000, iterations=1, initial_std=0.05
+        )
+        for scale in ("unit", "released")
+    )
+    narrow, wider = (search(planner)[1][0][0].std(0) for planner in (one, wide))
+    np.testing.assert_allclose(wider, narrow * released_scale(3, 2.0), rtol=1e-5)

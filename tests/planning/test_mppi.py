@@ -22,7 +22,7 @@ from foretell.planning import MPPI
 from foretell.planning.mppi import MPPIWarmStart, path_weights
 from tiny import quick_jit
 
-PLANNER = MPPI(horizon=3, population=40, iterations=2, temperature=0.3)
+PLANNER = MPPI(horizon=3, population=40, iterations=2, temperature=0.3, control_cost=0.0)
 compiled_weights = quick_jit(path_weights, 1)
 number = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
@@ -99,7 +99,7 @@ def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
 
 
 def test_the_mean_moves_and_the_standard_deviation_stays():
-    planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05)
+    planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05, control_cost=0.0)
     _, (first, (candidates, _)) = search(planner)
     np.testing.assert_allclose(first[0].mean(0)[0], MIDDLE, atol=0.01)
     np.testing.assert_allclose(candidates.mean(0), moved(planner, *first), atol=0.01)
@@ -196,3 +196,26 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time():
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         MPPI(**{**PLANNER.model_dump(), **change})
+
+
+def effort_by_hand(planner, mean, candidates):
+    """`u' S^-1 e` of Williams et al. 2017, algorithm 2."""
+    variance = np.square(planner.initial_std * (HIGH - LOW))
+    return (mean / variance * (candidates - mean)).sum((1, 2))
+
+
+def test_the_control_cost_of_the_paper_favours_small_actions():
+    planner = PLANNER.model_copy(update={"iterations": 1, "control_cost": 0.7})
+    mean = np.float32([[0.2, -0.3], [1.0, 0.5], [-0.5, -2.0]])
+    plan, ((candidates, values),) = search(planner, warm_start=MPPIWarmStart(mean))
+    weights = np.exp((values - values.max()) / (planner.temperature * gap_of(values)))
+    weights *= np.exp(-0.7 * effort_by_hand(planner, mean, candidates))
+    expected = np.einsum("c,cha->ha", weights / weights.sum(), candidates)
+    np.testing.assert_allclose(plan.actions, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_its_weight_only_returns_count():
+    assert MPPI().control_cost == 1.0
+    plain = np.asarray(path_weights(jnp.float32([1.0, 2.0, 4.0]), 0.5))
+    np.testing.assert_array_equal(path_weights(jnp.float32([1.0, 2.0, 4.0]), 0.5, jnp.zeros(3)), plain)
+    np.testing.assert_allclose(path_weights(jnp.float32([1.0, 2.0, 4.0]), 0.5, jnp.full(3, 900.0)), plain, rtol=1e-5)

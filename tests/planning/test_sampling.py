@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from foretell.planning.sampling import clipped_coloured, colouring, truncated_normal
+from foretell.planning.sampling import clipped_coloured, colouring, released_scale, truncated_normal
 
 SAMPLERS = {
     "truncated": jax.jit(truncated_normal, static_argnums=1),
@@ -107,3 +107,28 @@ def test_coloured_samples_have_that_covariance():
     zero, one, far = jnp.zeros((6, 1)), jnp.ones((6, 1)), jnp.array([100.0])
     samples = np.asarray(SAMPLERS["coloured"](KEY, 50_000, zero, one, -far, far))[..., 0]
     np.testing.assert_allclose(samples.T @ samples / 50_000, covariance(6, 2.0), atol=0.02)
+
+
+def generated(horizon, exponent, rows):
+    """As colorednoise 2 makes it: random Fourier coefficients, divided by its estimate of their sum's deviation."""
+    power = np.fft.rfftfreq(horizon)
+    power[0] = power[1]
+    power = power ** (-exponent / 2)
+    used = power[1:].copy()
+    used[-1] *= (1 + horizon % 2) / 2
+    real, imag = np.random.default_rng(0).normal(size=(2, rows, len(power))) * power
+    if horizon % 2 == 0:
+        real[:, -1], imag[:, -1] = real[:, -1] * 2**0.5, 0
+    real[:, 0], imag[:, 0] = real[:, 0] * 2**0.5, 0
+    return np.fft.irfft(real + 1j * imag, n=horizon) / (2 * np.sqrt((used**2).sum()) / horizon)
+
+
+@pytest.mark.parametrize(("horizon", "exponent"), [(20, 1.0), (25, 2.0), (30, 0.25), (30, 3.0), (2, 1.0)])
+def test_the_released_scale_is_that_of_the_generator(horizon, exponent):
+    found = released_scale(horizon, exponent)
+    assert found == pytest.approx(generated(horizon, exponent, 20_000).std(), rel=0.01)
+    assert horizon < 20 or 1.03 < found < 1.195
+
+
+def test_a_single_step_has_no_other_scale():
+    assert released_scale(1, 2.0) == 1.0

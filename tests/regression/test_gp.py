@@ -382,13 +382,29 @@ def test_ends_of_episodes_cannot_be_learned():
         MODEL.init(jax.random.key(0), IN, OUT, 1)
 
 
-@pytest.mark.parametrize("preset", ["pets/cartpole", "pets/cartpole-paper", "pets/halfcheetah"])
-def test_the_part_turns_any_preset_into_one_with_the_papers_process(preset):
+@pytest.mark.parametrize("preset", ["pets/cartpole", "pets/halfcheetah"])
+def test_the_part_turns_any_preset_into_one_with_a_small_process(preset):
     settings = resolve(f"{preset}+gp")
-    scaled = preset != "pets/cartpole-paper"
-    assert settings.model == GPModel(inducing=200, scale_targets=scaled, min_std=1e-5 if scaled else 1e-12)
+    assert settings.model == GPModel(inducing=200, scale_targets=True, min_std=1e-5)
     assert settings.fit == GPFit(iterations=200, log_rows=5000)
     assert settings.imagination.propagation == "DS"
+
+
+@pytest.mark.parametrize(("task", "inducing"), [("cartpole", 200), ("reacher", 200), ("halfcheetah", 300)])
+def test_with_the_paper_presets_it_is_the_papers(task, inducing):
+    settings = resolve(f"pets/{task}-paper+gp")
+    assert settings.model == GPModel(inducing=inducing)
+    assert settings.fit == GPFit(iterations=1000, max_rows=None, log_rows=5000)
+
+
+def test_all_rows_may_be_used():
+    """As with a limit that they do not reach."""
+    rows = Rows(jnp.linspace(-1, 1, 24)[:, None], jnp.sin(jnp.linspace(-1, 1, 24))[:, None], jnp.zeros((24, 0), bool))
+    model, key, size = GP(inducing=4), jax.random.key(0), jnp.array(20)
+    draws = [GPFit(max_rows=most)._draw(key, model, rows, size)[0] for most in (None, 24, 10)]
+    jax.tree.map(np.testing.assert_array_equal, draws[0], draws[1])
+    assert [int(data.present.sum()) for data in draws] == [20, 20, 10]
+    assert set(np.asarray(draws[0].x[:20, 0]).tolist()) == set(np.asarray(rows.x[:20, 0]).tolist())
 
 
 @pytest.mark.parametrize(

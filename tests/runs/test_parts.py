@@ -377,7 +377,8 @@ def test_a_single_network_has_a_propagation_that_goes_with_it_even_if_none_is_as
 
 def test_icem_is_the_published_one_and_cem_that_of_pets():
     icem = resolve("pets/cartpole-paper+icem").planner
-    assert (icem.noise, icem.execute, icem.mean_candidate, icem.population_decay) == ("coloured", "best", True, 1.25)
+    assert (icem.noise, icem.execute, icem.mean_candidate, icem.population_decay) == ("coloured", "best", "last", 1.25)
+    assert (icem.noise_scale, icem.fill, icem.kept_fill, icem.smooth_variance) == ("released", "last", "drawn", "std")
     paper = resolve("pets/cartpole-paper").planner
     assert resolve("pets/cartpole-paper+cem").planner == paper
     plain = resolve("pets/cartpole+cem").planner

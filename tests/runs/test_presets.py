@@ -481,3 +481,23 @@ def test_a_long_list_of_choices_is_not_told():
 def test_a_foreign_error_becomes_one_short_line(text):
     said = brief(ValueError(text))
     assert said.startswith("ValueError") and len(said) <= 220 and len(said.splitlines()) == 1
+
+
+def test_the_paper_presets_reacher_has_the_original_goal_and_kinematics():
+    paper, ours = (make_task(resolve(f"pets/reacher{name}").task) for name in ("-paper", ""))
+    assert (paper.original_kinematics, paper.predicts_goal, paper.env_options["original_kinematics"]) == (
+        True,
+        False,
+        True,
+    )
+    assert (ours.original_kinematics, ours.predicts_goal, ours.env_options["original_kinematics"]) == (
+        False,
+        True,
+        False,
+    )
+
+
+def test_what_a_part_has_with_one_preset_others_do_not_take_over():
+    assert resolve("pets/halfcheetah-paper+gp").model.inducing == 300
+    assert resolve("pets/halfcheetah+gp").model.inducing == resolve("pets/cartpole-paper+gp").model.inducing == 200
+    assert resolve("pets/halfcheetah+gp").fit.max_rows == 1000

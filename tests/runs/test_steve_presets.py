@@ -442,8 +442,7 @@ def test_only_the_environments_own_end_is_a_termination():
     task = make_task(settings.task)
     collected = init_run(settings.build(task), task.spec, settings.train, 0)[0].collected
     envs, episodes = Environments(task, 20, seed=0), empty_episodes(task.spec, 20)
-    for row in range(20):
-        envs.begin(episodes, row, row)
+    envs.begin(episodes, {row: row for row in range(20)})
     ends = np.array([env.unwrapped.left for env in envs.copies])
     for t in range(3):
         stepped = episodes.running

@@ -9,8 +9,9 @@ from gymnasium.spaces import Box
 
 import foretell
 from environments import STEPS, Line
+from foretell.envs.environments import reset
 from foretell.tasks import TaskSettings, make_task
-from foretell.tasks.base import NoisyActions, TaskSpec
+from foretell.tasks.base import QUIET, NoisyActions, TaskSpec
 from tiny import LINE, by_hand, interrupted_at, results, tiny_run
 
 
@@ -124,3 +125,26 @@ def test_any_registered_environment_can_have_it():
     make = partial(make_task, TaskSettings(env="cartpole", action_noise=0.3))
     assert isinstance(make().make().unwrapped, gymnasium.Env) and make().action_noise == 0.3
     assert make_task(TaskSettings(env="cartpole")).action_noise == 0
+
+
+def test_random_episodes_may_be_without_noise():
+    """As the random data of the released MB-MPC."""
+    noisy = make_task(TaskSettings(env="cartpole", action_noise=0.3))
+    quiet = make_task(TaskSettings(env="cartpole", action_noise=0.3, random_noise=False))
+    plain = make_task(TaskSettings(env="cartpole"))
+    first = [second_obs(task, random=True) for task in (noisy, quiet, plain)]
+    assert (first[0] != first[2]).any() and (first[1] == first[2]).all()
+    assert (second_obs(quiet, random=False) == second_obs(noisy, random=False)).all()
+
+
+def second_obs(task, *, random):
+    with task.make() as env:
+        reset(env, task, 0, 0, random=random)
+        return env.step(np.float32([0.5]))[0]
+
+
+def test_a_task_has_its_own_options_of_reset_beside_it():
+    task = make_task(TaskSettings(env="mbmf-hopper", action_noise=0.1, random_noise=False))
+    assert task.reset_options(random=True) == {"collecting": True, QUIET: True}
+    assert task.reset_options(random=False) is None
+    assert make_task(TaskSettings(env="mbmf-hopper")).reset_options(random=True) == {"collecting": True}

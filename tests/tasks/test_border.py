@@ -197,8 +197,7 @@ def test_a_batch_repeats_episodes_of_environments_that_draw_from_global_generato
             return Gambles()
 
     envs, episodes = Environments(Gambling(), 2, seed=3), empty_episodes(SPEC, 2)
-    for row in range(2):
-        envs.begin(episodes, row, row)
+    envs.begin(episodes, {0: 0, 1: 1})
     for _ in range(3):
         envs.step(episodes, np.zeros((2, 1), np.float32), 5)
     Environments(Gambling(), 2, seed=3).repeat(episodes)

@@ -235,9 +235,17 @@ def test_a_function_that_is_not_there(path, hint):
     assert hint in str(mistake.value) and "__" not in str(mistake.value).replace("__main__", "")
 
 
-def test_the_horizon_of_a_registered_task_is_fixed():
-    with pytest.raises(UserError, match=r"task.horizon is fixed at 200 for 'cartpole'; remove task.horizon"):
-        task(env="cartpole", horizon=100)
+def test_the_horizon_of_a_task_is_fixed_unless_it_says_otherwise():
+    own = "environments:Tunable"
+    with pytest.raises(UserError, match=rf"task.horizon is fixed at {task(env=own).spec.horizon} for '{own}'; remove"):
+        task(env=own, horizon=100)
+
+
+@pytest.mark.parametrize("env", ["cartpole", "reacher", "pusher", "halfcheetah"])
+def test_the_horizon_of_the_tasks_of_pets_is_not(env):
+    """As `task_hor` of the released code."""
+    assert task(env=env, horizon=500).spec.horizon == 500
+    assert task(env=env).spec.horizon == {"cartpole": 200, "halfcheetah": 1000}.get(env, 150)
 
 
 @pytest.mark.parametrize("env", ["cheetah-torso", "mbmf-swimmer", "mbmf-cheetah", "mbmf-hopper", "mbmf-ant"])

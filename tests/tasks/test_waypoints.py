@@ -87,6 +87,13 @@ def test_the_last_corner_is_shared_to_the_last_bit():
         assert int(walk(path, [tuple(point)])[0].progress.segment) == 1
 
 
+@pytest.mark.parametrize("before", [0.002, 0.004])
+def test_a_segment_that_is_hardly_farther_is_not_the_next_one(before):
+    """At 1 m from the path the end of a segment is only 8 um farther than the nearest point 4 mm before it."""
+    found = walk(CORNER, [(2 - before, -1.0), (2.0, -1.0)])
+    assert [int(f.progress.segment) for f in found] == [0, 1]
+
+
 def test_segments_that_overlap_are_equally_near():
     """So a robot that should turn at 3 m is sent back soon after 2 m, as released."""
     found = walk(w.FORWARD_BACKWARD, [(0.3 * i, 0.01) for i in range(10)])

@@ -17,6 +17,7 @@ from foretell.training.clock import (
     Stop,
     after_evaluation,
     kind_of_episode,
+    learned_environments,
     must_log,
     next_activity,
     progress,
@@ -258,3 +259,29 @@ def test_metrics_are_logged_at_every_call_between_episodes_and_within_them_in_tu
     logged = [must_log(stepwise, Counters(1, env_steps=n, new_steps=25, learned=n), 1) for n in range(125, 425, 25)]
     assert [n for n, due in zip(range(125, 425, 25), logged, strict=True) if due] == [200, 300, 400]
     assert must_log(stepwise, Counters(env_steps=100, learned=2), pretraining=3)  # each call before it acts
+
+
+@pytest.mark.parametrize(
+    ("environments", "rounds", "validation", "expected"),
+    [(10, 1, 1, [9]), (5, 2, 1, [5, 4]), (5, 2, 7, [3, 0]), (1, 3, 1, [1, 1, 0]), (4, 1, 0, [4])],
+)
+def test_the_last_trials_before_learning_are_for_validation(environments, rounds, validation, expected):
+    schedule = Schedule(
+        trials=4 * environments * rounds,
+        environments=environments,
+        episodes_per_learning=rounds,
+        validation_episodes=validation,
+        random_episodes=2,
+    )
+    random = learned_environments(schedule, Counters(episodes=1))
+    kept = [
+        learned_environments(schedule, Counters(episodes=2 + trials, trials=trials))
+        for trials in range(0, schedule.trials, environments)
+    ]
+    assert random == environments and kept == 4 * expected
+
+
+@pytest.mark.parametrize("change", [{"validation_episodes": 1}, {"validation_episodes": 1, "steps_per_learning": 5}])
+def test_something_must_be_learned_from(change):
+    with pytest.raises(ValueError, match=r"validation_episodes \(1\) must be at most 0: the agent has to learn from"):
+        Schedule(**{"random_episodes": 0, "random_steps": 5, **change})

@@ -131,3 +131,15 @@ def test_the_run_directory_is_complete(trained):
     assert any((trained / "tensorboard").iterdir())
     config = (trained / "config.yaml").read_text()
     assert "provenance" in config and "git_commit" in config and "seed: 0" in config
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_agent_does_not_learn_from_validation_episodes(rounds, tmp_path):
+    """Of the trials between two calls of `learn`, all but the last are in the replay of the second call."""
+    schedule = {"environments": 2, "episodes_per_learning": rounds, "trials": 4 * rounds, "validation_episodes": 1}
+    run = finished(tmp_path / "run", env=LINE, random_episodes=2, **schedule)
+    seen, trials = run.loop.state.agent.seen, 2 * rounds - 1
+    assert np.asarray(seen.added[:2]).tolist() == [2 * STEPS, (2 + trials) * STEPS]
+    stored = np.asarray(seen.data.action[1, 2 * STEPS : (2 + trials) * STEPS, 0])
+    played = [run.data_of(2 + episode)["actions"][:, 0] for episode in range(trials)]
+    np.testing.assert_allclose(np.sort(stored), np.sort(np.concatenate(played)), rtol=1e-6)

@@ -80,6 +80,9 @@ class Schedule(Settings):
     """Length of the run in environment steps, random ones included; null: `trials` decides."""
     environments: PositiveInt = 1
     """Environments that are stepped in parallel; the agent chooses their actions as one batch."""
+    workers: PositiveInt = 1
+    """Processes that step environments which are slow; 1: Foretell's own process. They share the `environments`, and
+    those of evaluation (`eval_environments`) and of diagnostics. Results do not depend on it."""
     steps_per_learning: PositiveInt | None = None
     """Learn after every so many environment steps, also within episodes; each environment begins its next episode at
     once (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
@@ -108,11 +111,16 @@ class Schedule(Settings):
     learning."""
     eval_every: PositiveInt | None = None
     """Steps between two rounds of evaluation episodes; null: a round after each trial."""
+    eval_environments: PositiveInt = 1
+    """Evaluation episodes that are played side by side; the agent chooses their actions as one batch."""
     log_every: PositiveInt = 1000
     """Steps between two rows of `metrics.csv`, which hold means over these steps. Only for agents that learn within
     episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
+    validation_episodes: NonNegativeInt = 0
+    """Number of trials before each call of `learn`, the last ones, that the agent does not learn from (the released
+    MB-MF: 1, for validation)."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
@@ -139,10 +147,30 @@ class Schedule(Settings):
     """Number of newest checkpoints that are kept."""
 
     @model_validator(mode="after")
+    def _check_environments(self) -> "Schedule":
+        for name in ("environments", "eval_environments"):
+            if (count := getattr(self, name)) > 1 and self.log_predictions != "none":
+                raise ValueError(f"log_predictions needs a single environment, not {name}={count}")
+        if self.workers > (most := max(self.environments, self.eval_environments)):
+            raise ValueError(
+                f"workers ({self.workers}) must be at most {most}: there are environments={self.environments} and "
+                f"eval_environments={self.eval_environments}, and each is stepped by one process"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> "Schedule":
+        stepwise, trials = self.steps_per_learning is not None, self.environments * self.episodes_per_learning
+        if self.validation_episodes and (stepwise or self.validation_episodes >= trials):
+            raise ValueError(
+                f"validation_episodes ({self.validation_episodes}) must be at most {0 if stepwise else trials - 1}: the "
+                "agent has to learn from some trial between two calls of learn"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check(self) -> "Schedule":
         every = self.steps_per_learning
-        if self.environments > 1 and self.log_predictions != "none":
-            raise ValueError(f"log_predictions needs a single environment, not environments={self.environments}")
         if every is None:
             if self.trials % self.environments:
                 nearest = max(1, round(self.trials / self.environments)) * self.environments

@@ -68,8 +68,9 @@ class Diagnostics(Callback):
 
     def _examiner_of_run(self) -> Examiner:
         if self._examiner is None:
-            sizes = SIZES if isinstance(self._run.agent, ValueExpansion) else SIZES._replace(episodes=0)
-            self._examiner = Examiner(self._run.agent, self._run.task, sizes, self._run.seed)
+            run = self._run
+            sizes = SIZES if isinstance(run.agent, ValueExpansion) else SIZES._replace(episodes=0)
+            self._examiner = Examiner(run.agent, run.task, sizes, run.seed, run.schedule.workers)
         return self._examiner
 
     def _write(self, directory: RunDirectory, row: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ class Findings(NamedTuple):
 class Examiner:
     """Measures an agent. Programs are compiled once, environments are made once; close it."""
 
-    def __init__(self, agent: Agent, task: Task, sizes: Sizes, seed: int) -> None:
+    def __init__(self, agent: Agent, task: Task, sizes: Sizes, seed: int, workers: int = 1) -> None:
         """Prepare.
 
         Args:
@@ -84,13 +84,14 @@ class Examiner:
             task: its task.
             sizes: how much to measure; without episodes, values and plans are not.
             seed: of starts and of all noise.
+            workers: processes that step the environments.
         """
         self._agent, self._task, self._sizes = agent, task, sizes
         self._seed = int(numpy_generator(seed, Stream.DIAGNOSE).integers(2**31))  # no episode starts as one of the run
         self._learns = isinstance(agent, ValueExpansion)
         self._acting = TargetPolicy(agent) if self._learns and sizes.policy == "target" else agent  # type: ignore[arg-type]
         self._policy_of = jax.jit(self._acting.policy)
-        self._player = Player(self._acting, task, sizes.episodes, self._seed) if sizes.episodes else None
+        self._player = Player(self._acting, task, sizes.episodes, self._seed, workers) if sizes.episodes else None
         model = getattr(agent, "model", None)
         sees = model is not None and not (isinstance(model, TrueModel) and task.restore is None)
         self._imaginer = Imaginer(agent, task, sizes.horizon) if sees else None

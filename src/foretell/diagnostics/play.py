@@ -72,7 +72,7 @@ class TargetPolicy(Agent):
 class Player:
     """Plays episodes of one task; which starts they have is up to `seed` and to their numbers. Close it."""
 
-    def __init__(self, agent: Agent, task: Task, episodes: int, seed: int) -> None:
+    def __init__(self, agent: Agent, task: Task, episodes: int, seed: int, workers: int = 1) -> None:
         """Make the environments.
 
         Args:
@@ -80,11 +80,12 @@ class Player:
             task: the task.
             episodes: how many are played together.
             seed: of their starts, and of the noise in acting.
+            workers: processes that step the environments.
         """
         self._agent, self._spec, self._seed, self._count = agent, task.spec, np.int32(seed), episodes
         # The true model plans in a copy of the one environment that is acted in, unless observations tell its state.
         alone = isinstance(getattr(agent, "model", None), TrueModel) and task.restore is None
-        self._envs = Environments(task, 1 if alone else episodes, seed)
+        self._envs = Environments(task, 1 if alone else episodes, seed, workers)
         self._act = jax.jit(
             partial(begin_and_act, agent, Stream.DIAGNOSE, explore=False), compiler_options=COMPILER_OPTIONS
         )
@@ -111,8 +112,7 @@ class Player:
         """As many episodes as there are environments, to the end of the longest."""
         spec, count = self._spec, len(self._envs.copies)
         episodes, notes = empty_episodes(spec, count), []
-        for row in range(count):
-            self._envs.begin(episodes, row, first + row)
+        self._envs.begin(episodes, {row: first + row for row in range(count)})
         carry = self._no_carry(policy, episodes.latest)
         while episodes.running:
             fresh, numbers = episodes.length == 0, (np.int32(first), np.int32(episodes.clock))

@@ -3,51 +3,69 @@
 An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them (`tasks/border.py`).
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import gymnasium
 import numpy as np
 from jaxtyping import Float
 
-from foretell.envs.episodes import UNSAID, Episodes
+from foretell.envs.episodes import Episodes
+from foretell.envs.simulators import Options, begin_episode, repeat_episode, take_step
+from foretell.envs.workers import make_simulators
 from foretell.errors import UserError
 from foretell.keys import Stream, environment_seed, numpy_generator
 from foretell.tasks import Task
-from foretell.tasks.border import SUCCESS
 
 
 class Environments:
     """Copies of a task's environment; an episode in one is decided by the run's seed, its number and the actions."""
 
-    def __init__(self, task: Task, count: int, seed: int) -> None:
+    def __init__(self, task: Task, count: int, seed: int, workers: int = 1) -> None:
+        """Make the copies.
+
+        Args:
+            task: the task.
+            count: how many.
+            seed: the run's.
+            workers: processes that step them; 1: this process.
+
+        Raises:
+            UserError: if they cannot be made.
+        """
         self._task, self._spec, self._seed = task, task.spec, seed
-        self.copies = [task.make() for _ in range(count)]
+        self._simulators = make_simulators(task, count, workers)
+        self.copies = self._simulators.envs
         self._random: dict[int, np.ndarray] = {}
 
     def close(self) -> None:
-        for env in self.copies:
-            env.close()
+        self._simulators.close()
 
-    def begin(self, episodes: Episodes, row: int, number: int, *, random: bool = False) -> None:
-        """Start episode `number` in environment `row`, to act randomly or not. Raises `UserError`."""
-        episodes.clear(row)
-        episodes.obs[row, 0] = self._reset(row, number, random=random)
-        episodes.number[row] = number
-        if row == 0:
-            episodes.clock[...] = 0
+    def begin(self, episodes: Episodes, numbers: Mapping[int, int], *, random: bool = False) -> None:
+        """Start the episode of this number in each of these environments. Raises `UserError`.
+
+        Args:
+            episodes: those under way.
+            numbers: by the index of the environment.
+            random: whether to act randomly in them.
+        """
+        starts = {row: start(self._task, self._seed, number, random=random) for row, number in numbers.items()}
+        found = self._simulators.call(begin_episode, starts)
+        for (row, number), obs in zip(numbers.items(), found, strict=True):
+            episodes.clear(row)
+            episodes.obs[row, 0] = obs
+            episodes.number[row] = number
+            if row == 0:
+                episodes.clock[...] = 0
 
     def repeat(self, episodes: Episodes, *, random: bool = False) -> None:
         """Bring every environment to where its episode was left, a random one or not.
 
         Raises `UserError` if it does not get there.
         """
-        for row, env in enumerate(self.copies):
+        rows = np.flatnonzero(episodes.number >= 0).tolist()
+        found = self._simulators.call(repeat_episode, {row: self._past(episodes, row, random) for row in rows})
+        for row, obs in zip(rows, found, strict=True):
             number, length = int(episodes.number[row]), int(episodes.length[row])
-            if number < 0:
-                continue
-            obs = self._reset(row, number, random=random)
-            for action in episodes.actions[row, :length].astype(np.float32):  # the type they were given in
-                obs = env.step(action)[0]
             if not np.array_equal(obs, episodes.obs[row, length]):
                 raise UserError(
                     f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
@@ -71,29 +89,29 @@ class Environments:
 
         An episode is over when the environment says so, or after `limit` steps.
         """
-        for row in episodes.running:
+        rows = episodes.running
+        found = self._simulators.call(take_step, {row: (actions[row],) for row in rows})
+        for row, (obs, reward, terminated, truncated, success) in zip(rows, found, strict=True):
             t = int(episodes.length[row])
-            obs, reward, terminated, truncated, info = self.copies[row].step(actions[row])
             episodes.obs[row, t + 1], episodes.actions[row, t] = obs, actions[row]
-            episodes.rewards[row, t] = float(reward)
-            success = succeeded(info)
-            episodes.success[row] = UNSAID if success is None else success
+            episodes.rewards[row, t], episodes.success[row] = reward, success
             episodes.length[row] = t + 1
             episodes.terminated[row] = terminated
             episodes.over[row] = terminated or truncated or t + 1 == limit
         episodes.clock[...] += 1
 
-    def _reset(self, row: int, number: int, *, random: bool) -> np.ndarray:
-        return reset(self.copies[row], self._task, self._seed, number, random=random)
+    def _past(self, episodes: Episodes, row: int, random: bool) -> tuple[int, Options, np.ndarray]:
+        """How the episode in an environment has started, and the actions since then."""
+        actions = episodes.actions[row, : int(episodes.length[row])].astype(np.float32)  # the type they were given in
+        begun = start(self._task, self._seed, int(episodes.number[row]), random=random)
+        return *begun, actions
 
 
 def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: bool) -> np.ndarray:
     """Begin episode `number` of the run with this seed, to act randomly or not; its first observation."""
-    options = dict(task.collecting_reset) if random and task.collecting_reset is not None else None
-    return env.reset(seed=environment_seed(seed, number), options=options)[0]
+    return begin_episode(env, *start(task, seed, number, random=random))
 
 
-def succeeded(info: dict[str, Any]) -> bool | None:
-    """Whether an environment says after a step that the goal is reached; None if it does not say."""
-    said = next((info[key] for key in SUCCESS if info.get(key) is not None), None)
-    return None if said is None else bool(np.any(said))
+def start(task: Task, seed: int, number: int, *, random: bool) -> tuple[int, Options]:
+    """The seed and the options of the reset with which episode `number` of the run with this seed begins."""
+    return environment_seed(seed, number), task.reset_options(random=random)

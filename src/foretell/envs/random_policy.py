@@ -63,7 +63,7 @@ def random_episodes(task: Task, count: int, *, seed: int) -> Iterator[RandomEpis
 
 def _episode(task: Task, envs: Environments, number: int) -> RandomEpisode:
     episodes = empty_episodes(task.spec, 1)
-    envs.begin(episodes, 0, number)
+    envs.begin(episodes, {0: number})
     while episodes.running:
         envs.step(episodes, envs.random_actions(episodes), task.spec.horizon)
     success = None if episodes.success[0] == UNSAID else bool(episodes.success[0])

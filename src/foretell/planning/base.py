@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from foretell.planning.sampling import clipped_coloured, truncated_normal
+from foretell.planning.sampling import clipped_coloured, released_scale, truncated_normal
 from foretell.settings import Settings
 
 Objective = Callable[[Key[Array, ""], Float[Array, "candidates horizon action"]], Float[Array, "candidates"]]
@@ -85,11 +85,15 @@ class Refiner(Planner):
     """White noise from a truncated normal distribution (PETS), or clipped noise correlated in time (iCEM)."""
     noise_exponent: NonNegativeFloat = 2.0
     """Exponent of `coloured` noise: its power falls with the frequency `f` as `1 / f^exponent`."""
-    mean_candidate: bool = False
-    """Make the mean itself a candidate, in place of one sample (iCEM)."""
-    fill: Literal["midpoint", "zero"] = "midpoint"
-    """New actions at the end of the shifted warm start: the middle of the action range, or 0 (the released PETS
-    code)."""
+    noise_scale: Literal["unit", "released"] = "unit"
+    """Standard deviation of `coloured` noise, in units of the wanted one: 1 (`unit`), or that of the generator that the
+    released iCEM uses, which is 1.03 to 1.19 for usual horizons and exponents (`released`)."""
+    mean_candidate: bool | Literal["last"] = False
+    """Make the mean itself a candidate, in place of one sample: in every iteration (true), or in the last one alone
+    (`last`: iCEM)."""
+    fill: Literal["midpoint", "zero", "last"] = "midpoint"
+    """New actions at the end of the shifted warm start: the middle of the action range, 0 (the released PETS code), or
+    the last action once more (iCEM)."""
 
     def first_mean(self, bounds: Bounds) -> Float[Array, "horizon action"]:
         """The middle of the action range."""
@@ -111,13 +115,27 @@ class Refiner(Planner):
         """`count` action sequences drawn from the Gaussian, within the bounds."""
         std = jnp.sqrt(variance)
         if self.noise == "coloured":
-            return clipped_coloured(key, count, mean, std, *bounds, exponent=self.noise_exponent)
+            scale = 1.0 if self.noise_scale == "unit" else released_scale(self.horizon, self.noise_exponent)
+            return clipped_coloured(key, count, mean, scale * std, *bounds, exponent=self.noise_exponent)
         return truncated_normal(key, count, mean, std, *bounds)
+
+    def with_mean(
+        self,
+        candidates: Float[Array, "count horizon action"],
+        place: int,
+        mean: Float[Array, "horizon action"],
+        iteration: Int[Array, ""] | int,
+    ) -> Float[Array, "count horizon action"]:
+        """The candidates, the one in this place replaced by the mean where `mean_candidate` says so."""
+        if not self.mean_candidate:
+            return candidates
+        now = self.mean_candidate is True or iteration == self.iterations - 1
+        return candidates.at[place].set(jnp.where(now, mean, candidates[place]))
 
     def shift(self, actions: Float[Array, "*n horizon action"], bounds: Bounds) -> Float[Array, "*n horizon action"]:
         """Action sequences shifted by the `replan_every` steps until the next plan; the end is filled, see `fill`."""
-        fill = bounds.middle if self.fill == "midpoint" else jnp.clip(0.0, *bounds)
-        last = jnp.broadcast_to(fill, (*actions.shape[:-2], self.replan_every, fill.shape[0]))
+        fill = {"midpoint": bounds.middle, "zero": jnp.clip(0.0, *bounds), "last": actions[..., -1:, :]}[self.fill]
+        last = jnp.broadcast_to(fill, (*actions.shape[:-2], self.replan_every, actions.shape[-1]))
         return jnp.concatenate([actions[..., self.replan_every :, :], last], -2)
 
 

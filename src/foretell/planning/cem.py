@@ -36,8 +36,9 @@ class CEM(Refiner):
     """Number of best candidates in an iteration, to which mean and variance are fitted."""
     alpha: Share = 0.1
     """Share of the old mean and variance that each iteration keeps."""
-    smooth_variance: bool = True
-    """Apply `alpha` to the variance too. The code of PETS before November 2018 did not."""
+    smooth_variance: bool | Literal["std"] = True
+    """Apply `alpha` to the variance too (true), to the standard deviation instead (`std`: iCEM), or to the mean alone
+    (false: the code of PETS before November 2018)."""
     epsilon: NonNegativeFloat = 0.001
     """Stop the search once the largest variance is at most this, in squared units of the actions; 0: never stop
     early."""
@@ -47,6 +48,9 @@ class CEM(Refiner):
     kept_elites: NonNegativeInt = 0
     """Number of best candidates that are candidates again in the next iteration and, shifted in time, in the search for
     the next plan (iCEM)."""
+    kept_fill: Literal["fill", "drawn"] = "fill"
+    """New actions at the end of kept elites that were shifted in time: as `fill` says, or drawn like those of new
+    samples (`drawn`: iCEM)."""
     execute: Literal["mean", "best"] = "mean"
     """Execute the final mean (PETS) or the best candidate of the last iteration (iCEM)."""
 
@@ -56,7 +60,7 @@ class CEM(Refiner):
             raise ValueError(f"elites ({self.elites}) must not exceed population ({self.population})")
         if self.kept_elites > self.elites:
             raise ValueError(f"kept_elites ({self.kept_elites}) must not exceed elites ({self.elites})")
-        if self.kept_elites + self.mean_candidate >= self.population:
+        if self.kept_elites + bool(self.mean_candidate) >= self.population:
             raise ValueError(
                 f"population ({self.population}) leaves no room for samples beside {self.kept_elites} kept elites"
                 f"{' and the mean' if self.mean_candidate else ''}"
@@ -75,13 +79,12 @@ class CEM(Refiner):
 
         def refine(i: Int[Array, ""] | int, search: _Search, population: int = self.population) -> _Search:
             sample_key, objective_key = jax.random.split(jax.random.fold_in(key, i))
-            candidates = self._candidates(sample_key, search, population, bounds)
+            candidates = self._candidates(sample_key, search, population, bounds, i)
             values = worst_if_not_finite(objective(objective_key, candidates))
             best_values, best = jax.lax.top_k(values, self.elites)
             elites = candidates[best]
-            kept = self.alpha if self.smooth_variance else 0.0
             mean = self.alpha * search.mean + (1 - self.alpha) * elites.mean(0)
-            variance = kept * search.variance + (1 - kept) * elites.var(0)
+            variance = self._smoothed(search.variance, elites)
             return _Search(mean, variance, elites[: self.kept_elites], jnp.ones((), bool), elites[0], best_values[0])
 
         start = _Search(
@@ -99,7 +102,7 @@ class CEM(Refiner):
 
     def _loop(self, refine: Callable, search: "_Search") -> "_Search":
         if self.population_decay > 1:
-            least = min(max(2 * self.elites, self.kept_elites + self.mean_candidate + 1), self.population)
+            least = min(max(2 * self.elites, self.kept_elites + bool(self.mean_candidate) + 1), self.population)
             for i in range(self.iterations):
                 search = refine(i, search, max(int(self.population / self.population_decay**i), least))
             return search
@@ -111,14 +114,26 @@ class CEM(Refiner):
 
         return jax.lax.while_loop(going, lambda c: (c[0] + 1, refine(*c)), (jnp.zeros((), jnp.int32), search))[1]
 
+    def _smoothed(
+        self, variance: Float[Array, "horizon action"], elites: Float[Array, "elites horizon action"]
+    ) -> Float[Array, "horizon action"]:
+        """The variance of the elites, smoothed as `smooth_variance` says."""
+        if self.smooth_variance == "std":
+            return jnp.square(self.alpha * jnp.sqrt(variance) + (1 - self.alpha) * elites.std(0))
+        kept = self.alpha if self.smooth_variance else 0.0
+        return kept * variance + (1 - kept) * elites.var(0)
+
     def _candidates(
-        self, key: Key[Array, ""], search: "_Search", population: int, bounds: Bounds
+        self, key: Key[Array, ""], search: "_Search", population: int, bounds: Bounds, iteration: Int[Array, ""] | int
     ) -> Float[Array, "population horizon action"]:
         """New samples, the first of them replaced by the kept elites and the mean."""
         samples = self.samples(key, population, search.mean, search.variance, bounds)
-        kept = self.kept_elites
-        samples = samples.at[:kept].set(jnp.where(search.planned, search.elites, samples[:kept]))
-        return samples.at[kept].set(search.mean) if self.mean_candidate else samples
+        kept, elites = self.kept_elites, search.elites
+        if self.kept_fill == "drawn":
+            new = (iteration == 0) & (jnp.arange(self.horizon) >= self.horizon - self.replan_every)
+            elites = jnp.where(new[:, None], samples[:kept], elites)
+        samples = samples.at[:kept].set(jnp.where(search.planned, elites, samples[:kept]))
+        return self.with_mean(samples, kept, search.mean, iteration)
 
 
 class _Search(NamedTuple):

@@ -77,3 +77,18 @@ def colouring(horizon: int, exponent: float) -> np.ndarray:
     imag[:, list(paired)] /= np.sqrt(2.0)
     matrix = np.fft.irfft((real + 1j * imag) * scale, n=horizon)
     return (matrix / np.linalg.norm(matrix, axis=0)).astype(np.float32)
+
+
+def released_scale(horizon: int, exponent: float) -> float:
+    """The standard deviation of the noise of the generator in the released iCEM (colorednoise 2, Felix Patzelt).
+
+    It divides by an estimate of the standard deviation that leaves out the frequency zero, which its noise does contain
+    with the power of the lowest other one.
+    """
+    scale = np.fft.rfftfreq(horizon)[1:] ** (-exponent / 2.0)
+    if not len(scale):
+        return 1.0
+    halved = 0.5 if horizon % 2 == 0 else 1.0
+    pairs = np.square(scale) * np.append(np.ones(len(scale) - 1), halved)
+    estimated = 2 * np.linalg.norm([*scale[:-1], halved * scale[-1]])
+    return float(np.sqrt(2 * (np.square(scale[0]) + 2 * pairs.sum())) / estimated)

@@ -143,9 +143,9 @@ class GPFit(Settings):
     """Maximum number of iterations of L-BFGS."""
     tolerance: NonNegativeFloat = 2.2e-9
     """Stop when an iteration improves the bound by less than this share of its size (SciPy's rule and value)."""
-    max_rows: PositiveInt = 1000
-    """Maximum number of training rows, drawn again at each call; time and memory grow with it. The paper uses all
-    rows."""
+    max_rows: PositiveInt | None = 1000
+    """Maximum number of training rows, drawn again at each call; time and memory grow with it. Null: all rows, as in
+    the paper."""
     log_rows: PositiveInt = 5000
     """Maximum number of rows from which the logged error is computed."""
 
@@ -189,9 +189,10 @@ class GPFit(Settings):
     ) -> tuple[sgpr.Data, Float[Array, "out"]]:
         """The rows to train on, in random order and padded to at least the inducing inputs; the targets' scale."""
         scale = model.scale(rows.y, jnp.arange(len(rows.x)) < size)
-        place = jnp.arange(max(min(self.max_rows, len(rows.x)), model.inducing))
+        most = min(self.max_rows or len(rows.x), len(rows.x))
+        place = jnp.arange(max(most, model.inducing))
         chosen = shuffle(key, place % size, size)  # a random order of all rows, of which those present are taken
-        present = place < jnp.minimum(size, self.max_rows)
+        present = place < jnp.minimum(size, most)
         x = jnp.where(present[:, None], rows.x[chosen], 0.0)
         return sgpr.Data(x, rows.y[chosen] / scale, present), scale
 

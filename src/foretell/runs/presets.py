@@ -1,11 +1,13 @@
 """Presets: from a name, its parts and overrides to validated settings.
 
 A preset is a YAML file: one that Foretell brings (`pets/cartpole`), or the user's (`./mine.yaml`). It may name another
-as its `base`, over which it is merged.
+as its `base`, over which it is merged. A preset that Foretell brings may say, under `parts`, which settings a part has
+with it that are others than in the part's own file; presets with this base do not take these over.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,7 +76,7 @@ def preset_names() -> list[str]:
     return sorted(
         f"{family.name}/{file.name.removesuffix('.yaml')}"
         for family in PRESETS.iterdir()
-        if family.is_dir() and family.name != PARTS.name
+        if family.is_dir() and family.name not in (PARTS.name, "provenance")
         for file in family.iterdir()
         if file.name.endswith(".yaml")
     )
@@ -161,13 +163,14 @@ def _find(name: str, within: tuple[str, ...]) -> Preset:
     if head in within:
         raise UserError(f"the preset '{head}' is its own base")
     ordered, tree = in_order(parts), _read(head)
+    own = tree.pop("parts", {}) if head in preset_names() else {}
     base = _base(head, tree.pop("base"), (*within, head)) if "base" in tree else None
     if base is not None:
         tree.setdefault("description", f"{base.tree.get('description')}, with the changes in '{head}'")
         tree = merge(base.tree, tree)
     found = Preset(name, tree, (), base)
     for part in ordered:
-        found = _with_part(found, part)
+        found = _with_part(found, replace(part, settings=merge(part.settings, own.get(part.name, {}))))
     return found
 
 

@@ -145,9 +145,16 @@ def _fresh(field: FieldInfo) -> Any:
 
 
 def _part(part: Part) -> str:
-    lines = [f"{_INDENT}{section}: {flow(value)}" for section, value in part.settings.items()]
+    lines = [line for section, value in part.settings.items() for line in _wrapped(f"{section}: {flow(value)}")]
     head = f"part {part.name}: {part.description}"
     return "\n".join([head, f"{_INDENT}axis: {part.axis}, {AXES[part.axis]}", *lines])
+
+
+def _wrapped(text: str) -> list[str]:
+    """A section of a part as lines."""
+    return textwrap.wrap(
+        text, 116, initial_indent=_INDENT, subsequent_indent=3 * _INDENT, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _registered(name: str) -> str:

@@ -40,6 +40,10 @@ class TaskSpec:
         return len(self.action_low)
 
 
+QUIET = "without_noise"
+"""Option of the `reset` of `NoisyActions`."""
+
+
 class NoisyActions(gymnasium.Wrapper):
     """Adds normal noise to each action and clips it to the bounds; the agent only knows the action without noise."""
 
@@ -52,11 +56,17 @@ class NoisyActions(gymnasium.Wrapper):
             spec: has the bounds of the actions.
         """
         super().__init__(env)
-        self._std, self._spec = std, spec
+        self._std, self._spec, self._quiet = std, spec, False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Begin an episode, without noise if the option `QUIET` is true."""
+        others = dict(options or {})
+        self._quiet = bool(others.pop(QUIET, False))
+        return self.env.reset(seed=seed, options=others or None)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         intended = within(self._spec, np.asarray(action))
-        noisy = intended + self.np_random.normal(0.0, self._std, np.shape(action))
+        noisy = intended + (0.0 if self._quiet else self.np_random.normal(0.0, self._std, np.shape(action)))
         clipped = np.clip(noisy, self._spec.action_low, self._spec.action_high)
         obs, reward, terminated, truncated, info = self.env.step(clipped.astype(self.action_space.dtype))
         return obs, float(reward), terminated, truncated, info
@@ -94,6 +104,15 @@ class Task:
     """Weights of the rewards of an environment that returns several at once."""
     notes: tuple[str, ...] = ()
     """What the user should know of the task before it is trained, one sentence each."""
+    random_noise: bool = True
+    """Whether random actions have it too."""
+
+    def reset_options(self, *, random: bool) -> dict[str, Any] | None:
+        """Options of the environment's `reset`, for random actions or not."""
+        options = dict(self.collecting_reset or {}) if random else {}
+        if random and self.action_noise and not self.random_noise:
+            options[QUIET] = True
+        return options or None
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
         """A new environment, without noise on actions."""

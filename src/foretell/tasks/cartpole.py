@@ -61,6 +61,7 @@ class Cartpole(MujocoTask):
     """What a model may know: the reward, and that the dynamics depend on the angle's sine and cosine."""
 
     spec = SPEC
+    any_horizon = True
 
     def reward(
         self,

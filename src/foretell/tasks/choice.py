@@ -58,8 +58,9 @@ class TaskSettings(Settings):
     termination function that returns no number. Switch it off for a robot that must not move yet."""
     action_noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
-    action without the noise, so models learn the noise as part of the dynamics. Random and evaluation episodes have it
-    too."""
+    action without the noise, so models learn the noise as part of the dynamics. Evaluation episodes have it too."""
+    random_noise: bool = True
+    """Whether random episodes have that noise too; false: the released MB-MPC."""
 
     @field_validator("wrappers")
     @classmethod
@@ -86,7 +87,7 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None
     thing = _thing_given((functions or {}).get("env"), settings.env)
     task_class = _task_class(settings.env, thing)
     task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env, thing)
-    task.action_noise = settings.action_noise
+    task.action_noise, task.random_noise = settings.action_noise, settings.random_noise
     if settings.reward_weights is not None:
         task.reward_weights = tuple(settings.reward_weights)
     if settings.actions == "unit":

@@ -72,6 +72,7 @@ class HalfCheetah(MujocoTask):
     """What a model may know: the reward, and that the dynamics depend on the pitch's sine and cosine."""
 
     spec = SPEC
+    any_horizon = True
 
     def reward(
         self,

@@ -118,6 +118,7 @@ class Pusher(MujocoTask):
     """Both as for `PusherEnv`."""
 
     spec = SPEC
+    any_horizon = True
 
     @property
     def env_options(self) -> dict[str, Any]:

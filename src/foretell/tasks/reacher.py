@@ -94,6 +94,7 @@ class Reacher(MujocoTask):
     """Whether the model's predictions move the goal in imagination; else it stands still."""
 
     spec = SPEC
+    any_horizon = True
 
     @property
     def env_options(self) -> dict[str, Any]:

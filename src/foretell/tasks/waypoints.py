@@ -22,8 +22,6 @@ LEGS = 6
 """Number of segments after which episodes end."""
 FAR = 1.0
 """Distance (m) from the path beyond which it costs an ant more."""
-TIE = 1e-5
-"""Segments whose distances (m) differ by less count as equally near, such as those that overlap, up to rounding."""
 
 
 class Path(NamedTuple):
@@ -118,10 +116,13 @@ def project(
     step, offset = end - start, position - start
     square = jnp.square(step).sum(-1)
     share = (offset * step).sum(-1) / jnp.where(square > 0, square, 1.0)
-    # From the end itself, not from where start and step lead: what two segments share is then equally far from both.
-    beyond = jnp.where((share >= 1)[..., None], position - end, offset - share[..., None] * step)
-    gap = jnp.where((share <= 0)[..., None], offset, beyond)
-    return share, jnp.hypot(gap[..., 0], gap[..., 1])
+    # From the ends themselves, and without the share between them: a point is then equally far from two segments that
+    # meet or overlap there, to the last bit.
+    across = jnp.abs(offset[..., 0] * step[..., 1] - offset[..., 1] * step[..., 0])
+    aside = across / jnp.sqrt(jnp.where(square > 0, square, 1.0))
+    gap = jnp.where((share >= 1)[..., None], position - end, offset)
+    within = (share > 0) & (share < 1)
+    return share, jnp.where(within, aside, jnp.hypot(gap[..., 0], gap[..., 1]))
 
 
 def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Followed:
@@ -141,7 +142,7 @@ def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) ->
     ahead = jnp.minimum(here + 1, last)
     forward, distance = project(starts[here], ends[here], place)
     forward_ahead, distance_ahead = project(starts[ahead], ends[ahead], place)
-    moves = distance_ahead <= distance + TIE
+    moves = distance_ahead <= distance
     forward, moved = jnp.where(moves, forward_ahead, forward), progress.moved | moves
     reached = progress._replace(segment=jnp.where(moves, ahead, here), forward=forward, moved=moved)
     advance = jnp.where(moved, forward, forward - progress.forward)

@@ -149,6 +149,15 @@ def kind_of_episode(schedule: Schedule, counters: Counters) -> Kind:
     return "warmup" if counters.warmups < schedule.warmup_episodes else "train"
 
 
+def learned_environments(schedule: Schedule, counters: Counters) -> int:
+    """From how many environments, the first ones, the steps under way are learned from."""
+    count = schedule.environments
+    if not schedule.validation_episodes or kind_of_episode(schedule, counters) != "train":
+        return count
+    trials = count * schedule.episodes_per_learning
+    return max(0, min(count, trials - schedule.validation_episodes - counters.trials % trials))
+
+
 def rounds_due(schedule: Schedule, counters: Counters) -> int:
     """Rounds of evaluation that should have been played by now."""
     if not schedule.eval_episodes:

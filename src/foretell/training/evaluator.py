@@ -1,8 +1,9 @@
 """Evaluation within a run: episodes without exploration, from a policy's parameters alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from foretell.agents.base import Carry, Extras, PolicyParams
 from foretell.envs import Environments, Episodes, empty_episodes
@@ -11,38 +12,40 @@ from foretell.training.events import RunInfo
 
 
 class Evaluator:
-    """Plays whole episodes in an environment of its own."""
+    """Plays whole episodes side by side, in environments of its own."""
 
     def __init__(self, run: RunInfo) -> None:
-        self._spec, self._used = run.task.spec, run.schedule.eval_episodes > 0
+        schedule, self._spec = run.schedule, run.task.spec
+        self.width = min(schedule.eval_environments, schedule.eval_episodes)
+        """Episodes that can be played side by side."""
         self._actor = Actor(run.agent, run.seed, explore=False)
-        self.envs = Environments(run.task, int(self._used), run.seed)
+        self.envs = Environments(run.task, self.width, run.seed, schedule.workers)
 
     def compile(self, policy: PolicyParams, carry: Carry) -> None:
         """Begin to compile, if there will be evaluation. `carry` may be of any number of environments."""
-        if self._used:
-            self._actor.compile(policy, _of_one(carry), empty_episodes(self._spec, 1))
+        if self.width:
+            self._actor.compile(policy, self._no_carry(carry), empty_episodes(self._spec, self.width))
 
     def play(
         self,
         policy: PolicyParams,
         carry: Carry,
-        number: int,
+        numbers: Sequence[int],
         meanwhile: Callable[[], object],
         after_step: Callable[[Episodes, Carry, Extras], object],
     ) -> tuple[Episodes, Extras]:
-        """Play episode `number` of the run to its end. The episode, and what acting returned last.
+        """Play episodes of the run to their end. The episodes, and what acting returned last.
 
         Args:
             policy: what acting needs.
             carry: of any episodes, for its structure.
-            number: of the episode.
+            numbers: of the episodes, at most `width`.
             meanwhile: called while actions are computed.
             after_step: called after every step.
         """
-        episodes, carry = empty_episodes(self._spec, 1), _of_one(carry)
+        episodes, carry = empty_episodes(self._spec, self.width), self._no_carry(carry)
         extras: Extras = {}
-        self.envs.begin(episodes, 0, number)
+        self.envs.begin(episodes, dict(enumerate(numbers)))
         while episodes.running:
             actions, carry, extras = self._actor.act(policy, carry, self.envs, episodes, meanwhile)
             self.envs.step(episodes, actions, self._spec.horizon)
@@ -52,6 +55,6 @@ class Evaluator:
     def close(self) -> None:
         self.envs.close()
 
-
-def _of_one(carry: Carry) -> Carry:
-    return jax.tree.map(lambda a: a[:1], carry)
+    def _no_carry(self, carry: Carry) -> Carry:
+        """Zeros in the structure of a carry: every row begins an episode."""
+        return jax.tree.map(lambda a: np.zeros((self.width, *a.shape[1:]), a.dtype), carry)

@@ -66,7 +66,8 @@ class Loop:
         with ExitStack() as stack:
             stack.callback(self._saver.close)
             stack.callback(lambda: self._report.training_ended(self.counters))
-            envs = stack.enter_context(closing(Environments(run.task, self._schedule.environments, run.seed)))
+            count, workers = self._schedule.environments, self._schedule.workers
+            envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
             evaluator.compile(self._policy, state.carry)
             stack.enter_context(interrupt_calls(self._on_interrupt))
@@ -101,9 +102,10 @@ class Loop:
     def _act(self, activity: Act, envs: Environments) -> None:
         """One step in every environment, in a new episode where none has begun."""
         kind, episodes, horizon = activity.kind, self.state.episodes, self.run_info.task.spec.horizon
-        for row in np.flatnonzero(episodes.number < 0).tolist():
-            envs.begin(episodes, row, self.counters.begun, random=kind == "random")
-            self._count(begun=1, under_way=1)
+        if new := np.flatnonzero(episodes.number < 0).tolist():
+            numbers = {row: self.counters.begun + i for i, row in enumerate(new)}
+            envs.begin(episodes, numbers, random=kind == "random")
+            self._count(begun=len(new), under_way=len(new))
         stepped = episodes.running
         with self._watch.phase("plan"):
             actions, extras = self._choose(kind, envs)
@@ -131,7 +133,9 @@ class Loop:
         """Count and keep the latest step of these environments."""
         if self.state.collected.is_full:
             self.state = self._learner.flush(self.state)
-        self.state.collected.take(self.state.episodes, stepped, self._time_limit)
+        most = clock.learned_environments(self._schedule, self.counters)
+        kept = [row for row in stepped if row < most]
+        self.state.collected.take(self.state.episodes, kept, self._time_limit)
         self._watch.steps += len(stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped), under_way_steps=len(stepped))
 
@@ -158,17 +162,18 @@ class Loop:
         self._report.learned(self.counters, means)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
-        """Play the next evaluation episode to its end. If interrupted it is played again, and goes the same way."""
+        """Play the next evaluation episodes to their end. If interrupted they are played again, and go the same way."""
 
         def after_step(episodes: Episodes, carry: Carry, extras: Extras) -> None:
             self._report.step_taken(self.state, "eval", episodes, self._policy, carry, extras)
             self._check_interrupt()
 
-        episodes, extras = evaluator.play(
-            self._policy, self.state.carry, self.counters.begun, self._finish_learning, after_step
-        )
-        self._count(begun=1)
-        self._close(episodes, 0, "eval", extras)
+        left = self._schedule.eval_episodes - self.counters.evaluated
+        numbers = [self.counters.begun + i for i in range(max(1, min(evaluator.width, left)))]
+        episodes, extras = evaluator.play(self._policy, self.state.carry, numbers, self._finish_learning, after_step)
+        self._count(begun=len(numbers))
+        for row in range(len(numbers)):
+            self._close(episodes, row, "eval", extras)
         self.state = self.state._replace(counters=clock.after_evaluation(self._schedule, self.counters))
 
     def _close(self, episodes: Episodes, row: int, kind: Kind, extras: Extras) -> None:

@@ -5,11 +5,13 @@ simulator's state is the episode's seed and the actions taken since: a Gymnasium
 and given the same actions goes to the same state.
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from foretell.agents import Agent, Schedule
 from foretell.agents.base import Carry, Metrics, PolicyParams, State
@@ -78,35 +80,47 @@ class RunState(NamedTuple):
 def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tuple[RunState, PolicyParams]:
     """The state before anything has happened, and what acting needs of it."""
     times, environments = schedule.room(spec.horizon, agent.data), schedule.environments
-    obs = jax.ShapeDtypeStruct((environments, spec.obs_size), np.float32)
-
-    def arrays() -> tuple[State, PolicyParams, Carry, Replay | None, Metrics]:
-        key = key_for(seed, Stream.INIT)
-        state, replay = agent.init(key), None
-        if agent.data == "replay":
-            replay = init_replay(schedule.capacity, spec.obs_size, spec.action_size)
-        policy = agent.policy(state)
-        data = replay if agent.data == "replay" else _no_steps(spec, times, environments)
-        # Stepwise agents learn after every few steps, which would be many lines; the others log each call as it is.
-        metrics = jax.eval_shape(agent.learn, state, data, key)[1] if schedule.steps_per_learning else {}
-        return state, policy, _zeros(jax.eval_shape(agent.begin, policy, obs, key)), replay, _zeros(metrics)
-
-    state, policy, carry, replay, metrics = jax.jit(arrays)()
-    collected = Collected(jax.tree.map(np.array, _no_steps(spec, times, environments)), np.zeros((), np.int64))
+    # The seed is an argument, not a constant, so that one compiled program serves all seeds.
+    arrays = jax.jit(
+        partial(_arrays, agent, spec, times, environments, schedule.capacity, schedule.steps_per_learning is not None)
+    )
+    state, policy, carry, replay, metrics = arrays(key_for(seed, Stream.INIT))
+    collected = Collected(_no_steps(spec, times, environments), np.zeros((), np.int64))
     return RunState(state, carry, replay, metrics, collected, empty_episodes(spec, environments), Counters()), policy
 
 
+def _arrays(
+    agent: Agent,
+    spec: TaskSpec,
+    times: int,
+    environments: int,
+    capacity: int,
+    stepwise: bool,
+    key: Key[Array, ""],
+) -> tuple[State, PolicyParams, Carry, Replay | None, Metrics]:
+    """What of the initial state is on the device."""
+    obs = jax.ShapeDtypeStruct((environments, spec.obs_size), np.float32)
+    state, replay = agent.init(key), None
+    if agent.data == "replay":
+        replay = init_replay(capacity, spec.obs_size, spec.action_size)
+    policy = agent.policy(state)
+    data = replay if agent.data == "replay" else _no_steps(spec, times, environments)
+    # Stepwise agents learn after every few steps, which would be many lines; the others log each call as it is.
+    metrics = jax.eval_shape(agent.learn, state, data, key)[1] if stepwise else {}
+    return state, policy, _zeros(jax.eval_shape(agent.begin, policy, obs, key)), replay, _zeros(metrics)
+
+
 def _no_steps(spec: TaskSpec, times: int, environments: int) -> Trajectories:
-    rows = (times, environments)
+    rows, zeros = (times, environments), cast(Any, np.zeros)
     return Trajectories(
-        obs=jnp.zeros((*rows, spec.obs_size)),
-        action=jnp.zeros((*rows, spec.action_size)),
-        reward=jnp.zeros(rows),
-        next_obs=jnp.zeros((*rows, spec.obs_size)),
-        terminated=jnp.zeros(rows, bool),
-        over=jnp.zeros(rows, bool),
-        time=jnp.zeros(rows, jnp.int32),
-        valid=jnp.zeros(rows, bool),
+        obs=zeros((*rows, spec.obs_size), np.float32),
+        action=zeros((*rows, spec.action_size), np.float32),
+        reward=zeros(rows, np.float32),
+        next_obs=zeros((*rows, spec.obs_size), np.float32),
+        terminated=zeros(rows, bool),
+        over=zeros(rows, bool),
+        time=zeros(rows, np.int32),
+        valid=zeros(rows, bool),
     )
 
 
