@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ def given(env: object) -> Given:
     if isinstance(spec, EnvSpec):
         if not spec.additional_wrappers and _is_plain(spec.kwargs) and spec.id in gymnasium.registry:
             return Given(spec.id, tuple(_arguments(spec).items()), None)
-        return Given(f"EnvSpec:<{spec.id}>", (), lambda **options: gymnasium.make(spec, **options))
+        return Given(f"EnvSpec:<{spec.id}>", (), partial(gymnasium.make, spec))
     if isinstance(env, gymnasium.Env):
         return Given(f"{_path(type(env))}:<object>", (), _Copies(env))
     if not callable(env):
@@ -105,22 +106,7 @@ def source_from(name: str, thing: Any) -> Source:
         thing = _Copies(thing)
     if not callable(thing):
         raise UserError(f"env '{name}' is of type {type(thing).__name__}; it must make environments")
-
-    def make(**options: Any) -> gymnasium.Env:
-        if options and isinstance(thing, _Copies):
-            raise UserError(f"env '{name}' is an object, for which task.options come too late; give its class instead")
-        before = set(gymnasium.registry)
-        env = thing(**options)
-        if isinstance(env, gymnasium.Env):
-            return env
-        new = sorted(set(gymnasium.registry) - before)
-        if env is None:
-            registers = f"it registered {', '.join(new[:3])}" if new else "if it registers environments"
-            raise UserError(f"env '{name}' returned no environment; {registers}: write '{name}:{(new or ['Id'])[0]}'")
-        old = " of the old package gym" if type(env).__module__.startswith("gym.") else ""
-        raise UserError(f"env '{name}' returned {type(env).__name__}{old}, not a gymnasium.Env")
-
-    return Source(name, make, takes_render_mode=_takes(thing, "render_mode"))
+    return Source(name, partial(_make_from, name, thing), takes_render_mode=_takes(thing, "render_mode"))
 
 
 def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
@@ -169,21 +155,38 @@ class _Copies:
 
 
 def _registered(env: str, env_id: str, module: str | None = None) -> Source:
-    """An environment that Gymnasium makes. Raises `UserError` if it is not registered."""
+    """An environment that Gymnasium makes."""
+    return Source(env, partial(_make_registered, env, env_id, module), is_id=True)
 
-    def make(**options: Any) -> gymnasium.Env:
-        try:
-            return gymnasium.make(env_id, disable_env_checker=True, **options)
-        except gymnasium.error.UnregisteredEnv:
-            raise UserError(f"no Gymnasium environment '{env}'{_nearest_id(env_id, module)}") from None
-        except gymnasium.error.DependencyNotInstalled as error:
-            if "box2d" not in str(error):
-                raise
-            raise UserError(
-                f"cannot make the environment '{env}': Box2D is not installed; run pip install 'foretell[box2d]'"
-            ) from error
 
-    return Source(env, make, is_id=True)
+def _make_registered(env: str, env_id: str, module: str | None, **options: Any) -> gymnasium.Env:
+    """Make the environment with this id. Raises `UserError` if it is not registered."""
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **options)
+    except gymnasium.error.UnregisteredEnv:
+        raise UserError(f"no Gymnasium environment '{env}'{_nearest_id(env_id, module)}") from None
+    except gymnasium.error.DependencyNotInstalled as error:
+        if "box2d" not in str(error):
+            raise
+        raise UserError(
+            f"cannot make the environment '{env}': Box2D is not installed; run pip install 'foretell[box2d]'"
+        ) from error
+
+
+def _make_from(name: str, thing: Any, **options: Any) -> gymnasium.Env:
+    """Call what makes the environment. Raises `UserError` if it returns something else."""
+    if options and isinstance(thing, _Copies):
+        raise UserError(f"env '{name}' is an object, for which task.options come too late; give its class instead")
+    before = set(gymnasium.registry)
+    env = thing(**options)
+    if isinstance(env, gymnasium.Env):
+        return env
+    new = sorted(set(gymnasium.registry) - before)
+    if env is None:
+        registers = f"it registered {', '.join(new[:3])}" if new else "if it registers environments"
+        raise UserError(f"env '{name}' returned no environment; {registers}: write '{name}:{(new or ['Id'])[0]}'")
+    old = " of the old package gym" if type(env).__module__.startswith("gym.") else ""
+    raise UserError(f"env '{name}' returned {type(env).__name__}{old}, not a gymnasium.Env")
 
 
 def _call(env: str, path: str) -> None:
