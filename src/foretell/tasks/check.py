@@ -12,8 +12,8 @@ from foretell.errors import UserError
 from foretell.tasks.base import Task
 from foretell.tasks.choice import TaskSettings
 
-_STEPS = 10
-"""Of an episode that is played."""
+_STEPS, _FEW = 10, 2
+"""Steps of an episode that is played, and of one that is broken off."""
 _SEEDS = (11, 12)
 
 
@@ -45,6 +45,7 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
     """
     with closing(task.make()) as env:
         _play(task, env, _SEEDS[0])
+        _play(task, env, _SEEDS[0], _FEW)
         used = _play(task, env, _SEEDS[1])
     for role, name in names.items():
         _check_function(task, role, name, used)
@@ -67,11 +68,11 @@ def _play_anew(task: Task) -> _Episode:
         return _play(task, env, _SEEDS[1])
 
 
-def _play(task: Task, env: gymnasium.Env, seed: int) -> _Episode:
+def _play(task: Task, env: gymnasium.Env, seed: int, steps: int = _STEPS) -> _Episode:
     """The first steps of an episode that the seed decides."""
     generator, spec = np.random.default_rng(seed), task.spec
     obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
-    for _ in range(min(_STEPS, spec.horizon)):
+    for _ in range(min(steps, spec.horizon)):
         actions.append(generator.uniform(spec.action_low, spec.action_high).astype(np.float32))
         following, reward, terminated, truncated, _ = env.step(actions[-1])
         obs.append(following)

@@ -54,7 +54,7 @@ class TaskSettings(Settings):
     """Wrappers around a Gymnasium environment, the innermost first: the name of one of Gymnasium's, `module:Wrapper`,
     or either with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
     check: bool = True
-    """Play two short episodes before training, to find an environment that does not repeat itself, and a reward or
+    """Play a few short episodes before training, to find an environment that does not repeat itself, and a reward or
     termination function that returns no number. Switch it off for a robot that must not move yet."""
     action_noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
