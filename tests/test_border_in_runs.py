@@ -11,7 +11,7 @@ import foretell
 from environments import Line
 from foretell.cli import main
 from foretell.errors import UserError
-from tiny import TINY, TINY_SET, interrupted_at, results
+from tiny import TINY, TINY_SET, by_hand, interrupted_at, results
 
 SHORT = {"train": {"trials": 1, "eval_episodes": 1}, "task": {"horizon": 5, "check": False}}
 
@@ -95,7 +95,7 @@ def test_it_is_filmed(run):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("env", [Goal, lambda: Goal(), Goal()], ids=["class", "lambda", "object"])
+@pytest.mark.parametrize("env", [Goal(), *by_hand(Goal, lambda: Goal())])
 def test_it_is_resumed_exactly_if_it_is_given_again(env, run, tmp_path):
     out = tmp_path / "run"
     with interrupted_at("step", 8):
