@@ -162,9 +162,10 @@ class Schedule(Settings):
     def _check_validation(self) -> "Schedule":
         stepwise, trials = self.steps_per_learning is not None, self.environments * self.episodes_per_learning
         if self.validation_episodes and (stepwise or self.validation_episodes >= trials):
+            most = 0 if stepwise else trials - 1
             raise ValueError(
-                f"validation_episodes ({self.validation_episodes}) must be at most {0 if stepwise else trials - 1}: the "
-                "agent has to learn from some trial between two calls of learn"
+                f"validation_episodes ({self.validation_episodes}) must be at most {most}: the agent has to learn from "
+                "some trial between two calls of learn"
             )
         return self
 
