@@ -160,7 +160,7 @@ def test_episodes_that_cannot_be_filmed(argv, sentence, trained, refused):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("Unrenderable", f"cannot make the environment '{ENV}Unrenderable-v0': TypeError"),
+        ("Unrenderable", f"cannot film '{ENV}Unrenderable-v0': it has no render modes, and a video needs 'rgb_array'"),
         ("Blank", f"cannot film '{ENV}Blank-v0' (NotImplementedError: it renders nothing as 'rgb_array')"),
         ("NoScreen", f"cannot film '{ENV}NoScreen-v0' (RuntimeError: no display name"),
     ],

@@ -129,8 +129,8 @@ def test_wrong_arguments_of_train(wrong, sentence, tmp_path, monkeypatch):
         (foretell.load, {"trial": 0}, "trial must be at least 1, not 0"),
         (foretell.load, {"best": "yes"}, "best must be True or False, not 'yes'"),
         (foretell.load, {"env": 3}, "env must be a name, a class"),
-        (foretell.film, {"episodes": "0"}, "episodes must be a whole number of at least 0, not '0'"),
-        (foretell.film, {"episodes": [0, -1]}, "episodes must be at least 0, not -1"),
+        (foretell.film, {"episodes": "0"}, "episodes must be a whole number, not '0'"),
+        (foretell.film, {"episodes": [0, -1]}, "the run has finished no episode -1; the nearest is 0"),
         (foretell.film, {"episodes": 99}, "the run has finished no episode 99"),
     ],
 )

@@ -18,17 +18,16 @@ of these in order."""
 LARGEST_SEED = 2**31 - 1
 
 
-def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
-    """A whole number of Python's or NumPy's, within these limits."""
+def whole_number(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
+    """A whole number of Python's or NumPy's, within these limits if there are any."""
     try:
         number = None if isinstance(value, bool | np.bool_) else index(value)  # type: ignore[arg-type]
     except TypeError:
         number = None
-    if number is None or number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"a whole number from {least} to {most}"
-        if number is None and most is None:
-            limits = f"a whole number of {limits}"
-        raise UserError(f"{name} must be {limits}, not {value!r}")
+    if number is None or (least is not None and number < least) or (most is not None and number > most):
+        limits = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        expected = f"at least {least}" if number is not None and most is None else f"a whole number{limits}"
+        raise UserError(f"{name} must be {expected}, not {value!r}")
     return number
 
 
@@ -72,9 +71,9 @@ def options(name: str, value: object) -> dict[str, Any]:
 
 
 def numbers(name: str, value: object) -> list[int]:
-    """One whole number or several, none below 0."""
+    """One whole number or several."""
     several = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-    return [whole_number(name, one, 0) for one in several]
+    return [whole_number(name, one) for one in several]
 
 
 def overrides(value: object) -> list[dict[str, Any]]:
