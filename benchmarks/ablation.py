@@ -7,7 +7,6 @@ all late trials of all seeds, resampled by seed.
 
 import argparse
 import csv
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,16 +62,10 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", action="extend", default=[])
     args = parser.parse_args()
 
+    presets, folder = [f"{args.preset}+{arm}" for arm in args.arms], Path("runs/ablation") / args.out.name
+    found = iter(train(presets, args.seeds, folder, args.jobs, args.set))
     runs = [(arm, seed) for arm in args.arms for seed in range(args.seeds)]
-    folder = Path("runs/ablation") / args.out.name
-
-    def returns(run: tuple[str, int]) -> list[float]:
-        arm, seed = run
-        rows, _ = train(f"{args.preset}+{arm}", seed, folder / arm / str(seed), args.set)
-        return [row["return"] for row in rows if row["kind"] == "train"]
-
-    with ThreadPoolExecutor(args.jobs) as pool:
-        done = dict(zip(runs, pool.map(returns, runs), strict=True))
+    done = {run: [row["return"] for row in next(found)[0] if row["kind"] == "train"] for run in runs}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)

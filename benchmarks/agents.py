@@ -2,15 +2,12 @@
 
 `python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -250 --out docs/results/pendulums`
 writes `<out>.csv` (every evaluation episode) and `<out>.png` (its mean per round over steps, a band from the worst to
-the best seed), and prints a table. Runs follow each other, each in a process of its own. With `--runs FOLDER` it tells
-of runs that are there, `FOLDER/steve-default/0` and so on.
+the best seed), and prints a table. The runs are a study (`foretell study`) in `runs/agents/<name of out>`. With `--runs
+FOLDER` it tells of runs that are there, `FOLDER/steve-default/0` and so on.
 """
 
 import argparse
 import csv
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +15,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+import foretell
 import foretell.runs.directory as runs
 
 Rounds = dict[int, float]
 """Mean return of a round of evaluation episodes, by environment steps."""
-
-
-def train(preset: str, seed: int, env: str | None, sets: list[str], folder: Path) -> tuple[list[dict], float]:
-    """The evaluation episodes of one run, and the seconds from the start of its process to its end."""
-    command = [sys.executable, "-m", "foretell"]
-    command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
-    command += ["--env", env] if env else []
-    start = time.monotonic()
-    subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.monotonic() - start
-    return read(folder)[0], seconds
 
 
 def read(folder: Path) -> tuple[list[dict], float]:
@@ -94,14 +81,17 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="report on the runs there instead of making them")
     args = parser.parse_args()
+    folder = args.runs or Path("runs/agents") / args.out.name
+    if not args.runs:
+        asked = {"env": args.env, "seeds": args.seeds, "overrides": args.set, "goal": args.goal}
+        foretell.study(args.presets, out=folder, jobs=1, **asked)
     found: dict[str, list[tuple[Rounds, float]]] = {}
     with args.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("preset", "seed", "env_steps", "return", "length"))
         for preset in args.presets:
             for seed in range(args.seeds):
-                folder = (args.runs or Path("runs/agents") / args.out.name) / preset.replace("/", "-") / str(seed)
-                episodes, seconds = read(folder) if args.runs else train(preset, seed, args.env, args.set, folder)
+                episodes, seconds = read(folder / preset.replace("/", "-") / str(seed))
                 writer.writerows((preset, seed, e["env_steps"], e["return"], e["length"]) for e in episodes)
                 found.setdefault(preset, []).append((rounds(episodes), seconds))
     draw(found, args.out.with_suffix(".png"), f"{args.env or 'evaluation'}, {args.seeds} seed(s)")

@@ -1,17 +1,14 @@
-"""A learning study: one preset over several seeds, each in a process of its own.
+"""A table and a figure of one preset over several seeds, by trials: for agents that learn between episodes.
 
 `python benchmarks/study.py pets/cartpole --seeds 10 --goal 165 --out docs/results/cartpole` writes `<out>.csv` (every
-episode of every seed) and `<out>.png` (the curves), and prints a table. Wall times count from the start of the process
+episode of every seed) and `<out>.png` (the curves), and prints a table. The runs are a study (`foretell study`) in
+`runs/study/<name of out>`. Wall times count from the start of a run's process, of its last one if it was interrupted,
 and are honest only with one run at a time (`--jobs 1`). With `--runs RUN_DIR ...` it tells of runs that are there,
 finished or not, one for each seed from 0, as far as all of them have come.
 """
 
 import argparse
 import csv
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +16,21 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+import foretell
 import foretell.runs.directory as runs
+from foretell.experiments.directory import StudyDirectory
 
 
-def train(preset: str, seed: int, folder: Path, sets: list[str]) -> tuple[list[dict], float]:
-    """The episodes of one run, and the seconds from the start of its process to its end."""
-    command = [sys.executable, "-m", "foretell"]
-    command += ["train", preset, "--seed", str(seed), "--out", str(folder), "--overwrite"]
-    start = time.monotonic()
-    subprocess.run([*command, *(["--set", *sets] if sets else [])], check=True, stdout=subprocess.DEVNULL)
-    seconds = time.monotonic() - start
-    return runs.RunDirectory.open(folder).read_episodes(), seconds
+def train(presets: list[str], seeds: int, out: Path, jobs: int, sets: list[str]) -> list[tuple[list[dict], float]]:
+    """The episodes of every run of a study, and the seconds of its process, seed by seed of each preset."""
+    summary = foretell.study(presets, out=out, seeds=seeds, jobs=jobs, overrides=sets)
+    members = [result.member for result in summary.results]
+    seconds = [StudyDirectory(out).process_seconds(member) or 0.0 for member in members]
+    return [(read(member.path)[0], spent) for member, spent in zip(members, seconds, strict=True)]
 
 
 def read(folder: Path) -> tuple[list[dict], float]:
-    """The same of a run that is there already."""
+    """The episodes of a run that is there, and its seconds without the start of its process."""
     rows = runs.RunDirectory.open(folder).read_episodes()
     return rows, float(rows[-1]["wall_seconds"])
 
@@ -96,9 +93,7 @@ def main() -> None:
     if args.runs:
         done = [read(folder) for folder in args.runs]
     else:
-        folders = [Path("runs/study") / args.out.name / str(seed) for seed in range(args.seeds)]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            done = list(pool.map(lambda s: train(args.preset, s, folders[s], args.set), range(args.seeds)))
+        done = train([args.preset], args.seeds, Path("runs/study") / args.out.name, args.jobs, args.set)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["seed", *runs.EPISODE_COLUMNS])

@@ -27,23 +27,36 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 
+_KNOWN: dict = {}
+"""Functions and tasks by what they are made of, see `equal_agents_share_programs`."""
+_ROOM = 2**31
+"""Bytes that a worker may hold before it forgets its programs."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_memory():
-    """Drop the programs that a module has compiled, and give what compilers have freed back to the system.
+    """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.
 
     Without this a worker grows to several GB, most of it free memory that the C library keeps.
     """
     yield
-    if "jax" in sys.modules:
-        sys.modules["jax"].clear_caches()
     gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
+    if "jax" in sys.modules and _resident_bytes() > _ROOM:
+        _KNOWN.clear()
+        sys.modules["jax"].clear_caches()
 
 
-@pytest.fixture(scope="module", autouse=True)
+def _resident_bytes() -> float:
+    """Memory of this process; without limit where that is unknown."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else float("inf")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def equal_agents_share_programs():
-    """Within a module, runs of equal agents on equal tasks of the tests find the programs of the first one again.
+    """Runs of equal agents on equal tasks of the tests find the programs of the first one again.
 
     Tracing them anew would take most of the time of a tiny run. Processes of their own and other tasks do without.
     """
@@ -51,13 +64,11 @@ def equal_agents_share_programs():
     from foretell.callbacks import predictions
     from foretell.training import actor, controller, learner, state
 
-    known: dict = {}
-
     def interned(function, *args, **keywords):
         """As `functools.partial`, but the same object for the same arguments: JAX keeps programs by functions."""
         made = partial(function, *args, **keywords)
         try:
-            return known.setdefault((function, args, *keywords.items()), made)
+            return _KNOWN.setdefault((function, args, *keywords.items()), made)
         except TypeError:  # of what cannot be compared
             return made
 
@@ -65,7 +76,7 @@ def equal_agents_share_programs():
         if not str(settings.env).startswith("environments:tiny/"):
             return make_task(settings, functions)
         key = (settings.model_dump_json(), *functions.values())
-        return known.get(key) or known.setdefault(key, make_task(settings, functions))
+        return _KNOWN.get(key) or _KNOWN.setdefault(key, make_task(settings, functions))
 
     make_task = api.make_task
     with pytest.MonkeyPatch.context() as patch:

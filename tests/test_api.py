@@ -338,7 +338,7 @@ def _rounds(run):
 
 
 def test_the_interface_is_what_all_says():
-    names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "train"}
+    names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"}
     assert set(foretell.__all__) == names
     assert all(getattr(foretell, name) for name in foretell.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):

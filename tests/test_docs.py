@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from foretell import registry
+from foretell.experiments.files import study_names
 from foretell.runs.presets import resolve
 from foretell.runs.schema import setting_paths
 
@@ -56,7 +57,8 @@ def show(value):
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
     for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):
-        resolve(preset)
+        if preset not in study_names():
+            resolve(preset)
     for name in re.findall(rf"(?:--set |`)((?:{'|'.join(SECTIONS)})\.\w+)", text):
         assert name in KNOWN
     for link in re.findall(r"\]\(([^)#]+)\)", text):

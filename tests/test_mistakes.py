@@ -13,10 +13,10 @@ from tiny import LINE, TINY_SET, snapshot
 ENV = "environments:tiny/"
 
 
-ALL = "choose one of: diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, toy, train"
+ALL = "diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, studies, study, toy, train"
 COMMANDS = [
-    ([], f"name a command; {ALL}"),
-    (["--quiet", "train"], f"no command '--quiet'; {ALL}"),
+    ([], f"name a command; choose one of: {ALL}"),
+    (["--quiet", "train"], f"no command '--quiet'; choose one of: {ALL}"),
     (["trian"], "no command 'trian'; did you mean 'train'?"),
     (["dance"], "no command 'dance'; did you mean 'diagnose'?"),
     (["train"], "name the preset to train; see `foretell presets`"),

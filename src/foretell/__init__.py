@@ -1,7 +1,7 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume`, `load` and `film` are the Python interface, `Callback` and `StopTraining` what a callback needs, and
-`register` makes a class of one's own available by name. The environments are registered with Gymnasium as
+`train`, `resume`, `load`, `film` and `study` are the Python interface, `Callback` and `StopTraining` what a callback
+needs, and `register` makes a class of one's own available by name. The environments are registered with Gymnasium as
 `foretell/...`.
 """
 
@@ -13,7 +13,7 @@ import gymnasium
 from foretell.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "train"]
+__all__ = ["Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"]
 _HOMES = {"Callback": "training.events", "StopTraining": "training.events", "register": "registry", "Run": "run"}
 """Where what is not in `foretell.api` comes from."""
 

@@ -1,4 +1,4 @@
-"""The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
+"""The Python interface: `train`, `resume`, `load`, `film` and `study`. The command line calls it too."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -10,6 +10,10 @@ from foretell.agents.base import State
 from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
 from foretell.compilation import use_compilation_cache
 from foretell.errors import UserError
+from foretell.experiments.executor import Executor
+from foretell.experiments.plan import make_plan
+from foretell.experiments.study import run_study
+from foretell.experiments.summary import Summary
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
 from foretell.run import Run, within_memory
@@ -201,6 +205,47 @@ def film(
     settings, _, seed = directory.read_config()
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
     return film_finished(make_task(where, _functions_again(env, None, None)), directory, seed, episodes)
+
+
+def study(
+    names: str | Sequence[str],
+    *,
+    out: str | Path,
+    env: str | None = None,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    paper: bool = False,
+    goal: float | None = None,
+    quiet: bool = False,
+    executor: Executor | None = None,
+) -> Summary:
+    """Train several presets with several seeds, each run in a process of its own, and compare them.
+
+    The same call goes on with a study that was stopped, killed, or failed in part; with more seeds it extends it.
+
+    Args:
+        names: presets, or one study of `foretell studies`, or the path of a study's file.
+        out: the directory of the study.
+        env: an environment for all of them.
+        seeds: of each, from 0; by default as many as the study has, or 5.
+        jobs: runs at a time; None for one on each processor core, as far as memory goes.
+        overrides: settings on top of all, as `key.path=value`.
+        only: patterns of the labels of variants, as `halfcheetah*`; by default all take part.
+        paper: the study as published, at its full cost.
+        goal: a return; the summary says when each run first reached it.
+        quiet: print nothing.
+        executor: what runs the runs; by default this machine, see `foretell.experiments.executor`.
+
+    Raises:
+        UserError: for every mistake, before anything is written.
+        StudyStopped: if the user interrupts it; every run is saved.
+        StudyFailed: at the end, if runs failed; the others are finished.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    plan = make_plan(listed, env=env, seeds=seeds, overrides=overrides, only=only, paper=paper, goal=goal)
+    return run_study(plan, Path(out), jobs=jobs, quiet=quiet, executor=executor)
 
 
 def _learned(

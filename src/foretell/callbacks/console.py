@@ -130,7 +130,7 @@ class Console(Callback):
 
     def _left(self, event: Event) -> str:
         left = None if _is_done(event) else self._pace.left(time.monotonic(), _done(event), event.progress[1])
-        return f"  ~{_duration(left)} left" if left is not None else ""
+        return f"  ~{duration(left)} left" if left is not None else ""
 
 
 def warn(text: str) -> None:
@@ -189,7 +189,8 @@ def _done(event: Event) -> float | int:
     return done + event.counters.under_way_steps / event.run.task.spec.horizon
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as a person says it: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

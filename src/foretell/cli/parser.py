@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import foretell
-from foretell.cli import commands, listing
+from foretell.cli import commands, listing, studies
 from foretell.errors import UserError, nearest
 
 
@@ -17,6 +17,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         said = f"no command '{name}'" if name else "name a command"
         raise UserError(f"{said}{nearest(name, _COMMANDS)}")
     args, unknown = _parser().parse_known_args(argv)
+    args.words = argv
     if unknown:
         options = re.findall(r"--[a-z-]+", args.parser.format_help())
         bare_setting = "=" in unknown[0] and "--set" in options and not unknown[0].startswith("-")
@@ -148,6 +149,34 @@ def _toy(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--steps", type=int, default=10_000, metavar="N", help="training steps (default 10000)")
 
 
+def _study(sub: argparse.ArgumentParser) -> None:
+    names = "presets to compare, or one study: a name of `foretell studies`, or a YAML file"
+    sub.add_argument("names", metavar="PRESET_OR_STUDY", nargs="+", help=names)
+    sub.add_argument("--env", metavar="ID", help="a Gymnasium environment for all of them")
+    sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of each (default 5, or those of the study)")
+    at_a_time = "runs at a time: auto (default) is one for each processor core, as far as memory goes"
+    sub.add_argument("--jobs", type=jobs, metavar="N", help=at_a_time)
+    _set(sub)
+    only = "the variants whose labels match, as 'halfcheetah*' (default all)"
+    sub.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help=only)
+    sub.add_argument("--paper", action="store_true", help="the study as published, at its full cost")
+    goal = "a return; the summary says when each run first reached it"
+    sub.add_argument("--goal", type=float, metavar="RETURN", help=goal)
+    where = "its directory; with the directory of the same study it goes on (default runs/studies/<study-with-dashes>)"
+    sub.add_argument("--out", metavar="DIR", help=where)
+    sub.add_argument("--dry-run", action="store_true", help="print what would be run, and write nothing")
+    _quiet(sub)
+
+
+def jobs(text: str) -> int | None:
+    """A number, or None for `auto`; messages use this function's name."""
+    return None if text == "auto" else int(text)
+
+
+def _studies(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("family", metavar="FAMILY", nargs="?", help="only these, such as pets")
+
+
 def _run_dir(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run_dir", metavar="RUN_DIR")
 
@@ -176,6 +205,8 @@ _Command = tuple[str, Callable[[argparse.Namespace], int], Callable[[argparse.Ar
 _COMMANDS: dict[str, _Command] = {
     "train": ("train a preset", commands.train, _train),
     "resume": ("continue a run exactly where its newest checkpoint is", commands.resume, _resume),
+    "study": ("train several presets with several seeds, and compare them", studies.study, _study),
+    "studies": ("list the studies that Foretell brings", studies.studies, _studies),
     "eval": ("play fresh episodes with a trained agent", commands.evaluate, _eval),
     "inspect": (
         "play fresh episodes, and show how far the agent's targets trust its model there, or how far its model sees",

@@ -1,6 +1,6 @@
 """Learning curves of several runs in one figure: one curve for each preset, mean and spread over its runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +13,9 @@ from foretell.errors import UserError
 from foretell.runs.directory import RunDirectory, writing
 
 _COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
-
+_STYLES = ("-", "--", ":", "-.")
+_COLUMNS = 3
+"""Panels side by side."""
 _FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -24,6 +26,15 @@ class Curve(NamedTuple):
     mean: Float[np.ndarray, "points"]
     std: Float[np.ndarray, "points"]
     """Population standard deviation over runs."""
+
+
+class Band(NamedTuple):
+    """What is drawn of several curves: a line within a band."""
+
+    steps: Int[np.ndarray, "points"]
+    middle: Float[np.ndarray, "points"]
+    low: Float[np.ndarray, "points"]
+    high: Float[np.ndarray, "points"]
 
 
 class Group(NamedTuple):
@@ -64,11 +75,52 @@ def curve_of(rows: Sequence[dict[str, Any]], window: int) -> Curve:
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Mean and standard deviation over runs, interpolated between their points, as far as all of them have come."""
+    steps = common_steps(curves)
+    values = interpolated(curves, steps)
+    return Curve(steps, values.mean(-1), values.std(-1))
+
+
+def standard_band(curves: Sequence[Curve]) -> Band:
+    """The mean, and a standard deviation on either side."""
+    curve = mean_curve(curves)
+    return Band(curve.steps, curve.mean, curve.mean - curve.std, curve.mean + curve.std)
+
+
+def common_steps(curves: Sequence[Curve]) -> Int[np.ndarray, "points"]:
+    """The steps of all points, from where the last run begins to where the first one ends."""
     first, last = max(curve.steps[0] for curve in curves), min(curve.steps[-1] for curve in curves)
     every = np.unique(np.concatenate([curve.steps for curve in curves]))
-    steps = every[(first <= every) & (every <= last)]
-    values = np.stack([np.interp(steps, curve.steps, curve.mean) for curve in curves])
-    return Curve(steps, values.mean(0), values.std(0))
+    return every[(first <= every) & (every <= last)]
+
+
+def interpolated(curves: Sequence[Curve], steps: Int[np.ndarray, "points"]) -> Float[np.ndarray, "points runs"]:
+    """The return of every run at these steps, interpolated between its points."""
+    return np.stack([np.interp(steps, curve.steps, curve.mean) for curve in curves], -1)
+
+
+def read_curve(directory: RunDirectory, window: int = 1) -> Curve:
+    """The curve of a run, over the steps of the earlier stages too; without any point if nothing was finished.
+
+    Args:
+        directory: the run's.
+        window: points to smooth over.
+
+    Raises:
+        UserError: if the run of an earlier stage is not there.
+    """
+    curve = curve_of(directory.read_episodes(), window)
+    return curve._replace(steps=curve.steps + steps_before(directory))
+
+
+def steps_before(directory: RunDirectory) -> int:
+    """Environment steps of the runs that a run goes on from (`train.pretrained`). Raises `UserError`."""
+    earlier = directory.read_config()[0].train.pretrained
+    if earlier is None:
+        return 0
+    named, beside = Path(earlier), directory.path.parent / Path(earlier).name
+    stage = RunDirectory.open(named if (named / "config.yaml").is_file() or not beside.is_dir() else beside)
+    steps = [row["env_steps"] for row in stage.read_episodes() if row["kind"] != "eval"]
+    return steps_before(stage) + max(steps, default=0)
 
 
 def read_groups(paths: Sequence[str], window: int) -> list[Group]:
@@ -84,7 +136,7 @@ def read_groups(paths: Sequence[str], window: int) -> list[Group]:
     for path in paths:
         directory = RunDirectory.open(Path(path))
         settings, preset, _ = directory.read_config()
-        curve = curve_of(directory.read_episodes(), window)
+        curve = read_curve(directory, window)
         if not len(curve.steps):
             raise UserError(f"'{path}' has finished neither an evaluation episode nor a trial")
         same = settings.model_dump_json(exclude={"train"})
@@ -120,18 +172,47 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
         path: of the PNG, or a PDF or SVG by its suffix.
         title: of the figure.
     """
+    draw_panels({title: groups}, lines, path, standard_band)
+
+
+def draw_panels(
+    panels: Mapping[str, Sequence[Group]],
+    lines: Sequence[Line],
+    path: Path,
+    band: Callable[[Sequence[Curve]], Band],
+) -> None:
+    """Draw comparisons side by side. Raises `UserError` if that is not possible.
+
+    Args:
+        panels: the runs of each panel, by its title.
+        lines: horizontal lines, the same in every panel.
+        path: of the PNG, or a PDF or SVG by its suffix.
+        band: what is drawn of the curves of a group.
+    """
     from matplotlib.figure import Figure  # slow to import, and only needed at the end
 
     if path.suffix not in _FORMATS:
         raise UserError(f"a figure must end in {' or '.join(_FORMATS)}, not '{path.name}'")
-    figure = Figure(figsize=(7, 4.4), dpi=130, layout="constrained")
-    axes = figure.subplots()
+    columns = min(len(panels), _COLUMNS)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(7 if columns == 1 else 5 * columns, 4.4 * rows), dpi=130, layout="constrained")
+    for i, (title, groups) in enumerate(panels.items()):
+        _draw_panel(figure.add_subplot(rows, columns, i + 1), groups, lines, title, band)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def _draw_panel(
+    axes: Any, groups: Sequence[Group], lines: Sequence[Line], title: str, band: Callable[[Sequence[Curve]], Band]
+) -> None:
     for i, group in enumerate(groups):
-        curve, colour = mean_curve(group.curves), _COLOURS[i % len(_COLOURS)]
+        drawn, colour = band(group.curves), _COLOURS[i % len(_COLOURS)]
         count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
-        style: Any = {"marker": "o", "ms": 3.5} if len(curve.steps) <= 30 else {}
-        axes.plot(curve.steps, curve.mean, color=colour, lw=1.8, label=group.label + count, **style)
-        axes.fill_between(curve.steps, curve.mean - curve.std, curve.mean + curve.std, color=colour, alpha=0.18, lw=0)
+        style: Any = {"marker": "o", "ms": 3.5} if len(drawn.steps) <= 30 else {}
+        style |= {"color": colour, "lw": 1.8, "ls": _STYLES[i // len(_COLOURS) % len(_STYLES)]}
+        axes.plot(drawn.steps, drawn.middle, label=group.label + count, **style)
+        axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):
         axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=line.label)
     axes.set(title=title, xlabel="environment steps", ylabel="return")
@@ -139,7 +220,4 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
     axes.margins(x=0.02)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+    axes.legend(frameon=False, fontsize=9 if len(groups) <= 8 else 6)

@@ -21,6 +21,8 @@ from foretell.runs.presets import validate
 
 EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "end", "success", "wall_seconds")
 _VERSIONS = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
+_BEGUN = (".lock", "config.tmp")
+"""All that a run leaves which was killed before it had settings."""
 
 
 class RunDirectory:
@@ -53,7 +55,7 @@ class RunDirectory:
         """
         run = cls(path)
         with writing(path):
-            if path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
+            if path.exists() and (not path.is_dir() or any(entry.name not in _BEGUN for entry in path.iterdir())):
                 run._check_replaceable(overwrite)
             path.mkdir(parents=True, exist_ok=True)
         return run
@@ -93,12 +95,7 @@ class RunDirectory:
             "preset": preset,
             "seed": seed,
             **settings.model_dump(mode="json"),
-            "provenance": {
-                "command": " ".join(sys.argv),
-                "git_commit": _git_commit(),
-                "python": sys.version.split()[0],
-                "versions": {name: version(name) for name in _VERSIONS},
-            },
+            "provenance": provenance(),
         }
         text = yaml.safe_dump(tree, sort_keys=False, width=120)
         aside = self.config.with_suffix(".tmp")
@@ -221,6 +218,16 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def provenance() -> dict[str, Any]:
+    """The command, the commit and the versions with which something is made."""
+    return {
+        "command": " ".join(sys.argv),
+        "git_commit": _git_commit(),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in _VERSIONS},
+    }
 
 
 def _git_commit() -> str | None:

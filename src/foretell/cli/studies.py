@@ -1,0 +1,78 @@
+"""The commands about studies. Each imports what it needs when it runs."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from foretell.cli.commands import load
+from foretell.errors import UserError, nearest
+
+
+def study(args: argparse.Namespace) -> int:
+    """Run a study, or go on with it."""
+    api, running = load("foretell.api"), load("foretell.experiments.study")
+    out = _directory(args)
+    if args.dry_run:
+        return _dry_run(args, out)
+    try:
+        api.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
+    except running.StudyStopped as stop:
+        print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
+        return 130
+    except running.StudyFailed as error:
+        raise UserError(f"{error}; the same command tries again") from None
+    if not args.quiet:
+        files = load("foretell.experiments.directory").StudyDirectory(out)
+        print(f"summary     {files.page}\nfigure      {files.figure}")
+    return 0
+
+
+def studies(args: argparse.Namespace) -> int:
+    """List the studies, of one family or all."""
+    from foretell.experiments.files import read_study, study_names
+
+    names = study_names()
+    families = {name.partition("/")[0] for name in names}
+    if args.family not in (None, *families):
+        raise UserError(f"no family '{args.family}'{nearest(args.family, families)}")
+    for name in names:
+        if args.family in (None, name.partition("/")[0]):
+            found = read_study(name)
+            print(f"{name:{max(map(len, names))}}  {len(found.variants):2d} variants  {found.description}")
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> dict[str, Any]:
+    """What may be asked of a plan."""
+    asked = {name: getattr(args, name) for name in ("env", "seeds", "only", "paper", "goal")}
+    return {**asked, "overrides": args.set}
+
+
+def _directory(args: argparse.Namespace) -> Path:
+    """Where a study is kept. Raises `UserError` if that has to be said."""
+    from foretell.experiments.files import is_study
+
+    if args.out is not None:
+        return Path(args.out)
+    if not is_study(args.names[0]):
+        raise UserError("a study of presets needs a directory: --out DIR")
+    name = args.names[0].removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
+    return Path("runs", "studies", f"{name}{'-paper' if args.paper else ''}")
+
+
+def _dry_run(args: argparse.Namespace, out: Path) -> int:
+    """Print what would be run. Mistakes are reported as by `foretell study`."""
+    planning = load("foretell.experiments.plan")
+    plan = planning.make_plan(args.names, **_asked(args))
+    directory = load("foretell.experiments.directory").StudyDirectory(out)
+    directory.check(plan)
+    members = directory.members(plan)
+    width = max(len(arm.label) for arm in plan.arms)
+    for arm in plan.arms:
+        schedule = arm.settings.train
+        length = f"{schedule.trials} trials" if schedule.steps is None else f"{schedule.steps} steps"
+        print(f"{arm.label:{width}}  {arm.preset} on {arm.settings.task.env}, {length}  {' '.join(arm.sets)}".rstrip())
+    left = sum(not directory.is_finished(member) for member in members)
+    print(f"{len(plan.arms)} variants, {plan.seeds} seeds each, in {out}: {left} of {len(members)} runs to do")
+    return 0

@@ -1,0 +1,1 @@
+"""Studies: many runs, their progress, and what they come to."""

@@ -1,0 +1,185 @@
+"""Runs the runs of a study: each as a command in a process of its own, several at a time.
+
+`run_one` runs one run. An executor, such as `run_locally`, calls it for all of them; others can take its place.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import NamedTuple
+
+from foretell.errors import UserError, brief
+from foretell.experiments.directory import Member
+from foretell.runs.directory import writing
+
+_THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables by which XLA, NumPy and others learn how many threads to use."""
+_BYTES = 1.5e9
+"""Memory that a run takes beside its replay, roughly."""
+_STOPPED = 130
+"""Exit code of a run that was asked to stop."""
+
+Cores = tuple[int, ...]
+"""Processor cores of one process."""
+
+
+class Started(NamedTuple):
+    """A run has begun or goes on."""
+
+    member: Member
+    cores: Cores
+
+
+class Ended(NamedTuple):
+    """A run has ended."""
+
+    member: Member
+    code: int
+    """Exit code of its command: 0 if the run is at its end, 130 if it was asked to stop."""
+    error: str = ""
+    """The last line that it printed, if it failed."""
+    seconds: float = 0.0
+    """Wall time of its process."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was asked to stop, and can go on."""
+        return self.code == _STOPPED
+
+
+RunOne = Callable[[Member, Cores, Event], Ended]
+"""Runs one run to its end on some cores, or until the event asks it to stop."""
+Executor = Callable[[Sequence[Member], Event], Iterator[Started | Ended | None]]
+"""Runs all of them, and says what happens; None every now and then."""
+
+
+def run_locally(
+    members: Sequence[Member], stop: Event, *, slots: Sequence[Cores], run: RunOne | None = None, tick: float = 0.5
+) -> Iterator[Started | Ended | None]:
+    """Run all on this machine.
+
+    Args:
+        members: the runs.
+        stop: asks all of them to stop.
+        slots: the cores of each run that is under way at a time.
+        run: runs one; by default `run_one`.
+        tick: seconds between two signs of life.
+    """
+    waiting, events = deque(members), Queue[Started | Ended]()
+
+    def work(cores: Cores) -> None:
+        while waiting and not stop.is_set():
+            member = waiting.popleft()
+            events.put(Started(member, cores))
+            try:
+                events.put((run or run_one)(member, cores, stop))
+            except Exception as error:  # of the disk, say; the others go on
+                events.put(Ended(member, 1, str(error) if isinstance(error, UserError) else brief(error)))
+
+    threads = [Thread(target=work, args=(cores,), daemon=True) for cores in slots]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads) or not events.empty():
+        try:
+            yield events.get(timeout=tick)
+        except Empty:
+            yield None
+
+
+def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
+    """Train or resume one run in a process of its own, which ends with this one."""
+    with writing(member.log):
+        member.log.parent.mkdir(parents=True, exist_ok=True)
+        log = member.log.open("ab")
+    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores)))}
+    start = time.monotonic()
+    with log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "foretell.cli.attached", *command(member)],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
+        )  # fmt: skip
+        _pin(process.pid, cores)
+        while (code := _wait(process, 0.2)) is None and not stop.is_set():
+            pass
+        if code is None:
+            process.terminate()
+            code = process.wait()
+            code = _STOPPED if code == -signal.SIGTERM else code  # it had not even begun
+        assert process.stdin is not None
+        process.stdin.close()
+    error = "" if code in (0, _STOPPED) else _last_line(member.log, code)
+    return Ended(member, code, error, time.monotonic() - start)
+
+
+def command(member: Member) -> list[str]:
+    """The words after `foretell` that begin a run, or continue it."""
+    if (member.path / "config.yaml").is_file():
+        return ["resume", str(member.path)]
+    arm = member.arm
+    words = ["train", arm.preset, "--seed", str(member.seed), "--out", str(member.path)]
+    words += ["--env", arm.env] if arm.env is not None else []
+    return [*words, "--set", *arm.sets] if arm.sets else words
+
+
+def divide(cores: Sequence[int], jobs: int) -> list[Cores]:
+    """The cores of each of `jobs` runs at a time: equal shares; if there are too few, runs share cores."""
+    share = len(cores) // jobs
+    if share:
+        return [tuple(cores[i * share : (i + 1) * share]) for i in range(jobs)]
+    return [(cores[i % len(cores)],) for i in range(jobs)]
+
+
+def automatic_jobs(members: Sequence[Member], cores: int, memory: float | None) -> int:
+    """Runs at a time: one for each core, as far as memory (in bytes) goes."""
+    most = max((member.arm.bytes for member in members), default=0) + _BYTES
+    fitting = cores if memory is None else int(memory // most)
+    return max(1, min(cores, fitting, len(members)))
+
+
+def available_cores() -> list[int]:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def available_memory() -> float | None:
+    """Bytes of memory that are free; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def _pin(pid: int, cores: Cores) -> None:
+    """Keep a process on its cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        try:
+            os.sched_setaffinity(pid, cores)
+        except OSError:  # it has ended already
+            return
+
+
+def _wait(process: subprocess.Popen, seconds: float) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _last_line(log: Path, code: int) -> str:
+    """The last line of a log, or what the exit code says."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    if code < 0:
+        return f"killed by signal {-code}{', perhaps for want of memory' if code == -signal.SIGKILL else ''}"
+    return lines[-1].removeprefix("foretell: ").strip() if lines else f"exit code {code}"

@@ -1,0 +1,114 @@
+"""A study from its plan to its summary; the same call goes on with one that was begun."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+from foretell.errors import UserError
+from foretell.experiments.directory import Member, StudyDirectory
+from foretell.experiments.executor import (
+    Ended,
+    Executor,
+    Started,
+    automatic_jobs,
+    available_cores,
+    available_memory,
+    divide,
+    run_locally,
+)
+from foretell.experiments.plan import Plan
+from foretell.experiments.progress import Monitor, console
+from foretell.experiments.summary import Summary, summarise, write_summary
+from foretell.training.interrupt import interrupt_calls
+
+_SUMMARY_SECONDS = 60.0
+"""Least time between two summaries while runs are under way."""
+
+
+class StudyStopped(Exception):
+    """The user asked to stop; every run is saved."""
+
+
+class StudyFailed(Exception):
+    """Some runs failed; the others are finished."""
+
+
+def run_study(
+    plan: Plan, out: Path, *, jobs: int | None = None, quiet: bool = False, executor: Executor | None = None
+) -> Summary:
+    """Run what is left of a study, and write its summary.
+
+    Args:
+        plan: what to run.
+        out: the directory of the study, a new one or that of the same study.
+        jobs: runs at a time; None for one on each processor core, as far as memory goes.
+        quiet: print nothing.
+        executor: what runs the runs; by default this machine.
+
+    Raises:
+        UserError: if the directory holds something else, or for jobs below 1.
+        StudyStopped: if the user interrupts it.
+        StudyFailed: at the end, if runs failed.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"jobs must be auto or at least 1, not {jobs}")
+    directory = StudyDirectory(out)
+    directory.check(plan)
+    with directory.lock():
+        directory.write(plan)
+        members = directory.members(plan)
+        finished = [member for member in members if directory.is_finished(member)]
+        left = [member for member in members if member not in finished]
+        cores = available_cores()
+        count = min(jobs or automatic_jobs(left, len(cores), available_memory()), max(1, len(left)))
+        execute = executor or partial(run_locally, slots=divide(cores, count))
+        with Monitor(members, finished, count, console(quiet=quiet)) as monitor:
+            stopped = _execute(left, directory, plan, execute, monitor)
+        summary = summarise(directory, plan)
+        write_summary(summary, directory)
+        _conclude(monitor, stopped)
+        return summary
+
+
+def _execute(
+    members: Sequence[Member], directory: StudyDirectory, plan: Plan, execute: Executor, monitor: Monitor
+) -> bool:
+    """Run runs to their end. Whether the user interrupted them."""
+    stop, written = Event(), time.monotonic()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        monitor.say("stopping once every run is saved; Ctrl-C again stops at once")
+
+    with interrupt_calls(interrupt):
+        for event in execute(members, stop):
+            match event:
+                case Started():
+                    monitor.started(event)
+                case Ended():
+                    if event.code == 0:
+                        directory.mark_finished(event.member, event.seconds)
+                    monitor.ended(event)
+                    if time.monotonic() - written > _SUMMARY_SECONDS:
+                        write_summary(summarise(directory, plan), directory)
+                        written = time.monotonic()
+                case None:
+                    monitor.tick()
+    return stop.is_set()
+
+
+def _conclude(monitor: Monitor, stopped: bool) -> None:
+    """Raise what the user has to know."""
+    if stopped and monitor.unfinished:
+        raise StudyStopped("stopped and saved")
+    if failed := monitor.failed:
+        member = failed[0].member
+        raise StudyFailed(
+            f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed, the first of them {member.name}: "
+            f"{failed[0].note} (all that it printed is in {shlex.quote(str(member.log))})"
+        )
