@@ -151,6 +151,13 @@ class OldReset(Line):
         return super().reset(**kwargs)[0][:1]
 
 
+class OldSeed(Line):
+    """Resets without a seed, as environments did before Gymnasium."""
+
+    def reset(self) -> Any:
+        return super().reset()
+
+
 class TextObservation(Line):
     def step(self, action: np.ndarray) -> Any:
         return "left", *super().step(action)[1:]
@@ -234,6 +241,19 @@ def one_number(obs, action, next_obs):
 
 def constant(obs, action, next_obs):
     return 0.0
+
+
+def nowhere(obs, action, next_obs):
+    """Is a number nowhere, as the logarithm of what cannot be positive."""
+    return jnp.log(-1.0 - jnp.square(next_obs[..., 0]))
+
+
+def infinite(obs, action, next_obs):
+    return 1.0 / (0.0 * next_obs[..., 0])
+
+
+def imagined(obs, action, next_obs):
+    return 1j * next_obs[..., 0]
 
 
 not_a_function = 3

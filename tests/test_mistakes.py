@@ -137,7 +137,7 @@ SETTINGS = [
 ]
 
 ENVIRONMENTS = [
-    ("Pendulum", "no task 'Pendulum'; did you mean 'Pendulum-v1'?"),
+    ("Pendulm", "no task 'Pendulm'; did you mean 'Pendulum-v1'?"),
     ("cartpol", "no task 'cartpol'; did you mean 'cartpole'?"),
     ("zzz", f"no task 'zzz'; choose one of: {', '.join(registry.kinds('task'))}, Id-v0, module:Id-v0"),
     ("pendulum-v1", "no Gymnasium environment 'pendulum-v1'; did you mean 'Pendulum-v1'?"),
@@ -149,9 +149,9 @@ ENVIRONMENTS = [
     ("no_such_module:Robot", "env 'no_such_module:Robot': cannot import 'no_such_module' (ModuleNotFoundError"),
     (
         "environments:NeedArgument",
-        "env 'environments:NeedArgument': 'environments' has no Task 'NeedArgument'; did you mean 'NeedsArgument'?",
+        "env 'environments:NeedArgument': 'environments' has nothing named 'NeedArgument'; did you mean 'Needs",
     ),
-    ("environments:reward", "env 'environments:reward': 'environments' has no Task 'reward'"),
+    ("environments:reward", "cannot make the environment 'environments:reward': TypeError: reward() missing 3"),
     (
         "environments:NeedsArgument",
         "env 'environments:NeedsArgument': the task cannot be made (TypeError: NeedsArgument.__init__() missing 1",
@@ -160,17 +160,14 @@ ENVIRONMENTS = [
         "environments:WithoutSpec",
         "env 'environments:WithoutSpec': the task must have a `spec`, a foretell.tasks.TaskSpec",
     ),
-    ("CartPole-v1", "'CartPole-v1' has actions of type Discrete, but only Box is supported"),
+    ("CartPole-v1", "'CartPole-v1' has discrete actions (Discrete(2)), but planners and policies here choose real"),
     (f"{ENV}WholeActions-v0", f"'{ENV}WholeActions-v0' has actions of type int8, but only real numbers are supported"),
     (f"{ENV}Unbounded-v0", f"'{ENV}Unbounded-v0' has unbounded actions, but planning needs finite bounds"),
-    (f"{ENV}Image-v0", f"'{ENV}Image-v0' has observations of shape (8, 8, 3), but only flat vectors are supported"),
-    (f"{ENV}Grid-v0", f"'{ENV}Grid-v0' has observations of shape (2, 2), but only flat vectors are supported"),
-    (f"{ENV}Nothing-v0", f"'{ENV}Nothing-v0' has observations of shape (0,), but only flat vectors are supported"),
     (
-        f"{ENV}DictObservations-v0",
-        f"'{ENV}DictObservations-v0' has observations of type Dict, but only Box is supported",
+        f"{ENV}Image-v0",
+        f"'{ENV}Image-v0' observes images ('obs' of shape (8, 8, 3)), but models here learn from states",
     ),
-    (f"{ENV}Endless-v0", f"'{ENV}Endless-v0' has no time limit; set one with --set task.horizon=STEPS"),
+    (f"{ENV}Nothing-v0", f"'{ENV}Nothing-v0' has observations of shape (0,), which hold no numbers"),
 ]
 
 FUNCTIONS = [

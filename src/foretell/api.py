@@ -1,9 +1,9 @@
 """The Python interface: `train`, `resume`, `load`, `film` and `study`. The command line calls it too."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
@@ -17,7 +17,9 @@ from foretell.experiments.summary import Summary
 from foretell.output import say
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
-from foretell.run import Run, check_seed, within_memory
+from foretell.run import Run, within_memory
+from foretell.runs import arguments
+from foretell.runs.arguments import Overrides
 from foretell.runs.checkpoint import Checkpoints, latest_notes
 from foretell.runs.continuing import check_continues, notes_of, read_notes
 from foretell.runs.directory import RunDirectory, writing
@@ -25,24 +27,28 @@ from foretell.runs.presets import continued, default_directory, preset_label, re
 from foretell.runs.trust import opens_runs, unkept
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
+from foretell.tasks.check import examine
+from foretell.tasks.sources import Given, given
 from foretell.training.controller import Controller
 from foretell.training.events import Callback, RunInfo, check_callbacks
 from foretell.training.interrupt import Interrupted
 from foretell.training.loop import Loop
-from foretell.training.pretraining import Stage, given, pretrained, stages_of, to_replace
+from foretell.training.pretraining import Stage, pretrained, stages_of, supplied, to_replace
 from foretell.training.state import init_run
 
-Overrides = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Env = str | Callable[..., Any] | Any
+"""A name, a class, a function that makes an environment, an `EnvSpec`, or an environment."""
 
 
 @within_memory()
 @opens_runs
 def train(
-    preset: str,
+    preset: str | Path,
     *,
-    seed: int | None = None,
+    seed: SupportsIndex | None = None,
     out: str | Path | None = None,
-    env: str | None = None,
+    env: Env | None = None,
+    env_options: Mapping[str, Any] | None = None,
     reward: RewardFn | str | None = None,
     terminated: TerminatedFn | str | None = None,
     overrides: Overrides = (),
@@ -61,11 +67,15 @@ def train(
         seed: one seed, one result; by default 0, or the seed that the file names.
         out: the run directory itself; by default `runs/<preset-with-dashes>/<seed>`, with the environment between them
             where the preset leaves it open.
-        env: a registered task, a Gymnasium id, or `module:Id-v0`.
+        env: a name (see `task.env`), a class, a function that makes an environment, an `EnvSpec`, or an environment,
+            of which copies are used. What has no name that can be imported must be given to `resume`, `load` and `film`
+            again.
+        env_options: arguments of the environment, `task.options`.
         reward: a function of (obs, action, next_obs) on arrays `[..., n]`, or its `module:function`. A function that
             cannot be imported by that name must be given to `resume` and `load` again.
         terminated: likewise, whether a step ends the episode.
-        overrides: settings on top of the preset, as `{"planner": {"population": 200}}`, or several of these in order.
+        overrides: settings on top of the preset, as `{"planner": {"population": 200}}`, `{"planner.population": 200}`
+            or `"planner.population=200"`, or several of these in order.
         callbacks: called as the run goes on, after those that Foretell brings.
         overwrite: replace the run that is there.
         quiet: print nothing.
@@ -74,16 +84,21 @@ def train(
     Raises:
         UserError: for every mistake, before anything is written.
     """
-    seed = seed_of(preset) if seed is None else seed
-    check_seed(seed)
+    preset = arguments.preset_name(preset)
+    seed = arguments.seed_number(seed_of(preset) if seed is None else seed)
+    arguments.switch(overwrite=overwrite, quiet=quiet)
     check_callbacks(callbacks)
-    functions = {"reward": reward, "terminated": terminated}
-    chosen = _chosen(env, functions)
-    settings = resolve(preset, [chosen, *_listed(overrides)])
-    path = Path(out) if out is not None else default_directory(preset, settings, seed)
+    environment = None if env is None else given(env)
+    functions = _functions(environment, reward, terminated)
+    chosen = _chosen(environment, env_options, functions)
+    settings = resolve(preset, [chosen, *arguments.overrides(overrides)])
+    path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
+    for text in examine(task, settings.task):
+        if not quiet:
+            warn(text)
     before = stages_of(settings, chosen, path)
     start = None if before else pretrained(settings, task, agent, seed, functions)
     label = preset_label(preset)
@@ -103,7 +118,7 @@ def train(
         loop = Loop(_info(directory, label, seed, task, agent, settings), watching)
         if start is not None:
             loop.start_with(start)
-        return _run_to_end(loop, settings)
+        return _run_to_end(loop, settings, functions)
 
 
 @within_memory()
@@ -111,6 +126,7 @@ def train(
 def resume(
     run_dir: str | Path,
     *,
+    env: Env | None = None,
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
     overrides: Overrides = (),
@@ -124,14 +140,16 @@ def resume(
     is. With `trust` it is continued even if it names code and is not one's own, and is one's own from then on. The
     other arguments are those of `train`. Raises `UserError`.
     """
+    arguments.switch(quiet=quiet)
     check_callbacks(callbacks)
-    directory = RunDirectory.open(Path(run_dir))
+    functions = _functions_again(env, reward, terminated)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     with directory.lock():
-        functions = {"reward": reward, "terminated": terminated}
         prepare_jax()
         notes = read_notes(latest_notes(directory.checkpoints))
-        before, preset, seed = directory.read_config(unused=given(functions), lacking=notes.settings if notes else {})
-        settings = continued(before, _listed(overrides))
+        lacking = notes.settings if notes else {}
+        before, preset, seed = directory.read_config(unused=supplied(functions), lacking=lacking)
+        settings = continued(before, arguments.overrides(overrides))
         warnings = check_continues(before, seed, directory, notes)
         task = make_task(settings.task, functions)
         agent = _build(settings, task)
@@ -149,12 +167,12 @@ def resume(
         if settings != before or trust or (warnings and not loop.is_done):
             directory.write_config(settings, preset, seed)
         if not loop.is_done:
-            return _run_to_end(loop, settings)
+            return _run_to_end(loop, settings, functions)
         if not quiet:
             unit = "trials" if settings.train.steps is None else "steps"
             done = f"all {settings.train.steps or settings.train.trials} {unit} are done"
             say(f"already finished: {done}; for more, raise train.{unit}")
-        return Run(directory, settings, seed, task, Controller(agent, loop.state.agent, task.spec))
+        return Run(directory, settings, seed, task, Controller(agent, loop.state.agent, task.spec), functions)
 
 
 @within_memory()
@@ -162,8 +180,9 @@ def resume(
 def load(
     run_dir: str | Path,
     *,
-    trial: int | None = None,
+    trial: SupportsIndex | None = None,
     best: bool = False,
+    env: Env | None = None,
     reward: RewardFn | None = None,
     terminated: TerminatedFn | None = None,
     quiet: bool = False,
@@ -175,7 +194,8 @@ def load(
         run_dir: the run directory.
         trial: the agent that acted in this trial, of a run with `train.save_all_models`; by default the newest.
         best: the best agent, of a run with `train.keep_best`.
-        reward: as for `train`, a function that cannot be imported by name.
+        env: as for `train`, an environment that has no name that can be imported.
+        reward: likewise, a function that cannot be imported by name.
         terminated: likewise.
         quiet: print no warnings.
         trust: run the code that the run's settings name, even if it is not one's own.
@@ -183,26 +203,37 @@ def load(
     Raises:
         UserError: if there is no such run or agent, or if it names code and is not one's own.
     """
-    directory = RunDirectory.open(Path(run_dir))
-    functions = {"reward": reward, "terminated": terminated}
-    settings, _, seed = directory.read_config(unused=given(functions))
+    arguments.switch(best=best, quiet=quiet)
+    trial = None if trial is None else arguments.whole_number("trial", trial, 1)
+    functions = _functions_again(env, reward, terminated)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
+    settings, _, seed = directory.read_config(unused=supplied(functions))
     prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)
-    return Run(directory, settings, seed, task, Controller(agent, state, task.spec))
+    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions)
 
 
 @opens_runs
-def film(run_dir: str | Path, episodes: Sequence[int] | None = None, *, trust: bool = False) -> Iterator[Path]:
+def film(
+    run_dir: str | Path,
+    episodes: SupportsIndex | Sequence[SupportsIndex] | None = None,
+    *,
+    env: Env | None = None,
+    trust: bool = False,
+) -> Iterator[Path]:
     """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
 
-    Each is repeated from its seed and its actions, random ones too. `trust` is as for `load`. Raises `UserError`.
+    Each is repeated from its seed and its actions, random ones too. `env` and `trust` are as for `load`. Raises
+    `UserError`.
     """
-    directory = RunDirectory.open(Path(run_dir))
-    settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated"))
+    episodes = None if episodes is None else arguments.numbers("episodes", episodes)
+    functions = _functions_again(env, None, None)
+    directory = RunDirectory.open(arguments.path("run_dir", run_dir))
+    settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated", *supplied(functions)))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
-    return film_finished(make_task(where), directory, seed, episodes)
+    return film_finished(make_task(where, functions), directory, seed, episodes)
 
 
 def study(
@@ -269,23 +300,23 @@ def _learned(
         return checkpoints.restore(like, lambda text: None if quiet else warn(text)).agent
 
 
-def _run_to_end(loop: Loop, settings: RunSettings) -> Run:
+def _run_to_end(loop: Loop, settings: RunSettings, functions: Mapping[str, Any]) -> Run:
     """Run, and draw what there is however it ends."""
     prepare_to_draw()
     try:
         loop.run()
     except BaseException:
         with suppress(UserError):  # of what the first mistake has left
-            _draw(loop, settings)
+            _draw(loop, settings, functions)
         raise
-    return _draw(loop, settings)
+    return _draw(loop, settings, functions)
 
 
-def _draw(loop: Loop, settings: RunSettings) -> Run:
+def _draw(loop: Loop, settings: RunSettings, functions: Mapping[str, Any]) -> Run:
     """The run with its learning curve."""
     info = loop.run_info
     controller = Controller(info.agent, loop.state.agent, info.task.spec)
-    run = Run(info.directory, settings, info.seed, info.task, controller)
+    run = Run(info.directory, settings, info.seed, info.task, controller, functions)
     if rows := run.episodes:
         with writing(run.figure):
             draw_learning_curve(rows, run.figure, title=title(info.preset, settings, info.seed))
@@ -308,7 +339,7 @@ def _after_stages(
             say(f"stage '{stage.preset}' in {stage.path}")
         try:
             if (stage.path / "config.yaml").is_file() and stage not in replaced:
-                resume(stage.path, reward=functions["reward"], terminated=functions["terminated"], quiet=quiet)
+                resume(stage.path, **_given_again(functions), quiet=quiet)
             else:
                 _train_stage(stage, seed, functions, quiet=quiet)
         except Interrupted as stop:
@@ -319,10 +350,10 @@ def _after_stages(
 
 def _train_stage(stage: Stage, seed: int, functions: Mapping[str, Any], *, quiet: bool) -> None:
     """Train a stage from its beginning."""
-    where = stage.settings.task.model_dump(include={"env", "reward", "terminated"})
+    where = stage.settings.task.model_dump(include={"env", "options", "reward", "terminated"})
     overrides = {"task": where, "train": {"pretrained": stage.settings.train.pretrained}}
-    known = {name: function for name, function in functions.items() if callable(function)}
-    train(stage.preset, seed=seed, out=stage.path, overrides=overrides, overwrite=True, quiet=quiet, **known)
+    again = _given_again(functions)
+    train(stage.preset, seed=seed, out=stage.path, overrides=overrides, overwrite=True, quiet=quiet, **again)
 
 
 def _info(directory: RunDirectory, preset: str, seed: int, task: Task, agent: Agent, settings: RunSettings) -> RunInfo:
@@ -348,14 +379,31 @@ def _build(settings: RunSettings, task: Task) -> Agent:
     return agent
 
 
-def _chosen(env: str | None, functions: Mapping[str, Any]) -> dict[str, Any]:
+def _functions(env: Given | None, reward: Any, terminated: Any) -> dict[str, Any]:
+    """What `make_task` needs beside the settings."""
+    return {"reward": reward, "terminated": terminated, "env": env if env is not None and env.thing else None}
+
+
+def _functions_again(env: Env | None, reward: Any, terminated: Any) -> dict[str, Any]:
+    """As `_functions`, of those that are given again. Raises `UserError`."""
+    arguments.function("reward", reward)
+    arguments.function("terminated", terminated)
+    return _functions(None if env is None else given(env), reward, terminated)
+
+
+def _given_again(functions: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that give the same functions and environment to another stage."""
+    again = {name: functions[name] for name in ("reward", "terminated") if callable(functions[name])}
+    return again if functions["env"] is None else {**again, "env": functions["env"].thing}
+
+
+def _chosen(env: Given | None, env_options: object, functions: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the arguments of `train` make."""
-    named = {name: _name_of(value) for name, value in functions.items() if value is not None}
-    return {"task": ({"env": env} if env is not None else {}) | named}
-
-
-def _listed(overrides: Overrides) -> Sequence[Mapping[str, Any]]:
-    return [overrides] if isinstance(overrides, Mapping) else overrides
+    options = {} if env_options is None else arguments.options("env_options", env_options)
+    named = {name: _name_of(functions[name]) for name in ("reward", "terminated") if functions[name] is not None}
+    if env is not None:
+        named["env"], options = env.name, {**dict(env.options), **options}
+    return {"task": {**named, "options": options} if options else named}
 
 
 def _name_of(function: Any) -> str:

@@ -1,11 +1,15 @@
 """The exception that a user's mistake raises, and helpers for its text."""
 
+import sysconfig
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import extract_tb
 
 _FEW = 16
 _LONGEST = 1200
 """Characters of a message."""
+_OURS, _STANDARD = str(Path(__file__).parent), sysconfig.get_path("stdlib")
 
 
 class UserError(ValueError):
@@ -34,3 +38,15 @@ def brief(error: BaseException) -> str:
     """Type and message of another library's exception, on one line of limited length."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def located(error: BaseException) -> str:
+    """As `brief`, with the place of the failure: `"ValueError: no joint, at my_robot.py, line 12"`.
+
+    The place is the innermost line of the user's own code, else that of a package. Foretell's own failures have none.
+    """
+    lines = extract_tb(error.__traceback__)
+    theirs = len(lines) - next((i for i, line in enumerate(lines[::-1]) if line.filename.startswith(_OURS)), len(lines))
+    called = [line for line in lines[theirs:] if not line.filename.startswith("<")]
+    own = [line for line in called if not ("site-packages" in line.filename or line.filename.startswith(_STANDARD))]
+    return brief(error) + "".join(f", at {line.filename}, line {line.lineno}" for line in (own or called)[-1:])

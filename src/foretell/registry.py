@@ -107,7 +107,7 @@ def import_module(role: str, path: str, module: str) -> Any:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise UserError(f"{role} '{path}': cannot import '{module}' ({brief(error)})") from error
 
 

@@ -1,9 +1,9 @@
 """A run on disk with its trained agent, as Python sees it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import jax
@@ -18,10 +18,12 @@ from foretell.diagnostics.prediction import draw_prediction, prediction_errors, 
 from foretell.diagnostics.recorded import recorded_tracks
 from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
-from foretell.keys import Stream, numpy_generator
+from foretell.keys import Stream, key_for, numpy_generator
 from foretell.report.video import record
+from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, check_folder
-from foretell.tasks import Task
+from foretell.runs.mistakes import validate
+from foretell.tasks import Task, make_task
 from foretell.training.controller import Controller, EvaluationResult
 
 _RECORDED = 50
@@ -44,10 +46,24 @@ class Run:
     """A run on disk with its trained agent: act with it, evaluate it, film it."""
 
     def __init__(
-        self, directory: RunDirectory, settings: RunSettings, seed: int, task: Task, controller: Controller
+        self,
+        directory: RunDirectory,
+        settings: RunSettings,
+        seed: int,
+        task: Task,
+        controller: Controller,
+        functions: Mapping[str, Any] | None = None,
     ) -> None:
+        """`functions` is what was given to `make_task` beside the settings; the rest is of the run."""
+        self._functions = dict(functions or {})
         self.directory, self.settings, self.seed, self.task = directory.path, settings, seed, task
         self._files, self._controller = directory, controller
+
+    def __reduce__(self) -> tuple:
+        """Pickled with its settings and what the agent has learned; the task is made anew."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self._controller.state)]
+        tree = self.settings.model_dump(mode="json")
+        return _unpickled, (self.directory, tree, self.seed, leaves, self._functions)
 
     @property
     def episodes(self) -> list[dict[str, Any]]:
@@ -59,12 +75,24 @@ class Run:
         """Return of each trial."""
         return [row["return"] for row in self.episodes if row["kind"] == "train"]
 
-    def act(self, obs: ArrayLike) -> np.ndarray:
-        """Action for an observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+    def act(self, obs: Any) -> Any:
+        """The action for an observation, or actions for a batch.
 
-        Raises `UserError` for a wrong shape, a value that is not finite, or a batch that changes size mid-episode.
+        Args:
+            obs: as the environment returns it, or flattened: `[obs]`, or `[batch, obs]` for a batch.
+
+        Returns:
+            A copy in the form and precision of the environment's action space, within its bounds.
+
+        Raises:
+            UserError: for a wrong shape, a value that is not finite, or a batch that changes size within an episode.
         """
-        return self._controller.act(obs)
+        spaces, spec = self.task.spaces, self.task.spec
+        try:
+            rows = spaces.rows(obs)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return spaces.native(self._controller.act(rows), spec.action_low, spec.action_high)
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """Begin a new episode; in a batch, with a mask of the rows in which one begins.
@@ -73,11 +101,13 @@ class Run:
         """
         self._controller.reset(where)
 
-    def evaluate(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> list[EvaluationResult]:
+    def evaluate(
+        self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False
+    ) -> list[EvaluationResult]:
         """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
         return self._play(episodes, seed, video, lambda env: env)
 
-    def inspect(self, episodes: int = 10, *, seed: int = 0, video: bool = False) -> Inspection:
+    def inspect(self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False) -> Inspection:
         """Fresh episodes, and how far the agent's targets trust its model there, or how far its model sees.
 
         For targets the weight of each horizon, drawn as `figures/horizon_weights.png`. For plans the error of open-loop
@@ -100,7 +130,7 @@ class Run:
         return Inspection(results, histogram)
 
     @within_memory()
-    def diagnose(self, sizes: Sizes = Sizes(), *, seed: int = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
+    def diagnose(self, sizes: Sizes = Sizes(), *, seed: SupportsIndex = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
         """How good the agent's model and values are along fresh episodes, as tables and figures too.
 
         Args:
@@ -114,9 +144,9 @@ class Run:
         Raises:
             UserError: for sizes that make no sense, or if an environment fails.
         """
-        check_seed(seed)
+        seed = arguments.seed_number(seed)
         check_sizes(sizes)
-        controller, folder = self._controller, self._files.diagnosis if out is None else Path(out)
+        controller, folder = self._controller, self._files.diagnosis if out is None else arguments.path("out", out)
         if out is not None:
             check_folder(folder, [f"{name}.csv" for name in TABLES])
         rng = numpy_generator(seed, Stream.DIAGNOSE)
@@ -129,11 +159,10 @@ class Run:
 
     @within_memory()
     def _play(
-        self, episodes: int, seed: int, video: bool, wrap: Callable[[gymnasium.Env], gymnasium.Env]
+        self, episodes: object, seed: object, video: object, wrap: Callable[[gymnasium.Env], gymnasium.Env]
     ) -> list[EvaluationResult]:
-        check_seed(seed)
-        if episodes < 1:
-            raise UserError(f"episodes must be at least 1, not {episodes}")
+        arguments.switch(video=video)
+        seed, episodes = arguments.seed_number(seed), arguments.whole_number("episodes", episodes, 1)
         controller = self._controller.with_seed(seed)
         if video:
             return record(controller, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
@@ -157,20 +186,27 @@ class Run:
         return self._files.figures / "learning_curve.png"
 
 
-def check_sizes(sizes: Sizes) -> None:
+def check_sizes(sizes: Any) -> None:
     """Raises `UserError` unless something can be measured."""
+    if not isinstance(sizes, Sizes):
+        raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")
     for name in ("episodes", "horizon", "starts"):
-        if (value := getattr(sizes, name)) < 1:
-            raise UserError(f"{name} must be at least 1, not {value}")
-    if wrong := [h for h in sizes.oracle if h < 0]:
-        raise UserError(f"the steps of oracle estimators must be at least 0, not {wrong[0]}")
+        arguments.whole_number(name, getattr(sizes, name), 1)
+    for steps in sizes.oracle:
+        arguments.whole_number("the steps of oracle estimators", steps, 0)
     if sizes.tail is not None and not 0 < sizes.tail <= 1:
         raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
     if sizes.policy not in ("target", "online"):
         raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 
-def check_seed(seed: int) -> None:
-    """Raises `UserError` unless a seed is one."""
-    if not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise UserError(f"seed must be a whole number from 0 to {2**31 - 1}, not {seed!r}")
+def _unpickled(
+    directory: Path, tree: Mapping[str, Any], seed: int, leaves: Sequence[np.ndarray], functions: Mapping[str, Any]
+) -> Run:
+    """The run that `Run.__reduce__` describes."""
+    settings = validate(tree)
+    task = make_task(settings.task, functions)
+    agent = settings.build(task)
+    like = jax.eval_shape(lambda: agent.init(key_for(seed, Stream.INIT)))
+    state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return Run(RunDirectory(directory), settings, seed, task, Controller(agent, state, task.spec), functions)

@@ -40,7 +40,7 @@ def test_returns_and_lengths_are_those_of_the_actions(env, options):
     found = played(env, **options)
     for number, episode in enumerate(found):
         total, length, terminated = by_hand(env, number, **options)
-        assert episode == (pytest.approx(total), length, terminated)
+        assert episode == (pytest.approx(total), length, terminated, None)
     assert len({episode.total for episode in found}) == 4 or env == "mve-acrobot"  # which is not swung up
 
 
@@ -116,7 +116,7 @@ def test_an_environment_in_place_of_a_preset_s(capsys):
     ],
 )
 def test_mistakes(argv, sentence, refused):
-    assert refused("random", *argv) == sentence
+    assert refused("random", *argv).startswith(sentence)
 
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_played(tmp_path, refused):

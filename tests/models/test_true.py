@@ -290,7 +290,9 @@ def test_time_limits_do_not_end_it_but_terminations_do():
 
 def test_rewards_that_are_not_finite_stay_what_they_are():
     task = task_of("true/Nan-v0")
-    reward = imagine(TrueModel(task, 1), in_mid_episode(task), np.float32([[[1.0]] * 3, [[-1.0]] * 3])).reward[:, 0]
+    env = task.make()
+    env.reset(seed=0)
+    reward = imagine(TrueModel(task, 1), env, np.float32([[[1.0]] * 3, [[-1.0]] * 3])).reward[:, 0]
     assert np.isnan(reward[:, 0]).all() and (reward[:, 1] == 1.0).all()
 
 
@@ -420,7 +422,9 @@ def test_a_failure_while_planning_is_raised_in_one_sentence(threads):
     env = task.make()
     env.reset(seed=0)
     model, plans = TrueModel(task, threads), random_actions(task, 4, 9)
-    with pytest.raises(UserError, match=r"^'true/Late-v0' failed in step\(\): RuntimeError: the rail has ended$"):
+    with pytest.raises(
+        UserError, match=r"^'true/Late-v0' failed in step\(\): RuntimeError: the rail has ended, at .*, line \d+$"
+    ):
         imagine(model, env, plans)
     assert np.isfinite(imagine(model, env, plans[:, :1]).reward).all()  # it can be asked again
 

@@ -159,6 +159,15 @@ def test_truncating_keeps_bytes_as_they_are(tmp_path):
     assert path.read_bytes() == b"h\r\n1\r\n\xff\r\n"
 
 
+def test_a_table_that_is_there_keeps_its_columns(tmp_path):
+    """As the episodes of a run that an earlier version began."""
+    path = tmp_path / "episodes.csv"
+    path.write_text("episode,return\n0,1.5\n")
+    append_row(path, {"episode": 1, "end": "limit", "return": 2.5})
+    append_row(path, {"episode": 2})
+    assert path.read_text().split() == ["episode,return", "0,1.5", "1,2.5", "2,"]
+
+
 def test_what_the_disk_refuses_is_told(run, monkeypatch):
     with pytest.raises(UserError, match="cannot write 'x': No space left on device"), writing(Path("x")):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -123,9 +123,10 @@ def test_options_of_all_types_reach_the_task():
             "environments:NeedsArgument",
             "the task cannot be made (TypeError: NeedsArgument.__init__() missing 1 required",
         ),
-        ("environments:reward", "env 'environments:reward': 'environments' has no Task 'reward'"),
-        ("environments:Line", "env 'environments:Line': 'environments' has no Task 'Line'"),
-        ("environments:", "env 'environments:': 'environments' has no Task ''"),
+        ("environments:reward", "cannot make the environment 'environments:reward': TypeError: reward() missing 3"),
+        ("environments:Lin", "env 'environments:Lin': 'environments' has nothing named 'Lin'; did you mean 'Line'?"),
+        ("environments:", "env 'environments:': 'environments' has nothing named ''"),
+        ("environments:STEPS", "env 'environments:STEPS' is of type int; it must make environments"),
         ("no.such:Robot", "env 'no.such:Robot': cannot import 'no.such' (ModuleNotFoundError: No module named 'no')"),
     ],
 )

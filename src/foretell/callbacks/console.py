@@ -1,6 +1,7 @@
 """Progress of a run: a live line in a terminal, one plain line per episode elsewhere."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import IO, cast
 
@@ -27,6 +28,8 @@ from foretell.training.events import (
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 80
 """Characters of the longest row of them."""
+_RECENT = 20
+"""Episodes of which the success rate is shown."""
 _LOSSES = {"train_loss": "model loss", "critic_loss": "critic loss"}
 
 
@@ -38,6 +41,7 @@ class Console(Callback):
         self._screen = screen or plain_console()
         self._bar: Progress | None = None
         self._returns: list[float] = []
+        self._successes: dict[str, deque[int]] = {}
         self._loss = ""
         self._pace = Pace()
         self._drawn = 0.0
@@ -45,6 +49,8 @@ class Console(Callback):
     def on_training_start(self, event: TrainingStarted) -> None:
         counters, episodes = event.counters, event.episodes
         self._returns = [row["return"] for row in event.run.directory.read_episodes() if row["kind"] == "train"]
+        for note in event.run.task.notes:
+            self._say(f"note: {note}")
         if counters.env_steps:
             number = counters.begun - int(episodes.number[0] >= 0)
             self._say(f"continuing at episode {number}, step {episodes.length[0]}")
@@ -86,13 +92,15 @@ class Console(Callback):
         row, schedule, kind = event.row, event.run.schedule, event.row["kind"]
         if kind == "train":
             self._returns.append(row["return"])
+        if row.get("success", "") != "":
+            self._successes.setdefault(kind, deque(maxlen=_RECENT)).append(int(row["success"]))
         if schedule.steps_per_learning is not None and kind != "eval":
             return
         name = kind if kind != "train" else f"trial {event.counters.trials}/{schedule.trials}"
         best = f"  best {max(self._returns):7.1f}" if self._returns else ""
         self._say(
             f"{name:12} return {row['return']:8.1f}{best}  {row['length']:4d} steps"
-            f"{'  ' + _speed(event) if kind != 'random' else ''}"
+            f"{self._success_rate(kind)}{'  ' + _speed(event) if kind != 'random' else ''}"
             f"{self._loss if kind == 'train' else ''}  {row['wall_seconds']:.1f} s{self._left(event)}"
         )
 
@@ -110,6 +118,11 @@ class Console(Callback):
             self._say(f"ended early: {event.reason}")
         if (_is_done(event) or event.reason is not None) and len(self._returns) > 1:
             self._screen.print(f"returns      {sparkline(self._returns)}")
+
+    def _success_rate(self, kind: str) -> str:
+        """Of the latest episodes of this kind, if their environment says whether they succeeded."""
+        recent = self._successes.get(kind, ())
+        return f"  success {sum(recent)}/{len(recent)}" if recent else ""
 
     def _say(self, text: str) -> None:
         self._screen.print(text, soft_wrap=True)

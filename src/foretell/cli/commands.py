@@ -4,7 +4,7 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -72,6 +72,7 @@ def evaluate(args: argparse.Namespace) -> int:
         mean, std = _mean_and_std(results)
         result = {"run": str(run.directory), "seed": args.seed, "mean": mean, "std": std}
         result |= {"returns": [one.total for one in results], "lengths": [one.length for one in results]}
+        result |= {"success": [one.success for one in results]} if results[0].success is not None else {}
         print(json.dumps({**result, "videos": str(videos) if videos else None}))
         return 0
     _print_results(results)
@@ -144,9 +145,8 @@ def export_mat(args: argparse.Namespace) -> int:
 def random(args: argparse.Namespace) -> int:
     """Play episodes of random actions, print their returns, and write them if asked."""
     task, played = _random_task(args), load("foretell.envs.random_policy")
-    load("foretell.run").check_seed(args.seed)
-    if args.episodes < 1:
-        raise UserError(f"episodes must be at least 1, not {args.episodes}")
+    arguments = load("foretell.runs.arguments")
+    arguments.seed_number(args.seed), arguments.whole_number("episodes", args.episodes, 1)
     results = []
     with _table(args.out) as write, _progress() as progress:
         bar = progress.add_task("playing", total=args.episodes)
@@ -249,10 +249,7 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
     """Print what a run has come to. Returns the exit code."""
     if run is None:
         return 130
-    lines = [f"run         {run.directory}", f"curve       {run.figure}"]
-    if last := run.returns[-5:]:
-        mean = f"mean of the last {len(last)} trials {fmean(last):.1f}"
-        lines.insert(0, f"best return {max(run.returns):.1f}; {mean}")
+    lines = [*_outcome(run), f"run         {run.directory}", f"curve       {run.figure}"]
     if not quiet:
         say("\n".join(lines))
     if video:
@@ -260,6 +257,23 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
         if not quiet:
             say(f"video       {_newest_video(run)} (return {result.total:.1f})")
     return 0
+
+
+def _outcome(run: "Run") -> Iterator[str]:
+    """The line that says what a run has reached: in its last evaluation, or in its last trials if it has none."""
+    rows = run.episodes
+    last = [row for row in rows if row["kind"] == "eval"][-run.settings.train.eval_episodes or len(rows) :]
+    what = "evaluation  mean return" if last else "trials      mean return"
+    last = last or [row for row in rows if row["kind"] == "train"][-5:]
+    if last:
+        mean = fmean(row["return"] for row in last)
+        yield f"{what} {mean:.1f} of the last {len(last)} episode{'s' if len(last) > 1 else ''}{_rate(last)}"
+
+
+def _rate(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The share of episodes that succeeded, if their environment says so."""
+    said = [bool(row["success"]) for row in rows if row.get("success") not in (None, "")]
+    return f"; success rate {fmean(said):.0%}" if said else ""
 
 
 def _newest_video(run: "Run") -> str:
@@ -284,7 +298,8 @@ def _print_result(number: int, result: "Result") -> None:
 
 def _print_summary(results: "Sequence[Result]") -> None:
     mean, std = _mean_and_std(results)
-    print(f"mean {mean:.2f}, std {std:.2f} over {len(results)} episodes")
+    rate = _rate([{"success": getattr(result, "success", None)} for result in results])
+    print(f"mean {mean:.2f}, std {std:.2f} over {len(results)} episodes{rate}")
 
 
 def _print_errors(found: "Inspection") -> None:

@@ -49,12 +49,13 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
     """Print what `foretell train` would train. Mistakes are reported as by `foretell train`."""
     from foretell.runs.presets import default_directory, resolve
 
-    load("foretell.run").check_seed(seed)
+    load("foretell.runs.arguments").seed_number(seed)
     asked = {"env": args.env, "reward": args.reward, "terminated": args.terminated}
     chosen = {"task": {name: value for name, value in asked.items() if value is not None}}
     settings = resolve(args.preset, [chosen, *overrides])
     task = load("foretell.tasks").make_task(settings.task)
     settings.build(task)
+    notes = [*task.notes, *load("foretell.tasks.check").examine(task, settings.task)]
     path = Path(args.out) if args.out else default_directory(args.preset, settings, seed)
     stages = load("foretell.training.pretraining").stages(settings, chosen)
     lines = {
@@ -64,6 +65,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
         "seed": seed,
         "directory": f"{path}{', where there is a run already' if (path / 'config.yaml').is_file() else ''}",
         **({"trained first": ", ".join(stages)} if stages else {}),
+        **({"note": "; ".join(notes)} if notes else {}),
     }
     print("\n".join([*(f"{name:14} {value}" for name, value in lines.items()), *_departures(args.preset, settings)]))
     return 0

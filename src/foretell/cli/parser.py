@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=help, description=help, allow_abbrev=False)
         sub.set_defaults(command=run, parser=sub)
         add_options(sub)
+        sub.add_argument("--traceback", action="store_true", help="print the whole traceback if something fails")
     return parser
 
 
@@ -55,7 +56,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
     sub.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     _set(sub)
-    sub.add_argument("--env", metavar="ID", help="a Gymnasium environment: SomeId-v0 or module:SomeId-v0")
+    sub.add_argument("--env", metavar="ID", help="SomeId-v0, module:SomeId-v0, or module:name of what makes it")
     sub.add_argument("--reward", metavar="HOW", help="'learned', or module:function of (obs, action, next_obs)")
     sub.add_argument("--terminated", metavar="HOW", help="'learned', 'none', or module:function")
     sub.add_argument("--dry-run", action="store_true", help="print what would be trained, and write nothing")

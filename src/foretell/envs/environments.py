@@ -1,6 +1,6 @@
 """Environments stepped together.
 
-An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them.
+An action beyond the bounds is kept as the agent gave it, and executed as the nearest within them (`tasks/border.py`).
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class Environments:
         found = self._simulators.call(begin_episode, starts)
         for (row, number), obs in zip(numbers.items(), found, strict=True):
             episodes.clear(row)
-            episodes.obs[row, 0] = self._checked(obs)
+            episodes.obs[row, 0] = obs
             episodes.number[row] = number
             if row == 0:
                 episodes.clock[...] = 0
@@ -88,13 +88,11 @@ class Environments:
         An episode is over when the environment says so, or after `limit` steps.
         """
         rows = episodes.running
-        found = self._simulators.call(take_step, {row: (within(self._spec, actions[row]),) for row in rows})
-        for row, (obs, reward, terminated, truncated) in zip(rows, found, strict=True):
+        found = self._simulators.call(take_step, {row: (actions[row],) for row in rows})
+        for row, (obs, reward, terminated, truncated, success) in zip(rows, found, strict=True):
             t = int(episodes.length[row])
-            if not np.isfinite(reward):
-                raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {t}")
-            episodes.obs[row, t + 1], episodes.actions[row, t] = self._checked(obs), actions[row]
-            episodes.rewards[row, t] = reward
+            episodes.obs[row, t + 1], episodes.actions[row, t] = obs, actions[row]
+            episodes.rewards[row, t], episodes.success[row] = reward, success
             episodes.length[row] = t + 1
             episodes.terminated[row] = terminated
             episodes.over[row] = terminated or truncated or t + 1 == limit
@@ -104,13 +102,7 @@ class Environments:
         """How the episode in an environment has started, and the actions since then."""
         actions = episodes.actions[row, : int(episodes.length[row])].astype(np.float32)  # the type they were given in
         begun = start(self._task, self._seed, int(episodes.number[row]), random=random)
-        return *begun, within(self._spec, actions)
-
-    def _checked(self, obs: np.ndarray) -> np.ndarray:
-        if not np.isfinite(obs).all():
-            name = self._spec.obs_names[int(np.argmin(np.isfinite(obs)))]
-            raise UserError(f"'{self._spec.env_id}' returned an observation that is not finite in '{name}'")
-        return obs
+        return *begun, actions
 
 
 def random_actions(spec: TaskSpec, seed: int, number: int) -> Float[np.ndarray, "horizon action"]:
@@ -127,9 +119,3 @@ def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: boo
 def start(task: Task, seed: int, number: int, *, random: bool) -> tuple[int, Options]:
     """The seed and the options of the reset with which episode `number` of the run with this seed begins."""
     return environment_seed(seed, number), task.reset_options(random=random)
-
-
-def within(spec: TaskSpec, action: Float[np.ndarray, "*rows action"]) -> Float[np.ndarray, "*rows action"]:
-    """The nearest action within the bounds, of the same type."""
-    low, high = (np.asarray(bound, action.dtype) for bound in (spec.action_low, spec.action_high))
-    return np.clip(action, low, high)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 from foretell.tasks import TaskSpec
 
+UNSAID = -1
+
 
 class Episodes(NamedTuple):
     """One episode per environment, with room for its whole horizon."""
@@ -23,6 +25,8 @@ class Episodes(NamedTuple):
     """Steps taken."""
     terminated: np.ndarray
     """1 where the last step has ended the episode for good; a time limit does not."""
+    success: np.ndarray
+    """1 where the last step has reached the goal, 0 where not, `UNSAID` where the environment does not say."""
     over: np.ndarray
     """1 where no further step is to be taken."""
     clock: np.ndarray
@@ -42,7 +46,7 @@ class Episodes(NamedTuple):
         """No episode has begun in this environment."""
         for array in (self.obs, self.actions, self.rewards, self.length, self.terminated, self.over):
             array[row] = 0
-        self.number[row] = -1
+        self.number[row], self.success[row] = -1, UNSAID
 
 
 def empty_episodes(spec: TaskSpec, count: int) -> Episodes:
@@ -54,6 +58,7 @@ def empty_episodes(spec: TaskSpec, count: int) -> Episodes:
         number=np.full(count, -1, np.int64),
         length=np.zeros(count, np.int64),
         terminated=np.zeros(count, np.int64),
+        success=np.full(count, UNSAID, np.int64),
         over=np.zeros(count, np.int64),
         clock=np.zeros((), np.int64),
     )

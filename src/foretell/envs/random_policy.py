@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gymnasium.envs.mujoco import MujocoEnv
 
 from foretell.envs.environments import Environments
-from foretell.envs.episodes import empty_episodes
+from foretell.envs.episodes import UNSAID, empty_episodes
 from foretell.tasks import Task
 
 
@@ -22,6 +22,8 @@ class RandomEpisode(NamedTuple):
     length: int
     terminated: bool
     """Whether it ended for good, not by the time limit."""
+    success: bool | None = None
+    """Whether its last step reached the goal; None if the environment does not say."""
 
 
 def random_episodes(task: Task, count: int, *, seed: int) -> Iterator[RandomEpisode]:
@@ -64,7 +66,8 @@ def _episode(task: Task, envs: Environments, number: int) -> RandomEpisode:
     envs.begin(episodes, {0: number})
     while episodes.running:
         envs.step(episodes, envs.random_actions(episodes), task.spec.horizon)
-    return RandomEpisode(float(episodes.rewards.sum()), int(episodes.length[0]), bool(episodes.terminated[0]))
+    success = None if episodes.success[0] == UNSAID else bool(episodes.success[0])
+    return RandomEpisode(float(episodes.rewards.sum()), int(episodes.length[0]), bool(episodes.terminated[0]), success)
 
 
 def _cores() -> int:

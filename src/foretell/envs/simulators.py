@@ -7,7 +7,9 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float
 
+from foretell.envs.episodes import UNSAID
 from foretell.tasks import Task
+from foretell.tasks.border import SUCCESS
 
 Options = dict[str, Any] | None
 """Of a reset."""
@@ -20,6 +22,8 @@ class Step(NamedTuple):
     reward: float
     terminated: bool
     truncated: bool
+    success: int
+    """1 if the goal is reached, 0 if not, `UNSAID` if the environment does not say."""
 
 
 def begin_episode(env: gymnasium.Env, seed: int, options: Options) -> np.ndarray:
@@ -29,8 +33,15 @@ def begin_episode(env: gymnasium.Env, seed: int, options: Options) -> np.ndarray
 
 def take_step(env: gymnasium.Env, action: Float[np.ndarray, "action"]) -> Step:
     """Execute an action."""
-    obs, reward, terminated, truncated, _ = env.step(action)
-    return Step(obs, float(reward), bool(terminated), bool(truncated))
+    obs, reward, terminated, truncated, info = env.step(action)
+    success = succeeded(info)
+    return Step(obs, float(reward), bool(terminated), bool(truncated), UNSAID if success is None else int(success))
+
+
+def succeeded(info: dict[str, Any]) -> bool | None:
+    """Whether an environment says after a step that the goal is reached; None if it does not say."""
+    said = next((info[key] for key in SUCCESS if info.get(key) is not None), None)
+    return None if said is None else bool(np.any(said))
 
 
 def repeat_episode(

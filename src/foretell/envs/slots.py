@@ -16,6 +16,7 @@ from foretell.envs import live
 from foretell.envs.copies import blank, put, snapshot
 from foretell.errors import UserError, brief
 from foretell.tasks.base import Restore, Task
+from foretell.tasks.randomness import IMAGINED
 
 GENERATIONS = 4
 """Rollouts that can go on at a time."""
@@ -60,7 +61,7 @@ class _Worker:
     """An environment as its task wraps it, whose bare environment can stand for any slot's."""
 
     def __init__(self, task: Task) -> None:
-        self.env = task.make()
+        self.env = task.make(strict=False)
         self.env.reset(seed=0)  # wrappers insist on it
         self._bare = self.env.unwrapped
 
@@ -197,6 +198,7 @@ class Slots:
             move(0)
         finally:
             wait(futures)  # what a thread is still stepping must not be used again
+            IMAGINED.release()
         for future in futures:
             future.result()
 
@@ -224,7 +226,7 @@ class Slots:
 
 def prototype_of(task: Task) -> gymnasium.Env:
     """A simulator at the start of an episode; what an observation does not describe is as here."""
-    with closing(task.make()) as env, _worded(task, _UNCOPIED):
+    with closing(task.make(strict=False)) as env, _worded(task, _UNCOPIED):
         env.reset(seed=0)
         return snapshot(env)
 

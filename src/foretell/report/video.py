@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import gymnasium
 import numpy as np
 
-from foretell.envs import reset, within
+from foretell.envs import reset
 from foretell.errors import UserError, brief
 from foretell.runs.directory import RunDirectory, writing
 from foretell.tasks import Task
@@ -73,7 +74,7 @@ def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
         env.episode_id = number - 1  # the number in its file's name
         reset(env, task, seed, number, random=random)
         for action in actions:
-            env.step(within(task.spec, action))
+            env.step(action)
     return directory.videos / f"run-episode-{number}.mp4"
 
 
@@ -149,10 +150,15 @@ def _drawable(task: Task) -> gymnasium.Env:
     env = task.make(render_mode="rgb_array")
     try:
         env.reset(seed=0)
-        if env.render() is None:
+        if env.render_mode in (None, "human", "ansi"):
+            raise NotImplementedError(f"it has render_mode={env.render_mode!r} where it is made, not 'rgb_array'")
+        frame: Any = env.render()
+        if np.ndim(frame) != 3:
             raise NotImplementedError("it renders nothing as 'rgb_array'")
-    except Exception as error:  # whatever a renderer or the user's environment raises
+    except (Exception, SystemExit) as error:  # whatever a renderer or the user's environment raises
         mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)
         advice = "; without a screen MuJoCo needs EGL or OSMesa (`apt-get install libegl1` or `libosmesa6`)"
-        raise UserError(f"cannot film '{task.spec.env_id}' ({brief(error)}){advice if mujoco else ''}") from error
+        raise UserError(
+            f"cannot film '{task.spec.env_id}' ({brief(error.__cause__ or error)}){advice if mujoco else ''}"
+        ) from error
     return env

@@ -23,10 +23,15 @@ from foretell.runs.trees import completed
 from foretell.runs.trust import check, sign
 
 _NOTHING: Tree = MappingProxyType({})
-EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "wall_seconds")
+EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "end", "success", "wall_seconds")
 _BEGUN = (".lock", "config.tmp")
 """All that a run leaves which was killed before it had settings."""
-_NUMBERS = {"return": float, "wall_seconds": float, "episode": int, "env_steps": int, "length": int}
+_READ: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("episode", "env_steps", "length"), int),
+    **dict.fromkeys(("return", "wall_seconds"), float),
+    "success": lambda text: int(text) if text else None,
+}
+"""How the columns of `episodes.csv` are read that are not texts."""
 
 
 class RunDirectory:
@@ -193,6 +198,8 @@ class RunDirectory:
             "returns": rewards.sum(),
             "kind": row["kind"],
             "env_steps": row["env_steps"],
+            "end": row["end"],
+            "success": "" if row["success"] is None else str(row["success"]),
             "row": number,
         }
         with writing(path), replacing(path, ".tmp.npz") as aside:
@@ -233,17 +240,29 @@ class RunDirectory:
 
 def parse_episode(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `episodes.csv`, numbers as numbers. Raises `ValueError` or `TypeError` if it is torn."""
-    return {name: _NUMBERS.get(name, str)(value) for name, value in row.items()}
+    return {name: _READ.get(name, str)(value) for name, value in row.items()}
 
 
 def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:
-    """One more line of a table, its header first if the file is new. Raises `UserError` if the disk refuses."""
-    new = not path.exists()
-    with writing(path), path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row.keys(), delimiter=delimiter)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    """One more line of a table, with the columns of its header. A new file begins with the header.
+
+    Raises `UserError` if the disk refuses.
+    """
+    with writing(path):
+        columns = _columns(path, delimiter)
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns or row.keys(), restval="", extrasaction="ignore", delimiter=delimiter)
+            if not columns:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _columns(path: Path, delimiter: str) -> list[str]:
+    """Those of the header of a table; none if there is no file, or it is empty."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return next(csv.reader(file, delimiter=delimiter), [])
 
 
 def truncate_rows(path: Path, count: int) -> None:

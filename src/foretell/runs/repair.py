@@ -14,7 +14,7 @@ from foretell.errors import UserError
 from foretell.runs.directory import EPISODE_COLUMNS, RunDirectory, parse_episode, replacing, writing
 
 Row = dict[str, Any]
-_COMPARED = ("kind", "return", "length", "env_steps")
+_COMPARED = ("kind", "return", "length", "env_steps", "end", "success")
 
 
 class Extent(NamedTuple):
@@ -87,8 +87,8 @@ def _mend_episodes(
     for number in numbers:
         seconds = kept[number]["wall_seconds"] if number in kept else seconds
         row = kept.get(number) or {**made[number], "wall_seconds": seconds}
-        table.append({name: row[name] for name in EPISODE_COLUMNS})
-    lines = [",".join(map(str, row.values())) + "\r\n" for row in table]
+        table.append(["" if row[name] is None else str(row[name]) for name in EPISODE_COLUMNS])
+    lines = [",".join(row) + "\r\n" for row in table]
     _replace(directory.episodes, "".join([",".join(EPISODE_COLUMNS) + "\r\n", *lines]).encode() if table else b"")
     text = f"; {listed(sorted(made))} made again from the data, wall times estimated" if made else ""
     lost = extent.episodes - len(table)
@@ -129,9 +129,12 @@ def _described(directory: RunDirectory, number: int) -> Row | None:
         found = directory.read_episode(number)
         row = {"episode": number, "kind": str(found["kind"]), "return": float(found["returns"])}
         row["length"] = len(found["rewards"])
+        if "row" in found:
+            row |= parse_episode({name: str(found[name]) for name in ("env_steps", "end", "success")})
+            row["row"] = int(found["row"])
     except (UserError, KeyError, TypeError, ValueError):
         return None
-    return row | {name: int(found[name]) for name in ("env_steps", "row") if name in found}
+    return row
 
 
 def _fit(row: Row, found: Row) -> bool:

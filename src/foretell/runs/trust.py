@@ -45,7 +45,7 @@ class CodeName(NamedTuple):
 
     @property
     def module(self) -> str:
-        return self.name.rpartition(":")[0]
+        return self.name.partition(":")[0]
 
 
 @contextmanager
@@ -73,6 +73,8 @@ def code_names(tree: object, path: str = "") -> Iterator[CodeName]:
     """What a tree of settings names as `module:name`, wherever it stands."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
+            if isinstance(key, str) and _NAME.fullmatch(key):  # `task.wrappers` may be `{name: arguments}`
+                yield CodeName(path, key)
             if key not in _NO_CODE:
                 yield from code_names(value, f"{path}.{key}" if path else str(key))
     elif isinstance(tree, list | tuple):

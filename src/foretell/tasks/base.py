@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from foretell.tasks.border import Border, Limits
+from foretell.tasks.spaces import Spaces
 from foretell.tasks.waypoints import Progress
 
 # (obs, action, next_obs) -> one number per row; all arguments share their leading axes.
@@ -63,11 +65,17 @@ class NoisyActions(gymnasium.Wrapper):
         return self.env.reset(seed=seed, options=others or None)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        noise = 0.0 if self._quiet else self.np_random.normal(0.0, self._std, np.shape(action))
-        noisy = np.asarray(action) + noise
+        intended = within(self._spec, np.asarray(action))
+        noisy = intended + (0.0 if self._quiet else self.np_random.normal(0.0, self._std, np.shape(action)))
         clipped = np.clip(noisy, self._spec.action_low, self._spec.action_high)
         obs, reward, terminated, truncated, info = self.env.step(clipped.astype(self.action_space.dtype))
         return obs, float(reward), terminated, truncated, info
+
+
+def within(spec: TaskSpec, action: Float[np.ndarray, "action"]) -> Float[np.ndarray, "action"]:
+    """The nearest action within the bounds, of the same type."""
+    low, high = (np.asarray(bound, action.dtype) for bound in (spec.action_low, spec.action_high))
+    return np.clip(action, low, high)
 
 
 class Task:
@@ -92,6 +100,10 @@ class Task:
     """Put a bare simulator into the state of an observation (float64); None if an observation does not determine it."""
     action_noise: float = 0.0
     """Standard deviation of the noise on every executed action, in the units of the actions."""
+    reward_weights: tuple[float, ...] | None = None
+    """Weights of the rewards of an environment that returns several at once."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the task before it is trained, one sentence each."""
     random_noise: bool = True
     """Whether random actions have it too."""
 
@@ -106,10 +118,24 @@ class Task:
         """A new environment, without noise on actions."""
         raise NotImplementedError
 
-    def make(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        """A new environment, with noise on actions if `action_noise` is not 0."""
-        env = self.simulator(render_mode=render_mode)
-        return NoisyActions(env, self.action_noise, self.spec) if self.action_noise else env
+    def make(self, *, render_mode: str | None = None, strict: bool = True) -> gymnasium.Env:
+        """A new environment behind the border, see `Border`, with noise on actions if `action_noise` is not 0."""
+        border = Border(self.simulator(render_mode=render_mode), self.limits, strict=strict)
+        return NoisyActions(border, self.action_noise, self.spec) if self.action_noise else border
+
+    @property
+    def limits(self) -> Limits:
+        """What the border checks."""
+        spec = self.spec
+        return Limits(spec.env_id, spec.obs_names, spec.action_low, spec.action_high, self.reward_weights)
+
+    @property
+    def spaces(self) -> Spaces:
+        """What `foretell.Run.act` takes and returns: vectors, unless overridden."""
+        spec = self.spec
+        low, high = (np.array(bound, np.float32) for bound in (spec.action_low, spec.action_high))
+        observed = gymnasium.spaces.Box(-np.inf, np.inf, (spec.obs_size,), np.float64)
+        return Spaces(observed, gymnasium.spaces.Box(low, high), spec.env_id)
 
     def features(self, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
         """The inputs of networks for an observation; the observation itself unless overridden."""

@@ -9,13 +9,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import gymnasium
 import jax
 import jax.numpy as jnp
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt, field_validator
 
 from foretell import registry
-from foretell.errors import UserError, brief, nearest
+from foretell.errors import UserError, located, nearest
 from foretell.settings import Settings
 from foretell.tasks.base import Task, TaskSpec
 from foretell.tasks.gym import GymTask
+from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
 """Values of these settings beside the name of a function."""
@@ -25,15 +26,18 @@ class TaskSettings(Settings):
     """Which environment, and where its reward and termination come from."""
 
     env: str | None = None
-    """Name of a registered task, `module:Class` of a task, or a Gymnasium id (`Pendulum-v1`, `module:Id-v0`)."""
+    """Name of a registered task, `module:Class` of a task, a Gymnasium id (`Pendulum-v1`, `module:Id-v0`),
+    `module:name` of an environment's class or of a function that makes it, or `module:function:Id` if the function
+    registers it."""
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
     """As for `reward`, or `none`: imagined episodes never terminate."""
     horizon: PositiveInt | None = None
-    """Steps per episode; null: the environment's own time limit. Some registered tasks fix it."""
+    """Steps per episode; null: the environment's own time limit, or 1,000 steps if it has none. Some registered tasks
+    fix it."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of a Gymnasium environment, or options of a registered task: `original_kinematics` and `predicts_goal`
+    """Arguments of an environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
     `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`;
@@ -41,19 +45,38 @@ class TaskSettings(Settings):
     actions: Literal["bounds", "unit"] = "bounds"
     """Scale actions to the environment's bounds (`bounds`), or use actions in [-1, 1] whatever the bounds are (`unit`,
     the released STEVE)."""
+    action_bounds: tuple[FiniteFloat | list[FiniteFloat], FiniteFloat | list[FiniteFloat]] | None = None
+    """Lowest and highest action, as numbers or as lists of one number per action, for actions without bounds or with
+    wide ones; null: the environment's own bounds."""
+    reward_weights: list[FiniteFloat] | None = None
+    """Weights of the rewards of an environment that returns several at once; their weighted sum is the reward."""
+    wrappers: list[str | dict[str, dict[str, Any] | None]] = Field(default_factory=list)
+    """Wrappers around a Gymnasium environment, the innermost first: the name of one of Gymnasium's, `module:Wrapper`,
+    or either with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
+    check: bool = True
+    """Play a few short episodes before training, to find an environment that does not repeat itself, and a reward or
+    termination function that returns no number. Switch it off for a robot that must not move yet."""
     action_noise: NonNegativeFloat = 0.0
     """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
     action without the noise, so models learn the noise as part of the dynamics. Evaluation episodes have it too."""
     random_noise: bool = True
     """Whether random episodes have that noise too; false: the released MB-MPC."""
 
+    @field_validator("wrappers")
+    @classmethod
+    def _check_wrappers(cls, wrappers: list) -> list:
+        for entry in wrappers:
+            if isinstance(entry, dict) and len(entry) != 1:
+                raise ValueError(f"a wrapper is a name or {{name: arguments}}, not {entry!r}")
+        return wrappers
 
-def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | None] | None = None) -> Task:
+
+def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None) -> Task:
     """Make the task that the settings describe.
 
     Args:
         settings: the section `task`.
-        functions: `reward` and `terminated` as Python functions; what is not callable is ignored.
+        functions: `reward` and `terminated` as Python functions, and `env` as `Given`; what is neither is ignored.
 
     Raises:
         UserError: for every mistake in the settings, and if the environment cannot be made.
@@ -61,9 +84,12 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     if settings.env is None:
         raise UserError("name the environment: --env ID, for example --env Pendulum-v1")
     known = {name: f for name, f in (functions or {}).items() if callable(f)}
-    task_class = _task_class(settings.env)
-    task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env)
+    thing = _thing_given((functions or {}).get("env"), settings.env)
+    task_class = _task_class(settings.env, thing)
+    task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env, thing)
     task.action_noise, task.random_noise = settings.action_noise, settings.random_noise
+    if settings.reward_weights is not None:
+        task.reward_weights = tuple(settings.reward_weights)
     if settings.actions == "unit":
         size = task.spec.action_size
         task.spec = replace(task.spec, action_low=(-1.0,) * size, action_high=(1.0,) * size)
@@ -73,36 +99,55 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Callable | str | N
     return task
 
 
-def _task_class(env: str) -> type[Task] | None:
-    """The class that a registered name, or `module:Class`, stands for; None if `env` is a Gymnasium id."""
-    module_name, _, name = env.rpartition(":")
-    if not module_name or "-v" in name:
-        return registry.kinds("task").get(env)
-    return registry.import_object("env", env, Task)
+def _thing_given(env: Any, name: str) -> Any:
+    """What a user has given as the environment of this name; None if the name says all. Raises `UserError`."""
+    if not isinstance(env, Given):
+        if "<" in name:
+            raise UserError(f"env '{name}' cannot be imported by name; {AGAIN}")
+        return None
+    if env.name != name:
+        raise UserError(f"the environment of the settings is '{name}', but env= is '{env.name}'")
+    return env.thing
 
 
-def _gym_task(settings: TaskSettings, env: str) -> Task:
-    module, colon, _ = env.rpartition(":")
+def _task_class(env: str, thing: Any) -> type[Task] | None:
+    """The class of the task that is given or named; None if it is a Gymnasium environment."""
+    if thing is None:
+        module, colon, name = env.rpartition(":")
+        if not colon or ":" in module or "-v" in name:
+            return registry.kinds("task").get(env)
+        thing = getattr(registry.import_module("env", env, module), name, None)
+    return thing if isinstance(thing, type) and issubclass(thing, Task) else None
+
+
+def _gym_task(settings: TaskSettings, env: str, thing: Any) -> Task:
     tasks = registry.kinds("task")
-    if colon:
-        registry.import_module("env", env, module)
-    elif "-v" not in env:
+    if thing is None and ":" not in env and "-v" not in env and not is_registered(env):
         choices = nearest(env, [*tasks, *gymnasium.registry])
         choices = choices or f"; choose one of: {', '.join(tasks)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{env}'{choices}")
-    task = GymTask(env, horizon=settings.horizon, options=settings.options)
+    task = GymTask(
+        source_of(env) if thing is None else source_from(env, thing),
+        horizon=settings.horizon,
+        options=settings.options,
+        wrappers=settings.wrappers,
+        action_bounds=settings.action_bounds,
+    )
     task.learns_termination = settings.terminated in ("auto", "learned")
     return task
 
 
 def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Task:
     _check_options(task_class, settings)
+    for name in ("wrappers", "action_bounds"):
+        if getattr(settings, name):
+            raise UserError(f"task.{name} is for Gymnasium environments; '{env}' is a task that says this itself")
     try:
         task = task_class(**settings.options)
     except UserError:
         raise
-    except Exception as error:  # whatever the user's class raises
-        raise UserError(f"env '{env}': the task cannot be made ({brief(error)})") from error
+    except (Exception, SystemExit) as error:  # whatever the user's class raises
+        raise UserError(f"env '{env}': the task cannot be made ({located(error)})") from error
     if not isinstance(getattr(task, "spec", None), TaskSpec):
         raise UserError(f"env '{env}': the task must have a `spec`, a foretell.tasks.TaskSpec")
     if settings.horizon is not None:
@@ -153,17 +198,19 @@ def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
     action = jnp.zeros((2, 3, task.spec.action_size))
     try:
         out = jax.eval_shape(function, obs, action, obs)
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
             problem = "must use jax.numpy and no `if`, `float` or NumPy on its arguments, to run in a compiled program"
         else:
             problem = "fails on arrays of shape [..., obs], [..., action], [..., obs]"
-        raise UserError(f"{role} '{path}' {problem} ({brief(error)})") from error
+        raise UserError(f"{role} '{path}' {problem} ({located(error)})") from error
     if getattr(out, "shape", None) != (2, 3):
         raise UserError(
             f"{role} '{path}' must return one value per row, shape (2, 3) for inputs of shape (2, 3, n), "
             f"not {getattr(out, 'shape', type(out).__name__)}"
         )
+    if jnp.issubdtype(out.dtype, jnp.complexfloating):
+        raise UserError(f"{role} '{path}' must return real numbers, not {out.dtype}")
     return function
 
 

@@ -1,8 +1,6 @@
-"""Any Gymnasium environment with box observations and actions as a task. What is not given is learned."""
+"""Any Gymnasium environment as a task. What is not given is learned."""
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,42 +9,89 @@ import mujoco
 import numpy as np
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.envs.mujoco import MujocoEnv
+from gymnasium.wrappers import TimeLimit
 
-from foretell.errors import UserError, brief, nearest
+from foretell.errors import UserError
 from foretell.tasks.base import Restore, Task, TaskSpec
+from foretell.tasks.border import blamed
 from foretell.tasks.mujoco import set_state, without_end
+from foretell.tasks.sources import Source, Wrappers, silence, source_of, wrapped
+from foretell.tasks.spaces import LARGEST, Spaces
+
+UNLIMITED = 1000
+"""Steps after which an episode is cut if neither the environment nor the user limits it."""
+Bound = float | Sequence[float]
+"""One number for all entries of an action, or one for each."""
 
 
 class GymTask(Task):
     """A user's environment. Networks see the flat observation itself."""
 
-    def __init__(self, env_id: str, *, horizon: int | None = None, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        env: str | Source,
+        *,
+        horizon: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        wrappers: Wrappers = (),
+        action_bounds: tuple[Bound, Bound] | None = None,
+    ) -> None:
         """Make the environment once to read its spaces.
 
         Args:
-            env_id: its Gymnasium id.
-            horizon: steps per episode; None: the environment's time limit.
+            env: where it comes from, or the name of that.
+            horizon: steps per episode; None: the environment's time limit, or 1,000 steps if it has none.
             options: arguments of the environment.
+            wrappers: around the environment, see `wrapped`.
+            action_bounds: the lowest and the highest action within the environment's own bounds.
 
         Raises:
             UserError: if it cannot be made, or its spaces are not supported.
         """
-        self._env_id, self._options = env_id, dict(options or {})
-        with self.simulator() as env:
-            self.spec = _read_spec(env, env_id, horizon)
+        self._source = source_of(env) if isinstance(env, str) else env
+        self._options, self._wrappers, self._name = dict(options or {}), tuple(wrappers), self._source.name
+        with self.simulator() as made:
+            limit, self._drawn_as = _time_limit(made), _render_modes(made)
+            self._spaces = Spaces(made.observation_space, made.action_space, self._name)
+        if horizon is not None and limit is not None and horizon > limit:
+            self._extend(horizon, limit)
+        if horizon is None and limit is None:
+            self.notes = (
+                f"'{self._name}' has no time limit: an episode lasts until the environment ends it, or for {UNLIMITED} "
+                "steps (task.horizon)",
+            )
+        low, high = _bounds(self._spaces, action_bounds, self._name)
+        self.spec = TaskSpec(self._name, self._spaces.obs_names, low, high, horizon or limit or UNLIMITED)
+
+    @property
+    def spaces(self) -> Spaces:
+        """Of the environment itself."""
+        return self._spaces
 
     def simulator(self, *, render_mode: str | None = None) -> gymnasium.Env:
-        """A new environment. Raises `UserError` if it cannot be made; its own failures are `UserError`s too."""
-        # Not every environment knows the argument.
-        drawing: dict[str, Any] = {"render_mode": render_mode} if render_mode else {}
-        try:
-            with _blamed(f"cannot make the environment '{self._env_id}'"), _silence():
-                env = gymnasium.make(self._env_id, disable_env_checker=True, **self._options, **drawing)
-            if render_mode:
-                _prepare_drawing(env, follow=not any("camera" in option for option in self._options))
-        except gymnasium.error.UnregisteredEnv:
-            raise UserError(f"no Gymnasium environment '{self._env_id}'{_nearest_id(self._env_id)}") from None
-        return _Blamed(env, self._env_id)
+        """A new environment. Raises `UserError` if it cannot be made."""
+        drawing = self._drawing(render_mode) if render_mode else {}
+        with blamed(f"cannot make the environment '{self._name}'"), silence():
+            env = wrapped(self._source.make(**self._options, **drawing), self._wrappers)
+        if render_mode:
+            _prepare_drawing(env, follow=not any("camera" in option for option in self._options))
+        return env
+
+    def _drawing(self, render_mode: str) -> dict[str, str]:
+        """The argument with which the environment is drawn. Raises `UserError` if it cannot be."""
+        if render_mode not in self._drawn_as:
+            known = f"it is drawn only as {', '.join(self._drawn_as)}" if self._drawn_as else "it has no render modes"
+            raise UserError(f"cannot film '{self._name}': {known}, and a video needs '{render_mode}'")
+        return {"render_mode": render_mode} if self._source.takes_render_mode else {}
+
+    def _extend(self, horizon: int, limit: int) -> None:
+        """Raise the environment's time limit. Raises `UserError` if it cannot be."""
+        if not self._source.is_id:
+            raise UserError(
+                f"task.horizon={horizon} is above the time limit of '{self._name}', {limit} steps; raise the limit "
+                "where the environment is made"
+            )
+        self._options["max_episode_steps"] = horizon
 
     @cached_property
     def restore(self) -> Restore | None:  # type: ignore[override]
@@ -131,93 +176,45 @@ def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:
         renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
-class _Blamed(gymnasium.Wrapper):
-    """Reports in one sentence what failed in a user's environment."""
-
-    def __init__(self, env: gymnasium.Env, env_id: str) -> None:
-        super().__init__(env)
-        self._env_id = env_id
-
-    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        with _blamed(f"'{self._env_id}' failed in reset()"):
-            obs, info = self.env.reset(**kwargs)
-            return self._flat(obs), info
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        with _blamed(f"'{self._env_id}' failed in step()"):
-            obs, reward, terminated, truncated, info = self.env.step(action)
-            return self._flat(obs), float(reward), bool(terminated), bool(truncated), info
-
-    def _flat(self, obs: Any) -> np.ndarray:
-        vector, shape = np.asarray(obs, np.float64), self.observation_space.shape
-        if vector.shape != shape:
-            raise ValueError(f"the observation is of shape {vector.shape}, but its space of shape {shape}")
-        return vector
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Suppress warnings while an environment is made: that there is a newer version, that it cannot be rendered (which
-    is reported later), and what MuJoCo finds outdated in Gymnasium's models."""
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda text: None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        mujoco.set_mju_user_warning(before)
-
-
-@contextmanager
-def _blamed(what: str) -> Iterator[None]:
-    """Turn whatever a user's code raises into a `UserError`, except that the environment is not registered."""
-    try:
-        yield
-    except (UserError, gymnasium.error.UnregisteredEnv):
-        raise
-    except gymnasium.error.DependencyNotInstalled as error:
-        box2d = "Box2D is not installed; run pip install 'foretell[box2d]'"
-        raise UserError(f"{what}: {box2d if 'box2d' in str(error) else brief(error)}") from error
-    except Exception as error:
-        raise UserError(f"{what}: {brief(error)}") from error
-
-
-def _nearest_id(env_id: str) -> str:
-    module, colon, _ = env_id.rpartition(":")
-    if not colon:
-        return nearest(env_id, gymnasium.registry) or f"; if a package of yours registers it, write 'package:{env_id}'"
-    return nearest(env_id, [f"{module}:{spec.id}" for spec in gymnasium.registry.values() if _is_from(module, spec)])
-
-
-def _is_from(module: str, spec: Any) -> bool:
-    """Whether an environment belongs to the package of `module`."""
-    entry = spec.entry_point
-    home = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return home.replace(":", ".").split(".")[0] == module.split(".")[0]
-
-
-def _read_spec(env: gymnasium.Env, env_id: str, horizon: int | None) -> TaskSpec:
-    obs, action = _flat_box("observation", env.observation_space, env_id), _flat_box("action", env.action_space, env_id)
-    if not np.issubdtype(action.dtype, np.floating):
-        raise UserError(f"'{env_id}' has actions of type {action.dtype}, but only real numbers are supported")
-    if not (np.isfinite(action.low).all() and np.isfinite(action.high).all()):
-        raise UserError(f"'{env_id}' has unbounded actions, but planning needs finite bounds in its action space")
+def _time_limit(env: gymnasium.Env) -> int | None:
+    """Steps after which an environment truncates episodes, as far as it says so."""
     limit = env.spec.max_episode_steps if env.spec else None
-    if horizon is None and limit is None:
-        raise UserError(f"'{env_id}' has no time limit; set one with --set task.horizon=STEPS")
-    return TaskSpec(
-        env_id=env_id,
-        obs_names=tuple(f"obs[{i}]" for i in range(obs.shape[0])),
-        action_low=tuple(map(float, action.low)),
-        action_high=tuple(map(float, action.high)),
-        horizon=min(h for h in (horizon, limit) if h is not None),
-    )
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            own = env._max_episode_steps
+            limit = own if limit is None else min(limit, own)
+        env = env.env
+    return limit
 
 
-def _flat_box(role: str, space: gymnasium.Space, env_id: str) -> gymnasium.spaces.Box:
-    if not isinstance(space, gymnasium.spaces.Box):
-        raise UserError(f"'{env_id}' has {role}s of type {type(space).__name__}, but only Box is supported")
-    if len(space.shape) != 1 or not space.shape[0]:
-        raise UserError(f"'{env_id}' has {role}s of shape {space.shape}, but only flat vectors are supported")
-    return space
+def _render_modes(env: gymnasium.Env) -> list[str]:
+    modes = (env.metadata or {}).get("render_modes") or []
+    return [str(mode) for mode in modes]
+
+
+def _bounds(
+    spaces: Spaces, within: tuple[Bound, Bound] | None, name: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The lowest and the highest of those entries of an action that can be chosen. Raises `UserError`."""
+    own = [np.asarray(end[spaces.free], np.float64) for end in (spaces.low, spaces.high)]
+    given = own if within is None else [_spread(end, len(own[0]), name) for end in within]
+    low, high = np.maximum(own[0], given[0]), np.minimum(own[1], given[1])
+    if not (np.abs([low, high]) <= LARGEST).all():
+        raise UserError(
+            f"'{name}' has unbounded actions, but planning needs finite bounds; set task.action_bounds=[LOW, HIGH], "
+            "numbers or lists of one number per action"
+        )
+    if not (low < high).all():
+        where = int(np.argmin(low < high))
+        raise UserError(
+            f"task.action_bounds leave nothing of entry {where} of the actions of '{name}', whose own bounds are "
+            f"{own[0][where]:g} and {own[1][where]:g}"
+        )
+    return tuple(map(float, low)), tuple(map(float, high))
+
+
+def _spread(bound: Bound, size: int, name: str) -> np.ndarray:
+    numbers = np.asarray(bound, np.float64)
+    if numbers.shape not in ((), (size,)):
+        raise UserError(f"task.action_bounds have {len(numbers)} numbers, but '{name}' takes {size}")
+    return np.broadcast_to(numbers, (size,))

@@ -1,7 +1,7 @@
 """A trained agent in use: `act` on one observation or a batch, and whole episodes to measure it."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import jax
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from foretell.agents import Agent
 from foretell.agents.base import Carry, PolicyParams, State
 from foretell.compilation import COMPILER_OPTIONS, check_not_forked
+from foretell.envs import succeeded
 from foretell.envs.live import served, serving
 from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
@@ -25,6 +26,8 @@ class EvaluationResult(NamedTuple):
     total: float
     """Its return."""
     length: int
+    success: bool | None = None
+    """Whether its last step reached the goal; None if the environment does not say."""
 
 
 class Controller:
@@ -81,19 +84,21 @@ class Controller:
         return action if np.ndim(obs) == 2 else action[0]
 
     def play(self, env: gymnasium.Env, *, episode: int) -> EvaluationResult:
-        """One whole episode in `env`; the controller's seed and `episode` decide its start and all noise in acting."""
+        """One whole episode in `env`, as its task makes it.
+
+        The controller's seed and `episode` decide its start and all noise in acting.
+        """
         self.reset()
         self._calls = episode * self._spec.horizon
         obs, _ = env.reset(seed=int(numpy_generator(self._seed, Stream.EVALUATION, episode).integers(2**31)))
         total, length, over = 0.0, 0, False
+        info: dict[str, Any] = {}
         with serving([env]):
             while not over:
-                obs, reward, terminated, truncated, _ = env.step(self.act(obs))
-                if not np.isfinite(float(reward)):
-                    raise UserError(f"'{self._spec.env_id}' returned the reward {reward} at step {length}")
+                obs, reward, terminated, truncated, info = env.step(self.act(obs))
                 total, length = total + float(reward), length + 1
                 over = terminated or truncated or length == self._spec.horizon
-        return EvaluationResult(total, length)
+        return EvaluationResult(total, length, succeeded(info))
 
     def _no_carry(self, rows: Float[np.ndarray, "batch obs"]) -> Carry:
         """Zeros in the structure of a carry: every row begins an episode."""

@@ -155,8 +155,10 @@ class Callback:
         """After everything else, however the run ends."""
 
 
-def check_callbacks(callbacks: Sequence[object]) -> None:
+def check_callbacks(callbacks: object) -> None:
     """Raises `UserError` unless all of them are callbacks."""
+    if not isinstance(callbacks, Sequence):
+        raise UserError(f"callbacks must be a list of foretell.Callback, not {callbacks!r}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise UserError(f"a callback must be a foretell.Callback, not {callback!r}")

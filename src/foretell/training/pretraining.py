@@ -75,9 +75,9 @@ def _difference(wanted: RunSettings, there: RunSettings, seed: int, their_seed: 
     return ""
 
 
-def given(functions: Mapping[str, Any]) -> list[str]:
-    """The settings whose functions are given, so that nothing is imported for them."""
-    return [f"task.{name}" for name, function in functions.items() if callable(function)]
+def supplied(functions: Mapping[str, Any]) -> list[str]:
+    """The settings whose functions or environment are given, so that nothing is imported for them."""
+    return [f"task.{name}" for name, thing in functions.items() if thing is not None and not isinstance(thing, str)]
 
 
 def pretrained(
@@ -87,7 +87,7 @@ def pretrained(
     if settings.train.pretrained is None:
         return None
     directory = RunDirectory.open(Path(settings.train.pretrained))
-    other, _, their_seed = directory.read_config(unused=given(functions))
+    other, _, their_seed = directory.read_config(unused=supplied(functions))
     own = init_run(agent, task.spec, settings.train, seed)[0].agent
     their_task = make_task(other.task, functions)
     sizes, theirs = ((t.spec.obs_size, t.spec.action_size) for t in (task, their_task))

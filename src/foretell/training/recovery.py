@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float
 
-from foretell.envs import reset, within
+from foretell.envs import reset
 from foretell.envs.environments import random_actions
 from foretell.errors import UserError
 from foretell.training.events import RunInfo
@@ -75,7 +75,7 @@ def _play(
         return None
     try:
         obs = [reset(env, run.task, run.seed, row["episode"], random=row["kind"] == "random")]
-        steps = [env.step(within(run.task.spec, action)) for action in actions]
+        steps = [env.step(action) for action in actions]
     except UserError:
         return None
     rewards = np.array([float(step[1]) for step in steps])

@@ -8,6 +8,7 @@ import numpy as np
 
 from foretell.agents.base import Carry, Extras, PolicyParams
 from foretell.envs import Episodes
+from foretell.envs.episodes import UNSAID
 from foretell.training.clock import Counters, Kind
 from foretell.training.events import (
     Callback,
@@ -72,6 +73,7 @@ class Reporter:
             "kind": kind,
             "return": float(rewards.sum()),
             "length": length,
+            **_ending(episodes, row, self._run.task.spec.horizon),
             "wall_seconds": round(self._watch.seconds, 3),
         }
         self._call(
@@ -91,3 +93,13 @@ class Reporter:
         times = {"seconds": self._watch.seconds, "step_seconds": self._watch.step_seconds}
         make = partial(record, run=self._run, counters=counters, **times, **fields)
         self.stopping = self._callbacks.call(hook, make) or self.stopping
+
+
+def _ending(episodes: Episodes, row: int, horizon: int) -> dict[str, Any]:
+    """How an episode ended: `terminated`, at its `limit`, or `truncated` before by the environment or the schedule."""
+    success = int(episodes.success[row])
+    over = "truncated" if episodes.length[row] < horizon else "limit"
+    return {
+        "end": "terminated" if episodes.terminated[row] else over,
+        "success": "" if success == UNSAID else success,
+    }

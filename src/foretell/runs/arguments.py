@@ -1,0 +1,120 @@
+"""Arguments of the Python interface, checked as those of the command line are. All of these raise `UserError`."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretell.errors import UserError
+from foretell.runs.trees import parse_override
+
+Overrides = Mapping[str, Any] | str | Sequence[Mapping[str, Any] | str]
+"""Settings as `{"planner": {"population": 200}}`, `{"planner.population": 200}`, `"planner.population=200"`, or several
+of these in order."""
+
+LARGEST_SEED = 2**31 - 1
+
+
+def whole_number(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
+    """A whole number of Python's or NumPy's, within these limits if there are any."""
+    try:
+        number = None if isinstance(value, bool | np.bool_) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least) or (most is not None and number > most):
+        limits = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
+        expected = f"at least {least}" if number is not None and most is None else f"a whole number{limits}"
+        raise UserError(f"{name} must be {expected}, not {value!r}")
+    return number
+
+
+def seed_number(value: object) -> int:
+    """A random seed."""
+    return whole_number("seed", value, 0, LARGEST_SEED)
+
+
+def switch(**values: object) -> None:
+    """Check that arguments of these names are true or false."""
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise UserError(f"{name} must be True or False, not {value!r}")
+
+
+def path(name: str, value: object) -> Path:
+    """A path, from text or a path."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise UserError(f"{name} must be a path, not {value!r}")
+    return Path(os.fsdecode(value))
+
+
+def preset_name(value: object) -> str:
+    """The name of a preset, or the path of its file."""
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"preset must be the name of a preset or the path of a file, not {value!r}")
+    return os.fsdecode(value)
+
+
+def function(name: str, value: object) -> None:
+    """Check that it is a function or None, where a name has been given before."""
+    if value is not None and not callable(value):
+        raise UserError(f"{name} must be the function itself, or be left out if it has a name, not {value!r}")
+
+
+def options(name: str, value: object) -> dict[str, Any]:
+    """Arguments by name."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UserError(f"{name} must be arguments by name, as {{'g': 9.81}}, not {value!r}")
+    return plain(value)
+
+
+def numbers(name: str, value: object) -> list[int]:
+    """One whole number or several."""
+    several = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    return [whole_number(name, one) for one in several]
+
+
+def overrides(value: object) -> list[dict[str, Any]]:
+    """Settings in any of the forms of `Overrides`, as nested dictionaries in order."""
+    if isinstance(value, str):
+        return [parse_override(value)]
+    if isinstance(value, Mapping):
+        return [_joined([_nested(key, plain(part)) for key, part in value.items()])]
+    if not isinstance(value, Iterable):
+        raise UserError(f"overrides must be like {{'planner': {{'population': 200}}}}, not {value!r}")
+    entries = list(value)
+    if wrong := [entry for entry in entries if not isinstance(entry, str | Mapping)]:
+        raise UserError(f"overrides must be dictionaries or 'key.path=value', not {wrong[0]!r}")
+    return [tree for entry in entries for tree in overrides(entry)]
+
+
+def plain(value: Any) -> Any:
+    """A value as a settings file may hold it: NumPy's numbers and arrays become Python's, paths become text."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return os.fsdecode(value) if isinstance(value, os.PathLike) else value
+
+
+def _nested(key: object, value: Any) -> dict[str, Any]:
+    """`a.b` with a value as `{"a": {"b": value}}`."""
+    if not isinstance(key, str) or not all(key.split(".")):
+        raise UserError(f"the names of settings are as 'planner.population', not {key!r}")
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _joined(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several trees as one; of two values for one setting the later counts."""
+    joined: dict[str, Any] = {}
+    for tree in trees:
+        for key, value in tree.items():
+            both = isinstance(value, Mapping) and isinstance(joined.get(key), Mapping)
+            joined[key] = _joined([joined[key], value]) if both else value
+    return joined

@@ -1,0 +1,250 @@
+"""The border to environments: the one place where what they are given and what they return is checked and converted.
+
+Training, evaluation, inspection, filming and imagination all step environments through it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+from jaxtyping import Float
+
+from foretell.errors import UserError, located
+from foretell.tasks.randomness import IMAGINED, GlobalRandom
+from foretell.tasks.spaces import Spaces
+
+SUCCESS = ("is_success", "success")
+"""Keys under which environments say in `info` whether the goal has been reached."""
+
+_MOST = float(np.finfo(np.float32).max)
+"""Networks compute in single precision, in which greater numbers are not finite."""
+
+
+class Limits(NamedTuple):
+    """What a task says of its environment. The bounds are those of the entries that can be chosen."""
+
+    name: str
+    obs_names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    reward_weights: tuple[float, ...] | None = None
+
+
+class Border(gymnasium.Wrapper):
+    """An environment that takes and returns flat vectors.
+
+    Actions may lie beyond the bounds: the nearest action within is executed. It is a copy of the environment's own
+    form and precision. Observations are copies in double precision. Every reset with a seed seeds the global generators
+    of Python and NumPy too.
+    """
+
+    def __init__(self, env: gymnasium.Env, limits: Limits, *, strict: bool = True) -> None:
+        """Wrap an environment.
+
+        Args:
+            env: the environment.
+            limits: what its task says of it.
+            strict: refuse numbers that are not finite. Imagination does without, since a planner may drive a simulator
+                to where it breaks.
+
+        Raises:
+            UserError: if its spaces are not supported, or are of other sizes than the task says.
+        """
+        super().__init__(env)
+        self._limits, self._strict, self._steps = limits, strict, 0
+        self._random = GlobalRandom() if strict else IMAGINED
+        self._frame: tuple[int, ...] = ()
+        self._bounds = np.array(limits.low), np.array(limits.high)
+        self._spaces = Spaces(env.observation_space, env.action_space, limits.name)
+        for what, size, there in (
+            ("observations", len(limits.obs_names), len(self._spaces.obs_names)),
+            ("actions", len(limits.low), int(self._spaces.free.sum())),
+        ):
+            if size != there:
+                raise UserError(f"the task says '{limits.name}' has {what} of size {size}, but it is {there}")
+
+    @cached_property
+    def observation_space(self) -> Box:  # type: ignore[override]
+        """Of the vectors."""
+        return Box(-np.inf, np.inf, (len(self._limits.obs_names),), np.float64)
+
+    @cached_property
+    def action_space(self) -> Box:  # type: ignore[override]
+        """Of the vectors, with the environment's own bounds."""
+        spaces = self._spaces
+        return Box(spaces.low[spaces.free], spaces.high[spaces.free], dtype=spaces.dtype.type)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float[np.ndarray, "obs"], dict[str, Any]]:
+        """Begin an episode. Raises `UserError`."""
+        self._steps = 0
+        self._random.take(seed)
+        given = {} if options is None else {"options": options}
+        with self._blamed("reset"):
+            obs, info = _both(self.env.reset(seed=seed, **given))
+            return self._vector(obs), info
+
+    def step(self, action: Float[np.ndarray, "action"]) -> tuple[Float[np.ndarray, "obs"], float, bool, bool, dict]:
+        """One step. Raises `UserError`."""
+        self._random.take()
+        try:
+            native = self._spaces.native(action, *self._bounds)
+            obs, reward, terminated, truncated, info = _five(self.env.step(native))
+            vector, number = self._vector(obs), self._number(reward)
+            ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        except (Exception, SystemExit) as error:
+            with self._blamed("step"):
+                raise error
+        self._steps += 1
+        return vector, number, *ends, info
+
+    def render(self) -> Any:
+        """What is drawn, as an RGB picture of one size; None if nothing is. Raises `UserError`."""
+        self._random.take()
+        with self._blamed("render"):
+            picture = rgb(self.env.render())
+        if np.ndim(picture) != 3:
+            return picture
+        self._frame = self._frame or picture.shape
+        return fitted(picture, self._frame)
+
+    def close(self) -> None:
+        """Close the environment, and give the global generators back. Raises `UserError`."""
+        self._random.release()
+        with self._blamed("close"):
+            self.env.close()
+
+    def _vector(self, obs: Any) -> Float[np.ndarray, "obs"]:
+        vector = self._spaces.vector(obs)
+        if vector.ndim != 1:
+            raise ValueError(f"the observation has {vector.ndim - 1} leading axes more than its space")
+        if self._strict and not np.abs(vector).max() <= _MOST:
+            where = self._limits.obs_names[int(np.argmin(np.abs(vector) <= _MOST))]
+            raise self._mistake(f"an observation that is not finite in '{where}'")
+        return vector
+
+    def _number(self, reward: Any) -> float:
+        """The reward as one number."""
+        weights = self._limits.reward_weights
+        if isinstance(reward, float) and weights is None and abs(reward) <= _MOST:  # as most are
+            return float(reward)
+        rewards = np.array(reward)
+        if rewards.dtype.kind not in "biuf":
+            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is no real number")
+        if weights is None and rewards.size != 1:
+            raise self._mistake(
+                f"{rewards.size} rewards at once at step {self._steps}; weight them with "
+                f"task.reward_weights=[{', '.join(['1.0'] * rewards.size)}]"
+            )
+        if weights is not None and rewards.size != len(weights):
+            raise UserError(
+                f"task.reward_weights has {len(weights)} weights, but '{self._limits.name}' returned {rewards.size} "
+                f"reward{'s' if rewards.size > 1 else ''}"
+            )
+        total = float(np.dot(rewards.ravel().astype(np.float64), weights or (1.0,)))
+        if self._strict and not abs(total) <= _MOST:
+            raise self._mistake(f"the reward {reward} at step {self._steps}")
+        return total
+
+    def _flag(self, role: str, value: Any) -> bool:
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        flags = np.array(value)
+        if flags.dtype.kind not in "biuf" or flags.size != 1:
+            raise self._mistake(f"{role}={value!r} at step {self._steps}, which is neither true nor false")
+        if self._strict and not np.isfinite(flags).all():
+            raise self._mistake(f"{role}={value} at step {self._steps}, which is neither true nor false")
+        return bool(flags.item())
+
+    def _mistake(self, what: str) -> UserError:
+        return UserError(f"'{self._limits.name}' returned {what}")
+
+    @contextmanager
+    def _blamed(self, method: str) -> Iterator[None]:
+        """Name the environment and its method in whatever is raised."""
+        name = self._limits.name
+        try:
+            with blamed(f"'{name}' failed in {method}()"):
+                yield
+        except UserError as error:
+            old = _old(method, str(error.__cause__ or error))
+            if old is None:
+                raise
+            raise UserError(f"'{name}' has the old interface of Gym: {old}") from error.__cause__
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a `UserError`, even the end of the program."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {located(error)}") from error
+
+
+def rgb(frame: Any) -> Any:
+    """A picture as RGB with 8 bits, from grey or transparent ones, from shares of 1, from channels that come first.
+
+    Of several the last; None and whatever is no picture remain as they are.
+    """
+    if isinstance(frame, list | tuple) and len(frame) and np.ndim(frame[-1]) >= 2:
+        frame = frame[-1]
+    if np.ndim(frame) not in (2, 3):
+        return frame
+    picture = np.asarray(frame)
+    if picture.ndim == 2:
+        picture = picture[..., None]
+    if picture.shape[-1] not in (1, 3, 4) and picture.shape[0] in (1, 3, 4):
+        picture = np.moveaxis(picture, 0, -1)
+    if picture.dtype.kind in "bf" and np.nanmax(picture, initial=0) <= 1:
+        picture = 255.0 * picture
+    picture = np.nan_to_num(picture).clip(0, 255).astype(np.uint8)
+    return picture[..., :3].copy() if picture.shape[-1] >= 3 else np.repeat(picture[..., :1], 3, -1)
+
+
+def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture cut, or filled with black, to a shape: all pictures of a video have one."""
+    if picture.shape == shape:
+        return picture
+    canvas = np.zeros(shape, picture.dtype)
+    rows, columns = (min(size) for size in zip(picture.shape[:2], shape[:2], strict=True))
+    canvas[:rows, :columns] = picture[:rows, :columns]
+    return canvas
+
+
+def _both(found: Any) -> tuple[Any, dict[str, Any]]:
+    """Observation and information."""
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+        raise ValueError(_RESET)
+    return found
+
+
+def _five(found: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    if not (isinstance(found, tuple) and len(found) == 5):
+        count = len(found) if isinstance(found, tuple) else 1
+        raise ValueError(f"step() must return obs, reward, terminated, truncated, info: expected 5, got {count}")
+    return found
+
+
+_RESET = "reset() must return (obs, info), an observation and a dictionary"
+
+
+def _old(method: str, text: str) -> str | None:
+    """What of an environment is as before Gymnasium, judged by what was raised."""
+    if method == "reset" and "unexpected keyword argument" in text and ("'seed'" in text or "'options'" in text):
+        return "reset() takes no 'seed' or no 'options'; write reset(self, *, seed=None, options=None)"
+    if method == "reset" and text == _RESET:
+        return _RESET
+    if method == "step" and "expected 5, got 4" in text:
+        return (
+            "step() returned 4 values, as (obs, reward, done, info); return 5, as (obs, reward, terminated, truncated, "
+            "info)"
+        )
+    return None

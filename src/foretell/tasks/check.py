@@ -1,0 +1,96 @@
+"""A look at a task before it is trained: whether its environment repeats itself, and its functions return numbers."""
+
+from contextlib import closing
+from typing import NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from foretell.errors import UserError
+from foretell.tasks.base import Task
+from foretell.tasks.choice import TaskSettings
+
+_STEPS, _FEW = 10, 2
+"""Steps of an episode that is played, and of one that is broken off."""
+_SEEDS = (11, 12)
+
+
+class _Episode(NamedTuple):
+    obs: Float[np.ndarray, "t+1 obs"]
+    action: Float[np.ndarray, "t action"]
+    reward: Float[np.ndarray, "t"]
+
+
+def examine(task: Task, settings: TaskSettings) -> list[str]:
+    """As `check`, with the functions that the settings name, unless the settings switch it off."""
+    names = {"reward": settings.reward, "terminated": settings.terminated}
+    own = {role: name for role, name in names.items() if name not in ("auto", "learned", "none")}
+    return check(task, own) if settings.check else []
+
+
+def check(task: Task, names: dict[str, str]) -> list[str]:
+    """Play short episodes of random actions.
+
+    Args:
+        task: the task.
+        names: what `reward` and `terminated` are called, of those that the user has given.
+
+    Returns:
+        What the user should know, one sentence each.
+
+    Raises:
+        UserError: if the environment fails, or one of the functions returns no number on its steps.
+    """
+    with closing(task.make()) as env:
+        _play(task, env, _SEEDS[0])
+        _play(task, env, _SEEDS[0], _FEW)
+        used = _play(task, env, _SEEDS[1])
+    for role, name in names.items():
+        _check_function(task, role, name, used)
+    fresh, again = (_play_anew(task) for _ in range(2))
+    if not _same(fresh, again):
+        return [
+            f"'{task.spec.env_id}' does not repeat itself: two new copies differ after the same seed and actions, so "
+            "results cannot be repeated, and a run cannot be resumed within an episode"
+        ]
+    if not _same(fresh, used):
+        return [
+            f"'{task.spec.env_id}' keeps something from one episode to the next: after reset(seed=...) a used copy "
+            "differs from a new one, so results depend on earlier episodes, and a run may not resume exactly"
+        ]
+    return []
+
+
+def _play_anew(task: Task) -> _Episode:
+    with closing(task.make()) as env:
+        return _play(task, env, _SEEDS[1])
+
+
+def _play(task: Task, env: gymnasium.Env, seed: int, steps: int = _STEPS) -> _Episode:
+    """The first steps of an episode that the seed decides."""
+    generator, spec = np.random.default_rng(seed), task.spec
+    obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
+    for _ in range(min(steps, spec.horizon)):
+        actions.append(generator.uniform(spec.action_low, spec.action_high).astype(np.float32))
+        following, reward, terminated, truncated, _ = env.step(actions[-1])
+        obs.append(following)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return _Episode(np.array(obs), np.array(actions), np.array(rewards))
+
+
+def _same(one: _Episode, other: _Episode) -> bool:
+    return all(map(np.array_equal, one, other))
+
+
+def _check_function(task: Task, role: str, name: str, episode: _Episode) -> None:
+    """Raises `UserError` if the user's function returns anything but numbers on real steps."""
+    obs, action = episode.obs.astype(np.float32), episode.action
+    values = np.asarray(jax.jit(getattr(task, role))(obs[:-1], action, obs[1:]), np.float64)
+    if not np.isfinite(values).all():
+        step = int(np.argmin(np.isfinite(values)))
+        share = f"{np.sum(~np.isfinite(values))} of {len(values)}"
+        raise UserError(f"{role} '{name}' returned {values[step]} on {share} steps of '{task.spec.env_id}'")

@@ -1,0 +1,178 @@
+"""An environment's spaces as flat vectors, in both directions.
+
+Dictionaries, tuples, matrices and binary numbers are flattened; discrete numbers become one-hot vectors, as
+`gymnasium.spaces.flatten` makes them. Leading axes are kept, so a batch is converted as one observation is.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from jaxtyping import Float
+
+from foretell.errors import UserError
+
+Bound = Sequence[float] | np.ndarray
+"""The lowest or the highest number of each entry of an action."""
+LARGEST = 1e9
+"""A bound of actions beyond this counts as none: planners could not compute with its square."""
+_SIDE = 32
+"""A box with two axes as long as this is an image."""
+
+
+class Leaf(NamedTuple):
+    """A space within others."""
+
+    space: gymnasium.Space
+    name: str
+    path: tuple[Any, ...]
+    """The keys that lead to it."""
+
+
+class Spaces:
+    """What an environment observes and does, as flat vectors."""
+
+    def __init__(self, observation: gymnasium.Space, action: gymnasium.Space, name: str) -> None:
+        """Read the spaces of the environment of this name. Raises `UserError` if they are not supported."""
+        self.observation, self.action = observation, action
+        self._parts = list(_leaves(observation, "obs"))
+        self.obs_names = tuple(entry for leaf in self._parts for entry in _entries(leaf, name))
+        if not self.obs_names:
+            raise UserError(f"'{name}' has observations of shape {observation.shape}, which hold no numbers")
+        boxes = [_real(leaf.space, name) for leaf in _leaves(action, "action")]
+        self.dtype = np.result_type(*(box.dtype for box in boxes), np.float16)
+        self.low, self.high = (
+            np.concatenate([np.ravel(getattr(box, end)) for box in boxes] or [np.zeros(0)]).astype(self.dtype)
+            for end in ("low", "high")
+        )
+        if not self.low.size:
+            raise UserError(f"'{name}' has actions of shape {action.shape}, which hold no numbers")
+        self.free = self.low < self.high
+        """Entries of an action that can be chosen; the bounds of the others have no width."""
+        if not self.free.any():
+            raise UserError(f"'{name}' leaves nothing to choose: the bounds of its actions have no width")
+
+    def vector(self, obs: Any) -> Float[np.ndarray, "*batch obs"]:
+        """A copy of an observation as a vector. Raises `ValueError` if it is not of its space."""
+        return np.concatenate([_flat(leaf, _at(obs, leaf)) for leaf in self._parts], -1)
+
+    def rows(self, obs: Any) -> Any:
+        """An observation, or a batch of them, as vectors; what is neither of the space nor nested stays as it is.
+
+        Raises `ValueError` if a nested observation is not of its space.
+        """
+        if isinstance(self.observation, Box) and len(self.observation.shape) == 1:
+            return obs
+        flat = not isinstance(obs, Mapping | tuple) and np.ndim(obs) in (1, 2) and np.shape(obs)[-1] == self.obs_size
+        return obs if flat and np.shape(obs) != self.observation.shape else self.vector(obs)
+
+    @property
+    def obs_size(self) -> int:
+        return len(self.obs_names)
+
+    def native(self, action: Float[np.ndarray, "*batch action"], low: Bound, high: Bound) -> Any:
+        """The action in the environment's own form and precision that is nearest to a vector within these bounds."""
+        own = np.array(action).astype(self.dtype)
+        own = np.clip(own, np.asarray(low, self.dtype), np.asarray(high, self.dtype))
+        if own.shape[-1] != self.free.size:
+            whole = np.broadcast_to(self.low, (*own.shape[:-1], self.free.size)).copy()
+            whole[..., self.free] = own
+            own = whole
+        return _built(self.action, own)
+
+
+def _leaves(space: gymnasium.Space, name: str, path: tuple[Any, ...] = ()) -> Iterator[Leaf]:
+    """The simple spaces within a space, each with its name."""
+    if isinstance(space, Dict):
+        for key, part in space.spaces.items():
+            yield from _leaves(part, f"{name}.{key}" if path else str(key), (*path, key))
+    elif isinstance(space, Tuple):
+        for i, part in enumerate(space.spaces):
+            yield from _leaves(part, f"{name}[{i}]", (*path, i))
+    else:
+        yield Leaf(space, name, path)
+
+
+def _entries(leaf: Leaf, env: str) -> list[str]:
+    """The names of a simple space's numbers. Raises `UserError` if it cannot be a vector of fixed size."""
+    space, name = leaf.space, leaf.name
+    if isinstance(space, Discrete):
+        return [f"{name}={int(space.start) + value}" for value in range(int(space.n))]
+    if isinstance(space, MultiDiscrete):
+        starts = np.broadcast_to(space.start, space.shape)
+        at = zip(np.ndindex(space.shape), np.ravel(space.nvec), np.ravel(starts), strict=True)
+        return [f"{name}{_index(i)}={start + value}" for i, count, start in at for value in range(count)]
+    if not isinstance(space, Box | MultiBinary):
+        kind = type(space).__name__
+        raise UserError(f"'{env}' has observations of type {kind} ('{name}'), which are no vector of fixed size")
+    if _is_image(space):
+        raise UserError(
+            f"'{env}' observes images ('{name}' of shape {space.shape}), but models here learn from states, that is "
+            "vectors; take an environment or a wrapper that observes its state"
+        )
+    if np.issubdtype(space.dtype, np.complexfloating):
+        raise UserError(f"'{env}' has observations of type {space.dtype} ('{name}'), but they must be real numbers")
+    return [f"{name}{_index(i)}" for i in np.ndindex(space.shape)]
+
+
+def _index(place: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, place))}]" if place else ""
+
+
+def _is_image(space: gymnasium.Space) -> bool:
+    shape = space.shape or ()
+    return len(shape) > 1 and (space.dtype == np.uint8 or sorted(shape)[-2] >= _SIDE)
+
+
+def _real(space: gymnasium.Space, env: str) -> Box:
+    """The space, if its values are real numbers. Raises `UserError`."""
+    if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
+        raise UserError(f"'{env}' has discrete actions ({space}), but planners and policies here choose real numbers")
+    if not isinstance(space, Box):
+        raise UserError(f"'{env}' has actions of type {type(space).__name__}, but only real numbers are supported")
+    if not np.issubdtype(space.dtype, np.floating):
+        raise UserError(f"'{env}' has actions of type {space.dtype}, but only real numbers are supported")
+    return space
+
+
+def _at(obs: Any, leaf: Leaf) -> Any:
+    """The part of an observation that belongs to a leaf."""
+    for key in leaf.path:
+        try:
+            obs = obs[key]
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(f"the observation has no '{leaf.name}'") from None
+    return obs
+
+
+def _flat(leaf: Leaf, value: Any) -> Float[np.ndarray, "*batch part"]:
+    """A copy of a simple space's value as a vector, in double precision."""
+    space, found = leaf.space, np.array(value)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"the observation {str(value)[:40]!r} is not made of real numbers")
+    shape = tuple(space.shape or ())
+    batch = found.shape[: found.ndim - len(shape)]
+    if found.shape != batch + shape:
+        what = "the observation" if not leaf.path else f"'{leaf.name}' of the observation"
+        raise ValueError(f"{what} is of shape {found.shape}, but its space of shape {shape}")
+    if isinstance(space, Discrete | MultiDiscrete):
+        counts = np.ravel(space.n if isinstance(space, Discrete) else space.nvec)
+        chosen = (found - space.start).reshape(*batch, -1)
+        if not ((chosen >= 0) & (chosen < counts)).all():
+            raise ValueError(f"the observation {value!r} is not in {space}")
+        return np.concatenate([np.eye(n)[chosen[..., i].astype(int)] for i, n in enumerate(counts)], -1)
+    return found.astype(np.float64).reshape(*batch, -1)
+
+
+def _built(space: gymnasium.Space, flat: np.ndarray) -> Any:
+    """A value of a space of boxes from the numbers in it."""
+    if isinstance(space, Dict | Tuple):
+        parts = list(space.spaces.values()) if isinstance(space, Dict) else list(space.spaces)
+        sizes = [sum(math.prod(leaf.space.shape or ()) for leaf in _leaves(part, "action")) for part in parts]
+        pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
+        built = [_built(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+        return dict(zip(space.spaces, built, strict=True)) if isinstance(space, Dict) else tuple(built)
+    return flat.astype(space.dtype).reshape((*flat.shape[:-1], *(space.shape or ())))

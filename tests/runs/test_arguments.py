@@ -1,0 +1,160 @@
+"""Arguments of the Python interface: every form a person writes is taken, and every mistake is one sentence.
+
+The functions are called without the type checks of the tests, which users do not have.
+"""
+
+from inspect import unwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import foretell
+from environments import Line
+from foretell.errors import UserError
+from foretell.run import Run
+from foretell.runs import arguments
+from tiny import LINE, snapshot
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"planner": {"population": 60, "elites": 5}, "train": {"trials": 3}},
+        {"planner.population": 60, "planner.elites": 5, "train.trials": 3},
+        {"planner.population": np.int64(60), "planner": {"elites": np.int32(5)}, "train": {"trials": np.uint8(3)}},
+        ["planner.population=60", "planner.elites=5", "train.trials=3"],
+        ("planner.population=60", {"planner.elites": 5}, {"train": {"trials": 3}}),
+        [{"planner.population": 7}, {"planner.population": 60, "planner.elites": 5}, "train.trials=3"],
+    ],
+)
+def test_overrides_in_every_form(given):
+    trees = arguments.overrides(given)
+    joined = arguments._joined(trees)
+    assert joined == {"planner": {"population": 60, "elites": 5}, "train": {"trials": 3}}
+    assert all(type(value) is int for section in joined.values() for value in section.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "tree"),
+    [
+        ("model.hidden=[8, 8]", {"model": {"hidden": [8, 8]}}),
+        ({"model.hidden": (8, 8)}, {"model": {"hidden": [8, 8]}}),
+        ({"model": {"hidden": np.array([8, 8])}}, {"model": {"hidden": [8, 8]}}),
+        ({"train.pretrained": Path("runs") / "a"}, {"train": {"pretrained": "runs/a"}}),
+        ({"task.options": {"a.b": np.float64(0.5)}}, {"task": {"options": {"a.b": 0.5}}}),
+    ],
+)
+def test_values_become_those_of_a_settings_file(given, tree):
+    assert arguments.overrides(given) == [tree]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (3, "overrides must be like {'planner': {'population': 200}}, not 3"),
+        ([3], "overrides must be dictionaries or 'key.path=value', not 3"),
+        ([["a=1"]], "overrides must be dictionaries or 'key.path=value', not ['a=1']"),
+        ({3: 1}, "the names of settings are as 'planner.population', not 3"),
+        ({"planner.": 1}, "the names of settings are as 'planner.population', not 'planner.'"),
+        ("planner", "--set takes key.path=value, not 'planner'"),
+    ],
+)
+def test_overrides_that_are_none(given, sentence):
+    with pytest.raises(UserError) as mistake:
+        arguments.overrides(given)
+    assert str(mistake.value) == sentence
+
+
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3), np.array(3)])
+def test_integers_of_every_kind_are_seeds(seed):
+    assert arguments.seed_number(seed) == 3 and type(arguments.seed_number(seed)) is int
+
+
+@pytest.mark.parametrize("seed", [1.0, np.float64(1), "1", True, np.True_, -1, 2**31, [1], np.array([1, 2])])
+def test_what_is_no_seed(seed):
+    with pytest.raises(UserError, match="seed must be a whole number from 0 to 2147483647, not"):
+        arguments.seed_number(seed)
+
+
+TRAIN = [
+    ({"preset": 3}, "preset must be the name of a preset or the path of a file, not 3"),
+    ({"preset": None}, "preset must be the name of a preset or the path of a file, not None"),
+    ({"seed": "zero"}, "seed must be a whole number from 0 to 2147483647, not 'zero'"),
+    ({"seed": True}, "seed must be a whole number from 0 to 2147483647, not True"),
+    ({"out": 3}, "out must be a path, not 3"),
+    ({"out": ""}, "out must be a path, not ''"),
+    ({"env": 3}, "env must be a name, a class, a function that makes an environment, or an environment, not '3' of"),
+    ({"env": Line, "env_options": {"lenght": 3}}, "cannot make the environment 'environments:Line': TypeError"),
+    ({"env_options": ["g"]}, "env_options must be arguments by name, as {'g': 9.81}, not ['g']"),
+    ({"env_options": {3: 4}}, "env_options must be arguments by name, as {'g': 9.81}, not {3: 4}"),
+    ({"reward": 3}, "reward and terminated must be functions or 'module:function', not 3"),
+    ({"terminated": [1]}, "reward and terminated must be functions or 'module:function', not [1]"),
+    ({"overrides": 3}, "overrides must be like"),
+    ({"overrides": ["train.trails=3"]}, "no setting 'train.trails'; did you mean 'train.trials'?"),
+    ({"overrides": {"planner.popluation": 3}}, "no setting 'planner.popluation' with planner.kind=cem; did you mean"),
+    ({"callbacks": 3}, "callbacks must be a list of foretell.Callback, not 3"),
+    ({"callbacks": [3]}, "a callback must be a foretell.Callback, not 3"),
+    ({"quiet": "yes"}, "quiet must be True or False, not 'yes'"),
+    ({"overwrite": 1}, "overwrite must be True or False, not 1"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), TRAIN, ids=lambda value: str(value)[:40])
+def test_wrong_arguments_of_train(wrong, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as mistake:
+        unwrap(foretell.train)(**{"preset": "pets/default", "env": LINE, "quiet": True, **wrong})
+    assert sentence in str(mistake.value) and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "sentence"),
+    [
+        (foretell.resume, {"run_dir": 3}, "run_dir must be a path, not 3"),
+        (foretell.resume, {"quiet": None}, "quiet must be True or False, not None"),
+        (
+            foretell.resume,
+            {"reward": "environments:reward"},
+            "reward must be the function itself, or be left out if it",
+        ),
+        (
+            foretell.resume,
+            {"overrides": "planner.population=3"},
+            "a resumed run keeps its settings: 'planner.population'",
+        ),
+        (foretell.resume, {"env": Line}, "the environment of the settings is 'environments:tiny/Line-v0', but env= is"),
+        (foretell.load, {"run_dir": None}, "run_dir must be a path, not None"),
+        (foretell.load, {"trial": 1.5}, "trial must be a whole number of at least 1, not 1.5"),
+        (foretell.load, {"trial": 0}, "trial must be at least 1, not 0"),
+        (foretell.load, {"best": "yes"}, "best must be True or False, not 'yes'"),
+        (foretell.load, {"env": 3}, "env must be a name, a class"),
+        (foretell.film, {"episodes": "0"}, "episodes must be a whole number, not '0'"),
+        (foretell.film, {"episodes": [0, -1]}, "the run has finished no episode -1; the nearest is 0"),
+        (foretell.film, {"episodes": 99}, "the run has finished no episode 99"),
+    ],
+)
+def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
+    before = snapshot(trained)
+    with pytest.raises(UserError) as mistake:
+        unwrap(call)(**{"run_dir": trained, **wrong})
+    assert sentence in str(mistake.value) and snapshot(trained) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "sentence"),
+    [
+        ("evaluate", {"episodes": 0}, "episodes must be at least 1, not 0"),
+        ("evaluate", {"episodes": 1.5}, "episodes must be a whole number of at least 1, not 1.5"),
+        ("evaluate", {"seed": None}, "seed must be a whole number from 0 to 2147483647, not None"),
+        ("evaluate", {"video": "yes"}, "video must be True or False, not 'yes'"),
+        ("inspect", {"episodes": "3"}, "episodes must be a whole number of at least 1, not '3'"),
+        ("diagnose", {"sizes": 3}, "sizes must be foretell.diagnostics.examination.Sizes, not 3"),
+        ("diagnose", {"seed": -1}, "seed must be a whole number"),
+    ],
+)
+def test_wrong_arguments_of_a_run(method, wrong, sentence, trained):
+    run = Run.__new__(Run)  # nothing of it is needed to see that an argument is wrong
+    with pytest.raises(UserError) as mistake:
+        unwrap(getattr(Run, method))(run, **wrong)
+    assert sentence in str(mistake.value)
