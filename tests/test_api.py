@@ -139,10 +139,10 @@ def test_a_known_reward_is_taken_as_a_function_or_by_name(tmp_path):
 
 @pytest.mark.parametrize("option", ["reward", "terminated"])
 def test_what_is_no_function_is_refused(option, tmp_path, monkeypatch):
-    from foretell.api import _name_of
+    from foretell.runs.given import name_of
 
     with pytest.raises(UserError, match="must be functions or 'module:function', not 3"):
-        _name_of(3)
+        name_of(3)
     with pytest.raises(UserError, match=f"{option} must be"):
         foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, **{option: "x"})
     assert not any(tmp_path.iterdir())
@@ -151,9 +151,9 @@ def test_what_is_no_function_is_refused(option, tmp_path, monkeypatch):
 def test_a_callable_without_a_name_can_be_a_reward(tmp_path):
     import functools
 
-    from foretell.api import _name_of
+    from foretell.runs.given import name_of
 
-    assert _name_of(functools.partial(reward)) == "functools:<partial>"
+    assert name_of(functools.partial(reward)) == "functools:<partial>"
 
 
 @pytest.mark.long

@@ -19,7 +19,13 @@ from foretell.errors import UserError
 
 __version__ = "0.1.0"
 __all__ = ["Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"]
-_HOMES = {"Callback": "training.events", "StopTraining": "training.events", "register": "registry", "Run": "run"}
+_HOMES = {
+    "Callback": "training.events",
+    "StopTraining": "training.events",
+    "register": "registry",
+    "Run": "run",
+    "study": "experiments.study",
+}
 """Where what is not in `foretell.api` comes from."""
 
 gymnasium.register("foretell/Cartpole-v0", entry_point="foretell.tasks.cartpole:CartpoleEnv")

@@ -1,6 +1,6 @@
-"""The Python interface: `train`, `resume`, `load`, `film` and `study`. The command line calls it too."""
+"""The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -10,10 +10,6 @@ from foretell.agents.base import State
 from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
 from foretell.compilation import prepare_jax
 from foretell.errors import UserError
-from foretell.experiments.executor import Executor
-from foretell.experiments.plan import make_plan
-from foretell.experiments.study import run_study
-from foretell.experiments.summary import Summary
 from foretell.output import say
 from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
@@ -23,21 +19,19 @@ from foretell.runs.arguments import Overrides
 from foretell.runs.checkpoint import Checkpoints, latest_notes
 from foretell.runs.continuing import check_continues, notes_of, read_notes
 from foretell.runs.directory import RunDirectory, writing
+from foretell.runs.given import Env, arguments_again, chosen_settings, functions_again, functions_of
 from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
 from foretell.runs.trust import opens_runs, unkept
 from foretell.tasks import Task, TaskSettings, make_task
 from foretell.tasks.base import RewardFn, TerminatedFn
 from foretell.tasks.check import examine
-from foretell.tasks.sources import Given, given
+from foretell.tasks.sources import given
 from foretell.training.controller import Controller
 from foretell.training.events import Callback, RunInfo, check_callbacks
 from foretell.training.interrupt import Interrupted
 from foretell.training.loop import Loop
 from foretell.training.pretraining import Stage, pretrained, stages_of, supplied, to_replace
 from foretell.training.state import init_run
-
-Env = str | Callable[..., Any] | Any
-"""A name, a class, a function that makes an environment, an `EnvSpec`, or an environment."""
 
 
 @within_memory()
@@ -89,8 +83,8 @@ def train(
     arguments.switch(overwrite=overwrite, quiet=quiet)
     check_callbacks(callbacks)
     environment = None if env is None else given(env)
-    functions = _functions(environment, reward, terminated)
-    chosen = _chosen(environment, env_options, functions)
+    functions = functions_of(environment, reward, terminated)
+    chosen = chosen_settings(environment, env_options, functions)
     settings = resolve(preset, [chosen, *arguments.overrides(overrides)])
     path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     prepare_jax()
@@ -142,7 +136,7 @@ def resume(
     """
     arguments.switch(quiet=quiet)
     check_callbacks(callbacks)
-    functions = _functions_again(env, reward, terminated)
+    functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     with directory.lock():
         prepare_jax()
@@ -205,7 +199,7 @@ def load(
     """
     arguments.switch(best=best, quiet=quiet)
     trial = None if trial is None else arguments.whole_number("trial", trial, 1)
-    functions = _functions_again(env, reward, terminated)
+    functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=supplied(functions))
     prepare_jax()
@@ -229,52 +223,11 @@ def film(
     `UserError`.
     """
     episodes = None if episodes is None else arguments.numbers("episodes", episodes)
-    functions = _functions_again(env, None, None)
+    functions = functions_again(env, None, None)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated", *supplied(functions)))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
     return film_finished(make_task(where, functions), directory, seed, episodes)
-
-
-def study(
-    names: str | Sequence[str],
-    *,
-    out: str | Path,
-    env: str | None = None,
-    seeds: int | None = None,
-    jobs: int | None = None,
-    overrides: Sequence[str] = (),
-    only: Sequence[str] = (),
-    paper: bool = False,
-    goal: float | None = None,
-    quiet: bool = False,
-    executor: Executor | None = None,
-) -> Summary:
-    """Train several presets with several seeds, each run in a process of its own, and compare them.
-
-    The same call goes on with a study that was stopped, killed, or failed in part; with more seeds it extends it.
-
-    Args:
-        names: presets, or one study of `foretell studies`, or the path of a study's file.
-        out: the directory of the study.
-        env: an environment for all of them.
-        seeds: of each, from 0; by default as many as the study has, or 5.
-        jobs: runs at a time; None for one on each processor core, as far as memory goes.
-        overrides: settings on top of all, as `key.path=value`.
-        only: patterns of the labels of variants, as `halfcheetah*`; by default all take part.
-        paper: the study as published, at its full cost.
-        goal: a return; the summary says when each run first reached it.
-        quiet: print nothing.
-        executor: what runs the runs; by default this machine, see `foretell.experiments.executor`.
-
-    Raises:
-        UserError: for every mistake, before anything is written.
-        StudyStopped: if the user interrupts it; every run is saved.
-        StudyFailed: at the end, if runs failed; the others are finished.
-    """
-    listed = [names] if isinstance(names, str) else list(names)
-    plan = make_plan(listed, env=env, seeds=seeds, overrides=overrides, only=only, paper=paper, goal=goal)
-    return run_study(plan, Path(out), jobs=jobs, quiet=quiet, executor=executor)
 
 
 def _learned(
@@ -339,7 +292,7 @@ def _after_stages(
             say(f"stage '{stage.preset}' in {stage.path}")
         try:
             if (stage.path / "config.yaml").is_file() and stage not in replaced:
-                resume(stage.path, **_given_again(functions), quiet=quiet)
+                resume(stage.path, **arguments_again(functions), quiet=quiet)
             else:
                 _train_stage(stage, seed, functions, quiet=quiet)
         except Interrupted as stop:
@@ -352,7 +305,7 @@ def _train_stage(stage: Stage, seed: int, functions: Mapping[str, Any], *, quiet
     """Train a stage from its beginning."""
     where = stage.settings.task.model_dump(include={"env", "options", "reward", "terminated"})
     overrides = {"task": where, "train": {"pretrained": stage.settings.train.pretrained}}
-    again = _given_again(functions)
+    again = arguments_again(functions)
     train(stage.preset, seed=seed, out=stage.path, overrides=overrides, overwrite=True, quiet=quiet, **again)
 
 
@@ -377,38 +330,3 @@ def _build(settings: RunSettings, task: Task) -> Agent:
             f"not {train.capacity}"
         )
     return agent
-
-
-def _functions(env: Given | None, reward: Any, terminated: Any) -> dict[str, Any]:
-    """What `make_task` needs beside the settings."""
-    return {"reward": reward, "terminated": terminated, "env": env if env is not None and env.thing else None}
-
-
-def _functions_again(env: Env | None, reward: Any, terminated: Any) -> dict[str, Any]:
-    """As `_functions`, of those that are given again. Raises `UserError`."""
-    arguments.function("reward", reward)
-    arguments.function("terminated", terminated)
-    return _functions(None if env is None else given(env), reward, terminated)
-
-
-def _given_again(functions: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that give the same functions and environment to another stage."""
-    again = {name: functions[name] for name in ("reward", "terminated") if callable(functions[name])}
-    return again if functions["env"] is None else {**again, "env": functions["env"].thing}
-
-
-def _chosen(env: Given | None, env_options: object, functions: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the arguments of `train` make."""
-    options = {} if env_options is None else arguments.options("env_options", env_options)
-    named = {name: _name_of(functions[name]) for name in ("reward", "terminated") if functions[name] is not None}
-    if env is not None:
-        named["env"], options = env.name, {**dict(env.options), **options}
-    return {"task": {**named, "options": options} if options else named}
-
-
-def _name_of(function: Any) -> str:
-    if isinstance(function, str):
-        return function
-    if not callable(function):
-        raise UserError(f"reward and terminated must be functions or 'module:function', not {function!r}")
-    return f"{function.__module__}:{getattr(function, '__qualname__', '<' + type(function).__name__ + '>')}"

@@ -11,12 +11,12 @@ from foretell.errors import UserError, nearest
 
 def study(args: argparse.Namespace) -> int:
     """Run a study, or go on with it."""
-    api, running = load("foretell.api"), load("foretell.experiments.study")
+    running = load("foretell.experiments.study")
     out = _directory(args)
     if args.dry_run:
         return _dry_run(args, out)
     try:
-        api.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
+        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
     except running.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
         return 130

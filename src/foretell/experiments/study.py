@@ -19,7 +19,7 @@ from foretell.experiments.executor import (
     divide,
     run_locally,
 )
-from foretell.experiments.plan import Plan
+from foretell.experiments.plan import Plan, make_plan
 from foretell.experiments.progress import Monitor, console
 from foretell.experiments.summary import Summary, summarise, write_summary
 from foretell.training.interrupt import interrupt_calls
@@ -34,6 +34,47 @@ class StudyStopped(Exception):
 
 class StudyFailed(Exception):
     """Some runs failed; the others are finished."""
+
+
+def study(
+    names: str | Sequence[str],
+    *,
+    out: str | Path,
+    env: str | None = None,
+    seeds: int | None = None,
+    jobs: int | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    paper: bool = False,
+    goal: float | None = None,
+    quiet: bool = False,
+    executor: Executor | None = None,
+) -> Summary:
+    """Train several presets with several seeds, each run in a process of its own, and compare them.
+
+    The same call goes on with a study that was stopped, killed, or failed in part; with more seeds it extends it.
+
+    Args:
+        names: presets, or one study of `foretell studies`, or the path of a study's file.
+        out: the directory of the study.
+        env: an environment for all of them.
+        seeds: of each, from 0; by default as many as the study has, or 5.
+        jobs: runs at a time; None for one on each processor core, as far as memory goes.
+        overrides: settings on top of all, as `key.path=value`.
+        only: patterns of the labels of variants, as `halfcheetah*`; by default all take part.
+        paper: the study as published, at its full cost.
+        goal: a return; the summary says when each run first reached it.
+        quiet: print nothing.
+        executor: what runs the runs; by default this machine, see `foretell.experiments.executor`.
+
+    Raises:
+        UserError: for every mistake, before anything is written.
+        StudyStopped: if the user interrupts it; every run is saved.
+        StudyFailed: at the end, if runs failed; the others are finished.
+    """
+    listed = [names] if isinstance(names, str) else list(names)
+    plan = make_plan(listed, env=env, seeds=seeds, overrides=overrides, only=only, paper=paper, goal=goal)
+    return run_study(plan, Path(out), jobs=jobs, quiet=quiet, executor=executor)
 
 
 def run_study(
