@@ -17,7 +17,7 @@ OWN = {
     *(f"pets/{task}" for task in ("cartpole", "reacher", "pusher", "halfcheetah")),
     *(f"mve/{robot}-true-model" for robot in ("hc", "swimmer", "walker2d")),
     *(f"mbmf/cheetah-icem{stage}" for stage in ("", "-mpc", "-imitation")),
-    "steve/halfcheetah-lite",
+    *(f"{preset}-lite" for preset in ("mve/hc", "mve/swimmer", "steve/halfcheetah")),
 }
 """Presets that are called neither published nor released nor the paper's."""
 OWN_PARTS = {"no-aggregation", "precise", "sac", "single", "td3", "true-model"}

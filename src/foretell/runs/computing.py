@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +16,12 @@ _PACKAGES = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujo
 
 def versions() -> dict[str, str]:
     """Of what decides a run's results."""
-    return {name: version(name) for name in _PACKAGES}
+    return {name: _version(name) for name in _PACKAGES}
+
+
+@lru_cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def computing() -> dict[str, str]:

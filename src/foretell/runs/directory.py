@@ -198,8 +198,8 @@ class RunDirectory:
             "returns": rewards.sum(),
             "kind": row["kind"],
             "env_steps": row["env_steps"],
-            "end": row["end"],
-            "success": "" if row["success"] is None else str(row["success"]),
+            "end": row.get("end", ""),  # not in tables of older versions
+            "success": "" if row.get("success") is None else str(row["success"]),
             "row": number,
         }
         with writing(path), replacing(path, ".tmp.npz") as aside:

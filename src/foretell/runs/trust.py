@@ -186,7 +186,7 @@ def _described(module: str) -> dict[str, Any]:
         return {"place": None if place is None else str(place), "files": {}}
     root = place.parent
     loaded = (getattr(found, "__file__", None) for found in list(sys.modules.values()))
-    files = {Path(file) for file in loaded if file and Path(file).is_relative_to(root)}
+    files = {Path(file) for file in loaded if file and file.startswith(f"{root}{os.sep}")}
     kept = (file for file in {place, *files} if file.is_file() and not _is_library(file))
     return {"place": str(place), "files": {str(file.relative_to(root)): _digest(file) for file in sorted(kept)}}
 

@@ -58,7 +58,7 @@ class GlobalRandom:
                 cls._owner = None
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():
+        if sys is not None and not sys.is_finalizing():  # modules are None once Python ends
             self.release()
 
 
