@@ -56,7 +56,7 @@ class Output(io.TextIOBase):
         self._failed = self._stream
         reason = getattr(error, "strerror", None) or error
         if self._name == "stdout" and not isinstance(error, BrokenPipeError):
-            STDERR.write(f"foretell: cannot write to standard output ({reason}); going on without it\n")
+            STDERR.write(f"foretell: cannot write to standard output ({reason}); continuing without it\n")
             STDERR.flush()
         silence(self._stream)
 

@@ -65,7 +65,9 @@ class Border(gymnasium.Wrapper):
             ("actions", len(limits.low), int(self._spaces.free.sum())),
         ):
             if size != there:
-                raise UserError(f"the task says '{limits.name}' has {what} of size {size}, but it is {there}")
+                raise UserError(
+                    f"the task says that '{limits.name}' has {what} of size {size}, but their size is {there}"
+                )
 
     @cached_property
     def observation_space(self) -> Box:  # type: ignore[override]
@@ -135,7 +137,7 @@ class Border(gymnasium.Wrapper):
             return float(reward)
         rewards = np.array(reward)
         if rewards.dtype.kind not in "biuf":
-            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is no real number")
+            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is not a real number")
         if weights is None and rewards.size != 1:
             raise self._mistake(
                 f"{rewards.size} rewards at once at step {self._steps}; weight them with "

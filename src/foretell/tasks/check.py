@@ -52,12 +52,12 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
     fresh, again = (_play_anew(task) for _ in range(2))
     if not _same(fresh, again):
         return [
-            f"'{task.spec.env_id}' does not repeat itself: two new copies differ after the same seed and actions, so "
+            f"'{task.spec.env_id}' is not reproducible: two new copies differ after the same seed and actions, so "
             "results cannot be repeated, and a run cannot be resumed within an episode"
         ]
     if not _same(fresh, used):
         return [
-            f"'{task.spec.env_id}' keeps something from one episode to the next: after reset(seed=...) a used copy "
+            f"'{task.spec.env_id}' keeps state from one episode to the next: after reset(seed=...) a used copy "
             "differs from a new one, so results depend on earlier episodes, and a run may not resume exactly"
         ]
     return []

@@ -176,7 +176,9 @@ def _make_registered(env: str, env_id: str, module: str | None, **options: Any) 
 def _make_from(name: str, thing: Any, **options: Any) -> gymnasium.Env:
     """Call what makes the environment. Raises `UserError` if it returns something else."""
     if options and isinstance(thing, _Copies):
-        raise UserError(f"env '{name}' is an object, for which task.options come too late; give its class instead")
+        raise UserError(
+            f"env '{name}' is an object that exists already, so task.options have no effect; give its class instead"
+        )
     before = set(gymnasium.registry)
     env = thing(**options)
     if isinstance(env, gymnasium.Env):
