@@ -87,9 +87,9 @@ def page(summary: Summary) -> str:
     text = f"""# {plan.title}
 
 {done} of {len(summary.results)} runs are finished. A point is the mean return of a round of evaluation episodes, or the
-return of a trial if a variant has no evaluation episodes. Steps are environment steps, including those of random episodes, warm-ups
-and earlier stages. The final return is the mean of the last tenth of the points, but of at least three. The first table
-shows interquartile means over seeds, and in brackets their 95 % bootstrap intervals.
+return of a trial if a variant has no evaluation episodes. Steps are environment steps, including those of random
+episodes, warm-ups and earlier stages. The final return is the mean of the last tenth of the points, but of at least
+three. The first table shows interquartile means over seeds, and in brackets their 95 % bootstrap intervals.
 
 """
     header = ["variant", "runs", "final return", "best return", "steps"]

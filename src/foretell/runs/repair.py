@@ -1,7 +1,7 @@
 """Compares the tables and data of a resumed run with its checkpoint, and rebuilds what was changed or damaged.
 
-A checkpoint stores the CRC-32 of `episodes.csv` and `metrics.csv`. Each file in `data/` holds the steps of an episode and
-all values of its row in `episodes.csv` except the wall time, so each of the two can be checked against the other.
+A checkpoint stores the CRC-32 of `episodes.csv` and `metrics.csv`. Each file in `data/` holds the steps of an episode
+and all values of its row in `episodes.csv` except the wall time, so each of the two can be checked against the other.
 """
 
 import csv
@@ -69,9 +69,8 @@ def _mend_metrics(path: Path, count: int, warn: Callable[[str], None]) -> None:
     columns = lines[0].count(b",") if lines else 0
     whole = [line for line in lines[: count + 1] if line.endswith(b"\n") and line.count(b",") == columns]
     lost = count + 1 - len(whole)
-    warn(
-        f"'{path}' was changed or damaged after the checkpoint{f'; {lost} of {count} rows are lost' if lost > 0 else ''}"
-    )
+    text = f"; {lost} of {count} rows are lost" if lost > 0 else ""
+    warn(f"'{path}' was changed or damaged after the checkpoint{text}")
     if whole != lines[: count + 1]:
         _replace(path, b"".join(whole))
 
