@@ -75,76 +75,77 @@ class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
-    """Length of the run in trials: training episodes in which the agent acts, without warm-ups."""
+    """Length of the run in trials. A trial is a training episode in which the agent acts, other than a warm-up."""
     steps: PositiveInt | None = None
-    """Length of the run in environment steps, random ones included; null: `trials` decides."""
+    """Length of the run in environment steps, including random ones; null: `trials` decides."""
     environments: PositiveInt = 1
     """Environments that are stepped in parallel; the agent chooses their actions as one batch."""
     workers: PositiveInt = 1
-    """Processes that step environments which are slow; 1: Foretell's own process. They share the `environments`, and
-    those of evaluation (`eval_environments`) and of diagnostics. Results do not depend on it."""
+    """Processes that step slow environments; 1: only the main process. They also step the environments of evaluation
+    (`eval_environments`) and of diagnostics. Results do not depend on this number."""
     steps_per_learning: PositiveInt | None = None
-    """Learn after every so many environment steps, also within episodes; each environment begins its next episode at
-    once (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
+    """Environment steps between two calls of `learn`, also within episodes; each environment begins its next episode
+    immediately (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
     MB-MPC)."""
     random_episodes: NonNegativeInt = 1
     """Episodes of uniformly random actions before the first trial. It may be 0 if `random_steps` is not, or if the
     agent can act before it has learned."""
     random_steps: NonNegativeInt = 0
-    """Least number of random steps: more random episodes follow until it is reached. With `steps_per_learning` the last
-    episodes are cut there."""
+    """Minimum number of random steps: random episodes are added until it is reached. With `steps_per_learning` the last
+    episodes are cut at this number."""
     random_horizon: PositiveInt | None = None
     """Cut random episodes after this many steps, so that they stay near the initial states; null: no cut."""
     warmup_episodes: NonNegativeInt = 0
     """Short episodes before the first trial, in which the agent acts; it learns before each of them. They show the
-    consequences of its first mistakes near the initial states, with a fraction of a trial's steps."""
+    consequences of its first mistakes near the initial states, and need only a fraction of a trial's steps."""
     warmup_horizon: PositiveInt = 100
     """Steps after which the first warm-up episode is cut."""
     warmup_last_horizon: PositiveInt | None = None
-    """Steps after which the last warm-up episode is cut, with linear growth in between; null: `warmup_horizon` for
-    all."""
+    """Steps after which the last warm-up episode is cut; from the first to the last, the length grows linearly. Null:
+    `warmup_horizon` for all."""
     time_limit_terminates: bool = False
-    """Treat a step that reaches the time limit as a termination (MVE, as released). The value of what would follow then
+    """Treat a step that reaches the time limit as a termination (MVE, as released). The value of the next state then
     counts as 0, although the agent cannot observe the time."""
     eval_episodes: NonNegativeInt = 0
-    """Evaluation episodes after each trial, or every `eval_every` steps: without exploration, logged, not used for
-    learning."""
+    """Number of evaluation episodes after each trial, or every `eval_every` steps. They have no exploration noise, are
+    logged, and are not used for learning."""
     eval_every: PositiveInt | None = None
     """Steps between two rounds of evaluation episodes; null: a round after each trial."""
     eval_environments: PositiveInt = 1
-    """Evaluation episodes that are played side by side; the agent chooses their actions as one batch."""
+    """Evaluation episodes that are played in parallel; the agent chooses their actions as one batch."""
     log_every: PositiveInt = 1000
     """Steps between two rows of `metrics.csv`, which hold means over these steps. Only for agents that learn within
     episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
     validation_episodes: NonNegativeInt = 0
-    """Number of trials before each call of `learn`, the last ones, that the agent does not learn from (the released
-    MB-MF: 1, for validation)."""
+    """Number of trials, the latest before each call of `learn`, that the agent does not learn from (the released MB-MF:
+    1, for validation)."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
     keep_best: bool = False
-    """Keep the agent of the best round of evaluation in `best/`; without evaluation, that of the best trial."""
+    """Keep the agent of the best round of evaluation episodes in `best/`; without evaluation, the agent of the best
+    trial."""
     record: NonNegativeInt = 0
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
     """Keep the agent of every trial in `models/`, for `foretell eval RUN_DIR --trial N`."""
     diagnose_every: PositiveInt | None = None
-    """Measure errors of model and values after every so many environment steps, and write them to `diagnostics.csv`;
-    null: never. These are the measurements of `foretell diagnose`."""
+    """Environment steps between two measurements of the errors of model and values, which are written to
+    `diagnostics.csv`; null: never. The measurements are those of `foretell diagnose`."""
     log_predictions: Literal["none", "moments", "particles"] = "none"
     """Keep the predicted trajectories of every plan in `predictions/`: mean and variance over particles (`moments`), or
     every particle (`particles`)."""
     pretrained: str | None = None
-    """A run directory with whose agent this run starts, so that it needs no random episodes; or a preset, which is then
+    """The run directory or preset with whose agent this run starts, so that it needs no random episodes. A preset is
     trained first, with the same seed."""
     capacity: PositiveInt = 100_000
-    """Transitions that the replay can hold; then the oldest are overwritten."""
+    """Transitions that the replay can hold. When it is full, the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
     """Seconds between two checkpoints. Agents that learn between episodes also save at the end of every trial."""
     checkpoints: PositiveInt = 3
-    """Number of newest checkpoints that are kept."""
+    """Number of latest checkpoints that are kept."""
 
     @model_validator(mode="after")
     def _check_environments(self) -> "Schedule":

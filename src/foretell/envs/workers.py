@@ -169,7 +169,7 @@ def _unpacked(packed: bytes) -> Task:
 
 @cache
 def _context() -> Any:
-    """The start method: fork a server that has only imported modules, or spawn; never fork this process (JAX has threads)."""
+    """The start method: fork a server that has only imported modules, or spawn. This process has JAX's threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -192,7 +192,7 @@ def blamed(what: str) -> Iterator[None]:
 
 
 def rgb(frame: Any) -> Any:
-    """Convert an image to 8-bit RGB. It may be grey or RGBA, have values from 0 to 1, or have channels on the first axis.
+    """Convert an image to 8-bit RGB. It may be grey or RGBA, with values from 0 to 1, with channels on the first axis.
 
     From a list of images, the last one is taken. None, and anything else that is not an image, is returned unchanged.
     """
