@@ -1,4 +1,4 @@
-"""What every agent is: pure functions for acting and for learning, and the settings it is built from."""
+"""The interface of agents: pure functions for acting and for learning, and the settings that an agent is built from."""
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,23 +15,23 @@ from foretell.tasks import Task, TaskSettings
 State = Any
 """What an agent has learned, and what its learning carries on: a pytree of arrays."""
 PolicyParams = Any
-"""The small part of it that acting needs, here or on another machine: a pytree of arrays."""
+"""The small part of the state that acting needs, here or on another machine: a pytree of arrays."""
 Carry = Any
 """What an agent carries through an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
 Extras = dict[str, Array]
-"""What acting returns beside the actions, such as the plan they begin: arrays with a leading batch axis."""
+"""What acting returns besides the actions, such as the plans: arrays with a leading batch axis."""
 Metrics = dict[str, Array]
 
 
 class Agent:
-    """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
+    """A combination of models, planners and values for one task. Every method is pure and can be compiled."""
 
     data: ClassVar[Literal["replay", "trajectories"]] = "replay"
-    """What `learn` is given: a replay of all transitions so far, or the steps since its last call in their order."""
+    """The data for `learn`: a replay of all transitions so far, or the steps since its last call, in order."""
     pretraining: int = 1
     """Calls of `learn` before an agent that learns within episodes first acts; only the first of them sees new data."""
     model: TrainedModel | None
-    """Its world model, for diagnostics; an agent without one may leave it out."""
+    """Its world model, for diagnostics; optional for an agent without one."""
 
     def init(self, key: Key[Array, ""]) -> State:
         """An untrained agent."""
@@ -42,7 +42,7 @@ class Agent:
         raise NotImplementedError
 
     def begin(self, params: PolicyParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> Carry:
-        """The carry at the start of episodes that begin with these observations; nothing unless overridden."""
+        """The carry at the start of episodes that begin with these observations; empty by default."""
         return ()
 
     def act(
@@ -50,8 +50,8 @@ class Agent:
     ) -> tuple[Float[Array, "batch action"], Carry, Extras]:
         """Actions in the environment's units; `explore` asks for the noise used to collect data.
 
-        Without it they are within the bounds. With it they may lie beyond: the environment executes the nearest action
-        within, but `learn` sees what was chosen here, whose density a policy gradient needs.
+        Without exploration, actions are within the bounds. With it they may lie outside: the environment executes the
+        nearest action within the bounds, but `learn` gets the chosen action, whose density a policy gradient needs.
         """
         raise NotImplementedError
 
@@ -194,9 +194,10 @@ class Schedule(Settings):
         return self
 
     def room(self, horizon: int, data: Literal["replay", "trajectories"]) -> int:
-        """Steps in every environment that may wait until the agent learns.
+        """Maximum number of steps per environment that are buffered until the agent learns.
 
-        A replay takes them earlier, whenever no more could wait; an agent that learns from trajectories is given all.
+        They are moved to a replay earlier, whenever this buffer is full. An agent that learns from trajectories gets
+        all of them at once.
         """
         if self.steps_per_learning is not None:
             most = self.steps_per_learning if data == "replay" else max(self.steps_per_learning, self.random_steps)
@@ -207,7 +208,7 @@ class Schedule(Settings):
         return rounds * horizon + self.random_steps
 
     def limit(self, kind: str, warmups: int) -> int | None:
-        """Steps after which an episode of this kind is cut, beside the task's own limit, after so many warm-ups."""
+        """Steps after which an episode of this kind is cut, besides the task's own limit, after `warmups` warm-ups."""
         if kind != "warmup":
             return self.random_horizon if kind == "random" else None
         last = self.warmup_last_horizon or self.warmup_horizon
@@ -216,7 +217,7 @@ class Schedule(Settings):
 
 
 class RunSettings(Settings):
-    """A whole run, resolved: the sections that all agents share. Each agent adds its own."""
+    """The resolved settings of a run: the sections that all agents share. Each agent adds its own."""
 
     agent: str
     description: str
@@ -240,7 +241,7 @@ class RunSettings(Settings):
         raise NotImplementedError
 
     def start_from(self, other: Pretrained, own: State) -> State:
-        """The state with which a run of these settings goes on from another run's agent.
+        """The initial state of a run with these settings that continues from another run's agent.
 
         Args:
             other: the other run's agent.
@@ -254,7 +255,7 @@ class RunSettings(Settings):
         return other.state
 
     def check_same(self, settings: "RunSettings", *sections: str) -> None:
-        """Raises `UserError` unless these sections of another run's settings are as ours."""
+        """Raises `UserError` unless these sections are the same in another run's settings."""
         for section in sections:
             if getattr(self, section, None) != getattr(settings, section, None):
                 raise UserError(
