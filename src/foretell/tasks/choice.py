@@ -19,7 +19,7 @@ from foretell.tasks.gym import GymTask
 from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
-"""Values of these settings beside the name of a function."""
+"""Values of these settings besides the name of a function."""
 
 
 class TaskSettings(Settings):
