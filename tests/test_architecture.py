@@ -1,4 +1,4 @@
-"""The picture in docs/architecture.md is true: every room is on it, and imports point down."""
+"""The list in docs/architecture.md is true: every package is in it, and imports point down."""
 
 import ast
 import re
@@ -14,40 +14,40 @@ OUTSIDE = ("presets", "studies")
 """Folders without code."""
 
 
-def floors() -> dict[str, int]:
-    """The floor of every room in the picture."""
-    picture = (ROOT / "docs" / "architecture.md").read_text().partition("```\n")[2].partition("```")[0]
-    found, floor = {}, -1
-    for line in picture.splitlines():
-        floor_here, room = re.fullmatch(r"(?:floor (\d+))?\s+(\w+)(?:/|\.py)\s.*", line).groups()
-        floor = floor if floor_here is None else int(floor_here)
-        found[room] = floor
+def layers() -> dict[str, int]:
+    """The layer of every package in the list."""
+    listed = (ROOT / "docs" / "architecture.md").read_text().partition("```\n")[2].partition("```")[0]
+    found, layer = {}, -1
+    for line in listed.splitlines():
+        layer_here, package = re.fullmatch(r"(?:layer (\d+))?\s+(\w+)(?:/|\.py)\s.*", line).groups()
+        layer = layer if layer_here is None else int(layer_here)
+        found[package] = layer
     return found
 
 
-FLOORS = floors()
+LAYERS = layers()
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
 def imports(path: Path) -> set[str]:
-    """The rooms of this package that a file imports."""
-    rooms = set()
+    """The packages of Foretell that a file imports."""
+    packages = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "foretell":
-            rooms |= {alias.name for alias in node.names}
+            packages |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("foretell."):
-            rooms.add(room_of(node.module))
+            packages.add(package_of(node.module))
         elif isinstance(node, ast.Import):
-            rooms |= {room_of(alias.name) for alias in node.names if alias.name.startswith("foretell.")}
-    return rooms & FLOORS.keys()
+            packages |= {package_of(alias.name) for alias in node.names if alias.name.startswith("foretell.")}
+    return packages & LAYERS.keys()
 
 
-def test_every_room_is_in_the_picture():
-    rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert rooms - {"__init__", "__main__"} == FLOORS.keys()
+def test_every_package_is_in_the_list():
+    packages = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert packages - {"__init__", "__main__"} == LAYERS.keys()
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
@@ -55,8 +55,8 @@ def test_imports_point_down(path):
     own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
     if own in ("__init__", "__main__"):
         return
-    for room in imports(path) - {own}:
-        assert FLOORS[room] < FLOORS[own], f"{own} imports {room}"
+    for package in imports(path) - {own}:
+        assert LAYERS[package] < LAYERS[own], f"{own} imports {package}"
 
 
 def test_no_module_imports_itself_in_a_circle():

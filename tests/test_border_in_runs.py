@@ -173,4 +173,4 @@ def test_a_function_that_is_a_number_nowhere_is_refused_before_anything_is_writt
 
 def test_what_leaks_is_said(capsys):
     assert main(["train", "pets/default", "--env", "environments:tiny/Ends-v0", *TINY_SET, "--dry-run"]) == 0
-    assert "note           'environments:tiny/Ends-v0' keeps something from one episode to" in capsys.readouterr().out
+    assert "note           'environments:tiny/Ends-v0' keeps state from one episode to" in capsys.readouterr().out

@@ -160,12 +160,12 @@ ENVIRONMENTS = [
         "environments:WithoutSpec",
         "env 'environments:WithoutSpec': the task must have a `spec`, a foretell.tasks.TaskSpec",
     ),
-    ("CartPole-v1", "'CartPole-v1' has discrete actions (Discrete(2)), but planners and policies here choose real"),
+    ("CartPole-v1", "'CartPole-v1' has discrete actions (Discrete(2)), but Foretell's planners and policies choose"),
     (f"{ENV}WholeActions-v0", f"'{ENV}WholeActions-v0' has actions of type int8, but only real numbers are supported"),
     (f"{ENV}Unbounded-v0", f"'{ENV}Unbounded-v0' has unbounded actions, but planning needs finite bounds"),
     (
         f"{ENV}Image-v0",
-        f"'{ENV}Image-v0' observes images ('obs' of shape (8, 8, 3)), but models here learn from states",
+        f"'{ENV}Image-v0' observes images ('obs' of shape (8, 8, 3)), but Foretell's models learn from states",
     ),
     (f"{ENV}Nothing-v0", f"'{ENV}Nothing-v0' has observations of shape (0,), which hold no numbers"),
 ]

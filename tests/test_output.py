@@ -94,7 +94,9 @@ def test_a_run_whose_output_is_full(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(**command(tmp_path / "run"), stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0
-    assert done.stderr == ("foretell: cannot write to standard output (No space left on device); going on without it\n")
+    assert done.stderr == (
+        "foretell: cannot write to standard output (No space left on device); continuing without it\n"
+    )
     assert len((tmp_path / "run" / "episodes.csv").read_text().splitlines()) == 4
 
 

@@ -1,4 +1,4 @@
-"""Standard output and error that may fail: what cannot be printed must not end a run."""
+"""Standard output and error that may fail: if a line cannot be printed, the run continues."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 
 class Output(io.TextIOBase):
-    """Standard output or error as it is at the time. What cannot be written is dropped, which is said once."""
+    """The current standard output or error. Text that cannot be written is dropped, which is reported once."""
 
     def __init__(self, name: Literal["stdout", "stderr"]) -> None:
         self._name = name
@@ -52,11 +52,11 @@ class Output(io.TextIOBase):
         return getattr(sys, self._name)
 
     def _give_up(self, error: Exception) -> None:
-        """Say why, and drop what is still in the buffer, at which the end of the process would fail."""
+        """Report the reason, and discard the buffer, which could not be flushed at the end of the process."""
         self._failed = self._stream
         reason = getattr(error, "strerror", None) or error
         if self._name == "stdout" and not isinstance(error, BrokenPipeError):
-            STDERR.write(f"foretell: cannot write to standard output ({reason}); going on without it\n")
+            STDERR.write(f"foretell: cannot write to standard output ({reason}); continuing without it\n")
             STDERR.flush()
         silence(self._stream)
 
@@ -71,7 +71,7 @@ def say(text: str) -> None:
 
 
 def silence(stream: Any) -> None:
-    """Send what is still to come on one of this process's own streams nowhere."""
+    """Discard all further output of one of this process's own streams."""
     if stream is sys.__stdout__ or stream is sys.__stderr__:
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), cast(Any, stream).fileno())

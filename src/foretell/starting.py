@@ -1,4 +1,4 @@
-"""The first moments of the command, in which libraries are imported: Ctrl-C then ends it with one line."""
+"""Ctrl-C while the command imports libraries: the process ends with one line instead of a traceback."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from types import FrameType
 
 
 def is_the_command() -> bool:
-    """Whether this process is `foretell` or `python -m foretell`, and not a program that imports it."""
+    """Whether this process is `foretell` or `python -m foretell`, not a program that imports Foretell."""
     module = ("-m", "foretell") in pairwise(sys.orig_argv)
     return module or os.path.basename(sys.argv[0] if sys.argv else "") in ("foretell", "foretell.exe")
 
 
 def end_quietly() -> None:
-    """Until `started`, end the process on Ctrl-C without a traceback."""
+    """Until `started` is called, end the process on Ctrl-C without a traceback."""
     main_thread = threading.current_thread() is threading.main_thread()
     if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)

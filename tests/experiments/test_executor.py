@@ -88,7 +88,7 @@ def test_the_last_line_of_a_failure_is_its_error(tmp_path, python):
     python("import sys; print('a trial'); sys.exit('foretell: no such thing')")
     assert run_one(member(tmp_path), (0,), Event()).error == "no such thing"
     python("import os; os.kill(os.getpid(), 9)")
-    assert run_one(member(tmp_path), (0,), Event()).error == "killed by signal 9, perhaps for want of memory"
+    assert run_one(member(tmp_path), (0,), Event()).error == "killed by signal 9, perhaps because memory ran out"
     python("raise SystemExit(3)")
     assert run_one(member(tmp_path, 1), (0,), Event())[1:3] == (3, "exit code 3")
 

@@ -148,7 +148,7 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_is_changed(tmp_p
     before, end = files(tmp_path), "; choose another --out"
     start = f"'{tmp_path}' holds another study: "
     assert refusal(tmp_path, plan(seeds=1)) == f"{start}it has 2 seeds, not 1{end}"
-    assert refusal(tmp_path, plan("pets/default")) == f"{start}it has the variant 'pets/default+ds', too{end}"
+    assert refusal(tmp_path, plan("pets/default")) == f"{start}it also has the variant 'pets/default+ds'{end}"
     more = plan("pets/default", "pets/default+ds", "pets/default+tsinf")
     assert refusal(tmp_path, more) == f"{start}it has no variant 'pets/default+tsinf'{end}"
     other = refusal(tmp_path, plan(sets=["planner.population=7"]))
@@ -162,7 +162,7 @@ def test_what_lies_in_the_way_is_refused(tmp_path):
     assert "is not empty and is not the directory of a study" in refusal(tmp_path, plan())
     run(tmp_path / "study")
     inside = tmp_path / "study" / "pets-default" / "0"
-    assert f"'{inside}' is a run directory, not one of a study" in refusal(inside, plan())
+    assert f"'{inside}' is a run directory, not the directory of a study" in refusal(inside, plan())
     (tmp_path / "study" / "study.yaml").write_text("seeds: 2\n")
     assert "is damaged: 'variants' is missing" in refusal(tmp_path / "study", plan())
 

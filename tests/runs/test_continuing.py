@@ -65,7 +65,8 @@ def test_what_is_lacking_has_the_values_of_the_checkpoint_and_not_those_of_today
 
     settings, said = continued(edit, notes)
     assert settings.fit.learning_rate == 0.25 and settings.planner.population == SETTINGS.planner.population
-    assert len(said) == 1 and " lacks " in said[0] and said[0].endswith(" more; taken from the checkpoint")
+    assert len(said) == 1 and "does not have" in said[0]
+    assert said[0].endswith(" more; using the values of the checkpoint")
 
 
 def test_what_may_change_is_said(continued):

@@ -183,7 +183,7 @@ def test_the_key_is_the_users_alone(tmp_path, monkeypatch, project):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     tree = RunDirectory(project / "run").read_tree()[0]
     monkeypatch.chdir(project)
-    with pytest.raises(UserError, match="not signed as a run of yours"):
+    with pytest.raises(UserError, match="not signed with your key"):
         trust.check(project / "run", tree)
     trust.sign(project / "run", tree)
     trust.check(project / "run", tree)

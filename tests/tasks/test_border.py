@@ -90,9 +90,9 @@ def test_one_number_is_a_reward_in_any_form(reward):
         (np.nan, "'Line' returned the reward nan at step 0"),
         (-np.inf, "'Line' returned the reward -inf at step 0"),
         (1e300, "'Line' returned the reward 1e+300 at step 0"),
-        (1 + 2j, "'Line' returned the reward (1+2j) at step 0, which is no real number"),
-        (None, "'Line' returned the reward None at step 0, which is no real number"),
-        ("much", "'Line' returned the reward 'much' at step 0, which is no real number"),
+        (1 + 2j, "'Line' returned the reward (1+2j) at step 0, which is not a real number"),
+        (None, "'Line' returned the reward None at step 0, which is not a real number"),
+        ("much", "'Line' returned the reward 'much' at step 0, which is not a real number"),
         (
             np.ones(3),
             "'Line' returned 3 rewards at once at step 0; weight them with task.reward_weights=[1.0, 1.0, 1.0]",
@@ -223,7 +223,7 @@ def test_an_environment_that_ends_the_program_does_not(method):
 def test_a_task_that_says_another_size(seen, size):
     env = Line()
     env.observation_space = seen
-    with pytest.raises(UserError, match=f"the task says 'Line' has observations of size 2, but it is {size}"):
+    with pytest.raises(UserError, match=f"that 'Line' has observations of size 2, but their size is {size}"):
         Border(env, LIMITS)
 
 

@@ -98,7 +98,7 @@ def test_an_environment_need_not_know_how_to_be_drawn():
         (
             "WrongShape",
             "step",
-            "failed in step(): ValueError: the observation is of shape (3,), but its space of shape (2,)",
+            "failed in step(): ValueError: the observation has shape (3,), but its space has shape (2,)",
         ),
         (
             "RewardVector",

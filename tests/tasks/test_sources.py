@@ -291,13 +291,13 @@ class Late(Line):
 @pytest.mark.parametrize("env", [Leaks, Counts, lambda: Wears(Line())])
 def test_state_that_leaks_from_an_episode_into_the_next_is_found(env):
     (said,) = check(task_of(env), {})
-    assert "keeps something from one episode to the next" in said
+    assert "keeps state from one episode to the next" in said
 
 
 @pytest.mark.parametrize("env", [Drifts, Shakes, Late])
 def test_an_environment_that_does_not_repeat_itself_is_found(env):
     (said,) = check(task_of(env), {})
-    assert "does not repeat itself: two new copies differ after the same seed and actions" in said
+    assert "is not reproducible: two new copies differ after the same seed and actions" in said
 
 
 @pytest.mark.parametrize("env", [Line, environments.Ragged, "Pendulum-v1", "cartpole"])

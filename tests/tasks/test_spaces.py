@@ -64,8 +64,8 @@ def test_the_vector_is_a_copy_and_keeps_the_precision_of_what_is_observed():
         (GOAL, {"observation": np.zeros(3), "achieved_goal": np.zeros(1)}, "the observation has no 'desired_goal'"),
         (Tuple((PUSH, PUSH)), (np.zeros(2),), r"the observation has no 'obs\[1\]'"),
         (GOAL, np.zeros(6), "the observation has no 'achieved_goal'"),
-        (PUSH, np.zeros(3), r"the observation is of shape \(3,\), but its space of shape \(2,\)"),
-        (Dict({"q": PUSH}), {"q": np.zeros((2, 1))}, r"'q' of the observation is of shape \(2, 1\)"),
+        (PUSH, np.zeros(3), r"the observation has shape \(3,\), but its space has shape \(2,\)"),
+        (Dict({"q": PUSH}), {"q": np.zeros((2, 1))}, r"'q' of the observation has shape \(2, 1\)"),
         (PUSH, np.array([1j, 2]), "not made of real numbers"),
         (Discrete(2), 2, r"the observation 2 is not in Discrete\(2\)"),
         (MultiDiscrete([2, 2]), np.array([0, -1]), "is not in MultiDiscrete"),
@@ -81,14 +81,14 @@ def test_an_observation_that_is_not_of_its_space(space, wrong, sentence):
     [
         (
             Box(0, 255, (64, 64, 3), np.uint8),
-            r"observes images ('obs' of shape (64, 64, 3)), but models here learn from",
+            r"observes images ('obs' of shape (64, 64, 3)), but Foretell's models learn from",
         ),
         (
             Dict({"camera": Box(0, 255, (8, 8, 3), np.uint8), "q": PUSH}),
             "observes images ('camera' of shape (8, 8, 3))",
         ),
         (Box(0.0, 1.0, (1, 84, 84)), "observes images ('obs' of shape (1, 84, 84))"),
-        (Text(5), "has observations of type Text ('obs'), which are no vector of fixed size"),
+        (Text(5), "has observations of type Text ('obs'), which cannot be a vector of fixed size"),
         (Dict({"words": Sequence(PUSH)}), "has observations of type Sequence ('words')"),
         (Graph(PUSH, PUSH), "has observations of type Graph ('obs')"),
         (Box(-1, 1, (0,)), "has observations of shape (0,), which hold no numbers"),
@@ -104,14 +104,14 @@ def test_observations_that_cannot_be_learned_from(space, sentence):
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [
-        (Discrete(4), "has discrete actions (Discrete(4)), but planners and policies here choose real numbers"),
+        (Discrete(4), "has discrete actions (Discrete(4)), but Foretell's planners and policies choose real numbers"),
         (MultiDiscrete([2, 3]), "has discrete actions (MultiDiscrete([2 3]))"),
         (Tuple((PUSH, MultiBinary(2))), "has discrete actions (MultiBinary(2))"),
         (Dict({"move": PUSH, "grip": Discrete(2)}), "has discrete actions (Discrete(2))"),
         (Box(-1, 1, (1,), np.int8), "has actions of type int8, but only real numbers are supported"),
         (Sequence(PUSH), "has actions of type Sequence, but only real numbers are supported"),
         (Box(-1, 1, (0,)), "has actions of shape (0,), which hold no numbers"),
-        (Box(0.5, 0.5, (2,)), "leaves nothing to choose: the bounds of its actions have no width"),
+        (Box(0.5, 0.5, (2,)), "has no action to choose: the lower and upper bounds of all actions are equal"),
     ],
 )
 def test_actions_that_cannot_be_planned(space, sentence):

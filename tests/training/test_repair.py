@@ -70,14 +70,14 @@ def test_a_table_of_episodes_is_made_again_from_the_data(harm, saved, whole, tmp
     table.write_text(TABLES[harm](text), newline="")
     results, said = gone_on(out)
     assert results == whole
-    assert len(said) == 1 and said[0].startswith(f"'{table}' is not as it was at the checkpoint")
+    assert len(said) == 1 and said[0].startswith(f"'{table}' was changed or damaged after the checkpoint")
 
 
 def test_a_table_that_is_not_there(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     (out / "episodes.csv").unlink()
     results, said = gone_on(out)
-    assert results == whole and "made again from the data" in said[0]
+    assert results == whole and "rebuilt from the data" in said[0]
 
 
 def test_metrics_that_are_lost_are_said_and_the_next_row_begins_a_line(saved, whole, tmp_path):

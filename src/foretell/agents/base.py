@@ -1,4 +1,4 @@
-"""What every agent is: pure functions for acting and for learning, and the settings it is built from."""
+"""The interface of agents: pure functions for acting and for learning, and the settings that an agent is built from."""
 
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,23 +15,23 @@ from foretell.tasks import Task, TaskSettings
 State = Any
 """What an agent has learned, and what its learning carries on: a pytree of arrays."""
 PolicyParams = Any
-"""The small part of it that acting needs, here or on another machine: a pytree of arrays."""
+"""The small part of the state that acting needs, here or on another machine: a pytree of arrays."""
 Carry = Any
 """What an agent carries through an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
 Extras = dict[str, Array]
-"""What acting returns beside the actions, such as the plan they begin: arrays with a leading batch axis."""
+"""What acting returns besides the actions, such as the plans: arrays with a leading batch axis."""
 Metrics = dict[str, Array]
 
 
 class Agent:
-    """One arrangement of models, planners and values for one task. Every method is pure and can be compiled."""
+    """A combination of models, planners and values for one task. Every method is pure and can be compiled."""
 
     data: ClassVar[Literal["replay", "trajectories"]] = "replay"
-    """What `learn` is given: a replay of all transitions so far, or the steps since its last call in their order."""
+    """The data for `learn`: a replay of all transitions so far, or the steps since its last call, in order."""
     pretraining: int = 1
     """Calls of `learn` before an agent that learns within episodes first acts; only the first of them sees new data."""
     model: TrainedModel | None
-    """Its world model, for diagnostics; an agent without one may leave it out."""
+    """Its world model, for diagnostics; optional for an agent without one."""
 
     def init(self, key: Key[Array, ""]) -> State:
         """An untrained agent."""
@@ -42,7 +42,7 @@ class Agent:
         raise NotImplementedError
 
     def begin(self, params: PolicyParams, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> Carry:
-        """The carry at the start of episodes that begin with these observations; nothing unless overridden."""
+        """The carry at the start of episodes that begin with these observations; empty by default."""
         return ()
 
     def act(
@@ -50,8 +50,8 @@ class Agent:
     ) -> tuple[Float[Array, "batch action"], Carry, Extras]:
         """Actions in the environment's units; `explore` asks for the noise used to collect data.
 
-        Without it they are within the bounds. With it they may lie beyond: the environment executes the nearest action
-        within, but `learn` sees what was chosen here, whose density a policy gradient needs.
+        Without exploration, actions are within the bounds. With it they may lie outside: the environment executes the
+        nearest action within the bounds, but `learn` gets the chosen action, whose density a policy gradient needs.
         """
         raise NotImplementedError
 
@@ -75,76 +75,77 @@ class Schedule(Settings):
     """How long a run is, and what happens between episodes (section `train` of a preset)."""
 
     trials: PositiveInt = 10
-    """Length of the run in trials: training episodes in which the agent acts, without warm-ups."""
+    """Length of the run in trials. A trial is a training episode in which the agent acts, other than a warm-up."""
     steps: PositiveInt | None = None
-    """Length of the run in environment steps, random ones included; null: `trials` decides."""
+    """Length of the run in environment steps, including random ones; null: `trials` decides."""
     environments: PositiveInt = 1
     """Environments that are stepped in parallel; the agent chooses their actions as one batch."""
     workers: PositiveInt = 1
-    """Processes that step environments which are slow; 1: Foretell's own process. They share the `environments`, and
-    those of evaluation (`eval_environments`) and of diagnostics. Results do not depend on it."""
+    """Processes that step slow environments; 1: only the main process. They also step the environments of evaluation
+    (`eval_environments`) and of diagnostics. Results do not depend on this number."""
     steps_per_learning: PositiveInt | None = None
-    """Learn after every so many environment steps, also within episodes; each environment begins its next episode at
-    once (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
+    """Environment steps between two calls of `learn`, also within episodes; each environment begins its next episode
+    immediately (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
     MB-MPC)."""
     random_episodes: NonNegativeInt = 1
     """Episodes of uniformly random actions before the first trial. It may be 0 if `random_steps` is not, or if the
     agent can act before it has learned."""
     random_steps: NonNegativeInt = 0
-    """Least number of random steps: more random episodes follow until it is reached. With `steps_per_learning` the last
-    episodes are cut there."""
+    """Minimum number of random steps: random episodes are added until it is reached. With `steps_per_learning` the last
+    episodes are cut at this number."""
     random_horizon: PositiveInt | None = None
     """Cut random episodes after this many steps, so that they stay near the initial states; null: no cut."""
     warmup_episodes: NonNegativeInt = 0
     """Short episodes before the first trial, in which the agent acts; it learns before each of them. They show the
-    consequences of its first mistakes near the initial states, with a fraction of a trial's steps."""
+    consequences of its first mistakes near the initial states, and need only a fraction of a trial's steps."""
     warmup_horizon: PositiveInt = 100
     """Steps after which the first warm-up episode is cut."""
     warmup_last_horizon: PositiveInt | None = None
-    """Steps after which the last warm-up episode is cut, with linear growth in between; null: `warmup_horizon` for
-    all."""
+    """Steps after which the last warm-up episode is cut; from the first to the last, the length grows linearly. Null:
+    `warmup_horizon` for all."""
     time_limit_terminates: bool = False
-    """Treat a step that reaches the time limit as a termination (MVE, as released). The value of what would follow then
+    """Treat a step that reaches the time limit as a termination (MVE, as released). The value of the next state then
     counts as 0, although the agent cannot observe the time."""
     eval_episodes: NonNegativeInt = 0
-    """Evaluation episodes after each trial, or every `eval_every` steps: without exploration, logged, not used for
-    learning."""
+    """Number of evaluation episodes after each trial, or every `eval_every` steps. They have no exploration noise, are
+    logged, and are not used for learning."""
     eval_every: PositiveInt | None = None
     """Steps between two rounds of evaluation episodes; null: a round after each trial."""
     eval_environments: PositiveInt = 1
-    """Evaluation episodes that are played side by side; the agent chooses their actions as one batch."""
+    """Evaluation episodes that are played in parallel; the agent chooses their actions as one batch."""
     log_every: PositiveInt = 1000
     """Steps between two rows of `metrics.csv`, which hold means over these steps. Only for agents that learn within
     episodes."""
     episodes_per_learning: PositiveInt = 1
     """Trials between two calls of `learn`."""
     validation_episodes: NonNegativeInt = 0
-    """Number of trials before each call of `learn`, the last ones, that the agent does not learn from (the released
-    MB-MF: 1, for validation)."""
+    """Number of trials, the latest before each call of `learn`, that the agent does not learn from (the released MB-MF:
+    1, for validation)."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
     keep_best: bool = False
-    """Keep the agent of the best round of evaluation in `best/`; without evaluation, that of the best trial."""
+    """Keep the agent of the best round of evaluation episodes in `best/`; without evaluation, the agent of the best
+    trial."""
     record: NonNegativeInt = 0
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
     """Keep the agent of every trial in `models/`, for `foretell eval RUN_DIR --trial N`."""
     diagnose_every: PositiveInt | None = None
-    """Measure errors of model and values after every so many environment steps, and write them to `diagnostics.csv`;
-    null: never. These are the measurements of `foretell diagnose`."""
+    """Environment steps between two measurements of the errors of model and values, which are written to
+    `diagnostics.csv`; null: never. The measurements are those of `foretell diagnose`."""
     log_predictions: Literal["none", "moments", "particles"] = "none"
     """Keep the predicted trajectories of every plan in `predictions/`: mean and variance over particles (`moments`), or
     every particle (`particles`)."""
     pretrained: str | None = None
-    """A run directory with whose agent this run starts, so that it needs no random episodes; or a preset, which is then
+    """The run directory or preset with whose agent this run starts, so that it needs no random episodes. A preset is
     trained first, with the same seed."""
     capacity: PositiveInt = 100_000
-    """Transitions that the replay can hold; then the oldest are overwritten."""
+    """Transitions that the replay can hold. When it is full, the oldest are overwritten."""
     checkpoint_seconds: PositiveFloat = 30.0
     """Seconds between two checkpoints. Agents that learn between episodes also save at the end of every trial."""
     checkpoints: PositiveInt = 3
-    """Number of newest checkpoints that are kept."""
+    """Number of latest checkpoints that are kept."""
 
     @model_validator(mode="after")
     def _check_environments(self) -> "Schedule":
@@ -193,9 +194,10 @@ class Schedule(Settings):
         return self
 
     def room(self, horizon: int, data: Literal["replay", "trajectories"]) -> int:
-        """Steps in every environment that may wait until the agent learns.
+        """Maximum number of steps per environment that are buffered until the agent learns.
 
-        A replay takes them earlier, whenever no more could wait; an agent that learns from trajectories is given all.
+        They are moved to a replay earlier, whenever this buffer is full. An agent that learns from trajectories gets
+        all of them at once.
         """
         if self.steps_per_learning is not None:
             most = self.steps_per_learning if data == "replay" else max(self.steps_per_learning, self.random_steps)
@@ -206,7 +208,7 @@ class Schedule(Settings):
         return rounds * horizon + self.random_steps
 
     def limit(self, kind: str, warmups: int) -> int | None:
-        """Steps after which an episode of this kind is cut, beside the task's own limit, after so many warm-ups."""
+        """Steps after which an episode of this kind is cut, besides the task's own limit, after `warmups` warm-ups."""
         if kind != "warmup":
             return self.random_horizon if kind == "random" else None
         last = self.warmup_last_horizon or self.warmup_horizon
@@ -215,7 +217,7 @@ class Schedule(Settings):
 
 
 class RunSettings(Settings):
-    """A whole run, resolved: the sections that all agents share. Each agent adds its own."""
+    """The resolved settings of a run: the sections that all agents share. Each agent adds its own."""
 
     agent: str
     description: str
@@ -239,7 +241,7 @@ class RunSettings(Settings):
         raise NotImplementedError
 
     def start_from(self, other: Pretrained, own: State) -> State:
-        """The state with which a run of these settings goes on from another run's agent.
+        """The initial state of a run with these settings that continues from another run's agent.
 
         Args:
             other: the other run's agent.
@@ -253,7 +255,7 @@ class RunSettings(Settings):
         return other.state
 
     def check_same(self, settings: "RunSettings", *sections: str) -> None:
-        """Raises `UserError` unless these sections of another run's settings are as ours."""
+        """Raises `UserError` unless these sections are the same in another run's settings."""
         for section in sections:
             if getattr(self, section, None) != getattr(settings, section, None):
                 raise UserError(

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("preset", metavar="PRESET", help="a preset with parts, see `foretell presets`, or a YAML file")
     sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
-    where = "default runs/<preset-with-dashes>/<seed>, with the environment between where the preset leaves it open"
+    where = "default runs/<preset-with-dashes>/<seed>, with <env> before <seed> if the preset names no environment"
     sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
     sub.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     _set(sub)
@@ -161,16 +161,16 @@ def _study(sub: argparse.ArgumentParser) -> None:
     names = "presets to compare, or one study: a name of `foretell studies`, or a YAML file"
     sub.add_argument("names", metavar="PRESET_OR_STUDY", nargs="+", help=names)
     sub.add_argument("--env", metavar="ID", help="a Gymnasium environment for all of them")
-    sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of each (default 5, or those of the study)")
-    at_a_time = "runs at a time: auto (default) is one for each processor core, as far as memory goes"
+    sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of each (default 5, or as the study says)")
+    at_a_time = "runs at a time: auto (default) is one for each processor core, or fewer if memory is short"
     sub.add_argument("--jobs", type=jobs, metavar="N", help=at_a_time)
     _set(sub)
-    only = "the variants whose labels match, as 'halfcheetah*' (default all)"
+    only = "the variants whose labels match, such as 'halfcheetah*' (default all)"
     sub.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help=only)
     sub.add_argument("--paper", action="store_true", help="the study as published, at its full cost")
     goal = "a return; the summary says when each run first reached it"
     sub.add_argument("--goal", type=float, metavar="RETURN", help=goal)
-    where = "its directory; with the directory of the same study it goes on (default runs/studies/<study-with-dashes>)"
+    where = "its directory; an existing study there is continued (default runs/studies/<study-with-dashes>)"
     sub.add_argument("--out", metavar="DIR", help=where)
     sub.add_argument("--dry-run", action="store_true", help="print what would be run, and write nothing")
     _quiet(sub)
@@ -218,7 +218,7 @@ _COMMANDS: dict[str, _Command] = {
     "train": ("train a preset", commands.train, _train),
     "resume": ("continue a run exactly where its newest checkpoint is", commands.resume, _resume),
     "study": ("train several presets with several seeds, and compare them", studies.study, _study),
-    "studies": ("list the studies that Foretell brings", studies.studies, _studies),
+    "studies": ("list the included studies", studies.studies, _studies),
     "eval": ("play fresh episodes with a trained agent", commands.evaluate, _eval),
     "inspect": (
         "play fresh episodes, and show how far the agent's targets trust its model there, or how far its model sees",
@@ -231,7 +231,7 @@ _COMMANDS: dict[str, _Command] = {
         _diagnose,
     ),
     "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
-    "film": ("film episodes of a run as they were, random ones too", commands.film, _film),
+    "film": ("film past episodes of a run, including random ones", commands.film, _film),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),
     "show": ("show what a preset resolves to, or what settings there are", listing.show, _show),

@@ -10,7 +10,7 @@ from foretell.errors import UserError, nearest
 
 
 def study(args: argparse.Namespace) -> int:
-    """Run a study, or go on with it."""
+    """Run a study, or continue it."""
     running = load("foretell.experiments.study")
     out = _directory(args)
     if args.dry_run:
@@ -44,13 +44,13 @@ def studies(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
-    """What may be asked of a plan."""
+    """The arguments of `make_plan`."""
     asked = {name: getattr(args, name) for name in ("env", "seeds", "only", "paper", "goal")}
     return {**asked, "overrides": args.set}
 
 
 def _directory(args: argparse.Namespace) -> Path:
-    """Where a study is kept. Raises `UserError` if that has to be said."""
+    """The directory of a study. Raises `UserError` if `--out` is needed but missing."""
     from foretell.experiments.files import is_study
 
     if args.out is not None:

@@ -1,4 +1,4 @@
-"""The simulators of a batch of environments, and what is asked of each: to reset, to step, to repeat an episode."""
+"""The simulators of a batch of environments, and the functions called for each: reset, step, repeat an episode."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from foretell.tasks import Task
 from foretell.tasks.border import SUCCESS
 
 Options = dict[str, Any] | None
-"""Of a reset."""
+"""The options of a reset."""
 
 
 class Step(NamedTuple):
-    """What an environment returns for an action."""
+    """The result of a step of an environment."""
 
     obs: np.ndarray
     reward: float
@@ -27,7 +27,7 @@ class Step(NamedTuple):
 
 
 def begin_episode(env: gymnasium.Env, seed: int, options: Options) -> np.ndarray:
-    """Begin an episode; its first observation."""
+    """Begin an episode, and return its first observation."""
     return env.reset(seed=seed, options=options)[0]
 
 
@@ -39,7 +39,7 @@ def take_step(env: gymnasium.Env, action: Float[np.ndarray, "action"]) -> Step:
 
 
 def succeeded(info: dict[str, Any]) -> bool | None:
-    """Whether an environment says after a step that the goal is reached; None if it does not say."""
+    """Whether an environment reports that the goal is reached; None if it reports nothing."""
     said = next((info[key] for key in SUCCESS if info.get(key) is not None), None)
     return None if said is None else bool(np.any(said))
 
@@ -47,7 +47,7 @@ def succeeded(info: dict[str, Any]) -> bool | None:
 def repeat_episode(
     env: gymnasium.Env, seed: int, options: Options, actions: Float[np.ndarray, "steps action"]
 ) -> np.ndarray:
-    """Begin an episode and execute the actions taken in it before; the latest observation."""
+    """Begin an episode, execute the actions taken in it before, and return the latest observation."""
     obs = begin_episode(env, seed, options)
     for action in actions:
         obs = env.step(action)[0]
@@ -58,18 +58,18 @@ class Simulators:
     """Simulators in this process, called one after the other."""
 
     def __init__(self, task: Task, count: int) -> None:
-        """Make so many. Raises `UserError` if that fails."""
+        """Make `count` simulators. Raises `UserError` if that fails."""
         self.envs: Sequence[gymnasium.Env] = [task.make() for _ in range(count)]
 
     def call(self, function: Callable[..., Any], arguments: Mapping[int, tuple]) -> list[Any]:
         """Call one of the functions above for some of the simulators.
 
         Args:
-            function: its first argument is the simulator.
-            arguments: the others, by the simulator's index.
+            function: a function whose first argument is the simulator.
+            arguments: its other arguments, by the index of the simulator.
 
         Returns:
-            What it returned, in the same order.
+            The results, in the same order.
         """
         return [function(self.envs[row], *args) for row, args in arguments.items()]
 

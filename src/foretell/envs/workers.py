@@ -1,7 +1,8 @@
-"""Simulators in processes of their own, so that several can step at a time.
+"""Simulators in separate processes, so that several can step in parallel.
 
-Threads would do for simulators that release Python's lock, but not for those written in Python. `AsyncVectorEnv` of
-Gymnasium steps all of its environments in every call, each in a process, and runs the user's script once more in each.
+Threads would suffice for simulators that release Python's lock, but not for those written in Python. Gymnasium's
+`AsyncVectorEnv` is not used: it steps all of its environments in every call, has one process for each, and runs the
+user's script again in each process.
 """
 
 import atexit
@@ -27,21 +28,21 @@ from foretell.errors import UserError, brief
 from foretell.tasks import Task
 
 _PATIENCE = 5.0
-"""Seconds for simulators to close."""
+"""Seconds that simulators may take to close."""
 
 
 def make_simulators(task: Task, count: int, workers: int) -> "Simulators | Workers":
-    """Simulators in so many processes, at most one for each of them; in this process for one worker."""
+    """Simulators in `workers` processes, at most one process for each simulator; in this process if `workers` is 1."""
     workers = min(workers, count)
     return Workers(task, count, workers) if workers > 1 else Simulators(task, count)
 
 
 class Elsewhere(gymnasium.Env):
-    """Stands for a simulator in another process, whose state cannot be copied from here."""
+    """Placeholder for a simulator in another process, whose state cannot be copied from here."""
 
 
 class Workers:
-    """Processes that hold the simulators and step them side by side; else as `Simulators`. Close it."""
+    """As `Simulators`, but in worker processes that step in parallel. Must be closed."""
 
     def __init__(self, task: Task, count: int, workers: int) -> None:
         """Make the simulators.
@@ -52,7 +53,7 @@ class Workers:
             workers: how many processes, at most `count`.
 
         Raises:
-            UserError: if a simulator cannot be made, or not in another process.
+            UserError: if a simulator cannot be made, or cannot be sent to another process.
         """
         self.envs: Sequence[gymnasium.Env] = [Elsewhere() for _ in range(count)]
         self._workers: list[_Worker] = []
@@ -67,7 +68,7 @@ class Workers:
             raise
 
     def call(self, function: Callable[..., Any], arguments: Mapping[int, tuple]) -> list[Any]:
-        """As `Simulators.call`; if it fails for several, the failure of the first is raised.
+        """As `Simulators.call`; if several simulators fail, the exception of the first one is raised.
 
         Raises:
             UserError: if a process has died.
@@ -89,20 +90,20 @@ class Workers:
 
 
 class _Failure(NamedTuple):
-    """What a simulator raised."""
+    """An exception that a simulator raised."""
 
     error: Exception
 
 
 Answers = dict[int, Any]
-"""What was returned for each simulator; a `_Failure` ends it."""
+"""The result of each simulator; after a `_Failure` there are no further results."""
 
 
 class _Worker:
-    """One of the processes, as this one sees it."""
+    """The connection of this process to one of the worker processes."""
 
     def __init__(self, packed: bytes, env_id: str, rows: range) -> None:
-        """Start it. It answers with None for each of its simulators, once that is made."""
+        """Start the process. It answers with None for each of its simulators once they are made."""
         self._env_id, self._rows = env_id, rows
         context = _context()
         self.connection, theirs = context.Pipe()
@@ -112,7 +113,7 @@ class _Worker:
         theirs.close()
 
     def ask(self, function: Callable[..., Any], arguments: Mapping[int, tuple]) -> bool:
-        """Let it call a function for those of the simulators that are its own; whether there are any."""
+        """Ask it to call a function for its own simulators among these. Returns whether there are any."""
         own = {row: args for row, args in arguments.items() if row in self._rows}
         if own:
             with self._alive():
@@ -138,7 +139,7 @@ class _Worker:
 
 
 def _raise_first(answers: list[Answers]) -> Answers:
-    """All answers together. Raises what the first of the simulators has raised, if any has."""
+    """All answers in one dictionary. Raises the exception of the first simulator that failed, if any."""
     found = {row: answer for part in answers for row, answer in part.items()}
     for row in sorted(found):
         if isinstance(found[row], _Failure):
@@ -147,10 +148,10 @@ def _raise_first(answers: list[Answers]) -> Answers:
 
 
 def _packed(task: Task) -> bytes:
-    """A task for another process, and its environment's entry in the registry. Raises `UserError`."""
+    """A task, pickled with its environment's registry entry, for another process. Raises `UserError`."""
     try:
         return cloudpickle.dumps((task, gymnasium.registry.get(task.spec.env_id.rpartition(":")[2])))
-    except Exception as error:  # whatever the user's class raises
+    except Exception as error:  # of any kind, raised by the user's class
         raise UserError(
             f"'{task.spec.env_id}' cannot be sent to worker processes ({brief(error)}); set train.workers=1"
         ) from error
@@ -168,7 +169,7 @@ def _unpacked(packed: bytes) -> Task:
 
 @cache
 def _context() -> Any:
-    """How processes start: never from this one, where JAX has threads, but from one that has only imported modules."""
+    """The start method: fork a server that has only imported modules, or spawn. This process has JAX's threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -178,7 +179,7 @@ def _context() -> Any:
 
 @contextmanager
 def _hidden_script() -> Iterator[None]:
-    """Processes that start do not run the user's script again: what they need of it, they are sent."""
+    """Keep new processes from running the user's script again: its classes are sent to them instead."""
     script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         yield
@@ -187,9 +188,9 @@ def _hidden_script() -> Iterator[None]:
 
 
 def _serve(connection: Connection, packed: bytes, rows: range) -> None:
-    """A process: make simulators, and call functions for them until the other end closes or dies."""
+    """The main function of a worker: make simulators, and call functions for them until the connection closes."""
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)
-    for number in (signal.SIGINT, signal.SIGTERM, hangup):  # sent to all processes, but the first one decides
+    for number in (signal.SIGINT, signal.SIGTERM, hangup):  # only the main process handles these signals
         signal.signal(number, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")  # the device is for the agent
     task, nothing = cache(partial(_unpacked, packed)), dict.fromkeys(rows, ())
@@ -209,7 +210,7 @@ def _call(function: Callable[..., Any], envs: Mapping[int, gymnasium.Env], row: 
 
 
 def _each(function: Callable[..., Any], arguments: Mapping[int, tuple]) -> Answers:
-    """Call a function for some simulators up to the first failure."""
+    """Call a function for some simulators, until the first failure."""
     answers: Answers = {}
     for row, args in arguments.items():
         try:
@@ -220,7 +221,7 @@ def _each(function: Callable[..., Any], arguments: Mapping[int, tuple]) -> Answe
 
 
 def _portable(error: Exception) -> Exception:
-    """An exception that can be sent, with the place where it was raised."""
+    """An exception that can be pickled, with its traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))

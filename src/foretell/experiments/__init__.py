@@ -1,1 +1,1 @@
-"""Studies: many runs, their progress, and what they come to."""
+"""Studies: many runs, their progress and their results."""

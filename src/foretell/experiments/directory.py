@@ -1,4 +1,4 @@
-"""The directory of a study: what was asked, which runs are finished, and where each run is."""
+"""The directory of a study: its plan, its finished runs, and the directory of each run."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ class Member(NamedTuple):
     path: Path
     """The run directory."""
     log: Path
-    """What its command prints."""
+    """File with the output of its command."""
 
     @property
     def name(self) -> str:
@@ -54,11 +54,11 @@ class StudyDirectory:
         ]
 
     def check(self, plan: Plan) -> None:
-        """Raises `UserError` unless a study with this plan can be begun or go on here; writes nothing."""
+        """Raises `UserError` unless a study with this plan can start or continue here; writes nothing."""
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"'{self.path}' is a file; choose another --out")
         if (self.path / "config.yaml").is_file():
-            raise UserError(f"'{self.path}' is a run directory, not one of a study; choose another --out")
+            raise UserError(f"'{self.path}' is a run directory, not the directory of a study; choose another --out")
         if self.config.is_file():
             if difference := _difference(self._read(), plan):
                 raise UserError(f"'{self.path}' holds another study: {difference}; choose another --out")
@@ -67,7 +67,7 @@ class StudyDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the study for one process. Raises `UserError` if another one has it."""
+        """Lock the study for this process. Raises `UserError` if another process has the lock."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
@@ -80,7 +80,7 @@ class StudyDirectory:
             yield
 
     def write(self, plan: Plan) -> None:
-        """What is asked, unless it stands there already. Raises `UserError` if the disk refuses."""
+        """Write the plan, unless the file has it already. Raises `UserError` if it cannot be written."""
         if self.config.is_file() and self._read()["seeds"] == plan.seeds:
             return
         tree = {"study": plan.title, "seeds": plan.seeds, "variants": {a.label: _tree(a) for a in plan.arms}}
@@ -91,11 +91,11 @@ class StudyDirectory:
             aside.replace(self.config)
 
     def mark_finished(self, member: Member, seconds: float) -> None:
-        """Remember that a run came to its end, and the wall time of its last process. Raises `UserError`."""
+        """Record that a run is finished, and the wall time of its last process. Raises `UserError`."""
         append_row(self.finished, {"variant": member.arm.label, "seed": member.seed, "seconds": round(seconds, 1)})
 
     def is_finished(self, member: Member) -> bool:
-        """Whether a run came to its end, and is still there."""
+        """Whether a run is finished, and its directory still exists."""
         return self.process_seconds(member) is not None
 
     def process_seconds(self, member: Member) -> float | None:
@@ -106,11 +106,11 @@ class StudyDirectory:
             rows = [row for row in csv.reader(file) if row[:2] == [member.arm.label, str(member.seed)]]
         try:
             return float(rows[-1][2])
-        except (IndexError, ValueError):  # not there, or cut off as it was written
+        except (IndexError, ValueError):  # missing, or an incomplete row
             return None
 
     def _read(self) -> dict[str, Any]:
-        """What is in `study.yaml`. Raises `UserError` if it was damaged."""
+        """The content of `study.yaml`. Raises `UserError` if it is damaged."""
         try:
             tree = yaml.safe_load(self.config.read_text())
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -122,7 +122,7 @@ class StudyDirectory:
 
 
 def episodes_of(member: Member) -> list[dict[str, Any]]:
-    """The rows of a run's `episodes.csv`; none if it has not begun, or while a row is being written."""
+    """The rows of a run's `episodes.csv`; empty if it has not started, or while a row is being written."""
     try:
         return RunDirectory(member.path).read_episodes()
     except UserError:
@@ -135,10 +135,10 @@ def _tree(arm: Arm) -> dict[str, Any]:
 
 
 def _difference(tree: Mapping[str, Any], plan: Plan) -> str:
-    """How a study that was begun differs from a plan that would continue it; '' if it does not, or has fewer seeds."""
+    """How an existing study differs from a plan that is to continue it; '' if only by fewer seeds, or not at all."""
     there, here = tree["variants"], {arm.label: arm for arm in plan.arms}
     if missing := [label for label in there if label not in here]:
-        return f"it has the variant '{missing[0]}', too"
+        return f"it also has the variant '{missing[0]}'"
     for label, arm in here.items():
         if label not in there:
             return f"it has no variant '{label}'"
@@ -151,7 +151,7 @@ def _difference(tree: Mapping[str, Any], plan: Plan) -> str:
 
 
 def _current(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings that were written earlier, with the defaults of settings that are newer."""
+    """Settings from a file, with defaults for settings that were added to Foretell later."""
     try:
         return validate(tree).model_dump(mode="json")
     except UserError:

@@ -1,6 +1,6 @@
-"""Runs the runs of a study: each as a command in a process of its own, several at a time.
+"""Executes the runs of a study: each is a command in a separate process, and several run at a time.
 
-`run_one` runs one run. An executor, such as `run_locally`, calls it for all of them; others can take its place.
+`run_one` executes one run. An executor, such as `run_locally`, calls it for all runs, and can be replaced.
 """
 
 import os
@@ -20,18 +20,18 @@ from foretell.experiments.directory import Member
 from foretell.runs.directory import writing
 
 _THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables by which XLA, NumPy and others learn how many threads to use."""
+"""Environment variables that set the number of threads of XLA, NumPy and other libraries."""
 _BYTES = 1.5e9
-"""Memory that a run takes beside its replay, roughly."""
+"""Approximate memory (bytes) that a run needs besides its replay."""
 _STOPPED = 130
 """Exit code of a run that was asked to stop."""
 
 Cores = tuple[int, ...]
-"""Processor cores of one process."""
+"""The processor cores of one process."""
 
 
 class Started(NamedTuple):
-    """A run has begun or goes on."""
+    """A run has started or was resumed."""
 
     member: Member
     cores: Cores
@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
     member: Member
     code: int
-    """Exit code of its command: 0 if the run is at its end, 130 if it was asked to stop."""
+    """Exit code of its command: 0 if the run is finished, 130 if it was asked to stop."""
     error: str = ""
     """The last line that it printed, if it failed."""
     seconds: float = 0.0
@@ -50,27 +50,27 @@ class Ended(NamedTuple):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was asked to stop, and can go on."""
+        """Whether it was asked to stop, and can be resumed."""
         return self.code == _STOPPED
 
 
 RunOne = Callable[[Member, Cores, Event], Ended]
-"""Runs one run to its end on some cores, or until the event asks it to stop."""
+"""Executes one run on these cores until it is finished, or until the event asks it to stop."""
 Executor = Callable[[Sequence[Member], Event], Iterator[Started | Ended | None]]
-"""Runs all of them, and says what happens; None every now and then."""
+"""Executes all runs, and yields an event whenever one starts or ends; also None at regular intervals."""
 
 
 def run_locally(
     members: Sequence[Member], stop: Event, *, slots: Sequence[Cores], run: RunOne | None = None, tick: float = 0.5
 ) -> Iterator[Started | Ended | None]:
-    """Run all on this machine.
+    """Execute all runs on this machine.
 
     Args:
         members: the runs.
         stop: asks all of them to stop.
-        slots: the cores of each run that is under way at a time.
-        run: runs one; by default `run_one`.
-        tick: seconds between two signs of life.
+        slots: for each run that is executed at a time, its cores.
+        run: executes one run; by default `run_one`.
+        tick: seconds after which None is yielded if nothing has happened.
     """
     waiting, events = deque(members), Queue[Started | Ended]()
 
@@ -80,7 +80,7 @@ def run_locally(
             events.put(Started(member, cores))
             try:
                 events.put((run or run_one)(member, cores, stop))
-            except Exception as error:  # of the disk, say; the others go on
+            except Exception as error:  # for example of the disk; the other runs continue
                 events.put(Ended(member, 1, str(error) if isinstance(error, UserError) else brief(error)))
 
     threads = [Thread(target=work, args=(cores,), daemon=True) for cores in slots]
@@ -94,7 +94,7 @@ def run_locally(
 
 
 def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
-    """Train or resume one run in a process of its own, which ends with this one."""
+    """Train or resume one run in a separate process, which ends when this process ends."""
     with writing(member.log):
         member.log.parent.mkdir(parents=True, exist_ok=True)
         log = member.log.open("ab")
@@ -111,7 +111,7 @@ def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
         if code is None:
             process.terminate()
             code = process.wait()
-            code = _STOPPED if code == -signal.SIGTERM else code  # it had not even begun
+            code = _STOPPED if code == -signal.SIGTERM else code  # stopped before it could handle the signal
         assert process.stdin is not None
         process.stdin.close()
     error = "" if code in (0, _STOPPED) else _last_line(member.log, code)
@@ -119,7 +119,7 @@ def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
 
 
 def command(member: Member) -> list[str]:
-    """The words after `foretell` that begin a run, or continue it."""
+    """The arguments of `foretell` that start or resume a run."""
     if (member.path / "config.yaml").is_file():
         return ["resume", str(member.path)]
     arm = member.arm
@@ -129,7 +129,7 @@ def command(member: Member) -> list[str]:
 
 
 def divide(cores: Sequence[int], jobs: int) -> list[Cores]:
-    """The cores of each of `jobs` runs at a time: equal shares; if there are too few, runs share cores."""
+    """Divide the cores equally among `jobs` simultaneous runs; if there are fewer cores than runs, runs share cores."""
     share = len(cores) // jobs
     if share:
         return [tuple(cores[i * share : (i + 1) * share]) for i in range(jobs)]
@@ -137,7 +137,7 @@ def divide(cores: Sequence[int], jobs: int) -> list[Cores]:
 
 
 def automatic_jobs(members: Sequence[Member], cores: int, memory: float | None) -> int:
-    """Runs at a time: one for each core, as far as memory (in bytes) goes."""
+    """Number of simultaneous runs: one for each core, or fewer if memory (bytes) is short."""
     most = max((member.arm.bytes for member in members), default=0) + _BYTES
     fitting = cores if memory is None else int(memory // most)
     return max(1, min(cores, fitting, len(members)))
@@ -151,7 +151,7 @@ def available_cores() -> list[int]:
 
 
 def available_memory() -> float | None:
-    """Bytes of memory that are free; None where the system does not say."""
+    """Available memory in bytes; None if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -160,7 +160,7 @@ def available_memory() -> float | None:
 
 
 def _pin(pid: int, cores: Cores) -> None:
-    """Keep a process on its cores, where the system can."""
+    """Pin a process to its cores, if the system supports it."""
     if hasattr(os, "sched_setaffinity"):
         try:
             os.sched_setaffinity(pid, cores)
@@ -176,10 +176,10 @@ def _wait(process: subprocess.Popen, seconds: float) -> int | None:
 
 
 def _last_line(log: Path, code: int) -> str:
-    """The last line of a log, or what the exit code says."""
+    """The last line of a log, or a description of the exit code."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").strip().splitlines()
     if code < 0:
-        return f"killed by signal {-code}{', perhaps for want of memory' if code == -signal.SIGKILL else ''}"
+        return f"killed by signal {-code}{', perhaps because memory ran out' if code == -signal.SIGKILL else ''}"
     return lines[-1].removeprefix("foretell: ").strip() if lines else f"exit code {code}"

@@ -1,6 +1,7 @@
-"""Study files: which presets are compared, with which settings. Foretell brings some; users write their own.
+"""Study files: which presets are compared, with which settings. Some are included; users write their own.
 
-A file is YAML: `pets/ablation` of those that Foretell brings, or `./mine.yaml`. `foretell studies` lists the former.
+A study file is YAML: an included one, such as `pets/ablation`, or a user's, such as `./mine.yaml`. `foretell studies`
+lists the included ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,10 @@ STUDIES = resources.files("foretell") / "studies"
 
 
 class Variant(Settings):
-    """One of the things that a study compares; a preset's name is short for a variant with that preset."""
+    """A preset with changed settings, one of those that a study compares. A preset's name alone is a variant too."""
 
     preset: str
-    """A preset with parts, or the path of a YAML file, relative to the study's own."""
+    """A preset with parts, or the path of a YAML file, relative to the study file."""
     set: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies it
     """Settings on top of the preset, as `key.path: value` or as nested mappings."""
 
@@ -32,20 +33,20 @@ def _from_name(value: object) -> object:
 
 
 class StudyFile(Settings):
-    """A study, as its file has it."""
+    """The content of a study file."""
 
     description: str
     """What the study shows."""
     seeds: PositiveInt = 5
-    """Seeds of every variant, from 0, unless others are asked for."""
+    """Default number of seeds of every variant; they start at 0."""
     goal: FiniteFloat | None = None
     """A return; the summary then says when each run first reached it."""
     set: dict[str, Any] = {}  # noqa: RUF012
-    """Settings on top of every variant at the default cost, before the variant's own."""
+    """Settings that change every variant at the default cost; those of the variant are applied after them."""
     variants: Annotated[dict[str, Annotated[Variant, BeforeValidator(_from_name)]], Field(min_length=1)]
-    """What is compared, by the labels of tables and figures."""
+    """The variants that are compared, by their labels in tables and figures."""
     paper: dict[str, Annotated[Variant, BeforeValidator(_from_name)]] = {}  # noqa: RUF012
-    """Variants that are others with `--paper`, by label; the rest is the same, but without `set`."""
+    """Variants that `--paper` replaces, by label. It uses the other variants as they are, without `set`."""
 
     @property
     def has_paper(self) -> bool:
@@ -53,7 +54,7 @@ class StudyFile(Settings):
         return bool(self.paper or self.set)
 
     def chosen(self, *, paper: bool) -> dict[str, Variant]:
-        """The variants at the default cost, or those of the paper."""
+        """The variants at the default cost, or as published."""
         if paper:
             return {**self.variants, **self.paper}
         return {
@@ -63,7 +64,7 @@ class StudyFile(Settings):
 
 
 def study_names() -> list[str]:
-    """All studies that Foretell brings, as `family/name`."""
+    """All included studies, as `family/name`."""
     return sorted(
         f"{family.name}/{file.name.removesuffix('.yaml')}"
         for family in STUDIES.iterdir()
@@ -74,7 +75,7 @@ def study_names() -> list[str]:
 
 
 def is_study(name: str) -> bool:
-    """Whether a name is that of a study, or of a file that holds one."""
+    """Whether this is the name of an included study or the path of a study file."""
     return name in study_names() or (Path(name).is_file() and "variants" in _tree(name))
 
 
@@ -103,7 +104,7 @@ def assignments(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _tree(name: str) -> dict[str, Any]:
-    """What is in a study's file."""
+    """The content of a study file, not yet validated."""
     if name in study_names():
         return parse((STUDIES / f"{name}.yaml").read_text())
     try:

@@ -1,4 +1,4 @@
-"""What a study runs: variants and seeds, checked before anything is written."""
+"""The plan of a study: its variants and seeds, checked before anything is written."""
 
 import fnmatch
 import math
@@ -16,21 +16,21 @@ from foretell.training.pretraining import stages
 
 _SEEDS = 5
 _RESERVED = ("logs",)
-"""Folders of a study that are not a variant's."""
+"""Folders of a study that do not belong to a variant."""
 
 
 class Arm(NamedTuple):
-    """A variant whose settings are checked."""
+    """A variant with its resolved and checked settings."""
 
     label: str
     preset: str
     env: str | None
-    """In place of the preset's own."""
+    """Replaces the environment of the preset."""
     sets: tuple[str, ...]
-    """Settings on top, as `key.path=value`."""
+    """Changed settings, as `key.path=value`."""
     settings: RunSettings
     bytes: int
-    """Of the replay, roughly."""
+    """Approximate size of the replay."""
 
     @property
     def folder(self) -> str:
@@ -62,11 +62,11 @@ def make_plan(
     Args:
         names: presets, or one study.
         env: an environment for all of them.
-        seeds: of each, from 0; by default as many as the study has, or 5.
-        overrides: settings on top of all, as `key.path=value`.
-        only: patterns of the labels of variants, as `halfcheetah*`; by default all take part.
-        paper: take the variants of the paper, of a study that has them.
-        goal: a return to be reached; by default that of the study.
+        seeds: number of seeds of each variant, from 0; by default the number of the study file, or 5.
+        overrides: settings for all variants, as `key.path=value`.
+        only: patterns of labels, such as `halfcheetah*`, that select variants; by default all.
+        paper: use the variants as published, in a study that has them.
+        goal: a return to be reached; by default the goal of the study file.
 
     Raises:
         UserError: for the first mistake in any variant.
@@ -92,16 +92,16 @@ def _variants(names: Sequence[str], paper: bool) -> tuple[dict[str, Variant], in
     """The variants by label, the number of seeds, and the goal."""
     if is_study(names[0]):
         if len(names) > 1:
-            raise UserError(f"'{names[0]}' is a study of its own and cannot be combined with '{names[1]}'")
+            raise UserError(f"'{names[0]}' is a study and cannot be combined with '{names[1]}'")
         study, folder = read_study(names[0]), Path(names[0]).parent
         if paper and not study.has_paper:
-            raise UserError(f"the study '{names[0]}' has no variants of a paper; leave out --paper")
+            raise UserError(f"the study '{names[0]}' has no published variants; leave out --paper")
         chosen = {label: _beside(variant, folder) for label, variant in study.chosen(paper=paper).items()}
         return chosen, study.seeds, study.goal
     for name in names:
         _check_name(name)
     if paper:
-        raise UserError(f"--paper goes with a study, and '{names[0]}' is a preset; some presets end in -paper")
+        raise UserError(f"--paper needs a study, but '{names[0]}' is a preset; some presets end in -paper")
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise UserError(f"the preset '{twice[0]}' is given twice; keep one")
     labels = [preset_label(name) for name in names]
@@ -110,22 +110,22 @@ def _variants(names: Sequence[str], paper: bool) -> tuple[dict[str, Variant], in
 
 
 def _check_name(name: str) -> None:
-    """Raises `UserError` if a name in a list of presets is a study, or nothing at all."""
+    """Raises `UserError` if a name in a list of presets is a study, or unknown."""
     if is_study(name):
-        raise UserError(f"'{name}' is a study of its own and cannot be combined with presets")
+        raise UserError(f"'{name}' is a study and cannot be combined with presets")
     if split_name(name)[0] not in preset_names() and not is_file(name):
         raise UserError(f"no preset or study '{name}'{nearest(name, [*preset_names(), *study_names()])}")
 
 
 def _beside(variant: Variant, folder: Path) -> Variant:
-    """The variant with the path of its preset relative to the working directory."""
+    """The variant, with a path in place of its preset if that is a file in the study file's folder."""
     path = str(folder / variant.preset)
     is_there = is_file(variant.preset) and Path(split_name(path)[0]).is_file()
     return variant.model_copy(update={"preset": path}) if is_there else variant
 
 
 def _matching(variants: dict[str, Variant], patterns: Sequence[str]) -> dict[str, Variant]:
-    """The variants whose labels match one of the patterns, or all without any. Raises `UserError`."""
+    """The variants whose labels match one of the patterns; all if there are no patterns. Raises `UserError`."""
     for pattern in patterns:
         if not fnmatch.filter(variants, pattern):
             raise UserError(f"no variant matches '{pattern}'{nearest(pattern, variants)}")
@@ -152,7 +152,7 @@ def _arm(label: str, variant: Variant, env: str | None, overrides: Sequence[str]
 
 
 def _check_folders(arms: Sequence[Arm]) -> None:
-    """Raises `UserError` unless every variant has a folder of its own."""
+    """Raises `UserError` unless every variant has a separate folder."""
     taken: Mapping[str, str] = {}
     for arm in arms:
         if not arm.folder or arm.folder in _RESERVED:

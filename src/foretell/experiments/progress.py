@@ -18,26 +18,26 @@ from foretell.runs.directory import RunDirectory
 
 State = Literal["waiting", "running", "finished", "failed", "stopped"]
 _EVERY = 2.0
-"""Seconds between two looks at the runs."""
+"""Seconds between two updates of the table."""
 
 
 class Status(NamedTuple):
-    """How far a run is."""
+    """The progress of a run."""
 
     member: Member
     state: State
     share: float = 0.0
-    """Of the whole run, from 0 to 1."""
+    """Completed share of the run, from 0 to 1."""
     seconds: float = 0.0
-    """Wall time that this took."""
+    """Wall time so far."""
     last: float | None = None
-    """The newest return, of an evaluation episode or else of a trial."""
+    """The latest return: of an evaluation episode, or of a trial if there are none."""
     note: str = ""
-    """The error of a run that failed; the earlier stage that is being trained."""
+    """The error of a failed run, or the earlier stage that is being trained."""
 
 
 def status_of(member: Member, state: State, note: str = "") -> Status:
-    """How far a run is, by its files."""
+    """The progress of a run according to its files."""
     rows = episodes_of(member)
     if not rows:
         return Status(member, state, float(state == "finished"), note=note or _stage(member))
@@ -48,16 +48,16 @@ def status_of(member: Member, state: State, note: str = "") -> Status:
 
 
 def share_done(schedule: Schedule, rows: Sequence[dict[str, Any]]) -> float:
-    """The share of a run that these episodes are, from 0 to 1."""
+    """The share of a run that these episodes complete, from 0 to 1."""
     if schedule.steps is not None:
         return min(1.0, max(row["env_steps"] for row in rows) / schedule.steps)
     return min(1.0, sum(row["kind"] == "train" for row in rows) / schedule.trials)
 
 
 def time_left(statuses: Iterable[Status], jobs: int) -> float | None:
-    """Seconds until all runs are finished, `jobs` at a time; None while no run has come far enough to say.
+    """Estimated seconds until all runs are finished, `jobs` at a time; None until a run has made progress.
 
-    A variant whose runs have not begun is taken to be as slow as the mean of the others.
+    A variant without progress is assumed to take the mean time of the other variants.
     """
     statuses = list(statuses)
     paces: dict[str, list[float]] = {}
@@ -73,17 +73,17 @@ def time_left(statuses: Iterable[Status], jobs: int) -> float | None:
 
 
 class Monitor(AbstractContextManager):
-    """Shows how a study is going."""
+    """Shows the progress of a study."""
 
     def __init__(
         self, members: Sequence[Member], finished: Iterable[Member], jobs: int, screen: rich.console.Console | None
     ) -> None:
-        """Begin to watch.
+        """Make a monitor.
 
         Args:
             members: all runs.
-            finished: those that need not run.
-            jobs: runs at a time.
+            finished: the runs that are finished already.
+            jobs: number of simultaneous runs.
             screen: where to print; None prints nothing.
         """
         done = {member.path for member in finished}
@@ -117,7 +117,7 @@ class Monitor(AbstractContextManager):
         return [self._statuses[member.path] for member in self._members if self._state(member) != "finished"]
 
     def started(self, event: Started) -> None:
-        """A run has begun."""
+        """A run has started."""
         again = " again" if (event.member.path / "config.yaml").is_file() else ""
         self._set(event.member, "running")
         where = ", ".join(map(str, event.cores))
@@ -133,7 +133,7 @@ class Monitor(AbstractContextManager):
         self._say(f"{state:13} {event.member.name}{text}{self._summary()}")
 
     def tick(self) -> None:
-        """Draw the table anew if it is time."""
+        """Update the table if enough time has passed."""
         if self._live is None or time.monotonic() - self._looked < _EVERY:
             return
         self._looked = time.monotonic()
@@ -148,7 +148,7 @@ class Monitor(AbstractContextManager):
             self._screen.print(text, soft_wrap=True)
 
     def _say(self, text: str) -> None:
-        """Print a line where there is no table."""
+        """Print a line if no table is shown."""
         if self._live is None:
             self.say(text)
 
@@ -181,7 +181,7 @@ class Monitor(AbstractContextManager):
 
 
 def _cells(statuses: Sequence[Status]) -> tuple[str, str, str]:
-    """What the table says of the runs of a variant."""
+    """The cells of the table for the runs of a variant."""
     done = sum(status.state == "finished" for status in statuses)
     returns = [status.last for status in statuses if status.last is not None]
     running = [_now(status) for status in statuses if status.state in ("running", "stopped")]
@@ -198,7 +198,7 @@ def _now(status: Status) -> str:
 
 
 def _stage(member: Member) -> str:
-    """The earlier stage that is being trained before a run."""
+    """The earlier stage of a run that is being trained; '' if there is none."""
     folders = sorted(
         member.path.parent.glob(f"{member.path.name}-*/config.yaml"), key=lambda path: path.stat().st_mtime
     )
@@ -208,5 +208,5 @@ def _stage(member: Member) -> str:
 
 
 def console(*, quiet: bool) -> rich.console.Console | None:
-    """Where a study prints."""
+    """The console to which a study prints; None if it is quiet."""
     return None if quiet else plain_console()

@@ -1,4 +1,4 @@
-"""A study from its plan to its summary; the same call goes on with one that was begun."""
+"""Runs a study from its plan to its summary; the same call continues an existing study."""
 
 import shlex
 import time
@@ -25,7 +25,7 @@ from foretell.experiments.summary import Summary, summarise, write_summary
 from foretell.training.interrupt import interrupt_calls
 
 _SUMMARY_SECONDS = 60.0
-"""Least time between two summaries while runs are under way."""
+"""Minimum time (seconds) between two summaries while runs are executed."""
 
 
 class StudyStopped(Exception):
@@ -50,25 +50,25 @@ def study(
     quiet: bool = False,
     executor: Executor | None = None,
 ) -> Summary:
-    """Train several presets with several seeds, each run in a process of its own, and compare them.
+    """Train several presets with several seeds, each run in a separate process, and compare them.
 
-    The same call goes on with a study that was stopped, killed, or failed in part; with more seeds it extends it.
+    The same call continues a study that was stopped or killed, or in which runs failed; with more seeds it extends it.
 
     Args:
-        names: presets, or one study of `foretell studies`, or the path of a study's file.
+        names: presets, or one study: a name that `foretell studies` lists, or the path of a study file.
         out: the directory of the study.
         env: an environment for all of them.
-        seeds: of each, from 0; by default as many as the study has, or 5.
-        jobs: runs at a time; None for one on each processor core, as far as memory goes.
-        overrides: settings on top of all, as `key.path=value`.
-        only: patterns of the labels of variants, as `halfcheetah*`; by default all take part.
-        paper: the study as published, at its full cost.
+        seeds: number of seeds of each variant, from 0; by default the number of the study file, or 5.
+        jobs: number of simultaneous runs; None for one on each processor core, or fewer if memory is short.
+        overrides: settings for all variants, as `key.path=value`.
+        only: patterns of labels, such as `halfcheetah*`, that select variants; by default all.
+        paper: run the study as published, at its full cost.
         goal: a return; the summary says when each run first reached it.
         quiet: print nothing.
-        executor: what runs the runs; by default this machine, see `foretell.experiments.executor`.
+        executor: executes the runs; by default on this machine, see `foretell.experiments.executor`.
 
     Raises:
-        UserError: for every mistake, before anything is written.
+        UserError: if an argument is invalid, before anything is written.
         StudyStopped: if the user interrupts it; every run is saved.
         StudyFailed: at the end, if runs failed; the others are finished.
     """
@@ -80,17 +80,17 @@ def study(
 def run_study(
     plan: Plan, out: Path, *, jobs: int | None = None, quiet: bool = False, executor: Executor | None = None
 ) -> Summary:
-    """Run what is left of a study, and write its summary.
+    """Execute the unfinished runs of a study, and write its summary.
 
     Args:
-        plan: what to run.
+        plan: the plan of the study.
         out: the directory of the study, a new one or that of the same study.
-        jobs: runs at a time; None for one on each processor core, as far as memory goes.
+        jobs: number of simultaneous runs; None for one on each processor core, or fewer if memory is short.
         quiet: print nothing.
-        executor: what runs the runs; by default this machine.
+        executor: executes the runs; by default on this machine.
 
     Raises:
-        UserError: if the directory holds something else, or for jobs below 1.
+        UserError: if the directory holds anything but this study, or if jobs is below 1.
         StudyStopped: if the user interrupts it.
         StudyFailed: at the end, if runs failed.
     """
@@ -117,14 +117,14 @@ def run_study(
 def _execute(
     members: Sequence[Member], directory: StudyDirectory, plan: Plan, execute: Executor, monitor: Monitor
 ) -> bool:
-    """Run runs to their end. Whether the user interrupted them."""
+    """Execute runs until they are finished. Returns whether the user interrupted them."""
     stop, written = Event(), time.monotonic()
 
     def interrupt() -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        monitor.say("stopping once every run is saved; Ctrl-C again stops at once")
+        monitor.say("stopping as soon as every run is saved; press Ctrl-C again to stop immediately")
 
     with interrupt_calls(interrupt):
         for event in execute(members, stop):
@@ -144,12 +144,12 @@ def _execute(
 
 
 def _conclude(monitor: Monitor, stopped: bool) -> None:
-    """Raise what the user has to know."""
+    """Raise `StudyStopped` or `StudyFailed` if runs are unfinished."""
     if stopped and monitor.unfinished:
         raise StudyStopped("stopped and saved")
     if failed := monitor.failed:
         member = failed[0].member
         raise StudyFailed(
             f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed, the first of them {member.name}: "
-            f"{failed[0].note} (all that it printed is in {shlex.quote(str(member.log))})"
+            f"{failed[0].note} (its output is in {shlex.quote(str(member.log))})"
         )

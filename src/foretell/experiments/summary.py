@@ -1,4 +1,4 @@
-"""What a study comes to: measures of every run, aggregates over seeds, and one figure."""
+"""The results of a study: measures of every run, aggregates over seeds, and one figure."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -17,44 +17,44 @@ Row = dict[str, Any]
 
 
 class Result(NamedTuple):
-    """What one run has come to."""
+    """The result of one run so far."""
 
     member: Member
     finished: bool
     curve: Curve
-    """Without points if the run has finished neither a round of evaluation nor a trial."""
+    """A point for each round of evaluation episodes, or for each trial; empty at the start of a run."""
     measures: Measures | None
-    """None without points."""
+    """None if the curve is empty."""
     of: str
-    """What its points are: `evaluation` or `trials`."""
+    """The kind of its points: `evaluation` or `trials`."""
     seconds: float
     """Wall time of the run, without earlier stages."""
 
 
 class Summary(NamedTuple):
-    """What a study has come to so far."""
+    """The results of a study so far."""
 
     plan: Plan
     results: list[Result]
 
     @property
     def complete(self) -> bool:
-        """Whether all runs are at their end."""
+        """Whether all runs are finished."""
         return all(result.finished for result in self.results)
 
     def of(self, label: str) -> list[Result]:
-        """The runs of a variant that have points, by seed."""
+        """The results of a variant's runs that have points, in the order of their seeds."""
         return [one for one in self.results if one.member.arm.label == label and one.measures is not None]
 
 
 def summarise(directory: StudyDirectory, plan: Plan) -> Summary:
-    """What the runs of a study have come to so far."""
+    """The results of a study's runs so far."""
     members = sorted(directory.members(plan), key=lambda member: plan.arms.index(member.arm))
     return Summary(plan, [_result(member, directory.is_finished(member), plan.goal) for member in members])
 
 
 def write_summary(summary: Summary, directory: StudyDirectory) -> None:
-    """Write `runs.csv`, `summary.csv`, `summary.md` and the figure. Raises `UserError` if the disk refuses."""
+    """Write `runs.csv`, `summary.csv`, `summary.md` and the figure. Raises `UserError` if that fails."""
     runs, aggregates = run_rows(summary), aggregate_rows(summary)
     with writing(directory.path):
         for path, rows in ((directory.runs, runs), (directory.summary, aggregates)):
@@ -71,12 +71,12 @@ def write_summary(summary: Summary, directory: StudyDirectory) -> None:
 
 
 def run_rows(summary: Summary) -> list[Row]:
-    """A row for each run."""
+    """One row for each run."""
     return [_run_row(result) for result in summary.results]
 
 
 def aggregate_rows(summary: Summary) -> list[Row]:
-    """A row for each variant: interquartile means over its runs with their intervals."""
+    """One row for each variant: interquartile means over its runs, with their intervals."""
     return [_aggregate_row(arm, summary) for arm in summary.plan.arms]
 
 
@@ -86,10 +86,10 @@ def page(summary: Summary) -> str:
     done = sum(result.finished for result in summary.results)
     text = f"""# {plan.title}
 
-{done} of {len(summary.results)} runs are finished. Returns are means of evaluation episodes where a variant has them,
-else the returns of trials. Steps are environment steps, those of random episodes, warm-ups and earlier stages included.
-The final return is the mean of the last tenth of the points, at least of three. Over seeds: interquartile mean, and in
-brackets its 95 % bootstrap interval.
+{done} of {len(summary.results)} runs are finished. A point is the mean return of a round of evaluation episodes, or the
+return of a trial if a variant has no evaluation episodes. Steps are environment steps, including those of random
+episodes, warm-ups and earlier stages. The final return is the mean of the last tenth of the points, but of at least
+three. The first table shows interquartile means over seeds, and in brackets their 95 % bootstrap intervals.
 
 """
     header = ["variant", "runs", "final return", "best return", "steps"]
@@ -179,7 +179,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _panels(summary: Summary) -> dict[str, list[Group]]:
-    """The curves of all variants by environment."""
+    """The learning curves of all variants, by environment."""
     panels: dict[str, list[Group]] = {}
     for arm in summary.plan.arms:
         curves = [result.curve for result in summary.of(arm.label)]

@@ -1,4 +1,4 @@
-"""Arguments of the Python interface, checked as those of the command line are. All of these raise `UserError`."""
+"""Checks of the arguments of the Python interface. All of these functions raise `UserError`."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 def whole_number(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """A whole number of Python's or NumPy's, within these limits if there are any."""
+    """An integer of Python or NumPy, within these limits if they are given."""
     try:
         number = None if isinstance(value, bool | np.bool_) else index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -37,14 +37,14 @@ def seed_number(value: object) -> int:
 
 
 def switch(**values: object) -> None:
-    """Check that arguments of these names are true or false."""
+    """Check that these arguments are true or false."""
     for name, value in values.items():
         if not isinstance(value, bool | np.bool_):
             raise UserError(f"{name} must be True or False, not {value!r}")
 
 
 def path(name: str, value: object) -> Path:
-    """A path, from text or a path."""
+    """A path, from a string or a path."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise UserError(f"{name} must be a path, not {value!r}")
     return Path(os.fsdecode(value))
@@ -58,20 +58,22 @@ def preset_name(value: object) -> str:
 
 
 def function(name: str, value: object) -> None:
-    """Check that it is a function or None, where a name has been given before."""
+    """Check that a value is a function or None; names are not accepted."""
     if value is not None and not callable(value):
-        raise UserError(f"{name} must be the function itself, or be left out if it has a name, not {value!r}")
+        raise UserError(
+            f"{name} must be the function itself, or be left out if it can be imported by name, not {value!r}"
+        )
 
 
 def options(name: str, value: object) -> dict[str, Any]:
-    """Arguments by name."""
+    """A dictionary of keyword arguments."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise UserError(f"{name} must be arguments by name, as {{'g': 9.81}}, not {value!r}")
+        raise UserError(f"{name} must be a dictionary of arguments, such as {{'g': 9.81}}, not {value!r}")
     return plain(value)
 
 
 def numbers(name: str, value: object) -> list[int]:
-    """One whole number or several."""
+    """A list of integers, from one integer or several."""
     several = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     return [whole_number(name, one) for one in several]
 
@@ -91,7 +93,7 @@ def overrides(value: object) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value as a settings file may hold it: NumPy's numbers and arrays become Python's, paths become text."""
+    """A value for a settings file: NumPy's numbers and arrays become Python's, paths become strings."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -102,16 +104,16 @@ def plain(value: Any) -> Any:
 
 
 def _nested(key: object, value: Any) -> dict[str, Any]:
-    """`a.b` with a value as `{"a": {"b": value}}`."""
+    """Nested dictionaries for the path `a.b`: `{"a": {"b": value}}`."""
     if not isinstance(key, str) or not all(key.split(".")):
-        raise UserError(f"the names of settings are as 'planner.population', not {key!r}")
+        raise UserError(f"the names of settings must be like 'planner.population', not {key!r}")
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
 
 
 def _joined(trees: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several trees as one; of two values for one setting the later counts."""
+    """Several trees merged into one; later values replace earlier ones."""
     joined: dict[str, Any] = {}
     for tree in trees:
         for key, value in tree.items():

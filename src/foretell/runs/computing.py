@@ -1,4 +1,4 @@
-"""What a run was made with: versions, the machine, the commit."""
+"""The versions, device and commit with which a run is computed."""
 
 import subprocess
 import sys
@@ -10,12 +10,12 @@ from typing import Any
 import jax
 
 _OPTIONS = ("jax_default_matmul_precision", "jax_threefry_partitionable")
-"""Options of JAX that decide a run's results, and may have any value."""
+"""Options of JAX that affect a run's results; all their values are supported."""
 _PACKAGES = ("foretell", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Of what decides a run's results."""
+    """The versions of the packages that affect a run's results."""
     return {name: _version(name) for name in _PACKAGES}
 
 
@@ -25,7 +25,7 @@ def _version(package: str) -> str:
 
 
 def computing() -> dict[str, str]:
-    """Everything but the settings and the seed that decides a run's results."""
+    """Everything that affects a run's results besides its settings and seed."""
     options = {name: str(getattr(jax.config, name, None)) for name in _OPTIONS}
     return {
         **versions(),
@@ -36,13 +36,13 @@ def computing() -> dict[str, str]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, str]) -> str:
-    """What has changed, as `jax 0.12.0 (before 0.10.2)`; nothing if that is nothing."""
+    """What has changed, as `jax 0.12.0 (before 0.10.2)`; '' if nothing has."""
     changed = (name for name in now if name in before and str(before[name]) != now[name])
     return ", ".join(f"{name} {now[name]} (before {before[name]})" for name in changed)
 
 
 def provenance() -> dict[str, Any]:
-    """The command, the commit and the versions with which something is made."""
+    """The command, the commit and the versions of this process."""
     return {
         "command": " ".join(sys.argv),
         "git_commit": _git_commit(),

@@ -1,7 +1,7 @@
-"""The settings of a run that continues, compared with those that its checkpoint was made with.
+"""Compares the settings of a resumed run with those of its checkpoint.
 
-A checkpoint holds notes: the settings and the seed of its run, and what it was computed with. `config.yaml` is a file
-that anyone may have edited; what it lacks is taken from the notes, and what would change the results is refused.
+A checkpoint holds notes: the settings and the seed of its run, and the versions and device that computed it. A user may
+have edited `config.yaml`: missing settings are taken from the notes, and changes that affect the results are refused.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from foretell.runs.docs import flow
 from foretell.runs.trees import leaf_paths, value_at
 
 _FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.pretrained")
-"""Settings of section `train` that decide what the steps so far were."""
+"""Settings of section `train` that affected the steps so far, and so must not change."""
 
 
 class Notes(NamedTuple):
-    """What a checkpoint says about its run."""
+    """The notes of a checkpoint about its run."""
 
     settings: dict[str, Any]
     seed: int
@@ -28,12 +28,12 @@ class Notes(NamedTuple):
 
 
 def notes_of(settings: RunSettings, seed: int) -> dict[str, Any]:
-    """What is stored with every checkpoint, as JSON has it."""
+    """The notes that are stored with every checkpoint, as JSON values."""
     return Notes(settings.model_dump(mode="json"), seed, computing())._asdict()
 
 
 def read_notes(stored: Mapping[str, Any]) -> Notes | None:
-    """What was stored; None if a checkpoint is from before there were notes."""
+    """The notes from a checkpoint; None if it was made by an older version without notes."""
     try:
         return Notes(dict(stored["settings"]), int(stored["seed"]), dict(stored["computing"]))
     except (KeyError, TypeError, ValueError):
@@ -44,16 +44,16 @@ def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, n
     """Compare the settings of a run with those of its checkpoint.
 
     Args:
-        settings: what `config.yaml` says, with what it lacks from the notes.
-        seed: likewise.
-        directory: of the run.
-        notes: of the newest checkpoint, if there is any with notes.
+        settings: those of `config.yaml`, with missing ones from the notes.
+        seed: the seed of `config.yaml`, or that of the notes.
+        directory: the run directory.
+        notes: those of the newest checkpoint; None if there are none.
 
     Returns:
-        Sentences for the user about what has changed.
+        One sentence for the user about each change.
 
     Raises:
-        UserError: if the run would not go on as it began.
+        UserError: if a change would affect the results.
     """
     if notes is None and not any(directory.checkpoints.glob("[0-9]*")):
         return []
@@ -73,16 +73,16 @@ def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, n
         warnings.append(f"continuing with {path}={flow(value)}, which was {flow(before)} at the last checkpoint")
     lacking = [path for path in leaf_paths(notes.settings) if not _has(tree, path)]
     if lacking:
-        warnings.insert(0, f"'{config}' lacks {_listed(lacking)}; taken from the checkpoint")
+        warnings.insert(0, f"'{config}' does not have {_listed(lacking)}; using the values of the checkpoint")
     if changed := difference(notes.computing, computing()):
-        warnings.append(f"continuing with {changed}; results may differ from those of a run that never stopped")
+        warnings.append(f"continuing with {changed}; results may differ from those of an uninterrupted run")
     return warnings
 
 
 def _changed(path: str, value: object, before: object, config: Path) -> str:
     return (
         f"'{config}' has {path}={flow(value)}, but the run was trained with {path}={flow(before)}; undo the change, "
-        f"or begin another run with `foretell train {config}`"
+        f"or start another run with `foretell train {config}`"
     )
 
 

@@ -1,18 +1,18 @@
-"""Provenance: from where each setting of a published preset or part comes, and why it is another than its source has.
+"""Provenance: the source of each setting of a published preset or part, and the reason where our value differs.
 
-A table is a YAML file in `presets/provenance/`. It has these keys, each of which may be missing:
+A table is a YAML file in `presets/provenance/`. It has these keys, all of them optional:
 
-| key | what it holds |
+| key | content |
 |---|---|
-| `base` | the table whose rows hold here too, unless a row of this table is about the same setting |
-| `source` | papers and code; beside a file of the code stands its name alone |
-| `same` | by place in the source: settings with the value there, which is ours too |
-| `differs` | by place in the source: settings with `theirs`, `ours` and the reason, `why` |
+| `base` | a table whose rows are inherited, unless this table has a row for the same setting |
+| `source` | papers and code; rows give a file of the code by its name alone |
+| `same` | by place in the source: settings with the value of the source, which is also ours |
+| `differs` | by place in the source: settings with both values, `theirs` and `ours`, and the reason, `why` |
 | `ours` | by reason: settings that the source does not have, with our value |
 | `unused` | by reason: settings, or sections, that have no effect |
 
-In place of a setting a row may name a constant of the code (`tasks.cartpole:POLE_LENGTH`), or, in `differs`, a
-behaviour in words, which nothing checks.
+Instead of a setting, a row may name a constant of the code (`tasks.cartpole:POLE_LENGTH`). In `differs`, it may also
+describe a behaviour in words, which is not checked.
 """
 
 import re
@@ -36,7 +36,7 @@ _SHARED, _PARTS = "shared", "parts"
 
 
 class Row(NamedTuple):
-    """What a table says of one setting."""
+    """A row of a table, for one setting."""
 
     kind: Literal["same", "differs", "ours", "unused"]
     name: str
@@ -49,12 +49,12 @@ class Row(NamedTuple):
 
     @property
     def is_checked(self) -> bool:
-        """Whether there is something to compare it with."""
+        """Whether the row is compared with a preset or a constant."""
         return self.kind != "unused" and " " not in self.name
 
 
 class Table(NamedTuple):
-    """A table without the rows of its base."""
+    """A table, without inherited rows."""
 
     name: str
     base: str | None
@@ -71,7 +71,7 @@ def table_names() -> list[str]:
 
 @cache
 def read_table(name: str) -> Table:
-    """A table by the name of its preset or part. Raises `UserError` if there is none."""
+    """The table of a preset or part. Raises `UserError` if there is none."""
     file = TABLES / f"{name}.yaml"
     if not file.is_file():
         raise UserError(f"'{name}' has no table of provenance{nearest(name, table_names())}")
@@ -80,23 +80,23 @@ def read_table(name: str) -> Table:
 
 
 def chain(name: str) -> list[Table]:
-    """A table, its base, and so on."""
+    """A table, its base, the base of that, and so on."""
     table = read_table(name)
     return [table, *(chain(table.base) if table.base else [])]
 
 
 def rows_of(name: str) -> dict[str, Row]:
-    """All rows of a table by name, those of its bases included."""
+    """All rows of a table by name, including inherited ones."""
     return {row.name: row for table in reversed(chain(name)) for row in table.rows}
 
 
 def departures(rows: Mapping[str, Row], leaves: Mapping[str, Any], own: Iterable[str] = ()) -> list[str]:
-    """What is wrong with a table, one sentence each.
+    """The faults of a table, one sentence each.
 
     Args:
-        rows: of the table, its bases' included.
+        rows: the rows of the table, including inherited ones.
         leaves: the resolved settings, by path.
-        own: names of rows that must not be about settings that do not exist.
+        own: names of rows whose settings must exist.
     """
     unused = tuple(row.name for row in rows.values() if row.kind == "unused")
     found = [f"{path} = {flow(value)} has no row" for path, value in leaves.items() if not _row_of(path, rows, unused)]
@@ -112,7 +112,7 @@ def departures(rows: Mapping[str, Row], leaves: Mapping[str, Any], own: Iterable
 
 
 def leaves_of(name: str) -> dict[str, Any]:
-    """What a table must cover: the settings of a preset, or of a part, without agent and description."""
+    """The settings that a table must cover: those of a preset or part, without agent and description."""
     if name.startswith(f"{_PARTS}/"):
         tree: Any = read_part(name.removeprefix(f"{_PARTS}/")).settings
     else:
@@ -125,12 +125,12 @@ def leaves_of(name: str) -> dict[str, Any]:
 
 
 def check(name: str) -> list[str]:
-    """What is wrong with the table of a preset or part, one sentence each."""
+    """The faults of the table of a preset or part, one sentence each."""
     return departures(rows_of(name), leaves_of(name), [row.name for row in read_table(name).rows])
 
 
 def shown(name: str) -> str:
-    """A table in Markdown, without the rows of its base."""
+    """A table in Markdown, without inherited rows."""
     table = read_table(name)
     source = textwrap.wrap(table.source, 120, break_long_words=False, break_on_hyphens=False)
     lines = [f"### {_heading(name)}", "", *source, *([""] if source else [])]
@@ -153,16 +153,17 @@ def page() -> str:
 
 _HEAD = """# Provenance
 
-Where every setting comes from in the presets and parts that are called published, released, or the paper's. A test
-compares these tables with the presets: it fails if a preset departs from its table. Columns:
+These tables give the source of every setting of the presets and parts that follow a paper or released code. A test
+compares the tables with the presets, and fails if they differ. Columns:
 
-- *source*: the value there. Empty: the source has no such constant.
-- *ours*: the value of the preset, if it is another. Names with a colon are constants of our code.
+- *setting*: a setting of the preset. A name with a colon is a constant in our code.
+- *source*: the value in the source. Empty: the source has no such constant.
+- *ours*: the value of the preset, if it differs from the source.
 - *from*: the file of the released code, or the section of the paper.
-- *why*: the reason for a difference, or for a setting of our own.
+- *why*: the reason for a difference, or for a setting that the source does not have.
 
-A table inherits the rows of the one that it names. Edit the tables in `src/foretell/presets/provenance/`, then run
-`make provenance`.
+A table that begins with *As X* also has all rows of the table X, unless it has a row for the same setting. To change a
+table, edit its file in `src/foretell/presets/provenance/`, then run `make provenance`.
 """
 
 
@@ -180,7 +181,7 @@ def _rows(tree: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _row_of(path: str, rows: Mapping[str, Row], unused: tuple[str, ...]) -> bool:
-    """Whether a setting has a row, its own or that of its section."""
+    """Whether a setting has a row, or its section is unused."""
     return path in rows or any(path.startswith(f"{name}.") for name in unused)
 
 
@@ -189,7 +190,7 @@ def _without_reason(rows: Iterable[Row]) -> list[str]:
 
 
 def _constant(name: str) -> Any:
-    """A constant of the code, as `module:NAME`, and what is in it, as `module:NAME.attribute`, `.key` or `.0`."""
+    """A constant of the code, as `module:NAME`, or a value in it, as `module:NAME.attribute`, `.key` or `.0`."""
     module, _, path = name.partition(":")
     value: Any = import_module(f"foretell.{module}")
     for key in path.split("."):
@@ -198,7 +199,7 @@ def _constant(name: str) -> Any:
 
 
 def _equal(value: Any, other: Any) -> bool:
-    """Whether two values are the same; true is not 1."""
+    """Whether two values are equal; `True` and 1 are not."""
     value, other = _plain(value), _plain(other)
     if isinstance(value, list) and isinstance(other, list):
         return len(value) == len(other) and all(map(_equal, value, other))
@@ -206,7 +207,7 @@ def _equal(value: Any, other: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A value as YAML has it."""
+    """A value as plain YAML data."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return list(map(_plain, value)) if isinstance(value, tuple | list) else value
@@ -217,7 +218,7 @@ def _section(title: str, names: Iterable[str]) -> Iterator[str]:
 
 
 def _heading(name: str) -> str:
-    """Of a table: the preset, the part as it follows a preset's name, or what tables share."""
+    """The heading of a table: its preset, its part (as `+part`), or the name of a shared table."""
     folder, _, rest = name.partition("/")
     return {_PARTS: f"`+{rest}`", _SHARED: f"{rest[0].upper()}{rest[1:]}"}.get(folder, f"`{name}`")
 

@@ -1,7 +1,7 @@
-"""The tables and data of a run that continues, compared with its checkpoint and made again where they are spoilt.
+"""Compares the tables and data of a resumed run with its checkpoint, and rebuilds what was changed or damaged.
 
-A checkpoint notes the CRC-32 of `episodes.csv` and `metrics.csv`. Each file in `data/` holds, besides the steps, all
-numbers of the episode's row but its wall time, so that either can be checked by the other.
+A checkpoint stores the CRC-32 of `episodes.csv` and `metrics.csv`. Each file in `data/` holds the steps of an episode
+and all values of its row in `episodes.csv` except the wall time, so each of the two can be checked against the other.
 """
 
 import csv
@@ -18,36 +18,36 @@ _COMPARED = ("kind", "return", "length", "env_steps", "end", "success")
 
 
 class Extent(NamedTuple):
-    """What a run had written at its checkpoint."""
+    """The content of the tables and data at a checkpoint."""
 
     episodes: int
-    """Rows of `episodes.csv`."""
+    """Number of rows of `episodes.csv`."""
     metrics: int
-    """Rows of `metrics.csv`."""
+    """Number of rows of `metrics.csv`."""
     numbers: Collection[int]
-    """Of the finished episodes."""
+    """The numbers of the finished episodes."""
     sums: Mapping[str, int]
-    """CRC-32 of the tables, by the name of the file; empty if the checkpoint is from before they were noted."""
+    """CRC-32 of the tables, by file name; empty in checkpoints of older versions, which did not store it."""
 
 
 def table_sums(directory: RunDirectory) -> dict[str, int]:
-    """The CRC-32 of each table as it is."""
+    """The CRC-32 of each table in its current state."""
     return {path.name: zlib.crc32(_read(path)) for path in (directory.episodes, directory.metrics)}
 
 
 def repair(directory: RunDirectory, extent: Extent, warn: Callable[[str], None]) -> list[int]:
-    """Make tables again as they were at the checkpoint, as far as that is possible; say what was done.
+    """Restore the tables as they were at the checkpoint, as far as possible, and report what was done.
 
     Args:
-        directory: of the run.
-        extent: what was there at the checkpoint.
-        warn: called with a sentence for everything that was not as it should be.
+        directory: the run directory.
+        extent: the content at the checkpoint.
+        warn: called with one sentence for each fault.
 
     Returns:
-        The numbers of episodes without data.
+        The numbers of the episodes whose data are missing.
 
     Raises:
-        UserError: if the disk refuses.
+        UserError: if a file cannot be written.
     """
     if not _is_intact(directory.metrics, extent.metrics, extent.sums):
         _mend_metrics(directory.metrics, extent.metrics, warn)
@@ -64,12 +64,13 @@ def repair(directory: RunDirectory, extent: Extent, warn: Callable[[str], None])
 
 
 def _mend_metrics(path: Path, count: int, warn: Callable[[str], None]) -> None:
-    """Keep the whole rows of a spoilt table."""
+    """Keep the complete rows of a damaged table."""
     lines = _read(path).splitlines(keepends=True)
     columns = lines[0].count(b",") if lines else 0
     whole = [line for line in lines[: count + 1] if line.endswith(b"\n") and line.count(b",") == columns]
     lost = count + 1 - len(whole)
-    warn(f"'{path}' is not as it was at the checkpoint{f'; {lost} of {count} rows are lost' if lost > 0 else ''}")
+    text = f"; {lost} of {count} rows are lost" if lost > 0 else ""
+    warn(f"'{path}' was changed or damaged after the checkpoint{text}")
     if whole != lines[: count + 1]:
         _replace(path, b"".join(whole))
 
@@ -77,7 +78,7 @@ def _mend_metrics(path: Path, count: int, warn: Callable[[str], None]) -> None:
 def _mend_episodes(
     directory: RunDirectory, extent: Extent, rows: Iterable[Row], files: Mapping[int, Row], warn: Callable[[str], None]
 ) -> None:
-    """Write `episodes.csv` anew, from its rows that fit the data and, for the others, from the data."""
+    """Rewrite `episodes.csv`: keep the rows that agree with the data, and rebuild the others from the data."""
     kept = {row["episode"]: row for row in rows if row["episode"] in extent.numbers}
     kept = {number: row for number, row in kept.items() if number not in files or _fit(row, files[number])}
     made = {number: row for number, row in files.items() if number not in kept and "env_steps" in row}
@@ -90,23 +91,23 @@ def _mend_episodes(
         table.append(["" if row[name] is None else str(row[name]) for name in EPISODE_COLUMNS])
     lines = [",".join(row) + "\r\n" for row in table]
     _replace(directory.episodes, "".join([",".join(EPISODE_COLUMNS) + "\r\n", *lines]).encode() if table else b"")
-    text = f"; {listed(sorted(made))} made again from the data, wall times estimated" if made else ""
+    text = f"; {listed(sorted(made))} rebuilt from the data, wall times estimated" if made else ""
     lost = extent.episodes - len(table)
     lacks = f"; {lost} of {extent.episodes} rows are lost" if lost > 0 else ""
-    warn(f"'{directory.episodes}' is not as it was at the checkpoint{text}{lacks}")
+    warn(f"'{directory.episodes}' was changed or damaged after the checkpoint{text}{lacks}")
 
 
 def _set_aside(directory: RunDirectory, numbers: Iterable[int], warn: Callable[[str], None]) -> None:
-    """Rename data that are not of this run."""
+    """Rename data files that do not belong to this run."""
     for number in numbers:
         path = directory.episode_path(number)
         with writing(path):
             path.rename(path.with_name(f"foreign-{path.name}"))
-        warn(f"'{path}' is not of this run and was renamed to 'foreign-{path.name}'")
+        warn(f"'{path}' does not belong to this run and was renamed to 'foreign-{path.name}'")
 
 
 def _is_intact(path: Path, count: int, sums: Mapping[str, int]) -> bool:
-    """Whether the first rows of a table are those at the checkpoint."""
+    """Whether the first rows of a table are unchanged since the checkpoint."""
     lines = _read(path).splitlines(keepends=True)[: count + 1] if count else []
     if path.name in sums:
         return zlib.crc32(b"".join(lines)) == sums[path.name]
@@ -114,7 +115,7 @@ def _is_intact(path: Path, count: int, sums: Mapping[str, int]) -> bool:
 
 
 def _rows(path: Path, count: int) -> Iterable[Row]:
-    """The first rows that can be read."""
+    """The readable ones of the first `count` rows."""
     lines = _read(path).decode(errors="replace").splitlines()[1:]
     for line in csv.reader(lines[:count]):
         try:
@@ -124,7 +125,7 @@ def _rows(path: Path, count: int) -> Iterable[Row]:
 
 
 def _described(directory: RunDirectory, number: int) -> Row | None:
-    """What the data of an episode say about its row; None if they cannot be read."""
+    """The row of an episode according to its data; None if they cannot be read."""
     try:
         found = directory.read_episode(number)
         row = {"episode": number, "kind": str(found["kind"]), "return": float(found["returns"])}
@@ -142,7 +143,7 @@ def _fit(row: Row, found: Row) -> bool:
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """Episodes by their numbers."""
+    """A list of episode numbers for a message."""
     shown = ", ".join(map(str, numbers[:3]))
     return f"episode{'s' if len(numbers) > 1 else ''} {shown}{f' and {len(numbers) - 3} more' if numbers[3:] else ''}"
 

@@ -1,7 +1,7 @@
-"""Whose run it is. Settings may name code, which opening a run imports; only one's own runs may do so unasked.
+"""Decides whether a run may import code that its settings name: the user's own runs may, others only with `--trust`.
 
-When a run is made, its directory is given a `code.json`: the names of code in its settings, where their modules lie,
-and a signature (HMAC-SHA-256) of both with a random key of the user.
+When a run is made, `code.json` is written to its directory. It holds the names of code in the settings, the location of
+their modules, and a signature (HMAC-SHA-256) of both with a random key of the user.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 _NO_CODE = ("description", "preset", "provenance", "pretrained")
-"""Settings whose text is no name of code, whatever it looks like."""
+"""Settings whose text never names code."""
 _NAME = re.compile(r"[A-Za-z_][\w.]*:\S+")
 _KEY_SIZE = 32
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -39,7 +39,7 @@ class CodeName(NamedTuple):
     """A setting that names code."""
 
     setting: str
-    """As `section.key`."""
+    """Path of the setting, as `section.key`."""
     name: str
     """`module:name`."""
 
@@ -50,7 +50,7 @@ class CodeName(NamedTuple):
 
 @contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """Import what settings name within, if `trust` says so or what is around does."""
+    """Allow imports of code that settings name, if `trust` is true or an enclosing context allows them."""
     token = _trusting.set(trust or _trusting.get())
     try:
         yield
@@ -59,7 +59,7 @@ def trusting(trust: bool) -> Iterator[None]:
 
 
 def opens_runs(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorator: what a function opens is trusted if its keyword `trust` says so."""
+    """Decorator: if the function's keyword `trust` is true, it may open runs of other users."""
 
     @wraps(function)
     def call(*args: P.args, **keywords: P.kwargs) -> T:
@@ -70,7 +70,7 @@ def opens_runs(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def code_names(tree: object, path: str = "") -> Iterator[CodeName]:
-    """What a tree of settings names as `module:name`, wherever it stands."""
+    """All names of the form `module:name` in a tree of settings."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             if isinstance(key, str) and _NAME.fullmatch(key):  # `task.wrappers` may be `{name: arguments}`
@@ -85,7 +85,7 @@ def code_names(tree: object, path: str = "") -> Iterator[CodeName]:
 
 
 def sign(run: Path, tree: Mapping[str, Any]) -> None:
-    """Write `code.json` for a run of one's own, or remove it if the settings name no code."""
+    """Write `code.json` for a run of this user, or remove it if the settings name no code."""
     names = sorted({found.name for found in code_names(tree)})
     if not names:
         (run / "code.json").unlink(missing_ok=True)
@@ -98,12 +98,12 @@ def sign(run: Path, tree: Mapping[str, Any]) -> None:
 
 
 def check(run: Path, tree: Mapping[str, Any], unused: Collection[str] = ()) -> None:
-    """Raises `UserError` if settings name code that their user has not chosen to run; within `trusting` everything is.
+    """Raises `UserError` if settings name code that this user has neither signed nor allowed with `trusting`.
 
     Args:
         run: the run directory.
         tree: its settings.
-        unused: settings, as `section.key`, whose code is not imported.
+        unused: paths of settings, as `section.key`, whose code will not be imported.
     """
     try:
         wanted = [found for found in code_names(tree) if found.setting not in unused]
@@ -115,9 +115,9 @@ def check(run: Path, tree: Mapping[str, Any], unused: Collection[str] = ()) -> N
     for setting, name in wanted:
         module = CodeName(setting, name).module
         if name not in signed.get("names", ()):
-            why = "it is not signed as a run of yours"
+            why = "the run is not signed with your key"
         elif not _same(module.partition(".")[0], signed["modules"].get(module.partition(".")[0])):
-            why = "that is not the module with which you trained it"
+            why = "this is not the module with which you trained it"
         else:
             continue
         raise UserError(
@@ -127,16 +127,16 @@ def check(run: Path, tree: Mapping[str, Any], unused: Collection[str] = ()) -> N
 
 
 def unkept() -> str | None:
-    """Why runs of this process will not be known as one's own by the next one; None if they will."""
+    """Why other processes will not accept the signatures of this process; None if they will."""
     path = _key_path()
     _key(path)
     if path.is_file():
         return None
-    return f"cannot write '{path}'; to open this run again, whose settings name code, add --trust (trust=True)"
+    return f"cannot write '{path}'; the settings of this run name code, so add --trust (trust=True) to open it again"
 
 
 def _signed(run: Path) -> dict[str, Any]:
-    """What the user has signed; nothing if the signature is not the user's."""
+    """The content of `code.json`; empty if the signature is not this user's."""
     try:
         code = json.loads((run / "code.json").read_text())
         signature = str(code.pop("signature"))
@@ -157,7 +157,7 @@ def _key_path() -> Path:
 
 @lru_cache
 def _key(path: Path) -> bytes:
-    """The user's key, made when it is first needed; where it cannot be kept, one for this process."""
+    """The user's key, made when it is first needed; if it cannot be stored, a key for this process only."""
     with suppress(OSError):
         if len(kept := path.read_bytes()) == _KEY_SIZE:
             return kept
@@ -167,7 +167,7 @@ def _key(path: Path) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(key)
-        if path.exists():  # torn, or made by another process since
+        if path.exists():  # incomplete, or made by another process in the meantime
             aside.replace(path)
         else:
             os.link(aside, path)
@@ -180,7 +180,7 @@ def _key(path: Path) -> bytes:
 
 
 def _described(module: str) -> dict[str, Any]:
-    """Where a module lies, and the contents of all files of that place that are imported with it."""
+    """The location of a module, and digests of all imported files in its folder."""
     place = _place(module)
     if place is None or _is_library(place):
         return {"place": None if place is None else str(place), "files": {}}
@@ -192,9 +192,9 @@ def _described(module: str) -> dict[str, Any]:
 
 
 def _same(module: str, signed: Mapping[str, Any] | None) -> bool:
-    """Whether a module is the one that was signed: in its place, installed again, or with the same contents elsewhere.
+    """Whether a module is the one that was signed: in the same place, installed again, or moved without changes.
 
-    What could not be found then, such as `__main__`, is not imported from a file.
+    A module that was not found when it was signed, such as `__main__`, must still not be found.
     """
     place = _place(module)
     if signed is None or place is None or signed["place"] is None:

@@ -1,4 +1,4 @@
-"""The border to environments: the one place where what they are given and what they return is checked and converted.
+"""The wrapper around every environment, in which actions, observations and rewards are checked and converted.
 
 Training, evaluation, inspection, filming and imagination all step environments through it.
 """
@@ -18,14 +18,14 @@ from foretell.tasks.randomness import IMAGINED, GlobalRandom
 from foretell.tasks.spaces import Spaces
 
 SUCCESS = ("is_success", "success")
-"""Keys under which environments say in `info` whether the goal has been reached."""
+"""Keys of `info` under which environments report whether the goal has been reached."""
 
 _MOST = float(np.finfo(np.float32).max)
-"""Networks compute in single precision, in which greater numbers are not finite."""
+"""The largest finite number in single precision, with which networks compute."""
 
 
 class Limits(NamedTuple):
-    """What a task says of its environment. The bounds are those of the entries that can be chosen."""
+    """What a task declares about its environment. The bounds are those of the action entries that can be chosen."""
 
     name: str
     obs_names: tuple[str, ...]
@@ -37,9 +37,9 @@ class Limits(NamedTuple):
 class Border(gymnasium.Wrapper):
     """An environment that takes and returns flat vectors.
 
-    Actions may lie beyond the bounds: the nearest action within is executed. It is a copy of the environment's own
-    form and precision. Observations are copies in double precision. Every reset with a seed seeds the global generators
-    of Python and NumPy too.
+    Actions may lie outside the bounds: the nearest action within the bounds is executed. The environment receives a
+    copy of it in its own shape and precision. Observations are copies in double precision. Every reset with a seed also
+    seeds the global random generators of Python and NumPy.
     """
 
     def __init__(self, env: gymnasium.Env, limits: Limits, *, strict: bool = True) -> None:
@@ -47,12 +47,12 @@ class Border(gymnasium.Wrapper):
 
         Args:
             env: the environment.
-            limits: what its task says of it.
-            strict: refuse numbers that are not finite. Imagination does without, since a planner may drive a simulator
-                to where it breaks.
+            limits: the names and bounds that its task declares.
+            strict: refuse numbers that are not finite. False in imagination, because a planner may drive a simulator
+                into states where it fails.
 
         Raises:
-            UserError: if its spaces are not supported, or are of other sizes than the task says.
+            UserError: if its spaces are not supported, or their sizes differ from those of the task.
         """
         super().__init__(env)
         self._limits, self._strict, self._steps = limits, strict, 0
@@ -65,16 +65,18 @@ class Border(gymnasium.Wrapper):
             ("actions", len(limits.low), int(self._spaces.free.sum())),
         ):
             if size != there:
-                raise UserError(f"the task says '{limits.name}' has {what} of size {size}, but it is {there}")
+                raise UserError(
+                    f"the task says that '{limits.name}' has {what} of size {size}, but their size is {there}"
+                )
 
     @cached_property
     def observation_space(self) -> Box:  # type: ignore[override]
-        """Of the vectors."""
+        """The space of the observation vectors."""
         return Box(-np.inf, np.inf, (len(self._limits.obs_names),), np.float64)
 
     @cached_property
     def action_space(self) -> Box:  # type: ignore[override]
-        """Of the vectors, with the environment's own bounds."""
+        """The space of the action vectors, with the environment's own bounds."""
         spaces = self._spaces
         return Box(spaces.low[spaces.free], spaces.high[spaces.free], dtype=spaces.dtype.type)
 
@@ -104,7 +106,7 @@ class Border(gymnasium.Wrapper):
         return vector, number, *ends, info
 
     def render(self) -> Any:
-        """What is drawn, as an RGB picture of one size; None if nothing is. Raises `UserError`."""
+        """An RGB image, always of the same size; None if the environment draws nothing. Raises `UserError`."""
         self._random.take()
         with self._blamed("render"):
             picture = rgb(self.env.render())
@@ -114,7 +116,7 @@ class Border(gymnasium.Wrapper):
         return fitted(picture, self._frame)
 
     def close(self) -> None:
-        """Close the environment, and give the global generators back. Raises `UserError`."""
+        """Close the environment, and release the global random generators. Raises `UserError`."""
         self._random.release()
         with self._blamed("close"):
             self.env.close()
@@ -131,11 +133,11 @@ class Border(gymnasium.Wrapper):
     def _number(self, reward: Any) -> float:
         """The reward as one number."""
         weights = self._limits.reward_weights
-        if isinstance(reward, float) and weights is None and abs(reward) <= _MOST:  # as most are
+        if isinstance(reward, float) and weights is None and abs(reward) <= _MOST:  # the usual case
             return float(reward)
         rewards = np.array(reward)
         if rewards.dtype.kind not in "biuf":
-            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is no real number")
+            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is not a real number")
         if weights is None and rewards.size != 1:
             raise self._mistake(
                 f"{rewards.size} rewards at once at step {self._steps}; weight them with "
@@ -166,7 +168,7 @@ class Border(gymnasium.Wrapper):
 
     @contextmanager
     def _blamed(self, method: str) -> Iterator[None]:
-        """Name the environment and its method in whatever is raised."""
+        """Name the environment and its method in the message of every exception."""
         name = self._limits.name
         try:
             with blamed(f"'{name}' failed in {method}()"):
@@ -180,7 +182,7 @@ class Border(gymnasium.Wrapper):
 
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
-    """Turn whatever a user's code raises into a `UserError`, even the end of the program."""
+    """Turn every exception of a user's code, including `SystemExit`, into a `UserError`."""
     try:
         yield
     except UserError:
@@ -190,9 +192,9 @@ def blamed(what: str) -> Iterator[None]:
 
 
 def rgb(frame: Any) -> Any:
-    """A picture as RGB with 8 bits, from grey or transparent ones, from shares of 1, from channels that come first.
+    """Convert an image to 8-bit RGB. It may be grey or RGBA, with values from 0 to 1, with channels on the first axis.
 
-    Of several the last; None and whatever is no picture remain as they are.
+    From a list of images, the last one is taken. None, and anything else that is not an image, is returned unchanged.
     """
     if isinstance(frame, list | tuple) and len(frame) and np.ndim(frame[-1]) >= 2:
         frame = frame[-1]
@@ -210,7 +212,7 @@ def rgb(frame: Any) -> Any:
 
 
 def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A picture cut, or filled with black, to a shape: all pictures of a video have one."""
+    """An image cropped, or padded with black, to a shape: all images of a video have the same one."""
     if picture.shape == shape:
         return picture
     canvas = np.zeros(shape, picture.dtype)
@@ -220,7 +222,7 @@ def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _both(found: Any) -> tuple[Any, dict[str, Any]]:
-    """Observation and information."""
+    """Check that reset() has returned `(obs, info)`."""
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
         raise ValueError(_RESET)
     return found
@@ -237,7 +239,7 @@ _RESET = "reset() must return (obs, info), an observation and a dictionary"
 
 
 def _old(method: str, text: str) -> str | None:
-    """What of an environment is as before Gymnasium, judged by what was raised."""
+    """How an environment follows the interface from before Gymnasium, according to an error; None if it does not."""
     if method == "reset" and "unexpected keyword argument" in text and ("'seed'" in text or "'options'" in text):
         return "reset() takes no 'seed' or no 'options'; write reset(self, *, seed=None, options=None)"
     if method == "reset" and text == _RESET:

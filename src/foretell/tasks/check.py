@@ -1,4 +1,4 @@
-"""A look at a task before it is trained: whether its environment repeats itself, and its functions return numbers."""
+"""Checks a task before training: its environment must be reproducible, and its functions must return numbers."""
 
 from contextlib import closing
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from foretell.tasks.base import Task
 from foretell.tasks.choice import TaskSettings
 
 _STEPS, _FEW = 10, 2
-"""Steps of an episode that is played, and of one that is broken off."""
+"""Steps of a normal episode of the check, and of one that is stopped early."""
 _SEEDS = (11, 12)
 
 
@@ -24,7 +24,7 @@ class _Episode(NamedTuple):
 
 
 def examine(task: Task, settings: TaskSettings) -> list[str]:
-    """As `check`, with the functions that the settings name, unless the settings switch it off."""
+    """Run `check` with the functions that the settings name, unless `task.check` is false."""
     names = {"reward": settings.reward, "terminated": settings.terminated}
     own = {role: name for role, name in names.items() if name not in ("auto", "learned", "none")}
     return check(task, own) if settings.check else []
@@ -35,10 +35,10 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
 
     Args:
         task: the task.
-        names: what `reward` and `terminated` are called, of those that the user has given.
+        names: the names of the user's functions, by role (`reward`, `terminated`).
 
     Returns:
-        What the user should know, one sentence each.
+        Warnings for the user, one sentence each.
 
     Raises:
         UserError: if the environment fails, or one of the functions returns no number on its steps.
@@ -52,12 +52,12 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
     fresh, again = (_play_anew(task) for _ in range(2))
     if not _same(fresh, again):
         return [
-            f"'{task.spec.env_id}' does not repeat itself: two new copies differ after the same seed and actions, so "
+            f"'{task.spec.env_id}' is not reproducible: two new copies differ after the same seed and actions, so "
             "results cannot be repeated, and a run cannot be resumed within an episode"
         ]
     if not _same(fresh, used):
         return [
-            f"'{task.spec.env_id}' keeps something from one episode to the next: after reset(seed=...) a used copy "
+            f"'{task.spec.env_id}' keeps state from one episode to the next: after reset(seed=...) a used copy "
             "differs from a new one, so results depend on earlier episodes, and a run may not resume exactly"
         ]
     return []
@@ -69,7 +69,7 @@ def _play_anew(task: Task) -> _Episode:
 
 
 def _play(task: Task, env: gymnasium.Env, seed: int, steps: int = _STEPS) -> _Episode:
-    """The first steps of an episode that the seed decides."""
+    """The first steps of an episode that is determined by the seed."""
     generator, spec = np.random.default_rng(seed), task.spec
     obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
     for _ in range(min(steps, spec.horizon)):

@@ -1,4 +1,4 @@
-"""From the settings of a task to the task: a registered one by its short name, or any Gymnasium environment."""
+"""Makes a task from its settings: a registered task by its short name, or any Gymnasium environment."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,48 +19,49 @@ from foretell.tasks.gym import GymTask
 from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
-"""Values of these settings beside the name of a function."""
+"""Values of these settings besides the name of a function."""
 
 
 class TaskSettings(Settings):
-    """Which environment, and where its reward and termination come from."""
+    """The environment, and the sources of its reward and termination."""
 
     env: str | None = None
-    """Name of a registered task, `module:Class` of a task, a Gymnasium id (`Pendulum-v1`, `module:Id-v0`),
-    `module:name` of an environment's class or of a function that makes it, or `module:function:Id` if the function
-    registers it."""
+    """The environment: the name of a registered task, `module:Class` of a task, a Gymnasium id (`Pendulum-v1`,
+    `module:Id-v0`), `module:name` of an environment's class or of a function that makes an environment, or
+    `module:function:Id` if the function registers the id."""
     reward: str = "auto"
     """`auto` (known if the task knows it, else learned), `learned`, or `module:function` of (obs, action, next_obs)."""
     terminated: str = "auto"
     """As for `reward`, or `none`: imagined episodes never terminate."""
     horizon: PositiveInt | None = None
     """Steps per episode; null: the environment's own time limit, or 1,000 steps if it has none. Some registered tasks
-    fix it."""
+    have a fixed horizon."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of an environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
     `torso`); `reset` (`released`, `collection`, `gym`, `paper`) and `cost` (`released`, `paper`) of the `mbmf-` tasks,
-    `path` (`straight` and others) and `segments` of all of these but the hopper, `released_angles` of `mbmf-ant`;
+    `path` (`straight` and others) and `segments` of all of these except the hopper, `released_angles` of `mbmf-ant`;
     `inputs` (`invariant`, `raw`) of the `mve-` tasks that run."""
     actions: Literal["bounds", "unit"] = "bounds"
-    """Scale actions to the environment's bounds (`bounds`), or use actions in [-1, 1] whatever the bounds are (`unit`,
-    the released STEVE)."""
+    """Scale actions to the environment's bounds (`bounds`), or use actions in [-1, 1] for all environments (`unit`, the
+    released STEVE)."""
     action_bounds: tuple[FiniteFloat | list[FiniteFloat], FiniteFloat | list[FiniteFloat]] | None = None
-    """Lowest and highest action, as numbers or as lists of one number per action, for actions without bounds or with
-    wide ones; null: the environment's own bounds."""
+    """Lower and upper bound of the actions, as numbers or as lists of one number per action, for actions without bounds
+    or with wide ones; null: the environment's own bounds."""
     reward_weights: list[FiniteFloat] | None = None
     """Weights of the rewards of an environment that returns several at once; their weighted sum is the reward."""
     wrappers: list[str | dict[str, dict[str, Any] | None]] = Field(default_factory=list)
-    """Wrappers around a Gymnasium environment, the innermost first: the name of one of Gymnasium's, `module:Wrapper`,
-    or either with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
+    """Wrappers around a Gymnasium environment, the innermost first. Each is the name of one of Gymnasium's wrappers,
+    `module:Wrapper`, or one of these with its arguments, as `{RescaleAction: {min_action: -1, max_action: 1}}`."""
     check: bool = True
-    """Play a few short episodes before training, to find an environment that does not repeat itself, and a reward or
+    """Play a few short episodes before training, to find an environment that is not reproducible, or a reward or
     termination function that returns no number. Switch it off for a robot that must not move yet."""
     action_noise: NonNegativeFloat = 0.0
-    """Standard deviation of normal noise on every executed action, in the units of the actions. The data hold the
-    action without the noise, so models learn the noise as part of the dynamics. Evaluation episodes have it too."""
+    """Standard deviation of Gaussian noise on every executed action, in the units of the actions. The data hold the
+    action without the noise, so models learn the noise as part of the dynamics. Evaluation episodes have the noise
+    too."""
     random_noise: bool = True
-    """Whether random episodes have that noise too; false: the released MB-MPC."""
+    """Whether random episodes have `action_noise` too; false: the released MB-MPC."""
 
     @field_validator("wrappers")
     @classmethod
@@ -100,7 +101,7 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None
 
 
 def _thing_given(env: Any, name: str) -> Any:
-    """What a user has given as the environment of this name; None if the name says all. Raises `UserError`."""
+    """The object that a user has passed as this environment; None if the name is sufficient. Raises `UserError`."""
     if not isinstance(env, Given):
         if "<" in name:
             raise UserError(f"env '{name}' cannot be imported by name; {AGAIN}")
@@ -111,7 +112,7 @@ def _thing_given(env: Any, name: str) -> Any:
 
 
 def _task_class(env: str, thing: Any) -> type[Task] | None:
-    """The class of the task that is given or named; None if it is a Gymnasium environment."""
+    """The task class that is passed or named; None if it is a Gymnasium environment."""
     if thing is None:
         module, colon, name = env.rpartition(":")
         if not colon or ":" in module or "-v" in name:
@@ -141,7 +142,7 @@ def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Tas
     _check_options(task_class, settings)
     for name in ("wrappers", "action_bounds"):
         if getattr(settings, name):
-            raise UserError(f"task.{name} is for Gymnasium environments; '{env}' is a task that says this itself")
+            raise UserError(f"task.{name} is for Gymnasium environments; '{env}' is a task that defines this itself")
     try:
         task = task_class(**settings.options)
     except UserError:

@@ -1,7 +1,7 @@
-"""Python's and NumPy's global generators, which some environments draw from: to each environment its own.
+"""Separate states of Python's and NumPy's global random generators for each environment.
 
-They are part of an environment's state. If several environments are stepped in turn, each continues with the numbers
-that it would have drawn alone.
+Some environments draw from these generators, so their states are part of the environment's state. If several
+environments are stepped in turn, each continues with the numbers that it would have drawn alone.
 """
 
 import random
@@ -14,26 +14,26 @@ import numpy as np
 
 
 class _States(NamedTuple):
-    """Of both generators."""
+    """The states of both generators."""
 
     python: Any
     numpy: Any
 
 
 class GlobalRandom:
-    """The global generators as one environment sees them. The rest of the program gets them back by `release`."""
+    """The states of the global generators for one environment. `release` restores those of the rest of the program."""
 
     _lock: ClassVar[RLock] = RLock()
     _owner: ClassVar["weakref.ref[GlobalRandom] | None"] = None
-    """Who draws from them at present; None: the rest of the program."""
+    """The environment that draws from them at present; None: the rest of the program."""
     _outside: ClassVar[_States | None] = None
-    """Where the rest of the program stopped."""
+    """The states of the rest of the program while an environment draws."""
 
     def __init__(self) -> None:
         self._states: _States | None = None
 
     def take(self, seed: int | None = None) -> None:
-        """Let the environment draw from here on: from where it stopped, or from a seed."""
+        """Let the environment draw from now on: with the states where it stopped, or from a seed."""
         cls = GlobalRandom
         with cls._lock:
             owner = None if cls._owner is None else cls._owner()
@@ -49,7 +49,7 @@ class GlobalRandom:
                 np.random.seed(seed % 2**32)
 
     def release(self) -> None:
-        """Give the generators back to the rest of the program."""
+        """Restore the states of the rest of the program."""
         cls = GlobalRandom
         with cls._lock:
             if cls._owner is not None and cls._owner() in (self, None):
@@ -73,4 +73,4 @@ def _go_to(states: _States | None) -> None:
 
 
 IMAGINED = GlobalRandom()
-"""Those of all environments in imagined states."""
+"""The states for all environments that are used in imagination."""

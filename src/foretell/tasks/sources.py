@@ -1,4 +1,4 @@
-"""Where an environment comes from: an id, a class, a function or an object; and the wrappers around it."""
+"""Ways to make an environment: from an id, a class, a function or an object; and the wrappers around it."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from foretell.errors import UserError, brief, nearest
 from foretell.tasks.border import blamed
 
 AGAIN = "in Python, give env= to resume, load and film again"
-"""How a run goes on whose environment has no name that can be imported."""
+"""How to open a run whose environment cannot be imported by name."""
 
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any] | None]]
-"""Each the name of one of Gymnasium's wrappers or `module:Wrapper`, or `{name: arguments}`."""
+"""Each entry is the name of one of Gymnasium's wrappers, `module:Wrapper`, or `{name: arguments}`."""
 
 
 class Source(NamedTuple):
@@ -28,26 +28,26 @@ class Source(NamedTuple):
 
     name: str
     make: Callable[..., gymnasium.Env]
-    """From the user's arguments and, if it can be drawn, `render_mode`."""
+    """Takes the user's arguments and, if `takes_render_mode`, `render_mode`."""
     is_id: bool = False
-    """Whether Gymnasium makes it, from an id: `max_episode_steps` is then an argument too."""
+    """Whether Gymnasium makes it from an id; `max_episode_steps` is then an argument too."""
     takes_render_mode: bool = True
-    """Whether it can be asked to draw as `rgb_array`."""
+    """Whether it takes the argument `render_mode`."""
 
 
 class Given(NamedTuple):
-    """An environment given as a Python object."""
+    """An environment that a user has passed to a Python function."""
 
     name: str
-    """That the settings of a run have."""
+    """Its name in the settings of a run."""
     options: tuple[tuple[str, Any], ...]
-    """Arguments that belong to an id, each with its name."""
+    """Pairs of name and value: the arguments that belong to an id."""
     thing: Any
-    """A class or a function that makes it; None if the name says all."""
+    """A class or a function that makes it; None if the name is sufficient."""
 
 
 def given(env: object) -> Given:
-    """What a user has given as `env`: a name, an `EnvSpec`, a class, a function that makes one, or an environment.
+    """Read an argument `env`: a name, an `EnvSpec`, a class, a function that makes an environment, or an environment.
 
     Raises:
         UserError: if it is something else.
@@ -70,7 +70,7 @@ def given(env: object) -> Given:
 
 
 def source_of(env: str) -> Source:
-    """The environment that a name stands for.
+    """The source of the environment with this name.
 
     Args:
         env: `Id`, `module:Id`, `module:function:Id` (the function registers the id), or `module:name` of a class or of
@@ -96,12 +96,12 @@ def source_of(env: str) -> Source:
 
 
 def is_registered(env_id: str) -> bool:
-    """Whether Gymnasium knows an id; without its version it stands for the highest."""
+    """Whether an id is registered in Gymnasium; an id without a version means the highest version."""
     return env_id in gymnasium.registry or any(known.rpartition("-v")[0] == env_id for known in gymnasium.registry)
 
 
 def source_from(name: str, thing: Any) -> Source:
-    """The environments that a class, a function or an object makes. Raises `UserError`."""
+    """The source for a class, a function or an environment object. Raises `UserError`."""
     if isinstance(thing, gymnasium.Env):
         thing = _Copies(thing)
     if not callable(thing):
@@ -110,11 +110,11 @@ def source_from(name: str, thing: Any) -> Source:
 
 
 def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
-    """The environment in wrappers, the first one innermost.
+    """Put an environment into wrappers, the first one innermost.
 
     Args:
         env: the environment.
-        wrappers: their names.
+        wrappers: names of wrappers, or names with arguments.
 
     Raises:
         UserError: if there is no such wrapper, or it cannot be made.
@@ -128,8 +128,8 @@ def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Suppress warnings while an environment is made: that there is a newer version, that it cannot be rendered (which
-    is reported later), and what MuJoCo finds outdated in Gymnasium's models."""
+    """Suppress warnings while an environment is made: about newer versions, about rendering (which is reported later),
+    and MuJoCo's warnings about outdated elements of Gymnasium's models."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda text: None)
     try:
@@ -149,13 +149,13 @@ class _Copies:
     def __call__(self) -> gymnasium.Env:
         try:
             return deepcopy(self._env)
-        except Exception as error:  # whatever its parts raise
+        except Exception as error:  # of any kind, raised by its parts
             name = type(self._env).__name__
             raise UserError(f"{name} cannot be copied; give a function that makes it ({brief(error)})") from error
 
 
 def _registered(env: str, env_id: str, module: str | None = None) -> Source:
-    """An environment that Gymnasium makes."""
+    """The source for an environment that Gymnasium makes from an id."""
     return Source(env, partial(_make_registered, env, env_id, module), is_id=True)
 
 
@@ -174,9 +174,11 @@ def _make_registered(env: str, env_id: str, module: str | None, **options: Any) 
 
 
 def _make_from(name: str, thing: Any, **options: Any) -> gymnasium.Env:
-    """Call what makes the environment. Raises `UserError` if it returns something else."""
+    """Make an environment with a class or function. Raises `UserError` if it returns something else."""
     if options and isinstance(thing, _Copies):
-        raise UserError(f"env '{name}' is an object, for which task.options come too late; give its class instead")
+        raise UserError(
+            f"env '{name}' is an object that exists already, so task.options have no effect; give its class instead"
+        )
     before = set(gymnasium.registry)
     env = thing(**options)
     if isinstance(env, gymnasium.Env):
@@ -207,7 +209,7 @@ def _wrapper(name: str) -> Any:
 
 
 def _arguments(spec: EnvSpec) -> dict[str, Any]:
-    """The arguments with which `gymnasium.make` makes what a spec describes."""
+    """The arguments with which `gymnasium.make` makes the environment of a spec."""
     known = gymnasium.registry[spec.id]
     own = {key: value for key, value in spec.kwargs.items() if key != "render_mode" and known.kwargs.get(key) != value}
     changed = spec.max_episode_steps != known.max_episode_steps
@@ -215,7 +217,7 @@ def _arguments(spec: EnvSpec) -> dict[str, Any]:
 
 
 def _takes(thing: Callable, name: str) -> bool:
-    """Whether a function has an argument of this name, or takes any."""
+    """Whether a function has an argument of this name, or takes arbitrary keyword arguments."""
     try:
         parameters = signature(thing).parameters
     except (TypeError, ValueError):
@@ -224,7 +226,7 @@ def _takes(thing: Callable, name: str) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether YAML keeps it as it is."""
+    """Whether YAML can store the value without changing it."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""An environment's spaces as flat vectors, in both directions.
+"""Conversion between an environment's spaces and flat vectors.
 
-Dictionaries, tuples, matrices and binary numbers are flattened; discrete numbers become one-hot vectors, as
-`gymnasium.spaces.flatten` makes them. Leading axes are kept, so a batch is converted as one observation is.
+Dictionaries, tuples, matrices and binary numbers are flattened; discrete numbers become one-hot vectors, as in
+`gymnasium.spaces.flatten`. Leading axes are kept, so a batch is converted like a single observation.
 """
 
 import math
@@ -16,15 +16,15 @@ from jaxtyping import Float
 from foretell.errors import UserError
 
 Bound = Sequence[float] | np.ndarray
-"""The lowest or the highest number of each entry of an action."""
+"""The lower or upper bound of each entry of an action."""
 LARGEST = 1e9
-"""A bound of actions beyond this counts as none: planners could not compute with its square."""
+"""Larger bounds of actions count as unbounded: planners could not compute with their squares."""
 _SIDE = 32
-"""A box with two axes as long as this is an image."""
+"""A box with two axes of at least this length is an image."""
 
 
 class Leaf(NamedTuple):
-    """A space within others."""
+    """A simple space, possibly nested in other spaces."""
 
     space: gymnasium.Space
     name: str
@@ -33,7 +33,7 @@ class Leaf(NamedTuple):
 
 
 class Spaces:
-    """What an environment observes and does, as flat vectors."""
+    """The observation and action spaces of an environment, as flat vectors."""
 
     def __init__(self, observation: gymnasium.Space, action: gymnasium.Space, name: str) -> None:
         """Read the spaces of the environment of this name. Raises `UserError` if they are not supported."""
@@ -51,18 +51,18 @@ class Spaces:
         if not self.low.size:
             raise UserError(f"'{name}' has actions of shape {action.shape}, which hold no numbers")
         self.free = self.low < self.high
-        """Entries of an action that can be chosen; the bounds of the others have no width."""
+        """Entries of an action that can be chosen; the lower and upper bounds of the others are equal."""
         if not self.free.any():
-            raise UserError(f"'{name}' leaves nothing to choose: the bounds of its actions have no width")
+            raise UserError(f"'{name}' has no action to choose: the lower and upper bounds of all actions are equal")
 
     def vector(self, obs: Any) -> Float[np.ndarray, "*batch obs"]:
-        """A copy of an observation as a vector. Raises `ValueError` if it is not of its space."""
+        """A copy of an observation as a vector. Raises `ValueError` if it is not in its space."""
         return np.concatenate([_flat(leaf, _at(obs, leaf)) for leaf in self._parts], -1)
 
     def rows(self, obs: Any) -> Any:
-        """An observation, or a batch of them, as vectors; what is neither of the space nor nested stays as it is.
+        """An observation, or a batch of observations, as vectors; a value that is a vector already stays as it is.
 
-        Raises `ValueError` if a nested observation is not of its space.
+        Raises `ValueError` if a nested observation is not in its space.
         """
         if isinstance(self.observation, Box) and len(self.observation.shape) == 1:
             return obs
@@ -74,7 +74,7 @@ class Spaces:
         return len(self.obs_names)
 
     def native(self, action: Float[np.ndarray, "*batch action"], low: Bound, high: Bound) -> Any:
-        """The action in the environment's own form and precision that is nearest to a vector within these bounds."""
+        """The action within these bounds that is nearest to a vector, in the environment's own shape and precision."""
         own = np.array(action).astype(self.dtype)
         own = np.clip(own, np.asarray(low, self.dtype), np.asarray(high, self.dtype))
         if own.shape[-1] != self.free.size:
@@ -85,7 +85,7 @@ class Spaces:
 
 
 def _leaves(space: gymnasium.Space, name: str, path: tuple[Any, ...] = ()) -> Iterator[Leaf]:
-    """The simple spaces within a space, each with its name."""
+    """The simple spaces in a nested space, each with its name."""
     if isinstance(space, Dict):
         for key, part in space.spaces.items():
             yield from _leaves(part, f"{name}.{key}" if path else str(key), (*path, key))
@@ -97,7 +97,7 @@ def _leaves(space: gymnasium.Space, name: str, path: tuple[Any, ...] = ()) -> It
 
 
 def _entries(leaf: Leaf, env: str) -> list[str]:
-    """The names of a simple space's numbers. Raises `UserError` if it cannot be a vector of fixed size."""
+    """The names of a simple space's vector entries. Raises `UserError` if it cannot be a vector of fixed size."""
     space, name = leaf.space, leaf.name
     if isinstance(space, Discrete):
         return [f"{name}={int(space.start) + value}" for value in range(int(space.n))]
@@ -107,11 +107,11 @@ def _entries(leaf: Leaf, env: str) -> list[str]:
         return [f"{name}{_index(i)}={start + value}" for i, count, start in at for value in range(count)]
     if not isinstance(space, Box | MultiBinary):
         kind = type(space).__name__
-        raise UserError(f"'{env}' has observations of type {kind} ('{name}'), which are no vector of fixed size")
+        raise UserError(f"'{env}' has observations of type {kind} ('{name}'), which cannot be a vector of fixed size")
     if _is_image(space):
         raise UserError(
-            f"'{env}' observes images ('{name}' of shape {space.shape}), but models here learn from states, that is "
-            "vectors; take an environment or a wrapper that observes its state"
+            f"'{env}' observes images ('{name}' of shape {space.shape}), but Foretell's models learn from states, that "
+            "is vectors; use an environment or a wrapper whose observations are its state"
         )
     if np.issubdtype(space.dtype, np.complexfloating):
         raise UserError(f"'{env}' has observations of type {space.dtype} ('{name}'), but they must be real numbers")
@@ -130,7 +130,9 @@ def _is_image(space: gymnasium.Space) -> bool:
 def _real(space: gymnasium.Space, env: str) -> Box:
     """The space, if its values are real numbers. Raises `UserError`."""
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary):
-        raise UserError(f"'{env}' has discrete actions ({space}), but planners and policies here choose real numbers")
+        raise UserError(
+            f"'{env}' has discrete actions ({space}), but Foretell's planners and policies choose real numbers"
+        )
     if not isinstance(space, Box):
         raise UserError(f"'{env}' has actions of type {type(space).__name__}, but only real numbers are supported")
     if not np.issubdtype(space.dtype, np.floating):
@@ -157,7 +159,7 @@ def _flat(leaf: Leaf, value: Any) -> Float[np.ndarray, "*batch part"]:
     batch = found.shape[: found.ndim - len(shape)]
     if found.shape != batch + shape:
         what = "the observation" if not leaf.path else f"'{leaf.name}' of the observation"
-        raise ValueError(f"{what} is of shape {found.shape}, but its space of shape {shape}")
+        raise ValueError(f"{what} has shape {found.shape}, but its space has shape {shape}")
     if isinstance(space, Discrete | MultiDiscrete):
         counts = np.ravel(space.n if isinstance(space, Discrete) else space.nvec)
         chosen = (found - space.start).reshape(*batch, -1)
@@ -168,7 +170,7 @@ def _flat(leaf: Leaf, value: Any) -> Float[np.ndarray, "*batch part"]:
 
 
 def _built(space: gymnasium.Space, flat: np.ndarray) -> Any:
-    """A value of a space of boxes from the numbers in it."""
+    """A value of a (nested) space of boxes from the flat vector of its entries."""
     if isinstance(space, Dict | Tuple):
         parts = list(space.spaces.values()) if isinstance(space, Dict) else list(space.spaces)
         sizes = [sum(math.prod(leaf.space.shape or ()) for leaf in _leaves(part, "action")) for part in parts]

@@ -1,4 +1,4 @@
-"""Data of finished episodes that are missing in a run directory, played again from what the checkpoint holds."""
+"""Recovers missing data of finished episodes, by playing the episodes again with actions from the checkpoint."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -18,15 +18,18 @@ Row = dict[str, Any]
 
 
 def recover(run: RunInfo, state: RunState, rows: list[Row], missing: Iterable[int]) -> list[int]:
-    """Write the data of episodes anew, whose return must be the same as before; the numbers of those that were.
+    """Play episodes again and write their data, if their returns are the same as before.
 
-    Known are the actions of random episodes, and in a run with one environment those that the replay still holds.
+    The actions of random episodes are known, and in a run with one environment also those that the replay still holds.
 
     Args:
         run: the run.
-        state: of its checkpoint.
-        rows: those of `episodes.csv`.
-        missing: numbers of the episodes.
+        state: the state in its checkpoint.
+        rows: the rows of `episodes.csv`.
+        missing: the numbers of the episodes.
+
+    Returns:
+        The numbers of the recovered episodes.
     """
     found: list[int] = []
     known = dict(_actions(run, state, rows))
@@ -43,9 +46,9 @@ def recover(run: RunInfo, state: RunState, rows: list[Row], missing: Iterable[in
 
 
 def _actions(run: RunInfo, state: RunState, rows: list[Row]) -> Iterator[tuple[int, Float[np.ndarray, "steps action"]]]:
-    """The actions of the episodes of which they are known."""
+    """The numbers of the episodes whose actions are known, with these actions."""
     kept = _kept(state) if run.schedule.environments == 1 else np.zeros((0, 0), np.float32)
-    at = len(kept) - state.counters.env_steps  # of the first step of all
+    at = len(kept) - state.counters.env_steps  # index of the first step of the run
     for row in rows:
         length = row["length"]
         if row["kind"] == "random":
@@ -57,7 +60,7 @@ def _actions(run: RunInfo, state: RunState, rows: list[Row]) -> Iterator[tuple[i
 
 
 def _kept(state: RunState) -> Float[np.ndarray, "steps action"]:
-    """The latest actions of a run with one environment, in the order in which they were taken."""
+    """The latest actions of a run with one environment, in order."""
     steps = state.collected.steps
     latest = [np.asarray(steps.action)[np.asarray(steps.valid)]]
     if state.replay is not None:
@@ -70,7 +73,7 @@ def _kept(state: RunState) -> Float[np.ndarray, "steps action"]:
 def _play(
     run: RunInfo, env: gymnasium.Env, row: Row, actions: Float[np.ndarray, "steps action"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Observations, actions and rewards of an episode that goes as it did; None if it does not."""
+    """Observations, actions and rewards of an episode that is played again; None if its return or length differs."""
     if len(actions) != row["length"]:
         return None
     try:
