@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +28,11 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+
+# A shell that runs tests in the background, or nohup, ignores these; what is tested here must receive them.
+for _signal, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, _signal) and signal.getsignal(getattr(signal, _signal)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _signal), _handler)
 
 _KNOWN: dict = {}
 """Functions and tasks by what they are made of, see `equal_agents_share_programs`."""

@@ -188,7 +188,7 @@ def test_train_prints_one_plain_line_per_episode_when_not_in_a_terminal(tmp_path
     lines = text.splitlines()
     assert err == "" and "\x1b" not in text and "\r" not in text
     assert [line.split("  ")[0].strip() for line in lines[:3]] == ["random", "trial 1/2", "trial 2/2"]
-    assert [line.split()[0] for line in lines[3:]] == ["returns", "best", "run", "curve"]
+    assert [line.split()[0] for line in lines[3:]] == ["returns", "trials", "run", "curve"]
     assert lines[5].split()[1] == str(out) and (out / "figures" / "learning_curve.png").is_file()
 
 
@@ -363,7 +363,7 @@ def test_an_episode_is_filmed_from_where_it_began_with_the_actions_that_were_exe
     monkeypatch.setattr(Line, "reset", lambda env, **how: (begun.append(how["options"]), reset(env, **how))[1])
     monkeypatch.setattr(Line, "step", lambda env, action: (executed.append(float(action[0])), step(env, action))[1])
     for number, kind in enumerate(("random", "train")):
-        row = {"episode": number, "kind": kind}
+        row = {"episode": number, "kind": kind, "env_steps": 1}
         directory.write_episode(row, np.zeros((2, 2)), np.array([[3.0]]), np.zeros(1), number=0)
         video.film(task, directory, 0, number)
     assert begun[-1] is None and {"collecting": True} in begun and executed == [1.0, 1.0]

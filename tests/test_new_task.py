@@ -61,7 +61,7 @@ def test_the_page_s_observed_task_passes_all_checks(written, monkeypatch, capsys
 
 
 def test_an_unknown_class_is_refused_with_the_nearest(written):
-    with pytest.raises(foretell.UserError, match=r"has no Task 'Pendulun'; did you mean 'Pendulum'\?"):
+    with pytest.raises(foretell.UserError, match=r"has nothing named 'Pendulun'; did you mean 'Pendulum'\?"):
         foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)
 
 
@@ -79,5 +79,9 @@ def test_all_that_the_page_says_a_task_may_define_is_there(written):
         "action_noise",
         "random_noise",
         "reset_options",
+        "reward_weights",
+        "notes",
+        "limits",
+        "spaces",
     }
     assert own - names == given | {"learns_termination"}

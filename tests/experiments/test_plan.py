@@ -147,5 +147,5 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, capsys, monkeypatch):
 def test_the_list_of_studies(capsys, refused):
     assert main(["studies", "mve"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[1].split()[:4] == ["mve/horizons", "6", "variants", "MVE"]
+    assert len(lines) == 5 and lines[1].split()[:4] == ["mve/horizons", "6", "variants", "MVE"]
     assert refused("studies", "mvee") == "no family 'mvee'; did you mean 'mve'?"

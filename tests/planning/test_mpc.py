@@ -141,7 +141,7 @@ PLANNERS = {
         execute="best",
         population_decay=1.25,
     ),
-    "MPPI": MPPI(horizon=2, population=300, iterations=8),
+    "MPPI": MPPI(horizon=2, population=300, iterations=8, control_cost=0.0),
     "random": RandomShooting(horizon=1, population=1000, iterations=4),
 }
 optimised = {

@@ -196,7 +196,7 @@ def test_the_kind_that_a_section_is_of_already_drops_nothing():
     ("preset", "override", "sentence"),
     [
         ("pets/cartpole", "planner.kind=nonsense", "no planner.kind 'nonsense'; choose one of: cem, mppi, random"),
-        ("pets/cartpole", "planner.kind=null", "no planner.kind 'None'; choose one of: cem, mppi, random"),
+        ("pets/cartpole", "planner.kind=null", "planner.kind must be a name, not None"),
         ("pets/cartpole", "planner.kind=CEM", "no planner.kind 'CEM'; choose one of: cem, mppi, random"),
         ("pets/cartpole", "planner.temperature=1", "no setting 'planner.temperature' with planner.kind=cem, only mppi"),
         ("pets/cartpole+mppi", "planner.elites=5", "no setting 'planner.elites' with planner.kind=mppi, only cem"),

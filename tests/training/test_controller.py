@@ -100,7 +100,7 @@ def test_evaluation_needs_the_policy_alone(preset):
     episodes, _ = evaluator.play(
         policy,
         state.carry,
-        7,
+        [7],
         lambda: None,
         lambda episodes, carry, extras: seen.append(jax.tree.map(np.copy, episodes)),
     )
