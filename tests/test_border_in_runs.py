@@ -57,6 +57,7 @@ def play(run):
     return [env.step(run.act(obs))[0]["observation"].tolist() for _ in range(5)]
 
 
+@pytest.mark.long
 def test_what_it_writes(run):
     with (run.directory / "episodes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

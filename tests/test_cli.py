@@ -289,8 +289,7 @@ def test_eval_films_every_episode(run_copy, no_probe, capsys):
 @pytest.mark.parametrize(
     ("schedule", "filmed"),
     [
-        (["train.record=2", "train.eval_episodes=2"], [1, 2, 4, 5]),
-        (["train.record=1", "train.episodes_per_learning=2", "train.trials=3"], [1, 3]),
+        pytest.param(["train.record=2", "train.eval_episodes=2"], [1, 2, 4, 5], marks=pytest.mark.slow),
         (
             ["train.record=3", "train.episodes_per_learning=2", "train.trials=3", "train.eval_episodes=1"],
             [1, 2, 3, 5, 6],

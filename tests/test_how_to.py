@@ -163,6 +163,7 @@ def test_the_files_in_that_table_are_there():
         assert not chosen.startswith("presets/") or (SOURCE / chosen).parent.is_dir()
 
 
+@pytest.mark.long
 def test_the_commands_for_contributors_are_there():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
     assert {word for word in re.findall(r"`make ([a-z-]+)`", CONTRIBUTING)} <= set(targets)

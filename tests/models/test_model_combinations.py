@@ -219,6 +219,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("make", [pets, value_expansion])
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.long
 def test_agents_run_on_ensembles_with_every_option(make, options):
     """Reward and termination are learned by the same networks."""
     task = task_of("with the dynamics")

@@ -106,6 +106,7 @@ def spoilt(replay):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.long
 def test_no_gradient_comes_from_held_out_transitions(kind):
     """In single steps."""
     model = MODELS[kind]
@@ -135,6 +136,7 @@ def test_a_long_call_keeps_out_the_same_transitions():
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.long
 def test_training_until_stale_improves_the_held_out_loss(kind):
     model, replay = MODELS[kind], experience()
 

@@ -60,6 +60,7 @@ def begun(task, name, ending):
 
 
 @pytest.mark.parametrize("name", TASKS)
+@pytest.mark.long
 def test_plans_lead_where_the_simulator_leads(name):
     task = make_task(TaskSettings(env=f"mve-{name}"))
     obs = begun(task, name, ending=True)

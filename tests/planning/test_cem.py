@@ -361,6 +361,7 @@ def test_the_standard_deviation_may_be_smoothed_in_place_of_the_variance():
     np.testing.assert_allclose(np.sqrt(found), 0.1 * 2.0 + 0.9 * elites.std(0), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_noise_of_the_released_scale_is_wider():
     one, wide = (
         CEM(

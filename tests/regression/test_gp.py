@@ -157,6 +157,7 @@ def fitted():
 
 
 @pytest.mark.parametrize(("size", "inducing"), [(SIZE, 4), (CAPACITY, 4), (3, 6)])
+@pytest.mark.long
 def test_the_bound_equals_the_dense_one_summed_over_outputs(size, inducing):
     rows, parameters = problem(size), some_parameters(np.random.default_rng(1).normal(size=(inducing, IN)))
     found = in_float64(sgpr.bound, parameters, rows, size, 1e-6)
@@ -182,6 +183,7 @@ def test_the_bound_equals_the_dense_one_whatever_rows_are_present(seed, present,
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=["all rows", "some rows"])
+@pytest.mark.long
 def test_bound_and_posterior_equal_the_published_ones(published):
     with jax.enable_x64(True):
         value_and_grad = quick_jit(jax.value_and_grad(partial(sgpr.bound, jitter=1e-6)))

@@ -51,6 +51,7 @@ def spread(rows):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.long
 def test_a_fit_learns_with_every_option(name):
     ensemble, rows = options(name), regression()
     how = Fit(learning_rate=1e-2, epochs=40, bootstrap=name in ("layer", "batch and dropout"))
@@ -62,6 +63,7 @@ def test_a_fit_learns_with_every_option(name):
 @pytest.mark.parametrize(
     ("name", "kind"), [("batch and dropout", "PE"), ("layer", "DE"), ("layer", "P"), ("batch", "D")]
 )
+@pytest.mark.long
 def test_every_type_of_model_learns_numbers_and_flags(name, kind):
     ensemble, rows = options(name, **TYPES[kind]), regression(flags=1)
     how = Fit(learning_rate=1e-2, epochs=20)
@@ -74,6 +76,7 @@ def test_every_type_of_model_learns_numbers_and_flags(name, kind):
 
 
 @pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.long
 def test_single_steps_learn_with_every_option(name):
     ensemble, rows, how = options(name), regression(), Fit(learning_rate=1e-2)
 

@@ -90,6 +90,7 @@ def fits():
     return {name: train(how) for name, how in choices.items()}
 
 
+@pytest.mark.long
 def test_where_networks_overfit_they_stop_early_and_err_less(fits):
     whole, early = fits["to the end"].metrics, fits["best"].metrics
     assert whole["gradient_steps"] == 150 * 3

@@ -153,6 +153,7 @@ def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
         ("diagnose", {"seed": -1}, "seed must be a whole number"),
     ],
 )
+@pytest.mark.long
 def test_wrong_arguments_of_a_run(method, wrong, sentence, trained):
     run = Run.__new__(Run)  # nothing of it is needed to see that an argument is wrong
     with pytest.raises(UserError) as mistake:

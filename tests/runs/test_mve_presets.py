@@ -89,6 +89,7 @@ def learned():
     return run
 
 
+@pytest.mark.long
 def test_the_model_learns_first_and_targets_use_the_newest(learned):
     agent, state, metrics = learned()
     assert metrics["gradient_steps"] == 80 and state.learner.updates == 40  # 4 of each for each of 10 steps

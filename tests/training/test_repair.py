@@ -134,6 +134,7 @@ def test_nothing_is_said_of_a_run_that_is_as_it_was(saved, whole, tmp_path):
         pytest.param("missing", 12, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long
 def test_data_that_the_checkpoint_knows_are_made_again(harm, capacity, tmp_path):
     """Random episodes always, trials as long as the replay holds them, evaluations never."""
     options = {"trials": 8, "random_episodes": 2, "random_steps": 0, "eval_episodes": 1, "capacity": capacity}

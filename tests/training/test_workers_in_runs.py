@@ -33,6 +33,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("moment", [None, ("step", 3), ("step", 20)], ids=str)
+@pytest.mark.long
 def test_results_do_not_depend_on_the_number_of_workers(moment, whole, tmp_path):
     """Also if the run is interrupted within random or evaluation episodes, and goes on with another number of them."""
     if moment is not None:

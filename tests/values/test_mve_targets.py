@@ -57,6 +57,7 @@ def loss(settings, frames=FRAMES):
 
 
 @pytest.mark.parametrize(("divisor", "by"), [("horizon", H), ("none", 1), ("sources", H + 1)])
+@pytest.mark.long
 def test_the_loss_is_the_sum_of_masked_means_over_a_divisor(divisor, by):
     assert loss(mve(divisor=divisor)) == pytest.approx(loss_by_hand(by), rel=1e-4)
 

@@ -62,6 +62,7 @@ def test_it_reaches_its_target():
 
 
 @pytest.mark.parametrize("kind", [DDPG, TD3])
+@pytest.mark.long
 def test_learners_explore_with_it_and_act_greedily_without(kind):
     learner = kind(hidden=(8,), batch_size=4, parameter_noise=ParameterNoise(target=0.5), noise_std=0.0)
     state = learner.init(KEY, 3, 2)

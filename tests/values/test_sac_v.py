@@ -83,6 +83,7 @@ def test_both_gradients_of_the_policy_agree_in_the_mean():
     np.testing.assert_allclose(slopes[0], slopes[1], atol=0.05 * np.abs(slopes[0]).max() + 0.02)
 
 
+@pytest.mark.long
 def test_the_value_steps_from_the_old_parameters_and_its_target_follows():
     data = X[None, None], jnp.zeros((1, 1, 6, 2)), jnp.ones((1, 6)), jnp.ones((1, 6))
     before = LEARNER.init(KEY, 3, 2)
