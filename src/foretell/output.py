@@ -49,7 +49,7 @@ class Output(io.TextIOBase):
 
     @property
     def _stream(self) -> Any:
-        return getattr(sys, self._name)
+        return None if sys is None else getattr(sys, self._name)  # modules are None once Python ends
 
     def _give_up(self, error: Exception) -> None:
         """Report the reason, and discard the buffer, which could not be flushed at the end of the process."""

@@ -246,5 +246,7 @@ def test_a_plug_in_that_lies_in_the_working_directory_is_not_an_installed_one(mo
     monkeypatch.setattr(registry, "_plugins_are_loaded", False)
     monkeypatch.chdir(plugin)
     monkeypatch.syspath_prepend(plugin)
+    for name in [name for name in sys.modules if name.startswith("foretell_example")]:
+        monkeypatch.delitem(sys.modules, name)  # of tests that have installed it
     registry.kinds("planner")
     assert not [name for name in sys.modules if name.startswith("foretell_example")]
