@@ -3,7 +3,7 @@
 `python benchmarks/agents.py steve/default ddpg/default --env Pendulum-v1 --goal -250 --out docs/results/pendulums`
 writes `<out>.csv` (every evaluation episode) and `<out>.png` (its mean per round over steps, a band from the worst to
 the best seed), and prints a table. The runs are a study (`foretell study`) in `runs/agents/<name of out>`. With `--runs
-FOLDER` it tells of runs that are there, `FOLDER/steve-default/0` and so on.
+FOLDER` it reports on existing runs, `FOLDER/steve-default/0` and so on.
 """
 
 import argparse

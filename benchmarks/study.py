@@ -3,7 +3,7 @@
 `python benchmarks/study.py pets/cartpole --seeds 10 --goal 165 --out docs/results/cartpole` writes `<out>.csv` (every
 episode of every seed) and `<out>.png` (the curves), and prints a table. The runs are a study (`foretell study`) in
 `runs/study/<name of out>`. Wall times count from the start of a run's process, of its last one if it was interrupted,
-and are honest only with one run at a time (`--jobs 1`). With `--runs RUN_DIR ...` it tells of runs that are there,
+and are honest only with one run at a time (`--jobs 1`). With `--runs RUN_DIR ...` it reports on existing runs,
 finished or not, one for each seed from 0, as far as all of them have come.
 """
 

@@ -4,8 +4,8 @@
 machine's own matrix-multiply rate at the shapes of the layers that cost most, the imagined ones.
 
 `mve`: the same for the sizes of the released MVE, whose networks are small. An update of the values is timed at several
-sizes of the minibatch. A straight line through these times has a constant part, which is no arithmetic: the dispatch of
-some hundred small operations.
+sizes of the minibatch. The constant part of a straight line through these times is the cost that does not depend on the
+number of rows.
 
 `learners`: updates of DDPG, TD3 and SAC at the sizes of SBX (Stable Baselines in JAX), and whole environment steps,
 each with one update. With `--peer PYTHON`, the Python of an environment where `pip install sbx-rl 'gymnasium[mujoco]'`

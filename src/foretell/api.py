@@ -80,7 +80,7 @@ def train(
     """
     preset = arguments.preset_name(preset)
     seed = arguments.seed_number(seed_of(preset) if seed is None else seed)
-    arguments.switch(overwrite=overwrite, quiet=quiet)
+    arguments.switch(overwrite=overwrite, quiet=quiet, trust=trust)
     check_callbacks(callbacks)
     environment = None if env is None else given(env)
     functions = functions_of(environment, reward, terminated)
@@ -134,7 +134,7 @@ def resume(
     is. With `trust` it is continued even if it names code and is not one's own, and is one's own from then on. The
     other arguments are those of `train`. Raises `UserError`.
     """
-    arguments.switch(quiet=quiet)
+    arguments.switch(quiet=quiet, trust=trust)
     check_callbacks(callbacks)
     functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
@@ -197,7 +197,7 @@ def load(
     Raises:
         UserError: if there is no such run or agent, or if it names code and is not one's own.
     """
-    arguments.switch(best=best, quiet=quiet)
+    arguments.switch(best=best, quiet=quiet, trust=trust)
     trial = None if trial is None else arguments.whole_number("trial", trial, 1)
     functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))

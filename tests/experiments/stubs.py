@@ -30,7 +30,7 @@ def write_run(member, returns=(0.0, 1.0), *, kind="train", wall=8.0):
 
 
 class Runner:
-    """Stands in for `run_one`: writes the run; fails or presses Ctrl-C where it is told to."""
+    """Stands in for `run_one`: writes the run; fails or presses Ctrl-C when asked to."""
 
     def __init__(self, *, fails=(), interrupts_at=None):
         self.fails, self.interrupts_at, self.ran = set(fails), interrupts_at, []

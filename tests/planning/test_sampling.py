@@ -110,7 +110,7 @@ def test_coloured_samples_have_that_covariance():
 
 
 def generated(horizon, exponent, rows):
-    """As colorednoise 2 makes it: random Fourier coefficients, divided by its estimate of their sum's deviation."""
+    """As colorednoise 2 makes it: random Fourier coefficients over its estimate of the sum's standard deviation."""
     power = np.fft.rfftfreq(horizon)
     power[0] = power[1]
     power = power ** (-exponent / 2)
