@@ -194,14 +194,15 @@ def test_the_expert_and_the_policy_explore_each_with_its_own_noise():
 
 
 @pytest.mark.long
-def test_searches_for_labels_may_begin_with_what_the_policy_would_do():
+@pytest.mark.parametrize("guide", [None, {"hidden": [8]}])
+def test_searches_for_labels_may_begin_with_what_the_policy_would_do(guide):
     """Once there is one; before that, and unless asked for, with the middle of the action range."""
-    cem = {"planner": {"kind": "cem", "population": 20, "elites": 4, "horizon": 3, "iterations": 1}}
+    cem = {"planner": {"kind": "cem", "population": 20, "elites": 4, "horizon": 3, "iterations": 1}, "guide": guide}
     agent = agent_with(cem, {"imitation": {"demonstrations": 2, "warm_labels": True}})
     params, obs = agent.policy(init(agent)), jnp.array([[0.3, -0.2], [1.0, 0.5]])
     before, key = quick_jit(agent._before_labels), jax.random.key(1)
     plans = before(params._replace(demonstrating=jnp.array(False)), obs, key).warm_start.mean
-    model, expert = agent.model, params.expert
+    model, expert = agent.model, params.expert if guide is None else params.expert.model
     followed = rollout(model, expert, start(model, expert, obs, key, 1), open_loop(plans, 1), 3, key)
     for t, seen in enumerate(followed.obs[:-1, 0]):
         unit = jnp.clip(agent.gaussian.mean(params.policy, seen), -1, 1)

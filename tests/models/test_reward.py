@@ -246,6 +246,18 @@ def cart():
     return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
+def test_noise_on_its_data_is_of_features_and_targets_alone():
+    task, data = KINDS["learned reward"], transitions(2000)
+    stds = []
+    for noise in (0.0, 0.75):
+        how = REWARD_FIT.model_copy(update={"noise": noise, "epochs": 1, "max_steps": 1})
+        model = replace(model_of(task), training=how)
+        state, _ = on_host(model.fit)(on_host(model.init)(KEY), replay_of(data, 2010), KEY)
+        stds.append(state.networks.inputs.std)
+    np.testing.assert_allclose(stds[1] / stds[0], [1.25, 1.25, 1.25, 1.0, 1.25, 1.25, 1.25], rtol=0.05)
+
+
+
 @pytest.mark.long
 def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
     model, data, state, metrics = cart

@@ -241,7 +241,7 @@ def test_statistics_for_single_steps_are_those_of_a_fit(scaled):
     """Nothing else changes."""
     ensemble, rows = PAIR.model_copy(update={"scale_targets": scaled}), regression(33)
     state, carried, _ = fresh(ensemble, 2)
-    found = compiled_statistics(ensemble, FULL_BATCHES, state, carried, rows, np.int32(20))
+    found = compiled_statistics(ensemble, FULL_BATCHES, state, carried, rows, np.arange(len(rows.x)) < 20)
     assert_close(found.params, state.params, rtol=0, atol=0)
     x, y = (np.float64(a[:20]) for a in (rows.x, rows.y))
     assert_close(found.inputs, Normalizer(x.mean(0), x.std(0)), rtol=1e-6)
@@ -257,7 +257,7 @@ def stepped(rows, *, ensemble=PAIR, how=FULL_BATCHES, after=None):
 
 def standardised_by(rows, size, how=FULL_BATCHES, after=None):
     state, carried, _ = fresh(PAIR, 2) if after is None else after
-    return compiled_statistics(PAIR, how, state, carried, rows, np.int32(size)), carried, {}
+    return compiled_statistics(PAIR, how, state, carried, rows, np.arange(len(rows.x)) < size), carried, {}
 
 
 def test_a_single_step_is_one_of_adam_on_standardised_data(by_hand):

@@ -88,7 +88,7 @@ def test_single_steps_learn_with_every_option(name):
             fitted = how.step(ensemble, now[0], now[1], batch, jax.random.key(i))
             return fitted.state, fitted.carried
 
-        state = how.standardized(ensemble, state, carried, rows, jnp.int32(CAPACITY))
+        state = how.standardized(ensemble, state, carried, rows, jnp.ones(CAPACITY, bool))
         state, _ = jax.lax.fori_loop(0, count, one, (state, carried))
         return ensemble.error(state, rows, jnp.ones(CAPACITY))
 

@@ -111,6 +111,19 @@ def test_beyond_the_end_nothing_is_gained_and_all_is_finite(path):
     assert float(found[-1].advance) == 0 and float(found[-1].distance) == pytest.approx(5)
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_numpy_follows_as_jax_does(path):
+    """Simulators follow in NumPy, since they are also stepped within JAX's callbacks."""
+    points = np.random.default_rng(0).uniform(-1, 3, (20, 1, 2)).astype(np.float32)
+    here, there = w.begin(points[0]), w.begin(jnp.array(points[0]))
+    for point in points:
+        ours, theirs = w.follow(path, here, point), w.follow(path, there, jnp.array(point))
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            assert isinstance(a, np.ndarray) and a.dtype.kind == b.dtype.kind
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+        here, there = ours.progress, theirs.progress
+
+
 @pytest.mark.long
 @settings(deadline=None, max_examples=30)
 @given(st.lists(POINT, min_size=1, max_size=6), POINT, st.sampled_from(range(len(PATHS))))

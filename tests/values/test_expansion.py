@@ -123,6 +123,17 @@ def check_against_loops(made, discount, scale):
             np.testing.assert_allclose(target[b], expected @ by_hand.mean(1), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+def test_what_is_imagined_after_a_certain_end_does_not_count():
+    """Not even what is not finite, as the reward of a state that no simulator would come to."""
+    made = random_frames(SIZES, 0)
+    made.terminated[1] = 1.0
+    expected = compiled_everything(single(made), DISCOUNT, SCALE)[0]
+    spoilt = made._replace(**{k: np.array(getattr(made, k)) for k in ("reward", "bonus", "value")})
+    spoilt.reward[2:], spoilt.bonus[1:], spoilt.value[1:] = np.inf, -np.inf, np.inf
+    found = compiled_everything(single(spoilt), DISCOUNT, SCALE)[0]
+    np.testing.assert_allclose(found[:2, 1:], expected[:2, 1:], rtol=1e-5)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "discount", "scale"),

@@ -267,8 +267,8 @@ class Imitator(Agent):
             unit = jnp.clip(self.gaussian.mean(params.policy, self.task.features(obs)), -1.0, 1.0)
             return self.task.from_unit(unit), ()
 
-        begin = start(model, params.expert, obs, key, model.particles)
-        trajectory = rollout(model, params.expert, begin, act, horizon, key)
+        world = self.expert.imagined_by(params.expert)
+        trajectory = rollout(model, world, start(model, world, obs, key, model.particles), act, horizon, key)
         plans = jnp.swapaxes(trajectory.action[:, 0], 0, 1)  # of the first particle
         mean = jnp.where(params.demonstrating, carry.warm_start.mean, plans)
         return carry._replace(warm_start=carry.warm_start._replace(mean=mean))

@@ -146,6 +146,9 @@ class Guided(PETS):
     def model_params(self, state: GuidedState) -> Params:
         return self.model.params(state.model)
 
+    def imagined_by(self, params: GuidedParams) -> Params:
+        return params.model
+
     def act(
         self,
         params: GuidedParams,

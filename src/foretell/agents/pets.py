@@ -76,6 +76,10 @@ class PETS(Agent):
     def model_params(self, state: ModelState) -> Params:
         return self.model.params(state)
 
+    def imagined_by(self, params: Any) -> Params:
+        """What the model needs, out of what acting needs."""
+        return params
+
     def begin(self, params: Params, obs: Float[Array, "batch obs"], key: Key[Array, ""]) -> mpc.PlanCarry:
         return mpc.begin(self.planner, self.bounds, len(obs))
 

@@ -21,7 +21,6 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.regression.gp import GP, GPFit
 from foretell.regression.prediction import Prediction, Predictor, Rows, mean_square_error
-from foretell.regression.statistics import noisy
 from foretell.replay import Replay, Transitions
 from foretell.tasks.base import Task
 
@@ -176,21 +175,13 @@ class LearnedModel(ModelDefaults):
 
     def fit(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
         rows = self.rows(replay.data)
-        if isinstance(self.training, Fit) and self.training.noise:
-            rows = noisy(
-                _noise_key(key),
-                rows,
-                replay.valid,
-                self.task.feature_size,
-                self.training.noise,
-                self.training.noise_scale,
-            )
-        fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay)
+        actions = action_columns(self.task)
+        fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay, actions)
         return LearnedState(fitted.state, fitted.carried), fitted.metrics
 
     def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
         rows = self.rows(replay.data)
-        regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.size)
+        regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.valid)
         return state._replace(regressor=regressor)
 
     def update(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
@@ -234,6 +225,11 @@ def inputs_of(
     return jnp.concatenate([task.features(obs), action], -1)
 
 
+def action_columns(task: Task) -> slice:
+    """Where the actions are in `inputs_of`."""
+    return slice(task.feature_size, task.feature_size + task.spec.action_size)
+
+
 def known_step(
     task: Task,
     obs: Float[Array, "particles batch obs"],
@@ -259,8 +255,3 @@ def _certain(predictor: Predictor) -> Predictor:
         return prediction._replace(variance=jnp.zeros_like(prediction.variance))
 
     return means
-
-
-def _noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
-    """A key that is none of those that splitting `key` gives: `fold_in(key, i)` is `split(key, n)[i]` for i < n."""
-    return jax.random.fold_in(key, 2**31 - 2)

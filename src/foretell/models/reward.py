@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell.models.base import Carry, Metrics, ModelState, Params, Step, TrainedModel, noise_of
-from foretell.models.learned import inputs_of, known_step
+from foretell.models.learned import action_columns, inputs_of, known_step
 from foretell.models.propagation import everyone
 from foretell.models.settings import Unknown
 from foretell.models.stale import Validated
@@ -105,13 +105,15 @@ class WithRewardModel:
     def fit(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> tuple[RewardState, Metrics]:
         dynamics, metrics = self.dynamics.fit(state.dynamics, replay, key)
         rows = self.rows(replay.data)
-        fitted = fit_rows(_own_key(key), self.training, self.networks, state.networks, state.training, rows, replay)
+        actions = action_columns(self.task)
+        own = _own_key(key)
+        fitted = fit_rows(own, self.training, self.networks, state.networks, state.training, rows, replay, actions)
         metrics |= {f"reward_model_{name}": value for name, value in fitted.metrics.items()}
         return RewardState(dynamics, fitted.state, fitted.carried), metrics
 
     def prepare(self, state: RewardState, replay: Replay) -> RewardState:
         rows = self.rows(replay.data)
-        networks = self.training.standardized(self.networks, state.networks, state.training, rows, replay.size)
+        networks = self.training.standardized(self.networks, state.networks, state.training, rows, replay.valid)
         return state._replace(dynamics=self.dynamics.prepare(state.dynamics, replay), networks=networks)
 
     def update(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> tuple[RewardState, Metrics]:

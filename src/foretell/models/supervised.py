@@ -19,14 +19,34 @@ _VALIDATION_BATCHES = 32
 
 
 def fit_rows(
-    key: Key[Array, ""], training: Any, regressor: Any, state: Any, carried: Any, rows: Rows, replay: Replay
+    key: Key[Array, ""],
+    training: Any,
+    regressor: Any,
+    state: Any,
+    carried: Any,
+    rows: Rows,
+    replay: Replay,
+    actions: slice,
 ) -> Fitted:
-    """One long call of training on all rows of the replay; with early stopping, but for those that are held out."""
-    given: tuple = ()
-    if isinstance(training, Fit) and training.early_stopping:
-        order, held = held_out_first(replay, training.holdout)
-        rows, given = jax.tree.map(lambda a: a[order], rows), (held,)
-    fitted: Fitted = training.fit(key, regressor, state, carried, rows, replay.size, *given)
+    """One long call of training on all rows of the replay; with early stopping, but for those that are held out.
+
+    Args:
+        key: see `Fit.fit`, as the other arguments; a Gaussian process has its own training.
+        training: how the regressor is trained.
+        regressor: its settings.
+        state: the regressor so far.
+        carried: what training carries from the last call.
+        rows: one for each transition of the replay.
+        replay: the transitions.
+        actions: the columns of the inputs that hold actions.
+    """
+    given: dict[str, Any] = {}
+    if isinstance(training, Fit):
+        given["exact"] = actions
+        if training.early_stopping:
+            order, given["held"] = held_out_first(replay, training.holdout)
+            rows = jax.tree.map(lambda a: a[order], rows)
+    fitted: Fitted = training.fit(key, regressor, state, carried, rows, replay.size, **given)
     return fitted
 
 

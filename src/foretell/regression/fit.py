@@ -7,17 +7,20 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.regression.batches import minibatch, mixed_minibatch
 from foretell.regression.ensemble import Ensemble, EnsembleState
 from foretell.regression.prediction import Rows, mean_square_error
-from foretell.regression.statistics import restandardized
+from foretell.regression.statistics import noisy, restandardized
 from foretell.regression.stopping import until_stale
 from foretell.regression.updates import update
 from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
+
+_NONE = slice(0, 0)
+"""No columns."""
 
 
 class Fitted(NamedTuple):
@@ -111,15 +114,16 @@ class Fit(Settings):
         rows: Rows,
         size: Int[Array, ""],
         held: Int[Array, ""] | None = None,
+        exact: slice = _NONE,
     ) -> Fitted:
         """Continue training on the first `size` rows; see the function `fit`."""
-        return fit(key, model, self, state, carried, rows, size, held)
+        return fit(key, model, self, state, carried, rows, size, held, exact)
 
     def standardized(
-        self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows, size: Int[Array, ""]
+        self, model: Ensemble, state: EnsembleState, carried: Carried, rows: Rows, trained: Bool[Array, "rows"]
     ) -> EnsembleState:
-        """The ensemble with the statistics of the first `size` rows, or its own, see `statistics`."""
-        found = restandardized(model, state, carried.first > 0, rows, jnp.arange(len(rows.x)) < size)
+        """The ensemble with the statistics of the rows that are trained on, or its own, see `statistics`."""
+        found = restandardized(model, state, carried.first > 0, rows, trained)
         keep = (carried.first > 0) & (self.statistics == "first")
         return jax.tree.map(partial(jnp.where, keep), state, found)
 
@@ -167,6 +171,18 @@ class Fit(Settings):
         return steps if self.max_steps is None else jnp.minimum(steps, self.max_steps)
 
 
+class _Split(NamedTuple):
+    """The rows of a call."""
+
+    rows: Rows
+    held: Int[Array, ""]
+    """Rows, from the first on, that are kept out of training."""
+    kept: Int[Array, ""]
+    """Rows after these, which are trained on."""
+    first: Int[Array, ""]
+    """Rows that the first call had."""
+
+
 class _Progress(NamedTuple):
     """What gradient steps carry from one to the next within a call."""
 
@@ -186,6 +202,7 @@ def fit(
     rows: Rows,
     size: Int[Array, ""],
     held: Int[Array, ""] | None = None,
+    exact: slice = _NONE,
 ) -> Fitted:
     """Refit the normalisers, then continue training on the first `size` rows (Chua et al. 2018, algorithm 1).
 
@@ -194,7 +211,7 @@ def fit(
     are counted in the metric `skipped_steps`.
 
     Args:
-        key: for bootstrap, order, dropout and held-out rows.
+        key: for noise, bootstrap, order, dropout and held-out rows.
         ensemble: settings of the networks.
         settings: how they are trained.
         state: the ensemble so far.
@@ -203,6 +220,7 @@ def fit(
         size: number of valid rows, at least 1.
         held: number of rows, from the first on, to keep out of training, less than `size`. None: as many as
             `Fit.holdout` says, drawn by `key`.
+        exact: columns of the inputs that get no noise: actions.
 
     Returns:
         The trained ensemble, what training carries to the next call, and metrics: `gradient_steps`, `skipped_steps`,
@@ -210,42 +228,27 @@ def fit(
         `holdout` also `holdout_mse` (in the targets' own units). With early stopping also `epochs`, and `holdout_loss`
         of the weights that are returned, in units of `train_loss`.
     """
+    if settings.noise:
+        valid = jnp.arange(len(rows.x)) < size
+        rows = noisy(_noise_key(key), rows, valid, exact, settings.noise, settings.noise_scale)
     hold_key, boot_key, order_key = jax.random.split(key, 3)
-    first = jnp.where(carried.first > 0, carried.first, size)
     if held is None:
         rows, held = _hold_out(hold_key, settings, rows, size)
-    kept, place = size - held, jnp.arange(len(rows.x))
-    refitted = restandardized(ensemble, state, carried.first > 0, rows, (place >= held) & (place < size))
-    if settings.statistics == "first":
-        refitted = jax.tree.map(partial(jnp.where, carried.first > 0), state, refitted)
-    state = refitted
-    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
+    first = jnp.where(carried.first > 0, carried.first, size)
+    split = _Split(rows, held, size - held, first)
 
-    steps = settings.steps(kept, first)
-    if settings.bootstrap:
-        sample = held + bootstrap(boot_key, kept, members=ensemble.members, capacity=len(rows.x))
-    else:
-        sample = jnp.broadcast_to(held + place % kept, (ensemble.members, len(rows.x)))
-    keys = jax.random.split(order_key, ensemble.members)
-    drop_key = _drop_key(key) if ensemble.dropout else None
-
-    def body(i: Int[Array, ""], now: _Progress) -> _Progress:
-        index, weight = _batch(i, keys, settings, sample, kept, first)
-        batch = jax.tree.map(lambda a: a[index], standard)
-        pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
-        step_key = None if drop_key is None else jax.random.fold_in(drop_key, i)
-        state, opt_state, loss, ok = update(
-            ensemble, settings.optimizer, now.state, now.opt_state, batch, weight, pace, step_key
-        )
-        first_loss = jnp.where(i == 0, loss, now.first_loss)
-        return _Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
-
+    place = jnp.arange(len(rows.x))
+    state = settings.standardized(ensemble, state, carried, rows, (place >= held) & (place < size))
+    steps = settings.steps(split.kept, first)
+    sample = _samples(boot_key, ensemble, settings, split)
+    body = _gradient_step(order_key, _drop_key(key), ensemble, settings, state, split, sample, steps)
     zero = jnp.zeros(())
     now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
     stopped: dict[str, Array] = {}
     if settings.early_stopping:
         error = partial(_holdout_loss, ensemble, settings, rows, held)
-        now, steps, stopped = _stopping_early(settings, body, error, now, steps, settings.batches(kept, first))
+        batches = settings.batches(split.kept, first)
+        now, steps, stopped = _stopping_early(settings, body, error, now, steps, batches)
     else:
         now = jax.lax.fori_loop(0, steps, body, now)
     metrics = {
@@ -253,10 +256,47 @@ def fit(
         "skipped_steps": now.skipped,
         "first_loss": now.first_loss,
         "train_loss": now.loss_sum / jnp.maximum(steps - now.skipped, 1),
-        **_errors(ensemble, settings, now.state, rows, held, kept),
+        **_errors(ensemble, settings, now.state, split),
         **stopped,
     }
     return Fitted(now.state, Carried(now.opt_state, first), metrics)
+
+
+def _samples(key: Key[Array, ""], ensemble: Ensemble, settings: Fit, split: _Split) -> Int[Array, "members capacity"]:
+    """The rows that each member is trained on."""
+    capacity = len(split.rows.x)
+    if settings.bootstrap:
+        return split.held + bootstrap(key, split.kept, members=ensemble.members, capacity=capacity)
+    return jnp.broadcast_to(split.held + jnp.arange(capacity) % split.kept, (ensemble.members, capacity))
+
+
+def _gradient_step(
+    order_key: Key[Array, ""],
+    drop_key: Key[Array, ""],
+    ensemble: Ensemble,
+    settings: Fit,
+    state: EnsembleState,
+    split: _Split,
+    sample: Int[Array, "members capacity"],
+    steps: Int[Array, ""],
+) -> Callable[[Int[Array, ""], _Progress], _Progress]:
+    """Gradient step number `i` of `steps`."""
+    keys = jax.random.split(order_key, ensemble.members)
+    rows = split.rows
+    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
+
+    def step(i: Int[Array, ""], now: _Progress) -> _Progress:
+        index, weight = _batch(i, keys, settings, sample, split.kept, split.first)
+        batch = jax.tree.map(lambda a: a[index], standard)
+        pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
+        key = jax.random.fold_in(drop_key, i) if ensemble.dropout else None
+        state, opt_state, loss, ok = update(
+            ensemble, settings.optimizer, now.state, now.opt_state, batch, weight, pace, key
+        )
+        first_loss = jnp.where(i == 0, loss, now.first_loss)
+        return _Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
+
+    return step
 
 
 def _stopping_early(
@@ -304,15 +344,9 @@ def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, "
     return jax.tree.map(lambda a: a[order], rows), held
 
 
-def _errors(
-    ensemble: Ensemble,
-    settings: Fit,
-    state: EnsembleState,
-    rows: Rows,
-    held: Int[Array, ""],
-    kept: Int[Array, ""],
-) -> dict[str, Float[Array, ""]]:
+def _errors(ensemble: Ensemble, settings: Fit, state: EnsembleState, split: _Split) -> dict[str, Float[Array, ""]]:
     """Squared errors on evenly spaced training rows, and on the rows kept out."""
+    rows, held, kept, _ = split
     count = min(settings.log_rows, len(rows.x))
     logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
     error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.members)
@@ -336,6 +370,11 @@ def _batch(
         return minibatch(i, keys, sample, size, settings.batch_size)
     new, batches = settings.new_rows(size, first), settings.batches(size, first)
     return mixed_minibatch(i, keys, new, batches, size, first, settings.batch_size)
+
+
+def _noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Another one of these, see `_drop_key`."""
+    return jax.random.fold_in(key, 2**31 - 2)
 
 
 def _drop_key(key: Key[Array, ""]) -> Key[Array, ""]:

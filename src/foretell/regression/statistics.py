@@ -47,7 +47,7 @@ def noisy(
     key: Key[Array, ""],
     rows: Rows,
     valid: Bool[Array, "rows"],
-    features: int,
+    exact: slice,
     noise: float,
     unit: Literal["std", "mean"],
 ) -> Rows:
@@ -57,7 +57,7 @@ def noisy(
         key: for the noise.
         rows: the rows.
         valid: those that the scale is computed from.
-        features: number of inputs, from the first on, that get noise; the others are actions.
+        exact: columns of the inputs that get none: actions.
         noise: its standard deviation in units of `unit`.
         unit: what is multiplied, see `Fit.noise_scale`.
     """
@@ -68,5 +68,7 @@ def noisy(
         return a + noise * scale * jax.random.normal(key, a.shape)
 
     in_key, out_key = jax.random.split(key)
-    x = jnp.concatenate([shaken(in_key, rows.x[:, :features]), rows.x[:, features:]], -1)
+    before, actions, after = rows.x[:, : exact.start], rows.x[:, exact], rows.x[:, exact.stop :]
+    features = shaken(in_key, jnp.concatenate([before, after], -1))
+    x = jnp.concatenate([features[:, : exact.start], actions, features[:, exact.start :]], -1)
     return rows._replace(x=x, y=shaken(out_key, rows.y))

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+Numbers = Array | np.ndarray
+"""Of JAX or of NumPy; results are of the same kind."""
 Points = Sequence[tuple[float | int, float | int]]
 ExtraCost = Callable[[Float[Array, "*rows obs"], Float[Array, "*rows"]], Float[Array, "*rows"]]
 """(observation, direction of its segment in rad) -> further cost."""
@@ -45,13 +46,13 @@ def through(points: Points) -> Path:
 class Progress(NamedTuple):
     """Progress along a path, real or imagined."""
 
-    segment: Int[Array, "*rows"]
+    segment: Int[Numbers, "*rows"]
     """Number of the current segment."""
-    forward: Float[Array, "*rows"]
+    forward: Float[Numbers, "*rows"]
     """Position along it, as a share of its length: 0 at its start, 1 at its end; it may be beyond either."""
-    moved: Bool[Array, "*rows"]
+    moved: Bool[Numbers, "*rows"]
     """Whether the segment has changed since the plan began."""
-    origin: Float[Array, "*rows 2"]
+    origin: Float[Numbers, "*rows 2"]
     """Initial position of the episode (m), where the first waypoint is."""
 
 
@@ -59,9 +60,9 @@ class Followed(NamedTuple):
     """The result of following a path to a new position."""
 
     progress: Progress
-    distance: Float[Array, "*rows"]
+    distance: Float[Numbers, "*rows"]
     """Distance (m) to the nearest point of the current segment."""
-    advance: Float[Array, "*rows"]
+    advance: Float[Numbers, "*rows"]
     """Progress since the last position, as a share of the segment's length."""
 
 
@@ -83,25 +84,29 @@ class EndOfPath(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         obs, info = self.env.reset(seed=seed, options=options)
         self._ends = not (options or {}).get("collecting")
-        self._progress = begin(jnp.array(obs[self._position]))
+        self._progress = begin(self._place(obs))
         return obs, info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict]:
         obs, reward, terminated, truncated, info = self.env.step(action)
-        self._progress = _follow(self._path, self._progress, jnp.array(obs[self._position])).progress
-        done = self._ends and int(self._progress.segment) >= self._segments
+        self._progress = follow(self._path, self._progress, self._place(obs)).progress
+        done = self._ends and int(self._progress.segment[0]) >= self._segments
         return obs, reward, terminated, truncated or done, info
 
+    def _place(self, obs: np.ndarray) -> Float[np.ndarray, "1 2"]:
+        """In NumPy: simulators are also stepped within JAX's callbacks, where JAX may not be called."""
+        return obs[None, self._position].astype(np.float32)
 
-def begin(position: Float[Array, "*rows 2"]) -> Progress:
+
+def begin(position: Float[Numbers, "*rows 2"]) -> Progress:
     """The progress at the start of an episode."""
-    zero = jnp.zeros(position.shape[:-1])
+    zero = position.__array_namespace__().zeros_like(position[..., 0])
     return Progress(zero.astype(int), zero, zero > 0, position)
 
 
 def project(
-    start: Float[Array, "*rows 2"], end: Float[Array, "*rows 2"], position: Float[Array, "*rows 2"]
-) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+    start: Float[Numbers, "*rows 2"], end: Float[Numbers, "*rows 2"], position: Float[Numbers, "*rows 2"]
+) -> tuple[Float[Numbers, "*rows"], Float[Numbers, "*rows"]]:
     """Project positions onto segments.
 
     Args:
@@ -113,19 +118,19 @@ def project(
         The projection onto the segment's line as a share of its length, which may be outside of 0 to 1 and is 0 for a
         segment without length; and the distance (m) to the nearest point of the segment itself.
     """
-    step, offset = end - start, position - start
-    square = jnp.square(step).sum(-1)
-    share = (offset * step).sum(-1) / jnp.where(square > 0, square, 1.0)
+    xp, step, offset = position.__array_namespace__(), end - start, position - start
+    square = xp.square(step).sum(-1)
+    share = (offset * step).sum(-1) / xp.where(square > 0, square, 1.0)
     # From the ends themselves, and without the share between them: a point is then equally far from two segments that
     # meet or overlap there, to the last bit.
-    across = jnp.abs(offset[..., 0] * step[..., 1] - offset[..., 1] * step[..., 0])
-    aside = across / jnp.sqrt(jnp.where(square > 0, square, 1.0))
-    gap = jnp.where((share >= 1)[..., None], position - end, offset)
+    across = xp.abs(offset[..., 0] * step[..., 1] - offset[..., 1] * step[..., 0])
+    aside = across / xp.sqrt(xp.where(square > 0, square, 1.0))
+    gap = xp.where((share >= 1)[..., None], position - end, offset)
     within = (share > 0) & (share < 1)
-    return share, jnp.where(within, aside, jnp.hypot(gap[..., 0], gap[..., 1]))
+    return share, xp.where(within, aside, xp.hypot(gap[..., 0], gap[..., 1]))
 
 
-def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Followed:
+def follow(path: Path, progress: Progress, position: Float[Numbers, "*rows 2"]) -> Followed:
     """Follow a path to a position. The next segment becomes the current one if it is at least as near.
 
     As released: after such a change within a plan, the advance at this position and at every later one is the whole
@@ -136,20 +141,17 @@ def follow(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) ->
         progress: along it, before.
         position: the new position (m).
     """
-    last, place = len(path.start) - 1, position - progress.origin
-    starts, ends = jnp.array(path.start), jnp.array(path.end)
-    here = jnp.minimum(progress.segment, last)
-    ahead = jnp.minimum(here + 1, last)
+    xp, last, place = position.__array_namespace__(), len(path.start) - 1, position - progress.origin
+    starts, ends = xp.asarray(path.start), xp.asarray(path.end)
+    here = xp.minimum(progress.segment, last)
+    ahead = xp.minimum(here + 1, last)
     forward, distance = project(starts[here], ends[here], place)
     forward_ahead, distance_ahead = project(starts[ahead], ends[ahead], place)
     moves = distance_ahead <= distance
-    forward, moved = jnp.where(moves, forward_ahead, forward), progress.moved | moves
-    reached = progress._replace(segment=jnp.where(moves, ahead, here), forward=forward, moved=moved)
-    advance = jnp.where(moved, forward, forward - progress.forward)
-    return Followed(reached, jnp.minimum(distance, distance_ahead), advance)
-
-
-_follow = jax.jit(follow)
+    forward, moved = xp.where(moves, forward_ahead, forward), progress.moved | moves
+    reached = progress._replace(segment=xp.where(moves, ahead, here), forward=forward, moved=moved)
+    advance = xp.where(moved, forward, forward - progress.forward)
+    return Followed(reached, xp.minimum(distance, distance_ahead), advance)
 
 
 def follow_in_plan(path: Path, progress: Progress, position: Float[Array, "*rows 2"]) -> Progress:

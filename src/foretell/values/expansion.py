@@ -227,12 +227,18 @@ def candidates(
         powers = discount ** jnp.arange(len(later.reward), dtype=reach.dtype)[:, None, None]
         given = powers / (reach[source] + EPSILON)
         here, beyond = given * reach[source:], discount * given * onward[source:]
-        rewards = reward_scale * here[:, None] * later.reward + (beyond * later.bonus)[:, None]
-        ends = beyond[:, None] * later.value
+        rewards = reward_scale * _where_reached(here[:, None], later.reward)
+        rewards += _where_reached(beyond, later.bonus)[:, None]
+        ends = _where_reached(beyond[:, None], later.value)
         samples = jnp.cumsum(rewards, 0)[:, :, None] + ends[:, None]
         return jnp.pad(samples.reshape(*samples.shape[:1], -1, samples.shape[-1]), ((source, 0), (0, 0), (0, 0)))
 
     return jnp.stack([row(source) for source in range(sources)])
+
+
+def _where_reached(weight: Float[Array, "..."], a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The product, but 0 after a certain end, where imagination may give rewards or values that are not finite."""
+    return jnp.where(weight > 0, weight * a, 0.0)
 
 
 def pairs(
