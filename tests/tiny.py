@@ -74,6 +74,21 @@ def on_host(function, *static):
     return lambda *args: jax.device_get(run(*args))
 
 
+_work: list[str] = []
+"""What JAX has traced, lowered, or compiled, in order."""
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **__: _work.append(event) if event.startswith("/jax/core/compile/") else None
+)
+
+
+@contextmanager
+def nothing_compiled():
+    """Check that JAX traces, lowers and compiles nothing within the block."""
+    before = len(_work)
+    yield
+    assert _work[before:] == []
+
+
 def by_hand(*values):
     """Values of a parameter that take part with `-m slow` alone."""
     return [pytest.param(value, marks=pytest.mark.slow) for value in values]

@@ -75,11 +75,28 @@ class Run:
         """Return of each trial."""
         return [row["return"] for row in self.episodes if row["kind"] == "train"]
 
-    def act(self, obs: Any) -> Any:
+    def warm_up(self, batch: SupportsIndex | None = None, *, explore: bool = False) -> None:
+        """Compile what acting needs, so that no later call of `act` with as many observations compiles anything.
+
+        The episode under way is not affected.
+
+        Args:
+            batch: how many observations `act` will be given at once; None: one.
+            explore: as for `act`.
+
+        Raises:
+            UserError: if acting fails, or for a batch of another type or below 1.
+        """
+        arguments.switch(explore=explore)
+        size = 1 if batch is None else arguments.whole_number("batch", batch, 1)
+        self._controller.warm_up(size, explore=bool(explore))
+
+    def act(self, obs: Any, *, explore: bool = False) -> Any:
         """The action for an observation, or actions for a batch.
 
         Args:
             obs: as the environment returns it, or flattened: `[obs]`, or `[batch, obs]` for a batch.
+            explore: act as the agent does to collect data.
 
         Returns:
             A copy in the form and precision of the environment's action space, within its bounds.
@@ -92,7 +109,9 @@ class Run:
             rows = spaces.rows(obs)
         except ValueError as error:
             raise UserError(str(error)) from error
-        return spaces.native(self._controller.act(rows), spec.action_low, spec.action_high)
+        arguments.switch(explore=explore)
+        action = self._controller.act(rows, explore=bool(explore))
+        return spaces.native(action, spec.action_low, spec.action_high)
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """Begin a new episode; in a batch, with a mask of the rows in which one begins.

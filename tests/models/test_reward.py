@@ -257,7 +257,6 @@ def test_noise_on_its_data_is_of_features_and_targets_alone():
     np.testing.assert_allclose(stds[1] / stds[0], [1.25, 1.25, 1.25, 1.0, 1.25, 1.25, 1.25], rtol=0.05)
 
 
-
 @pytest.mark.long
 def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
     model, data, state, metrics = cart

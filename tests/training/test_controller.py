@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from witness import Witness
@@ -20,7 +21,7 @@ from foretell.training.controller import Controller
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import RunInfo
 from foretell.training.state import init_run
-from tiny import LINE, TINY
+from tiny import LINE, TINY, nothing_compiled
 
 SMALL_STEVE = {"learner": {"hidden": [8]}, "model": {"hidden": [8], "aux_hidden": [8]}}
 AGENTS = {
@@ -80,6 +81,49 @@ def test_the_noise_in_acting_is_never_the_same_twice_and_follows_from_the_seed(c
     again = controller.with_seed(0)
     assert [again.act(np.zeros(2)), again.act(np.zeros(2))] == [first, second] and first != second
     assert controller.with_seed(1).act(np.zeros(2)) != first
+
+
+def test_after_a_warm_up_nothing_is_compiled(controller):
+    """Whether the carry is on the host or on the device, whatever the episode and the type of observations."""
+    for batch, explore in ((1, False), (3, False), (3, True)):
+        controller.warm_up(batch, explore=explore)
+    with nothing_compiled():
+        for obs in ([0.0, 1.0], np.zeros((1, 2), np.float32), np.zeros(2, int)):
+            controller.act(obs)
+        controller.reset()
+        for _ in range(3):
+            controller.act(np.zeros((3, 2)), explore=True)
+            controller.act(np.zeros((3, 2)).tolist())
+            controller.reset([False, True, False])
+        controller.with_seed(5).act(np.zeros(2))
+
+
+def test_without_a_warm_up_only_the_first_call_of_a_batch_size_compiles(controller):
+    for batch in (1, 3):
+        controller.reset()
+        controller.act(np.zeros((batch, 2)))
+    with nothing_compiled():
+        controller.act(np.zeros((3, 2)))
+        controller.reset()
+        controller.act(np.zeros(2))
+
+
+def test_a_warm_up_changes_nothing_of_the_episode(controller):
+    other = controller.with_seed(0)
+    for i in range(3):
+        other.warm_up(1 + i)
+        assert other.act(np.ones((2, 2))).tolist() == controller.act(np.ones((2, 2))).tolist()
+    assert carry_of(other) == carry_of(controller) == [3, 3]
+
+
+def test_exploring_is_another_way_to_act(controller):
+    class Explores(type(controller.agent)):
+        def act(self, params, carry, obs, key, *, explore):
+            return jnp.full((len(obs), 1), float(explore)), carry, {}
+
+    agent = Explores(data="replay", schedule=Schedule(), horizon=STEPS)
+    acting = Controller(agent, controller.state, SPEC)
+    assert [acting.act(np.zeros(2), explore=explore).item() for explore in (True, False, True)] == [1, 0, 1]
 
 
 def test_episodes_are_decided_by_the_seed_and_their_number(controller):

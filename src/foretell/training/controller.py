@@ -1,12 +1,13 @@
 """A trained agent in use: `act` on one observation or a batch, and whole episodes to measure it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from foretell.agents import Agent
@@ -30,23 +31,78 @@ class EvaluationResult(NamedTuple):
     """Whether its last step reached the goal; None if the environment does not say."""
 
 
-class Controller:
-    """Acts without exploration, from a policy's parameters. Call `reset` between episodes."""
+class Programs:
+    """Acting from one policy's parameters, compiled once for each batch size.
 
-    def __init__(self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0) -> None:
-        """`state` is what the agent has learned; `seed` decides the noise in acting, if there is any."""
+    `jax.jit` would compile again whenever the carry moves from the host to the device, or from one device to another.
+    """
+
+    def __init__(self, agent: Agent, policy: PolicyParams) -> None:
+        self._agent, self._policy = agent, policy
+        self._compiled: dict[tuple[int, bool], Callable] = {}
+        self._carries: dict[int, Carry] = {}
+
+    def no_carry(self, rows: Float[np.ndarray, "batch obs"]) -> Carry:
+        """Zeros in the structure of a carry: every row begins an episode."""
+        if len(rows) not in self._carries:
+            shapes = jax.eval_shape(self._agent.begin, self._policy, rows, jax.random.key(0))
+            self._carries[len(rows)] = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        return self._carries[len(rows)]
+
+    def __call__(
+        self,
+        carry: Carry,
+        rows: Float[np.ndarray, "batch obs"],
+        fresh: Bool[np.ndarray, "batch"],
+        *numbers: np.int32,
+        explore: bool,
+    ) -> tuple[Float[np.ndarray, "batch action"], Carry]:
+        """Actions on the host and the next carry; the other arguments are those of `begin_and_act`."""
+        arguments = self._policy, carry, rows, fresh, *numbers
+        key = len(rows), explore
+        if key not in self._compiled:
+            act = partial(begin_and_act, self._agent, Stream.EVALUATION, explore=explore)
+            self._compiled[key] = jax.jit(act, compiler_options=COMPILER_OPTIONS).lower(*arguments).compile()
+        with serving(served()):  # what fails within the program is raised here
+            action, carry, _ = self._compiled[key](*arguments)
+            return np.asarray(action), carry
+
+
+class Controller:
+    """Acts from a policy's parameters, by default without exploration. Call `reset` between episodes."""
+
+    def __init__(
+        self, agent: Agent, state: State, spec: TaskSpec, *, seed: int = 0, programs: Programs | None = None
+    ) -> None:
+        """Begin an episode.
+
+        Args:
+            agent: the agent.
+            state: what it has learned.
+            spec: that of its task.
+            seed: decides the noise in acting, if there is any.
+            programs: those of the same agent and state, if they are compiled already.
+        """
         self.agent, self.state, self._spec, self._seed = agent, state, spec, seed
-        self._policy: PolicyParams = jax.jit(agent.policy)(state)
-        self._act = jax.jit(
-            partial(begin_and_act, agent, Stream.EVALUATION, explore=False), compiler_options=COMPILER_OPTIONS
-        )
+        self._programs = programs or Programs(agent, jax.jit(agent.policy)(state))
         self._calls = 0
         self._carry: Carry = None
         self._fresh = np.ones(0, bool)
 
     def with_seed(self, seed: int) -> "Controller":
         """The same agent with another random seed, at the start of an episode."""
-        return Controller(self.agent, self.state, self._spec, seed=seed)
+        return Controller(self.agent, self.state, self._spec, seed=seed, programs=self._programs)
+
+    def warm_up(self, batch: int = 1, *, explore: bool = False) -> None:
+        """Compile what acting needs for so many observations, and run it twice; the episode is not affected.
+
+        Raises `UserError` if acting fails.
+        """
+        check_not_forked()
+        rows, fresh = np.zeros((batch, self._spec.obs_size), np.float32), np.ones(batch, bool)
+        carry = self._programs.no_carry(rows)
+        for _ in range(2):
+            _, carry = self._programs(carry, rows, fresh, np.int32(self._seed), np.int32(0), explore=explore)
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """New episodes begin: everywhere, or in the rows of the batch that `where` marks. Raises `UserError`."""
@@ -61,8 +117,10 @@ class Controller:
             )
         self._fresh = self._fresh | mask
 
-    def act(self, obs: ArrayLike) -> Float[np.ndarray, "*batch action"]:
+    def act(self, obs: ArrayLike, *, explore: bool = False) -> Float[np.ndarray, "*batch action"]:
         """The action for one observation `[obs]`, or actions for a batch `[batch, obs]`, in the environment's units.
+
+        With `explore`, the agent acts as it does to collect data.
 
         Raises:
             UserError: for a wrong shape, a value that is not finite, or a batch that changes size within an episode.
@@ -70,15 +128,13 @@ class Controller:
         check_not_forked()
         rows = self._checked(obs)
         if not self._fresh.size:
-            self._fresh, self._carry = np.ones(len(rows), bool), self._no_carry(rows)
+            self._fresh, self._carry = np.ones(len(rows), bool), self._programs.no_carry(rows)
         if len(rows) != len(self._fresh):
             raise UserError(
                 f"a batch of {len(rows)} observations follows one of {len(self._fresh)}; call reset() first"
             )
-        with serving(served()):  # what fails within the program is raised here
-            numbers = np.int32(self._seed), np.int32(self._calls)
-            found, self._carry, _ = self._act(self._policy, self._carry, rows, self._fresh, *numbers)
-            action = np.asarray(found)
+        numbers = np.int32(self._seed), np.int32(self._calls)
+        action, self._carry = self._programs(self._carry, rows, self._fresh, *numbers, explore=explore)
         self._calls += 1
         self._fresh = np.zeros(len(rows), bool)
         return action if np.ndim(obs) == 2 else action[0]
@@ -99,11 +155,6 @@ class Controller:
                 total, length = total + float(reward), length + 1
                 over = terminated or truncated or length == self._spec.horizon
         return EvaluationResult(total, length, succeeded(info))
-
-    def _no_carry(self, rows: Float[np.ndarray, "batch obs"]) -> Carry:
-        """Zeros in the structure of a carry: every row begins an episode."""
-        shapes = jax.eval_shape(self.agent.begin, self._policy, rows, jax.random.key(0))
-        return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
 
     def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:
         try:
