@@ -1,8 +1,8 @@
 """Latency of a controller: `python benchmarks/latency.py [PRESET ...]`.
 
-Times of calls of `run.act` after `run.warm_up`, one for each step of an episode, as in a robot's control loop. The agents
-are untrained; the time of a call does not depend on what they have learned. Garbage collection is as usual, frozen
-(`gc.freeze`) or off. "Full collection" is the time of one.
+Times of calls of `run.act` after `run.warm_up`, one for each step of an episode, as in a robot's control loop. The
+agents are untrained; the time of a call does not depend on what they have learned. Garbage collection is as usual,
+frozen (`gc.freeze`) or off. "Full collection" is the time of one.
 """
 
 import argparse

@@ -227,7 +227,7 @@ def film(
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated", *supplied(functions)))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
-    return film_finished(make_task(where, functions), directory, seed, episodes)
+    return film_finished(make_task(where, functions), directory, seed, episodes, warn)
 
 
 def _learned(

@@ -15,10 +15,11 @@ from foretell.diagnostics.examination import Examiner, Findings, Sizes
 from foretell.diagnostics.figures import draw_findings
 from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
-from foretell.diagnostics.recorded import recorded_tracks
+from foretell.diagnostics.recorded import recorded_tracks, unrepeated
 from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for, numpy_generator
+from foretell.output import STDERR
 from foretell.report.video import record
 from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, check_folder
@@ -57,7 +58,7 @@ class Run:
         """`functions` is what was given to `make_task` beside the settings; the rest is of the run."""
         self._functions = dict(functions or {})
         self.directory, self.settings, self.seed, self.task = directory.path, settings, seed, task
-        self._files, self._controller = directory, controller
+        self._files, self._controller, self._compared = directory, controller, False
 
     def __reduce__(self) -> tuple:
         """Pickled with its settings and what the agent has learned; the task is made anew."""
@@ -183,10 +184,24 @@ class Run:
         arguments.switch(video=video)
         seed, episodes = arguments.seed_number(seed), arguments.whole_number("episodes", episodes, 1)
         controller = self._controller.with_seed(seed)
+        self._compare()
         if video:
             return record(controller, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
         with closing(wrap(self.task.make())) as env:
             return [controller.play(env, episode=i) for i in range(episodes)]
+
+    def _compare(self) -> None:
+        """Say once if a new environment, in which episodes are played, does not repeat a recorded one."""
+        if self._compared or not self.settings.task.check:
+            return
+        self._compared = True
+        row = unrepeated(self._files, self.task, self.seed)
+        if row is not None:
+            text = (
+                f"a new copy of '{self.task.spec.env_id}' does not repeat the recorded episode {row['episode']}, so "
+                "what the agent earns here may differ from what it earned in training"
+            )
+            STDERR.write(f"warning: {text}\n")
 
     @property
     def videos(self) -> Path:

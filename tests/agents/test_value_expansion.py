@@ -81,7 +81,7 @@ def test_first_the_model_alone_is_trained():
     assert agent.pretraining == 1
     assert metrics["gradient_steps"] == 3 and metrics["policy_version"] == 1
     assert same(state.learner, before.learner) and not same(state.model.online, before.model.online)
-    assert same(state.model.target, state.model.online.networks)
+    assert same(state.model.target, agent.model.params(state.model.online))
     assert same(state.acting.network, before.learner.policy)
 
 
@@ -114,7 +114,7 @@ def test_policy_and_model_come_into_use_in_their_own_time():
     assert [int(state.acting.version) for state, _ in found] == [1, 1, 2, 2, 2]
     assert same(four.acting.network, first.acting.network) and not same(five.acting.network, first.acting.network)
     assert same(five.acting.network, four.learner.policy) and same(seven.acting, five.acting)
-    assert same(six.model.target, first.model.target) and same(seven.model.target, six.model.online.networks)
+    assert same(six.model.target, first.model.target) and same(seven.model.target, agent.model.params(six.model.online))
 
 
 @pytest.mark.long

@@ -102,7 +102,7 @@ def test_a_prediction_follows_the_actions_that_were_planned(sparse):
     particles = expected["predictions"][0]
     for t in range(3):
         inputs = np.concatenate([particles[t], np.tile(data["actions"][t], (PARTICLES, 1))], -1)
-        prediction = model.dynamics.regressor.predictor(params.dynamics)(jnp.float32(inputs)[:, None])
+        prediction = model.dynamics.regressor.predictor(params.dynamics.regressor)(jnp.float32(inputs)[:, None])
         std = np.sqrt(prediction.variance[:, 0])
         change = particles[t + 1] - particles[t]
         assert (np.abs(change - prediction.mean[:, 0]) < 6 * std + 1e-5).all()

@@ -1,5 +1,6 @@
 """Videos of the run itself."""
 
+from foretell.callbacks.console import warn
 from foretell.report.video import check_drawable, film
 from foretell.tasks import Task
 from foretell.training.events import Callback, EpisodeEnded
@@ -19,7 +20,7 @@ class Films(Callback):
     def on_episode_end(self, event: EpisodeEnded) -> None:
         """Save `videos/run-episode-<n>.mp4`, with the numbers of `episodes.csv`."""
         if event.row["kind"] in ("train", "eval") and _since_learning(event) < event.run.schedule.record:
-            film(self._task, event.run.directory, event.run.seed, event.row["episode"])
+            film(self._task, event.run.directory, event.run.seed, event.row["episode"], warn)
 
 
 def _since_learning(event: EpisodeEnded) -> int:

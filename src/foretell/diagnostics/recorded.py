@@ -1,14 +1,21 @@
 """Episodes of a run that are on disk, as data for diagnostics."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from foretell.diagnostics.prediction import Track
+from foretell.envs.environments import first_difference
+from foretell.envs.simulators import Past
+from foretell.errors import UserError
 from foretell.replay import Transitions
 from foretell.runs.directory import RunDirectory
 from foretell.tasks import Task
+
+_COMPARED = 10
+"""Steps of a recorded episode that are played again."""
 
 
 def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.random.Generator) -> list[Track]:
@@ -25,6 +32,27 @@ def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.rand
     learned = [row for row in directory.read_episodes() if row["kind"] != "eval"]
     chosen = rng.permutation(len(learned))[:most]
     return [_track(directory, task, learned[i]) for i in sorted(chosen)]
+
+
+def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, Any] | None:
+    """The latest recorded training episode, if a new environment does not repeat its first steps; None if it does.
+
+    None also if there is no such episode, or it cannot be read.
+
+    Args:
+        directory: of the run.
+        task: the run's.
+        seed: the run's.
+    """
+    with suppress(UserError):
+        for row in [row for row in directory.read_episodes() if row["kind"] in ("random", "train")][-1:]:
+            data = directory.read_episode(int(row["episode"]))
+            rewards = data["rewards"][:_COMPARED]
+            actions = data["actions"][: len(rewards)].astype(np.float32)
+            past = Past(data["observations"][: len(rewards) + 1], actions, rewards)
+            differs = first_difference(task, seed, int(row["episode"]), past, random=row["kind"] == "random")
+            return None if differs is None else row
+    return None
 
 
 def _track(directory: RunDirectory, task: Task, row: Mapping[str, Any]) -> Track:

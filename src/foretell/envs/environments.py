@@ -4,15 +4,17 @@ An action beyond the bounds is kept as the agent gave it, and executed as the ne
 """
 
 from collections.abc import Mapping
+from contextlib import closing
+from types import MappingProxyType
 
 import gymnasium
 import numpy as np
 from jaxtyping import Float
 
 from foretell.envs.episodes import Episodes
-from foretell.envs.simulators import Options, begin_episode, repeat_episode, take_step
+from foretell.envs.physics import physics
+from foretell.envs.simulators import Options, Past, begin_episode, repeat_episode, restore_episode, take_step
 from foretell.envs.workers import make_simulators
-from foretell.errors import UserError
 from foretell.keys import Stream, environment_seed, numpy_generator
 from foretell.tasks import Task, TaskSpec
 
@@ -57,20 +59,35 @@ class Environments:
             if row == 0:
                 episodes.clock[...] = 0
 
-    def repeat(self, episodes: Episodes, *, random: bool = False) -> None:
-        """Bring every environment to where its episode was left, a random one or not.
+    def repeat(
+        self, episodes: Episodes, states: Mapping[int, np.ndarray] = MappingProxyType({}), *, random: bool = False
+    ) -> dict[int, bool]:
+        """Bring every environment to where its episode was left, by repeating the actions of the episode.
 
-        Raises `UserError` if it does not get there.
+        Args:
+            episodes: those under way.
+            states: what `physics` returned when they were left, for environments that do not repeat themselves.
+            random: whether the episodes are random ones.
+
+        Returns:
+            For each environment whose episode cannot be repeated, whether its physical state was restored instead.
+
+        Raises:
+            UserError: if an environment fails.
         """
-        rows = np.flatnonzero(episodes.number >= 0).tolist()
-        found = self._simulators.call(repeat_episode, {row: self._past(episodes, row, random) for row in rows})
-        for row, obs in zip(rows, found, strict=True):
-            number, length = int(episodes.number[row]), int(episodes.length[row])
-            if not np.array_equal(obs, episodes.obs[row, length]):
-                raise UserError(
-                    f"'{self._spec.env_id}' did not repeat the first {length} steps of episode {number}: it is not "
-                    "deterministic given its seed, so a run cannot be resumed within an episode"
-                )
+        under_way = np.flatnonzero(episodes.number >= 0).tolist()
+        past = {row: self._past(episodes, row, random) for row in under_way}
+        differs = self._simulators.call(repeat_episode, past)
+        lost = [row for row, step in zip(under_way, differs, strict=True) if step is not None]
+        offered = {row: (*past[row], states[row]) for row in lost if row in states}
+        restored = dict(zip(offered, self._simulators.call(restore_episode, offered), strict=True))
+        return {row: restored.get(row, False) for row in lost}
+
+    def physics(self, episodes: Episodes) -> dict[int, Float[np.ndarray, "numbers"]]:
+        """The physical state of each environment with an episode under way, where MuJoCo offers it."""
+        under_way = np.flatnonzero(episodes.number >= 0).tolist()
+        states = self._simulators.call(physics, dict.fromkeys(under_way, ()))
+        return {row: state for row, state in zip(under_way, states, strict=True) if state.size}
 
     def random_actions(self, episodes: Episodes) -> Float[np.ndarray, "environments action"]:
         """Uniform within the bounds; those of an episode are decided by the run's seed and its number."""
@@ -98,11 +115,12 @@ class Environments:
             episodes.over[row] = terminated or truncated or t + 1 == limit
         episodes.clock[...] += 1
 
-    def _past(self, episodes: Episodes, row: int, random: bool) -> tuple[int, Options, np.ndarray]:
-        """How the episode in an environment has started, and the actions since then."""
-        actions = episodes.actions[row, : int(episodes.length[row])].astype(np.float32)  # the type they were given in
-        begun = start(self._task, self._seed, int(episodes.number[row]), random=random)
-        return *begun, actions
+    def _past(self, episodes: Episodes, row: int, random: bool) -> tuple[int, Options, Past]:
+        """How the episode in an environment has started, and the steps since then."""
+        length = int(episodes.length[row])
+        actions = episodes.actions[row, :length].astype(np.float32)  # the type they were given in
+        past = Past(episodes.obs[row, : length + 1].copy(), actions, episodes.rewards[row, :length].copy())
+        return *start(self._task, self._seed, int(episodes.number[row]), random=random), past
 
 
 def random_actions(spec: TaskSpec, seed: int, number: int) -> Float[np.ndarray, "horizon action"]:
@@ -119,3 +137,9 @@ def reset(env: gymnasium.Env, task: Task, seed: int, number: int, *, random: boo
 def start(task: Task, seed: int, number: int, *, random: bool) -> tuple[int, Options]:
     """The seed and the options of the reset with which episode `number` of the run with this seed begins."""
     return environment_seed(seed, number), task.reset_options(random=random)
+
+
+def first_difference(task: Task, seed: int, number: int, past: Past, *, random: bool) -> int | None:
+    """Play an episode of a run again in a new environment, see `repeat_episode`. Raises `UserError`."""
+    with closing(task.make()) as made:
+        return repeat_episode(made, *start(task, seed, number, random=random), past)

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from foretell.envs.episodes import UNSAID
+from foretell.envs.physics import put_physics
+from foretell.errors import UserError
 from foretell.tasks import Task
 from foretell.tasks.border import SUCCESS
 
@@ -44,14 +46,50 @@ def succeeded(info: dict[str, Any]) -> bool | None:
     return None if said is None else bool(np.any(said))
 
 
-def repeat_episode(
-    env: gymnasium.Env, seed: int, options: Options, actions: Float[np.ndarray, "steps action"]
-) -> np.ndarray:
-    """Begin an episode, execute the actions taken in it before, and return the latest observation."""
-    obs = begin_episode(env, seed, options)
-    for action in actions:
-        obs = env.step(action)[0]
-    return obs
+class Past(NamedTuple):
+    """The steps of an episode that were taken before."""
+
+    obs: Float[np.ndarray, "steps+1 obs"]
+    actions: Float[np.ndarray, "steps action"]
+    rewards: Float[np.ndarray, "steps"]
+
+    @property
+    def steps(self) -> int:
+        return len(self.actions)
+
+
+def repeat_episode(env: gymnasium.Env, seed: int, options: Options, past: Past) -> int | None:
+    """Begin an episode and execute its actions again, up to the first step that differs.
+
+    Returns:
+        The number of that step, 0 if the reset differs; None if the whole episode is as before.
+    """
+    if not np.array_equal(begin_episode(env, seed, options), past.obs[0]):
+        return 0
+    for t, action in enumerate(past.actions):
+        try:
+            obs, reward, *_ = env.step(action)
+        except UserError:
+            return t + 1
+        if float(reward) != past.rewards[t] or not np.array_equal(obs, past.obs[t + 1]):
+            return t + 1
+    return None
+
+
+def restore_episode(
+    env: gymnasium.Env, seed: int, options: Options, past: Past, state: Float[np.ndarray, "numbers"]
+) -> bool:
+    """Put an environment that does not repeat an episode into the physical state in which it was; whether that works.
+
+    The actions are executed first, so that wrappers count their steps.
+    """
+    begin_episode(env, seed, options)
+    try:
+        for action in past.actions:
+            env.step(action)
+    except UserError:
+        return False
+    return put_physics(env, state, past.obs[-1])
 
 
 class Simulators:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell import registry
-from foretell.models.base import Metrics, ModelDefaults, Params, Step, TrainedModel
+from foretell.models.base import Metrics, ModelDefaults, Step, TrainedModel
 from foretell.models.noise import hashed_normal
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.models.supervised import fit_rows, step_rows, validation_loss
+from foretell.models.unchanging import Unchanging, unknown_columns
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
@@ -108,6 +109,15 @@ class LearnedState(NamedTuple):
 
     regressor: Any
     training: Any
+    columns: Unchanging | None = None
+    """What is known of the columns of observations; None: nothing."""
+
+
+class LearnedParams(NamedTuple):
+    """What imagination needs of these."""
+
+    regressor: Any
+    columns: Unchanging | None
 
 
 @dataclass(frozen=True)
@@ -133,14 +143,14 @@ class LearnedModel(ModelDefaults):
         task = self.task
         sizes = (task.feature_size + task.spec.action_size, task.target_size + self.unknown.reward)
         regressor = self.regressor.init(key, *sizes, int(self.unknown.termination))
-        return LearnedState(regressor, self.training.start(regressor))
+        return LearnedState(regressor, self.training.start(regressor), unknown_columns(task.spec.obs_size))
 
-    def params(self, state: LearnedState) -> Params:
-        return self.regressor.ready(state.regressor)
+    def params(self, state: LearnedState) -> LearnedParams:
+        return LearnedParams(self.regressor.ready(state.regressor), state.columns)
 
     def step(
         self,
-        params: Params,
+        params: LearnedParams,
         carry: Float[Array, "particles batch obs"],
         action: Float[Array, "particles batch action"],
         key: Key[Array, ""] | DrawnNoise,
@@ -153,6 +163,8 @@ class LearnedModel(ModelDefaults):
         next_obs = task.advance(carry, outputs[..., : task.target_size])
         if self._matches_state:
             next_obs = rematch(next_obs, noise.normals(next_obs.shape, MATCHING_STREAM))
+        if params.columns is not None:
+            next_obs = params.columns.keep(carry, next_obs)
         learned = outputs[..., -1] if self.unknown.reward else None
         ends = flags[..., 0] if self.unknown.termination else None
         return next_obs, known_step(task, carry, action, next_obs, learned, ends)
@@ -177,26 +189,28 @@ class LearnedModel(ModelDefaults):
         rows = self.rows(replay.data)
         actions = action_columns(self.task)
         fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay, actions)
-        return LearnedState(fitted.state, fitted.carried), fitted.metrics
+        columns = None if state.columns is None else state.columns.after(replay)
+        return LearnedState(fitted.state, fitted.carried, columns), fitted.metrics
 
     def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
         rows = self.rows(replay.data)
         regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.valid)
-        return state._replace(regressor=regressor)
+        columns = None if state.columns is None else state.columns.after(replay)
+        return state._replace(regressor=regressor, columns=columns)
 
     def update(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
         fitted = step_rows(key, self.training, self.regressor, state.regressor, state.training, self.rows, replay)
-        return LearnedState(fitted.state, fitted.carried), fitted.metrics
+        return LearnedState(fitted.state, fitted.carried, state.columns), fitted.metrics
 
     def validation_loss(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> Float[Array, ""]:
         """An ensemble's error on held-out rows; see `foretell.models.supervised.validation_loss`."""
         return validation_loss(key, self.training, self.regressor, state.regressor, self.rows, replay)
 
-    def error(self, params: Params, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+    def error(self, params: LearnedParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return mean_square_error(self._predictor(params), self.regressor.members, self.rows(data), weight)
 
-    def _predictor(self, params: Params) -> Predictor:
-        predictor = self.regressor.predictor(params)
+    def _predictor(self, params: LearnedParams) -> Predictor:
+        predictor = self.regressor.predictor(params.regressor)
         return _certain(predictor) if self.imagination.ignore_variance else predictor
 
     def _propagate(self, predictor: Predictor, inputs: Float[Array, "particles batch in"], noise: Noise) -> Propagated:

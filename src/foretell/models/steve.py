@@ -19,6 +19,7 @@ from foretell.models.base import Metrics, ModelDefaults, TrainedModel, weighted_
 from foretell.models.base import Step as ModelStep
 from foretell.models.learned import inputs_of, known_step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
+from foretell.models.unchanging import Unchanging, unknown_columns
 from foretell.nn import MLP, all_finite, init_mlp, step_if
 from foretell.nn.mlp import Activation, Initializer
 from foretell.registry import register
@@ -105,11 +106,21 @@ class SteveParams(NamedTuple):
     """From the same to the logit of the probability that the episode ends."""
 
 
+class SteveImagination(NamedTuple):
+    """What imagination needs of a `SteveModel`."""
+
+    networks: SteveParams
+    columns: Unchanging | None
+    """What is known of the columns of observations; None: nothing."""
+
+
 class SteveState(NamedTuple):
     """The networks, and Adam's moments."""
 
     networks: SteveParams
     opt: optax.OptState
+    columns: Unchanging | None = None
+    """What is known of the columns of observations; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +152,34 @@ class SteveModel(ModelDefaults):
             network(keys[1], aux, members=settings.reward_members) if self.unknown.reward else None,
             network(keys[2], aux, members=settings.members) if self.unknown.termination else None,
         )
-        return SteveState(networks, self.optimizer.init(networks))
+        return SteveState(networks, self.optimizer.init(networks), unknown_columns(task.spec.obs_size))
 
-    def params(self, state: SteveState) -> SteveParams:
-        return state.networks
+    def params(self, state: SteveState) -> SteveImagination:
+        return SteveImagination(state.networks, state.columns)
+
+    def prepare(self, state: SteveState, replay: Replay) -> SteveState:
+        """With what the data say of the columns."""
+        return state if state.columns is None else state._replace(columns=state.columns.after(replay))
 
     def step(
         self,
-        params: SteveParams,
+        params: SteveImagination,
         carry: Float[Array, "particles batch obs"],
         action: Float[Array, "particles batch action"],
         key: Key[Array, ""],
     ) -> tuple[Float[Array, "particles batch obs"], ModelStep]:
         del key
-        task, inputs = self.task, inputs_of(self.task, carry, action)
-        next_obs = task.advance(carry, self._by_member(params.transition, inputs))
+        networks, task, inputs = params.networks, self.task, inputs_of(self.task, carry, action)
+        next_obs = task.advance(carry, self._by_member(networks.transition, inputs))
+        if params.columns is not None:
+            next_obs = params.columns.keep(carry, next_obs)
         x = jnp.concatenate([task.features(next_obs), inputs], -1)
         ends = None
-        if params.termination is not None:
-            ends = jax.nn.sigmoid(self._by_member(params.termination, x)[..., 0])
+        if networks.termination is not None:
+            ends = jax.nn.sigmoid(self._by_member(networks.termination, x)[..., 0])
         step = known_step(task, carry, action, next_obs, terminated=ends)
-        if params.reward is not None:
-            reward = _everyone(params.reward, x.reshape(-1, x.shape[-1])).reshape(-1, *x.shape[:2])
+        if networks.reward is not None:
+            reward = _everyone(networks.reward, x.reshape(-1, x.shape[-1])).reshape(-1, *x.shape[:2])
             step = step._replace(reward=reward)
         return next_obs, step
 
@@ -195,7 +212,7 @@ class SteveModel(ModelDefaults):
 
     def fit(self, state: SteveState, replay: Replay, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
         """So many updates as `fit` asks for; their losses are means."""
-        steps = self.training.steps(replay.size, replay.size)
+        steps, state = self.training.steps(replay.size, replay.size), self.prepare(state, replay)
 
         def one(i: Array, carry: tuple[SteveState, Metrics]) -> tuple[SteveState, Metrics]:
             state, metrics = self.update(carry[0], replay, jax.random.fold_in(key, i))
@@ -220,13 +237,13 @@ class SteveModel(ModelDefaults):
     def learn_from(self, state: SteveState, data: Transitions, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
         """The same on given rows."""
         (total, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(state.networks, data, key)
-        networks, opt = step_if(jnp.isfinite(total), self.optimizer, grads, *state)
+        networks, opt = step_if(jnp.isfinite(total), self.optimizer, grads, state.networks, state.opt)
         ok = all_finite(total, grads)
         metrics = {name: jnp.where(ok, loss, 0.0) for name, loss in {"model_loss": total, **losses}.items()}
-        return SteveState(networks, opt), {**metrics, "model_skipped": 1.0 - ok}
+        return state._replace(networks=networks, opt=opt), {**metrics, "model_skipped": 1.0 - ok}
 
-    def error(self, params: SteveParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
-        mean = _everyone(params.transition, inputs_of(self.task, data.obs, data.action)).mean(0)
+    def error(self, params: SteveImagination, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
+        mean = _everyone(params.networks.transition, inputs_of(self.task, data.obs, data.action)).mean(0)
         return weighted_error(mean, self.task.target(data.obs, data.next_obs), weight)
 
     def _by_member(self, network: MLP, x: Float[Array, "particles batch in"]) -> Float[Array, "particles batch out"]:

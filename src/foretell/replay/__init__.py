@@ -1,6 +1,6 @@
 """Fixed-capacity storage of transitions, and reproducible shuffles of it."""
 
-from foretell.replay.buffer import Replay, Transitions, add, init_replay, newest, sample
+from foretell.replay.buffer import Replay, Transitions, add, init_replay, newest, newest_rows, sample
 from foretell.replay.holdout import held_out, held_out_first, training_slots
 from foretell.replay.shuffle import bootstrap, shuffle
 from foretell.replay.trajectories import Trajectories
@@ -15,6 +15,7 @@ __all__ = [
     "held_out_first",
     "init_replay",
     "newest",
+    "newest_rows",
     "sample",
     "shuffle",
     "training_slots",

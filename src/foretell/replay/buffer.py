@@ -83,5 +83,10 @@ def sample(replay: Replay, key: Key[Array, ""], count: int) -> Transitions:
 
 def newest(replay: Replay, count: int) -> Transitions:
     """The `count` transitions added last, newest first; those never written are zeros."""
-    slot = (replay.added - 1 - jnp.arange(count)) % replay.capacity
+    return newest_rows(replay, jnp.zeros((), jnp.int32), count)
+
+
+def newest_rows(replay: Replay, first: Int[Array, ""], count: int) -> Transitions:
+    """`count` of the transitions added last, newest first, without the very newest `first` ones."""
+    slot = (replay.added - 1 - first - jnp.arange(count)) % replay.capacity
     return jax.tree.map(lambda store: store[slot], replay.data)

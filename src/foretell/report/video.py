@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from jaxtyping import Float
 
 from foretell.envs import reset
 from foretell.errors import UserError, brief
@@ -53,14 +54,17 @@ def record(
         return [controller.play(wrapped, episode=i) for i in range(episodes)]
 
 
-def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
-    """Repeat a finished episode of a run and film it.
+def film(
+    task: Task, directory: RunDirectory, seed: int, number: int, warn: Callable[[str], None] = lambda text: None
+) -> Path:
+    """Repeat a finished episode of a run and film it. A video ends where the environment fails.
 
     Args:
         task: the task.
         directory: the run's.
         seed: the run's.
         number: the number of the episode.
+        warn: called with a sentence if the episode is not as it was recorded.
 
     Returns:
         The video.
@@ -72,13 +76,47 @@ def film(task: Task, directory: RunDirectory, seed: int, number: int) -> Path:
     actions, random = episode["actions"].astype(np.float32), str(episode["kind"]) == "random"
     with writing(directory.videos), _camera(_drawable(task), directory.videos, "run") as env:
         env.episode_id = number - 1  # the number in its file's name
-        reset(env, task, seed, number, random=random)
-        for action in actions:
-            env.step(action)
-    return directory.videos / f"run-episode-{number}.mp4"
+        differs = _repeat(env, task, seed, number, episode["observations"], actions, random=random)
+    video = directory.videos / f"run-episode-{number}.mp4"
+    if differs is not None:
+        warn(
+            f"'{task.spec.env_id}' did not repeat episode {number}: from step {differs} on, '{video.name}' shows "
+            "something else than was recorded"
+        )
+    return video
 
 
-def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Sequence[int] | None) -> Iterator[Path]:
+def _repeat(
+    env: gymnasium.Env,
+    task: Task,
+    seed: int,
+    number: int,
+    recorded: Float[np.ndarray, "times obs"],
+    actions: Float[np.ndarray, "steps action"],
+    *,
+    random: bool,
+) -> int | None:
+    """Play an episode again; the first step whose observation differs from the recorded one, or None."""
+    obs, differs = reset(env, task, seed, number, random=random), None
+    for t in range(len(actions) + 1):
+        if differs is None and not np.array_equal(obs, recorded[t]):
+            differs = t
+        try:
+            obs = env.step(actions[t])[0] if t < len(actions) else obs
+        except UserError:
+            if differs is None:
+                raise
+            break
+    return differs
+
+
+def film_finished(
+    task: Task,
+    directory: RunDirectory,
+    seed: int,
+    numbers: Sequence[int] | None,
+    warn: Callable[[str], None] = lambda text: None,
+) -> Iterator[Path]:
     """Film finished episodes of a run.
 
     Args:
@@ -86,6 +124,7 @@ def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Seque
         directory: the run's.
         seed: the run's.
         numbers: those of the episodes; None for those that Gymnasium films by default: cubes, then every thousandth.
+        warn: as for `film`.
 
     Returns:
         The videos; each is made when the iterator reaches it.
@@ -103,7 +142,7 @@ def film_finished(task: Task, directory: RunDirectory, seed: int, numbers: Seque
             last = f"; the nearest is {min(finished, key=lambda n: abs(n - number))}" if finished else ""
             raise UserError(f"the run has finished no episode {number}{last}")
     choose_renderer()
-    return (film(task, directory, seed, number) for number in numbers)
+    return (film(task, directory, seed, number, warn) for number in numbers)
 
 
 def check_drawable(task: Task) -> None:

@@ -89,7 +89,7 @@ class Border(gymnasium.Wrapper):
         given = {} if options is None else {"options": options}
         with self._blamed("reset"):
             obs, info = _both(self.env.reset(seed=seed, **given))
-            return self._vector(obs), info
+            return self.observed(obs), info
 
     def step(self, action: Float[np.ndarray, "action"]) -> tuple[Float[np.ndarray, "obs"], float, bool, bool, dict]:
         """One step. Raises `UserError`."""
@@ -97,7 +97,7 @@ class Border(gymnasium.Wrapper):
         try:
             native = self._spaces.native(action, *self._bounds)
             obs, reward, terminated, truncated, info = _five(self.env.step(native))
-            vector, number = self._vector(obs), self._number(reward)
+            vector, number = self.observed(obs), self._number(reward)
             ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
         except (Exception, SystemExit) as error:
             with self._blamed("step"):
@@ -121,7 +121,8 @@ class Border(gymnasium.Wrapper):
         with self._blamed("close"):
             self.env.close()
 
-    def _vector(self, obs: Any) -> Float[np.ndarray, "obs"]:
+    def observed(self, obs: Any) -> Float[np.ndarray, "obs"]:
+        """An observation of the environment as a vector. Raises `ValueError` or `UserError`."""
         vector = self._spaces.vector(obs)
         if vector.ndim != 1:
             raise ValueError(f"the observation has {vector.ndim - 1} leading axes more than its space")

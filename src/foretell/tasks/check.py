@@ -6,6 +6,7 @@ from typing import NamedTuple
 import gymnasium
 import jax
 import numpy as np
+from gymnasium.wrappers.utils import RunningMeanStd
 from jaxtyping import Float
 
 from foretell.errors import UserError
@@ -53,14 +54,27 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
     if not _same(fresh, again):
         return [
             f"'{task.spec.env_id}' is not reproducible: two new copies differ after the same seed and actions, so "
-            "results cannot be repeated, and a run cannot be resumed within an episode"
+            "results cannot be repeated, and a resumed run begins a new episode"
         ]
     if not _same(fresh, used):
         return [
-            f"'{task.spec.env_id}' keeps state from one episode to the next: after reset(seed=...) a used copy "
-            "differs from a new one, so results depend on earlier episodes, and a run may not resume exactly"
+            f"'{task.spec.env_id}' keeps state from one episode to the next{_statistics(task)}: after reset(seed=...) "
+            "a used copy differs from a new one, so results depend on earlier episodes, a run may not resume exactly, "
+            "and evaluation plays in copies that lack this state"
         ]
     return []
+
+
+def _statistics(task: Task) -> str:
+    """The names of wrappers with running statistics, which are the usual reason."""
+    names = []
+    with closing(task.make()) as env:
+        layer: gymnasium.Env = env
+        while isinstance(layer, gymnasium.Wrapper):
+            if any(isinstance(part, RunningMeanStd) for part in vars(layer).values()):
+                names.append(type(layer).__name__)
+            layer = layer.env
+    return f", as the statistics of {' and '.join(names)}" if names else ""
 
 
 def _play_anew(task: Task) -> _Episode:

@@ -8,6 +8,7 @@ import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.envs import Environments, Episodes
+from foretell.models.unchanging import kept_columns
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
@@ -16,9 +17,13 @@ from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, interrupt_calls, place_in
 from foretell.training.learner import Learner, check_finite
 from foretell.training.reporter import Reporter
+from foretell.training.resumption import carried_on
 from foretell.training.saver import Saver
 from foretell.training.state import RunState, init_run
 from foretell.training.stopwatch import Stopwatch
+
+_NAMED = 6
+"""Columns that are named in one sentence."""
 
 
 class Loop:
@@ -32,6 +37,7 @@ class Loop:
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
         self._interrupted = False
+        self._envs: Environments | None = None
         self._skipped: str | None = None
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
@@ -68,16 +74,25 @@ class Loop:
             stack.callback(self._saver.close)
             stack.callback(lambda: self._report.training_ended(self.counters))
             count, workers = self._schedule.environments, self._schedule.workers
-            envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
+            envs = self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
             evaluator.compile(self._policy, state.carry)
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._report.training_started(state)
-            random = clock.kind_of_episode(self._schedule, self.counters) == "random"
-            envs.repeat(state.episodes, random=random)
+            self._continue(envs)
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, envs, evaluator)
                 self._check_interrupt()
+
+    def _continue(self, envs: Environments) -> None:
+        """Bring the environments to where their episodes were left, and drop episodes that cannot be continued."""
+        random = clock.kind_of_episode(self._schedule, self.counters) == "random"
+        found = envs.repeat(self.state.episodes, self._saver.physics, random=random)
+        together = self._schedule.steps_per_learning is None
+        self.state, dropped, said = carried_on(self.state, found, self.run_info.task.spec.env_id, together=together)
+        self._saver.dropped |= dropped
+        for text in said:
+            self._report.warned(self.counters, text)
 
     def _next(self) -> Activity:
         return clock.next_activity(
@@ -162,9 +177,19 @@ class Loop:
         if skipped is not None and skipped != self._skipped:
             self._report.warned(self.counters, skipped)
         self._skipped = skipped
+        if not self.counters.logged:
+            self._say_kept()
         self._count(logged=1, unlogged=-self.counters.unlogged)
         self.state = self.state.without_metrics()
         self._report.learned(self.counters, means)
+
+    def _say_kept(self) -> None:
+        """Name the columns of observations that do not change."""
+        kept = kept_columns(self.state.agent, self.run_info.task.spec.obs_names)
+        if kept:
+            names = f"{', '.join(kept[:_NAMED])}{f' and {len(kept) - _NAMED} more' if len(kept) > _NAMED else ''}"
+            text = f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
+            self._report.warned(self.counters, text)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
         """Play the next evaluation episodes to their end. If interrupted they are played again, and go the same way."""
@@ -188,7 +213,8 @@ class Loop:
         episodes.clear(row)
 
     def _save(self) -> None:
-        self.state = self._saver.save(self.state, self._watch.saved())
+        physics = self._envs.physics(self.state.episodes) if self._envs else {}
+        self.state = self._saver.save(self.state, self._watch.saved(), physics)
 
     def _check_interrupt(self) -> None:
         """If the user asked to stop, save and raise `Interrupted`."""

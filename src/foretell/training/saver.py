@@ -1,6 +1,6 @@
 """Checkpoints of a run's state: arrays on disk, counters as whole numbers in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -13,8 +13,8 @@ from foretell.training.events import RunInfo
 from foretell.training.recovery import recover
 from foretell.training.state import RunState
 
-_TABLES = "tables"
-"""Where the checksums of tables are among the notes."""
+_TABLES, _PHYSICS, _DROPPED = "tables", "physics", "dropped"
+"""Names among the notes: checksums of tables, physical states of environments, numbers of dropped episodes."""
 
 
 class Saver:
@@ -22,6 +22,10 @@ class Saver:
 
     def __init__(self, run: RunInfo) -> None:
         self._run = run
+        self.dropped: set[int] = set()
+        """The numbers of episodes that could not be continued when the run was resumed."""
+        self.physics: dict[int, np.ndarray] = {}
+        """What `Environments.physics` returned when the checkpoint that was read was written."""
         self._checkpoints = Checkpoints(run.directory.checkpoints, keep=run.schedule.checkpoints)
 
     @property
@@ -29,16 +33,19 @@ class Saver:
         """Whether there is any checkpoint, damaged ones included."""
         return self._checkpoints.exist
 
-    def save(self, state: RunState, seconds: float) -> RunState:
+    def save(self, state: RunState, seconds: float, physics: Mapping[int, np.ndarray]) -> RunState:
         """Write a checkpoint in the background; the state as it is stored. Raises `UserError` if the disk refuses.
 
         Args:
             state: what to write; it may change afterwards.
             seconds: wall time of the run so far.
+            physics: see `Environments.physics`.
         """
         counters = state.counters._replace(unsaved=0, unsaved_trials=0, seconds=seconds).plus(saved=1)
         state = state._replace(counters=counters)
-        self._checkpoints.save(counters.saved, state, {**self._run.notes, _TABLES: table_sums(self._run.directory)})
+        states = {str(row): found.tolist() for row, found in physics.items() if np.isfinite(found).all()}
+        found = {_TABLES: table_sums(self._run.directory), _PHYSICS: states, _DROPPED: sorted(self.dropped)}
+        self._checkpoints.save(counters.saved, state, {**self._run.notes, **found})
         return state
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
@@ -57,8 +64,11 @@ class Saver:
     def _repair(self, state: RunState, warn: Callable[[str], None]) -> None:
         """Bring tables and data to what they were."""
         counters, data = state.counters, self._run.directory.data
-        finished = {*range(counters.begun)} - {*state.episodes.number.tolist()}
-        sums = self._checkpoints.notes(self._checkpoints.restored).get(_TABLES, {})
+        notes = self._checkpoints.notes(self._checkpoints.restored)
+        self.dropped = {*notes.get(_DROPPED, [])}
+        self.physics = {int(row): np.array(numbers) for row, numbers in notes.get(_PHYSICS, {}).items()}
+        finished = {*range(counters.begun)} - {*state.episodes.number.tolist()} - self.dropped
+        sums = notes.get(_TABLES, {})
         missing = repair(self._run.directory, Extent(counters.episodes, counters.logged, finished, sums), warn)
         made = recover(self._run, state, self._run.directory.read_episodes(), missing) if missing else []
         if made:

@@ -54,8 +54,17 @@ class Collected(NamedTuple):
         self.times[...] += 1
 
     def clear(self) -> None:
-        self.times[...] = 0
-        self.steps.valid[...] = False
+        self.shorten(0)
+
+    def shorten(self, times: int) -> None:
+        """Keep the first steps alone, of so many times."""
+        self.times[...] = times
+        self.steps.valid[times:] = False
+
+    def end(self, row: int) -> None:
+        """The episode in this environment is over after the latest step that is here."""
+        if (found := np.flatnonzero(self.steps.valid[: int(self.times), row])).size:
+            self.steps.over[found[-1], row] = True
 
 
 class RunState(NamedTuple):
