@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Dict
 from environments import SPEC, Line
 from foretell.envs import Environments, empty_episodes
 from foretell.errors import UserError
+from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.base import Task
 from foretell.tasks.border import Border, Limits, fitted, rgb
 from foretell.tasks.gym import GymTask
@@ -301,6 +302,16 @@ def test_bounds_that_cannot_be_planned_with(space, given, sentence):
     with pytest.raises(UserError) as mistake:
         made(space, action_bounds=given)
     assert sentence in str(mistake.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [((-3e38,), (3e38,)), ((-1.0,), (np.inf,)), ((np.nan,), (1.0,))])
+def test_a_task_whose_bounds_cannot_be_planned_with(low, high, monkeypatch):
+    wide = type("Wide", (Task,), {"spec": replace(SPEC, action_low=low, action_high=high), "__module__": __name__})
+    monkeypatch.setitem(globals(), "Wide", wide)
+    with pytest.raises(
+        UserError, match=f"env '{__name__}:Wide': the task's spec has the action bound .*, but planning"
+    ):
+        make_task(TaskSettings(env=f"{__name__}:Wide"))
 
 
 def test_entries_without_width_are_filled_in():

@@ -3,6 +3,7 @@
 import csv
 
 import gymnasium
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
@@ -15,7 +16,7 @@ from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.check import check
 from foretell.training.events import Callback
 from foretell.training.interrupt import Interrupted
-from tiny import presses_at, tiny_run
+from tiny import LINE, TINY, presses_at, tiny_run
 
 EPISODIC = {"trials": 3, "random_episodes": 1}
 STEPWISE = {"steps": 24, "steps_per_learning": 3, "random_episodes": 0, "random_steps": 4, "log_every": 10}
@@ -246,3 +247,18 @@ def test_of_other_runs_nothing_is_said(trained, capsys):
     run = foretell.load(trained)
     run.evaluate(1)
     assert capsys.readouterr().err == ""
+
+
+def test_plans_without_a_finite_return_are_counted(tmp_path):
+    """As of a reward that is NaN wherever the model imagines."""
+
+    def reward(obs, action, next_obs):
+        return jnp.where(next_obs[..., 0] > -jnp.inf, jnp.nan, 0.0)
+
+    listens, changes = Listens(), [TINY, {"task": {"check": False}, "train": {"trials": 1}}]
+    options = {"env": LINE, "reward": reward, "terminated": "none", "quiet": True}
+    foretell.train("pets/default", out=tmp_path / "run", overrides=changes, callbacks=[listens], **options)
+    assert listens.said == [
+        f"{STEPS} of {STEPS} plans up to the end of episode 1 had no finite imagined return, so their actions are "
+        "arbitrary: the reward or the termination was NaN, or the model diverged"
+    ]

@@ -17,6 +17,7 @@ from foretell.settings import Settings
 from foretell.tasks.base import Task, TaskSpec
 from foretell.tasks.gym import GymTask
 from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
+from foretell.tasks.spaces import LARGEST
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
 """Values of these settings besides the name of a function."""
@@ -151,6 +152,7 @@ def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Tas
         raise UserError(f"env '{env}': the task cannot be made ({located(error)})") from error
     if not isinstance(getattr(task, "spec", None), TaskSpec):
         raise UserError(f"env '{env}': the task must have a `spec`, a foretell.tasks.TaskSpec")
+    _check_bounds(task.spec, env)
     if settings.horizon is not None:
         if not task.any_horizon:
             raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{env}'; remove task.horizon")
@@ -160,6 +162,16 @@ def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Tas
     if settings.terminated in ("learned", "none"):
         task.terminated, task.learns_termination = None, settings.terminated == "learned"
     return task
+
+
+def _check_bounds(spec: TaskSpec, env: str) -> None:
+    """Raises `UserError` if planners cannot compute with the bounds of the actions."""
+    for bound in (*spec.action_low, *spec.action_high):
+        if not abs(bound) <= LARGEST:
+            raise UserError(
+                f"env '{env}': the task's spec has the action bound {bound:g}, but planning needs bounds within "
+                f"{LARGEST:g}; task.action_bounds is for Gymnasium environments, so narrow them in the spec"
+            )
 
 
 def _check_options(task_class: type[Task], settings: TaskSettings) -> None:

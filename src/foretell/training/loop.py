@@ -39,6 +39,8 @@ class Loop:
         self._interrupted = False
         self._envs: Environments | None = None
         self._skipped: str | None = None
+        self._plans: list[bool] = []
+        """Whether each plan since the end of the last episode has a finite imagined return."""
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
     @property
@@ -143,6 +145,7 @@ class Loop:
             return envs.random_actions(episodes), {}
         actions, carry, extras = self._actor.act(self._policy, self.state.carry, envs, episodes, self._finish_learning)
         self.state = self.state._replace(carry=carry)
+        self._plans += np.isfinite(np.asarray(extras.get("value", ()))).tolist()
         return actions, extras
 
     def _collect(self, stepped: list[int]) -> None:
@@ -210,7 +213,18 @@ class Loop:
         """Count and report a finished episode, and clear it."""
         self._count(episodes=1, **clock.COUNTED.get(kind, {}))
         self._report.episode_ended(self.state, kind, episodes, row, extras)
+        self._say_unplanned(int(episodes.number[row]))
         episodes.clear(row)
+
+    def _say_unplanned(self, number: int) -> None:
+        """Count the plans up to the end of an episode whose imagined return is not finite."""
+        if lost := self._plans.count(False):
+            text = (
+                f"{lost} of {len(self._plans)} plans up to the end of episode {number} had no finite imagined return, "
+                "so their actions are arbitrary: the reward or the termination was NaN, or the model diverged"
+            )
+            self._report.warned(self.counters, text)
+        self._plans.clear()
 
     def _save(self) -> None:
         physics = self._envs.physics(self.state.episodes) if self._envs else {}
