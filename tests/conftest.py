@@ -38,6 +38,13 @@ _ROOM = 2**31
 """Bytes that a worker may hold before it forgets its programs."""
 
 
+def pytest_collection_finish():
+    """Spare Python the search for garbage among all modules and tests, which takes as long as some of the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_memory():
     """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.
