@@ -46,6 +46,7 @@ def test_a_run_tells_of_itself(agent, trained):
     assert agent.settings.planner.population == TINY["planner"]["population"]
 
 
+@pytest.mark.long
 def test_a_plain_gymnasium_loop(agent):
     with gymnasium.make(ENV) as env:
         rewards, actions = play(env, agent, seed=0)
@@ -337,6 +338,7 @@ def _rounds(run):
     return zip(evaluations[::2], evaluations[1::2], strict=True)
 
 
+@pytest.mark.long
 def test_the_interface_is_what_all_says():
     names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"}
     assert set(foretell.__all__) == names

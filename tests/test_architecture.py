@@ -85,6 +85,7 @@ def function_lengths():
                 yield node.end_lineno - node.body[0].lineno + 1
 
 
+@pytest.mark.long
 def test_functions_and_files_are_short():
     lengths = list(function_lengths())
     assert median(lengths) <= 10

@@ -48,6 +48,7 @@ def test_steps_to_a_level_are_the_last_stages_and_count_from_the_first_on(finetu
     assert cells == [["2.5", "9"], ["120, 120", "never, never"], ["40, 40", "never, never"], ["3.0", "-"]]
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_from_no_other_is_refused(finetune, trained, monkeypatch, tmp_path):
     words = ["--tuned", str(trained), "--alone", str(trained), "--out", str(tmp_path / "figure.png")]
     monkeypatch.setattr(sys, "argv", ["finetune.py", *words])

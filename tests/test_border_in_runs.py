@@ -67,6 +67,7 @@ def test_what_it_writes(run):
     assert f"env: {__name__}:Goal" in (run.directory / "config.yaml").read_text()
 
 
+@pytest.mark.long
 def test_it_acts_in_the_environment_itself(run):
     action = run.act(Goal().reset(seed=0)[0])
     assert Goal.action_space.contains(action)
@@ -173,6 +174,7 @@ def test_a_function_that_is_a_number_nowhere_is_refused_before_anything_is_writt
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_what_leaks_is_said(capsys):
     assert main(["train", "pets/default", "--env", "environments:tiny/Ends-v0", *TINY_SET, "--dry-run"]) == 0
     assert "note           'environments:tiny/Ends-v0' keeps state from one episode to" in capsys.readouterr().out

@@ -54,6 +54,7 @@ def show(value):
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+@pytest.mark.long
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
     for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):

@@ -220,6 +220,7 @@ BEFORE_A_RUN = [
 
 
 @pytest.mark.parametrize(("argv", "sentence"), BEFORE_A_RUN, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.long
 def test_nothing_is_written_before_a_mistake_in_the_arguments_is_told(argv, sentence, refused, tmp_path):
     assert sentence in refused(*argv, "--out", tmp_path / "run")
     assert not any(tmp_path.iterdir())
@@ -248,6 +249,7 @@ def train_into(out, *more):
     return ["train", "pets/default", "--env", LINE, "--out", out, *TINY_SET, *more]
 
 
+@pytest.mark.long
 def test_a_run_is_not_replaced_unasked(run_copy, refused):
     before = snapshot(run_copy)
     sentence = refused(*train_into(run_copy))

@@ -65,6 +65,7 @@ def test_an_unknown_class_is_refused_with_the_nearest(written):
         foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)
 
 
+@pytest.mark.long
 def test_all_that_the_page_says_a_task_may_define_is_there(written):
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", PAGE.read_text(), re.M)
     names = {name for row in rows for name in re.findall(r"\w+", row)}

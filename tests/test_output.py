@@ -68,6 +68,7 @@ def test_a_result_that_cannot_be_printed_is_a_mistake(monkeypatch, capsys):
     assert capsys.readouterr().err == "foretell: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.long
 def test_the_end_of_a_terminal_is_a_request_unless_it_is_ignored():
     before, calls = signal.getsignal(signal.SIGHUP), []
     try:

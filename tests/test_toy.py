@@ -110,6 +110,7 @@ def one_step(tables, seen, method):
 
 
 @METHODS
+@pytest.mark.long
 def test_a_step_updates_the_members_in_order_as_plain_loops_do(method):
     rng = np.random.default_rng(1)
     tables = toy.first_tables(rng, method.members)

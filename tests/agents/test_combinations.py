@@ -104,6 +104,7 @@ def test_value_expansion_learns_reward_and_termination_beside_ensembles():
         ("steve/default", {"imagination": {"particles": 3}}, "imagination.particles (3) must be a multiple of"),
     ],
 )
+@pytest.mark.long
 def test_what_does_not_go_together_is_refused(preset, override, sentence):
     with pytest.raises(UserError) as mistake:
         resolve(preset, [*RUNS[preset], override])

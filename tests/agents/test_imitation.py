@@ -287,6 +287,7 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
         )
 
 
+@pytest.mark.long
 def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():
     path = {"task": {"options": {"path": "left"}}}
     settings = resolve("mbmf/swimmer-imitation", [path])

@@ -312,7 +312,7 @@ def test_dynamics_and_reward_model_never_share_a_random_key(monkeypatch):
     """`fold_in(key, 1)` is `split(key)[1]`: a key that is both split and folded is used twice."""
     keys = []
     original = Fit.fit
-    monkeypatch.setattr(Fit, "fit", lambda self, key, *rest: keys.append(key) or original(self, key, *rest))
+    monkeypatch.setattr(Fit, "fit", lambda self, key, *a, **k: keys.append(key) or original(self, key, *a, **k))
     replay = init_replay(CAPACITY, 2, 1)._replace(added=jnp.array(10), new=jnp.array(10))
     learned_with = quick_jit(lambda state: (JUDGE.learn(state, replay, jax.random.key(1)), [*keys])[1])
     found = learned_with(init_judge(jax.random.key(0)))

@@ -105,6 +105,7 @@ def collected(state, key):
     return data, float(data.reward.mean())
 
 
+@pytest.mark.long
 def test_it_learns_to_go_to_the_middle(fresh, learn):
     """Random actions leave the point 0.9 away on average."""
     state, rewards = fresh, []
@@ -144,6 +145,7 @@ def test_settings_build_the_agent():
         ("policy.initial_std=0", "policy.initial_std=0: input should be greater than 0"),
     ],
 )
+@pytest.mark.long
 def test_settings_that_cannot_be(override, sentence):
     with pytest.raises(UserError) as mistake:
         resolve("trpo/default", [parse_override(override)])

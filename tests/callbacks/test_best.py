@@ -79,6 +79,7 @@ def test_a_run_that_starts_anew_has_no_best(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.long
 def test_whatever_checkpoint_a_run_falls_back_to_its_best_is_there(seed, tmp_path):
     """A killed run continues from any checkpoint that may be on disk: the newest could be damaged or unfinished."""
     generator = random.Random(seed)

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pytest
 from played import Line, Played
 
 from foretell.envs import empty_episodes
@@ -32,6 +33,7 @@ def test_what_came_after_the_checkpoint_is_removed(tmp_path):
     assert [path.name for path in run.directory.data.iterdir()] == ["episode_0000.npz"]
 
 
+@pytest.mark.long
 def test_data_of_an_episode_that_is_under_way_again_are_removed(tmp_path):
     """It may have ended before one that began earlier."""
     run = Played(tmp_path / "run", list)

@@ -25,6 +25,7 @@ def test_of_a_run_that_learns_between_episodes_the_first_ones_after_learning(tmp
     assert filmed == [1, 3]
 
 
+@pytest.mark.long
 def test_of_a_run_that_learns_within_episodes_the_first_ones_of_a_round_of_evaluation(tmp_path, filmed):
     stepwise = {"steps_per_learning": 1, "random_episodes": 0, "random_steps": 5}
     play(tmp_path, ["random", "train", "eval", "eval", "train", "eval", "eval"], record=1, eval_episodes=2, **stepwise)

@@ -176,6 +176,7 @@ def test_an_agent_that_does_not_plan_with_a_learned_model_is_refused(preset):
         Predictions(agent, task.spec, "moments")
 
 
+@pytest.mark.long
 def test_a_schedule_with_several_environments_is_refused():
     with pytest.raises(ValueError, match="log_predictions needs a single environment"):
         Schedule(environments=2, log_predictions="moments")

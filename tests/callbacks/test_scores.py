@@ -36,6 +36,7 @@ def test_rounds_without_an_episode_between_them_differ_in_their_steps():
 
 
 @pytest.mark.parametrize("episodes", [0, 3])
+@pytest.mark.long
 def test_a_run_resumed_anywhere_has_the_scores_of_its_past(episodes):
     """Those computed as it goes on, from any moment, are the last ones of those computed at its end."""
     schedule, generator, rows = Schedule(eval_episodes=episodes), random.Random(0), []

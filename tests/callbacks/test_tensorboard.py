@@ -71,5 +71,6 @@ def test_a_folder_whose_name_begins_like_a_protocol(tmp_path, monkeypatch):
     assert numbers(tmp_path / "s3:" / "x") == [("x", 1.0, 2)]
 
 
+@pytest.mark.long
 def test_a_run_has_files_that_tensorboard_reads(trained):
     assert {tag for tag, _, _ in numbers(trained / "tensorboard")} >= {"train/return", "learn/train_loss"}

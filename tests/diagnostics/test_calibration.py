@@ -70,6 +70,7 @@ def test_a_dimension_that_is_certain_is_left_out():
     np.testing.assert_allclose(found.share_a, found.share_ad[:, 0])
 
 
+@pytest.mark.long
 def test_the_order_of_starts_and_particles_does_not_matter():
     particles, real = drawn(20)
     order = np.random.default_rng(1).permutation(STARTS)

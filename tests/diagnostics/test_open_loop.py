@@ -84,5 +84,6 @@ def test_bias_keeps_its_sign():
     assert gap(estimate, truth, np.array([True, True, False])) == (2.5, (4 + 9) / 2)
 
 
+@pytest.mark.long
 def test_a_constant_dimension_has_unit_deviation():
     assert std_of(np.array([[1.0, 3.0], [1.0, 7.0]])).tolist() == [1.0, 2.0]

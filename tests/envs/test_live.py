@@ -66,6 +66,7 @@ def test_a_block_is_not_blamed_for_what_failed_before_it():
         pass
 
 
+@pytest.mark.long
 def test_what_a_callback_reports_is_raised():
     def fails(x):
         live.report(UserError(f"not for {len(live.served())} environments"))

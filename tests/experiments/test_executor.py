@@ -100,6 +100,7 @@ def test_a_run_is_asked_to_stop(tmp_path, python):
     assert run_one(member(tmp_path), (0,), stop).is_stopped
 
 
+@pytest.mark.long
 def test_jobs_must_be_positive(tmp_path):
     with pytest.raises(UserError, match=r"^jobs must be auto or at least 1, not 0$"):
         run_study(plan(), tmp_path / "study", jobs=0)

@@ -109,6 +109,7 @@ def expand(params):
     return frames, Expansion(horizon=3).targets(frames, 0.9)
 
 
+@pytest.mark.long
 def test_value_expansion_follows_it():
     frames, targets = expand(PARAMS)
     assert frames.obs.shape == (4, PARTICLES, 3, 2) and frames.reward.shape == (4, 1, PARTICLES, 3)
@@ -120,6 +121,7 @@ def test_value_expansion_follows_it():
     assert targets.target[0, 2] == 3  # the episode really ended there
 
 
+@pytest.mark.long
 def test_rewards_of_a_hidden_state_are_not_functions_of_the_observation():
     """Where nothing can be seen any more, they go on as they were."""
     frames, _ = expand(PARAMS)

@@ -65,6 +65,7 @@ def test_bits_are_uniform_words():
     np.testing.assert_allclose(share, 0.5, atol=0.01)
 
 
+@pytest.mark.long
 def test_the_most_extreme_words_are_finite_and_symmetric():
     least, greatest = on_host(normal_of)(np.uint32([0, 2**32 - 1]))
     assert least == -greatest

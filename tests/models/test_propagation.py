@@ -106,6 +106,7 @@ def test_these_are_all_there_are():
     ids=["own noise", "shared noise", "deterministic"],
 )
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
 def test_equals_a_double_loop_over_particles_and_candidates(name, nets, shared):
     found = compiled(name, shared, PARAMS[nets], INPUTS)
     for a, b in zip(found, by_hand(name, PARAMS[nets], shared), strict=True):
@@ -216,6 +217,7 @@ def test_matched_particles_have_their_candidates_moments():
 
 
 @pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.long
 def test_shared_noise_serves_all_candidates(name):
     equal = np.broadcast_to(INPUTS[:, :1], INPUTS.shape)
     for shared in (True, False):

@@ -190,6 +190,7 @@ def test_the_dynamics_may_be_any_model():
     assert COUNTED.needs_data and COUNTED.particles == PARTICLES
 
 
+@pytest.mark.long
 def test_updates_train_both():
     state, data = init(COUNTED, KEY), transitions(20)
     state = prepare(state, replay_of(data, 30))
@@ -246,6 +247,7 @@ def cart():
     return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
+@pytest.mark.long
 def test_noise_on_its_data_is_of_features_and_targets_alone():
     task, data = KINDS["learned reward"], transitions(2000)
     stds = []
@@ -272,6 +274,7 @@ def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
         np.testing.assert_allclose(networks.inputs.mean, np.float64(rows.x).mean(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_what_is_imagined_with_a_learned_reward_is_worth_what_it_really_is(cart):
     """The true and the imagined returns of random plans are all but the same."""
     model, _, state, _ = cart
@@ -293,6 +296,7 @@ def test_an_untrained_model_knows_nothing_of_what_plans_are_worth(cart):
     assert np.ptp(found) < 3
 
 
+@pytest.mark.long
 def test_a_known_reward_is_never_learned():
     """Where only the termination is, and never comes."""
     model = model_of(KINDS["learned end"])

@@ -14,7 +14,7 @@ from foretell.regression.fit import Fit
 from foretell.regression.gp import GPFit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import on_host, quick_jit
+from tiny import by_hand, on_host, quick_jit
 
 
 class Pendulum(Task):
@@ -471,7 +471,7 @@ def errors(state):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("assignment", ["balanced", "independent"])
+@pytest.mark.parametrize("assignment", ["balanced", *by_hand("independent")])
 def test_it_learns_transitions_rewards_and_terminations(assignment):
     model = replace(SIMPLE, settings=SIMPLE.settings.model_copy(update={"assignment": assignment}))
 
@@ -554,6 +554,7 @@ def test_independent_draws_go_with_any_batch():
 
 
 @pytest.mark.parametrize(("particles", "expected"), [(None, MEMBERS), (6, 6)])
+@pytest.mark.long
 def test_settings_build_the_model(particles, expected):
     """With one particle for each member unless another number is asked for."""
     imagination, unknown, task = Imagination(particles=particles), Unknown(True, False), Pendulum()

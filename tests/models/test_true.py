@@ -209,6 +209,7 @@ def expect_same(found, row, real):
 
 
 @pytest.mark.parametrize("name", COPIED)
+@pytest.mark.long
 def test_rewards_are_to_the_bit_what_the_environment_then_gives(name):
     """In mid-episode, for the first and last of several plans, and again from where they have led."""
     task = task_of(name)
@@ -232,6 +233,7 @@ def test_imagining_changes_nothing_in_the_environment(name):
         assert mine[1] == other[1]
 
 
+@pytest.mark.long
 def test_the_number_of_threads_changes_no_result():
     task = task_of("HalfCheetah-v5")
     env, plans = in_mid_episode(task), random_actions(task, 5, 4)
@@ -329,6 +331,7 @@ def test_rows_can_be_vmapped():
         np.testing.assert_array_equal(together[row], one(obs[row], plans[row], keys[row])[0])
 
 
+@pytest.mark.long
 def test_every_round_of_a_compiled_loop_begins_anew():
     """XLA moves what does not change out of loops; here nothing changes but the key."""
     task = task_of("true/Windy-v0")
@@ -489,6 +492,7 @@ def test_there_is_a_thread_for_each_core_unless_set():
         TrueDynamics(threads=0)
 
 
+@pytest.mark.long
 def test_a_simulator_has_no_gradients():
     model = TrueModel(make_task(TaskSettings(env="cartpole")), 1)
 

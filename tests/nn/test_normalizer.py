@@ -32,6 +32,7 @@ def test_equals_numpy_in_float64_on_the_valid_rows(x, count, constant):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1e4 + 0.3, -3e7])
+@pytest.mark.long
 def test_a_constant_column_gets_standard_deviation_one_at_any_offset(offset, compiled):
     x = jnp.asarray(np.full((200, 1), offset, np.float32))
     found = (fit if compiled else fit_normalizer)(x, jnp.asarray(np.arange(200) < 157), min_std=1e-12)
@@ -69,6 +70,7 @@ def test_the_identity_changes_nothing():
     assert (identity_normalizer(2).normalize(x) == x).all()
 
 
+@pytest.mark.long
 def test_rows_that_are_not_finite_or_not_valid_are_left_out():
     x = np.float32([[1.0], [3.0], [np.inf], [np.nan], [9.0]])
     found = fit(x, np.array([True, True, True, True, False]), min_std=1e-5)

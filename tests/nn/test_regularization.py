@@ -58,6 +58,7 @@ trained = on_host(lambda net, x, weight: training_pass(net, x, weight))
 
 
 @pytest.mark.parametrize("used", [ROWS, 4, 1])
+@pytest.mark.long
 def test_training_normalises_by_the_weighted_rows_of_the_batch(used):
     net, x = network(), rows()
     weight = np.float32(np.arange(ROWS) < used) / np.float32(used)
@@ -115,6 +116,7 @@ def moments_of(value, count):
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 32)), min_size=1, max_size=8))
+@pytest.mark.long
 def test_running_statistics_are_the_mean_of_batches_by_their_rows_and_age(batches):
     now = moments_of(7.0, 0)
     for value, count in batches:
@@ -189,6 +191,7 @@ def test_without_options_training_is_the_plain_pass():
     assert str(programs[0]) == str(programs[1])
 
 
+@pytest.mark.long
 def test_dropout_without_a_key_is_refused():
     with pytest.raises(ValueError, match="needs a key"):
         training_pass(network(), rows(), jnp.ones(ROWS), dropout=0.5)

@@ -57,6 +57,7 @@ def test_the_defaults_are_the_papers():
     assert (planner.kept_elites, planner.mean_candidate) == (0, False)
 
 
+@pytest.mark.long
 def test_the_first_samples_have_a_quarter_of_the_range_as_standard_deviation(large):
     _, _, ((candidates, _), _) = large
     np.testing.assert_allclose(candidates.mean(0)[0], MIDDLE, atol=0.02)
@@ -70,6 +71,7 @@ def test_the_second_samples_have_the_refitted_mean_and_standard_deviation(large)
     np.testing.assert_allclose(candidates.std((0, 1)), 0.879626 * np.sqrt(variance[0]), rtol=0.02)
 
 
+@pytest.mark.long
 def test_without_smoothing_the_variance_is_the_elites_and_the_mean_is_smoothed_still():
     planner = CEM(horizon=1, population=20_000, iterations=2, elites=4, epsilon=0.0, alpha=0.3, smooth_variance=False)
     _, (first, (candidates, _)) = search(planner)
@@ -99,6 +101,7 @@ def test_the_population_shrinks_from_round_to_round(change, sizes):
 
 
 @pytest.mark.parametrize("mean_candidate", [False, True])
+@pytest.mark.long
 def test_the_least_population_has_a_new_sample_beside_the_kept_elites_and_the_mean(mean_candidate):
     change = {"iterations": 3, "population_decay": 20, "elites": 1, "kept_elites": 1, "mean_candidate": mean_candidate}
     _, asked = search(ICEM.model_copy(update=change))
@@ -108,6 +111,7 @@ def test_the_least_population_has_a_new_sample_beside_the_kept_elites_and_the_me
     assert all((last[-1] != other).any() for other in [*others, *last[:-1]])
 
 
+@pytest.mark.long
 def test_a_shrinking_population_refines_as_any_other():
     planner = SMALL.model_copy(update={"population_decay": 1.5})
     plan, (first, second) = search(planner)
@@ -164,6 +168,7 @@ def test_near_a_bound_the_standard_deviation_shrinks():
     assert np.abs(candidates[..., 1] + 1.0).max() > 1.0
 
 
+@pytest.mark.long
 def test_refinement_stops_once_the_largest_variance_is_at_most_epsilon():
     """Not before, and at the latest after the last iteration."""
     planner, counts = CEM(horizon=2, population=30, iterations=4, elites=6, epsilon=0.1, alpha=0.2), set()
@@ -185,17 +190,20 @@ def test_a_large_epsilon_leaves_the_warm_start_as_it_is():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+@pytest.mark.long
 def test_finds_the_optimum_of_a_quadratic(epsilon):
     plan, _ = search(CEM(horizon=4, population=200, iterations=10, elites=20, epsilon=epsilon))
     np.testing.assert_allclose(plan.actions, np.broadcast_to([0.5, -2.0], (4, 2)), atol=0.02)
 
 
+@pytest.mark.long
 def test_finds_an_optimum_on_the_bound():
     plan, _ = search(CEM(horizon=2, population=200, iterations=10, elites=20, epsilon=0.0), towards_the_upper_bound)
     np.testing.assert_allclose(plan.actions, np.broadcast_to(HIGH, (2, 2)), atol=0.3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_values_that_are_not_finite_count_as_worst(bad):
     """All candidates that turn left have such a value; of the others every one is worth less than -1000."""
     planner = SMALL.model_copy(update={"iterations": 1, "execute": "best"})
@@ -253,6 +261,7 @@ def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last
 
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=4), st.integers(1, 4))
+@pytest.mark.long
 def test_shift_drops_the_executed_actions_and_appends_the_fill(rows, every):
     bounds = Bounds(jnp.array([-1.0, 0.0]), jnp.array([3.0, 1.0]))
     found = CEM(horizon=4, replan_every=every).shift(jnp.asarray(np.float32(rows)), bounds)

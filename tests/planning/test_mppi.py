@@ -53,6 +53,7 @@ def weights_by_hand(values, temperature):
     ),
     st.sampled_from([0.05, 0.3, 1.0, 10.0]),
 )
+@pytest.mark.long
 def test_a_candidate_weighs_by_its_gap_to_the_best_in_that_of_the_median(values, temperature):
     found = compiled_weights(jnp.float32(values), temperature)
     np.testing.assert_allclose(found, weights_by_hand(values, temperature), rtol=0.02, atol=1e-4)
@@ -91,6 +92,7 @@ def moved(planner, candidates, values):
     return np.einsum("c,cha->ha", weights_by_hand(values, planner.temperature), candidates)
 
 
+@pytest.mark.long
 def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
     plan, asked = search(PLANNER)
     assert len(asked) == 2
@@ -98,6 +100,7 @@ def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
     assert plan.value == asked[-1][1].max()
 
 
+@pytest.mark.long
 def test_the_mean_moves_and_the_standard_deviation_stays():
     planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05, control_cost=0.0)
     _, (first, (candidates, _)) = search(planner)
@@ -107,11 +110,13 @@ def test_the_mean_moves_and_the_standard_deviation_stays():
         np.testing.assert_allclose(samples.std(0)[0], 0.879626 * 0.05 * (HIGH - LOW), rtol=0.02)
 
 
+@pytest.mark.long
 def test_towards_temperature_zero_the_best_candidate_is_executed():
     plan, (*_, (candidates, values)) = search(PLANNER.model_copy(update={"temperature": 1e-6}))
     np.testing.assert_allclose(plan.actions, candidates[values.argmax()], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_at_a_high_temperature_all_candidates_count_alike():
     plan, (*_, (candidates, _)) = search(PLANNER.model_copy(update={"temperature": 1e6}))
     np.testing.assert_allclose(plan.actions, candidates.mean(0), rtol=1e-3, atol=1e-4)
@@ -127,6 +132,7 @@ def test_no_candidate_leaves_asymmetric_bounds(noise, objective):
         assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
 
 
+@pytest.mark.long
 def test_the_mean_itself_may_compete():
     planner = PLANNER.model_copy(update={"mean_candidate": True})
     _, (first, (candidates, _)) = search(planner, warm_start=warm_start_of([0.2, 0.3]))
@@ -204,6 +210,7 @@ def effort_by_hand(planner, mean, candidates):
     return (mean / variance * (candidates - mean)).sum((1, 2))
 
 
+@pytest.mark.long
 def test_the_control_cost_of_the_paper_favours_small_actions():
     planner = PLANNER.model_copy(update={"iterations": 1, "control_cost": 0.7})
     mean = np.float32([[0.2, -0.3], [1.0, 0.5], [-0.5, -2.0]])
@@ -214,6 +221,7 @@ def test_the_control_cost_of_the_paper_favours_small_actions():
     np.testing.assert_allclose(plan.actions, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_without_its_weight_only_returns_count():
     assert MPPI().control_cost == 1.0
     plain = np.asarray(path_weights(jnp.float32([1.0, 2.0, 4.0]), 0.5))

@@ -39,6 +39,7 @@ def test_no_round_is_always_the_best():
     assert len(set(best)) > 1
 
 
+@pytest.mark.long
 def test_every_round_has_its_own_noise():
     noise = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
     _, asked = search(PLANNER, noise)
@@ -82,6 +83,7 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time():
         np.testing.assert_allclose(together.actions[i], single(keys[i], scale[i]).actions, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_no_more_steps_are_executed_than_planned():
     with pytest.raises(ValueError, match=r"replan_every \(4\) must not exceed horizon \(3\)"):
         RandomShooting(horizon=3, replan_every=4)

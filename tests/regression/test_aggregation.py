@@ -155,6 +155,7 @@ def batches_of(how, size, first, count, members=1):
     return [np.asarray(index) for index, _ in found]
 
 
+@pytest.mark.long
 def test_mixed_batches_walk_the_old_data_and_draw_from_the_new():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.8)
     found = np.concatenate(batches_of(how, 100, 20, 10), -1)[0].reshape(10, 10)
@@ -163,12 +164,14 @@ def test_mixed_batches_walk_the_old_data_and_draw_from_the_new():
     assert new.min() >= 20 and new.max() < 100 and len(set(new)) > 40
 
 
+@pytest.mark.long
 def test_without_aggregation_new_data_are_never_seen():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.0)
     found = np.concatenate(batches_of(how, 100, 30, 6), -1)
     assert sorted(found[0][:30]) == list(range(30)) and found.max() < 30
 
 
+@pytest.mark.long
 def test_nothing_new_means_plain_epochs():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.9)
     found = np.concatenate(batches_of(how, 30, 30, 3), -1)

@@ -260,6 +260,7 @@ def standardised_by(rows, size, how=FULL_BATCHES, after=None):
     return compiled_statistics(PAIR, how, state, carried, rows, np.arange(len(rows.x)) < size), carried, {}
 
 
+@pytest.mark.long
 def test_a_single_step_is_one_of_adam_on_standardised_data(by_hand):
     rows = regression(20)
     found = stepped(rows, after=standardised_by(rows, 20))
@@ -364,6 +365,7 @@ def gap_between_members(how, key=0):
     return np.asarray(weight[0] - weight[1])
 
 
+@pytest.mark.long
 def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
     """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)

@@ -399,6 +399,7 @@ def test_with_the_paper_presets_it_is_the_papers(task, inducing):
     assert settings.fit == GPFit(iterations=1000, max_rows=None, log_rows=5000)
 
 
+@pytest.mark.long
 def test_all_rows_may_be_used():
     """As with a limit that they do not reach."""
     rows = Rows(jnp.linspace(-1, 1, 24)[:, None], jnp.sin(jnp.linspace(-1, 1, 24))[:, None], jnp.zeros((24, 0), bool))
@@ -419,6 +420,7 @@ def test_all_rows_may_be_used():
         ({"fit": {"max_rows": 0}}, "fit.max_rows=0: input should be greater than 0"),
     ],
 )
+@pytest.mark.long
 def test_impossible_settings_are_refused(change, sentence):
     with pytest.raises(UserError, match=sentence):
         resolve("pets/cartpole+gp", [change])

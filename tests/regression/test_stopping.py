@@ -109,6 +109,7 @@ def test_the_best_weights_are_those_of_the_lowest_loss(fits):
         assert float(found["holdout_loss"]) == pytest.approx(0.5 * float(found["holdout_mse"]), rel=1e-4)
 
 
+@pytest.mark.long
 def test_rows_kept_out_are_the_first_and_are_never_trained_on():
     rows, (state, carried) = noisy_rows(), fresh()
     y = rows.y.copy()
@@ -119,6 +120,7 @@ def test_rows_kept_out_are_the_first_and_are_never_trained_on():
     jax.tree.map(np.testing.assert_array_equal, clean.state, other.state)
 
 
+@pytest.mark.long
 def test_fewest_steps_hold_all_the_same():
     early = LONG.model_copy(update={"early_stopping": True, "min_steps": 200})
     assert 67 <= train(early).metrics["epochs"] < 150  # of three steps
@@ -129,6 +131,7 @@ def test_early_stopping_needs_rows_to_judge_by():
         Fit(early_stopping=True)
 
 
+@pytest.mark.long
 def test_rows_that_do_not_count_may_hold_anything():
     rows, (state, _) = noisy_rows(), fresh()
     weight = np.float32(np.arange(CAPACITY) < 10)

@@ -80,6 +80,7 @@ def test_newest_may_ask_for_fewer_rows_than_there_are():
 
 
 @pytest.mark.parametrize("count", [3, 12])
+@pytest.mark.long
 def test_samples_are_uniform_whole_rows_of_what_is_there(count):
     """Drawn with replacement, from before the buffer is full and after it has wrapped around."""
     replay = filled(*([i, i + 1, i + 2] for i in range(1, count, 3)))

@@ -46,6 +46,7 @@ def test_an_estimate_lies_in_its_interval_within_the_returns(returns):
     assert min(returns) - slack <= found.value <= max(returns) + slack
 
 
+@pytest.mark.long
 def test_a_band_goes_as_far_as_all_runs_and_has_few_points():
     curves = [curve(np.full(500, i)) for i in range(4)] + [curve(np.full(300, 9))]
     band = interquartile_band(curves)

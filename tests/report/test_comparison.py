@@ -1,6 +1,7 @@
 """Learning curves of several runs in one figure."""
 
 import numpy as np
+import pytest
 
 from foretell.cli import main
 from foretell.report.comparison import Curve, curve_of, mean_curve, read_groups, read_lines, smoothed
@@ -76,6 +77,7 @@ def test_the_command_draws_and_prints(tmp_path, capsys):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_mistakes(tmp_path, refused):
     run, empty = run_in(tmp_path / "run", [1, 1]), run_in(tmp_path / "empty", [])
     assert refused("plot", run, "--smooth", "0") == "smooth must be at least 1, not 0"

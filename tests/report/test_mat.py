@@ -57,6 +57,7 @@ def test_a_run_without_episodes(tmp_path):
 
 
 @pytest.mark.parametrize("out", [None, "there/mine.mat", "any.name"])
+@pytest.mark.long
 def test_the_command_tells_what_it_has_written_and_where(out, run, tmp_path, capsys):
     """In the run's directory, or where one likes; under exactly that name."""
     path = run.path / "logs.mat" if out is None else tmp_path / out

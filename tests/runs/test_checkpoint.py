@@ -58,5 +58,6 @@ def test_a_reader_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("change", [1e-7, 1.0])
+@pytest.mark.long
 def test_the_checksum_sees_a_change_in_any_leaf(change):
     assert checksum({**TREE, "obs": TREE["obs"] + change}) != checksum(TREE)

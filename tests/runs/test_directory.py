@@ -190,6 +190,7 @@ def test_a_run_that_is_not_there_suggests_one_that_is(near, run):
         RunDirectory.open(run.path.parent / near)
 
 
+@pytest.mark.long
 def test_the_lines_are_csv(run):
     write(run, 1)
     assert next(csv.reader(run.episodes.open())) == ["episode", "env_steps", "kind", "return", "length", "wall_seconds"]

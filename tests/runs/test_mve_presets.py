@@ -124,6 +124,7 @@ def test_other_learners_can_be_chosen(kind):
     assert agent.learner.kind == kind and agent.expansion.tdk
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_refused():
     for override, sentence in [
         ({"updates": {"model_per_step": None}, "fit": {"holdout": 0.3, "early_stopping": True}}, "fit.early_stopping"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell.compilation import COMPILER_OPTIONS
 from foretell.envs import Environments, empty_episodes
 from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
@@ -358,6 +359,7 @@ def story(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "_learn", watched)
         patch.setattr(Loop, "run", to_its_end)
+        patch.setitem(COMPILER_OPTIONS, "xla_backend_optimization_level", 2)
         out = tmp_path_factory.mktemp("steve") / "run"
         run = foretell.train(f"steve/halfcheetah{request.param}", out=out, overrides=RUN, quiet=True)
     return run, flags[0], calls, 1 if request.param else 20

@@ -238,6 +238,7 @@ def test_yaml_makes_no_objects(run_copy, refused, monkeypatch, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.long
 def test_a_plug_in_that_lies_in_the_working_directory_is_not_an_installed_one(monkeypatch):
     plugin = Path(__file__).parents[1] / "plugin"
     monkeypatch.setattr(

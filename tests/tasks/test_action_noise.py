@@ -143,6 +143,7 @@ def second_obs(task, *, random):
         return env.step(np.float32([0.5]))[0]
 
 
+@pytest.mark.long
 def test_a_task_has_its_own_options_of_reset_beside_it():
     task = make_task(TaskSettings(env="mbmf-hopper", action_noise=0.1, random_noise=False))
     assert task.reset_options(random=True) == {"collecting": True, QUIET: True}

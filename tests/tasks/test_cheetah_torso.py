@@ -167,6 +167,7 @@ def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions_is_the_published_one(env):
     assert -360 < returns(TASK, env, 5) < -240
 

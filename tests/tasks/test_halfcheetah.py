@@ -78,6 +78,7 @@ def test_the_reward_equals_the_simulators_over_random_steps(steps):
     assert np.ptp(steps.reward) > 1
 
 
+@pytest.mark.long
 def test_reward_and_features_accept_any_leading_axes():
     obs, action = jnp.ones((2, 3, 18)), jnp.ones((2, 3, 6))
     assert TASK.reward(obs, action, obs).shape == (2, 3)
@@ -150,9 +151,11 @@ def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions(env):
     assert returns(TASK, env, 6) == pytest.approx(-279, abs=100)
 
 
+@pytest.mark.long
 def test_the_return_of_doing_nothing(env):
     assert returns(TASK, env, 2, still=True) == pytest.approx(0, abs=1)

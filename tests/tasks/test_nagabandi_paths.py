@@ -80,6 +80,7 @@ def test_the_height_of_an_ant():
     np.testing.assert_array_equal(Ant(path="left").extra(obs, jnp.zeros(5)), [4000, 0, 0, 0, 4000])
 
 
+@pytest.mark.long
 def test_following_is_of_the_segment_one_has_moved_on_to():
     """A swimmer in the turn to the left is to head along the next segment."""
     task = Swimmer(path="left")
@@ -120,6 +121,7 @@ def test_an_episode_is_cut_behind_the_sixth_segment():
     assert walk(HalfCheetah(path="backward", segments=2), -0.1) == (10, True)
 
 
+@pytest.mark.long
 def test_a_path_has_at_least_one_segment(refused):
     assert "task.options.segments must be at least 1, not 0" in refused(
         "train", "mbmpc/cheetah-path", "--set", "task.options.segments=0"

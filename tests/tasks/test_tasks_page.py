@@ -34,6 +34,7 @@ def test_sizes_times_and_options(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+@pytest.mark.long
 def test_values_of_options(name):
     for option, parameter in signature(TASKS[name]).parameters.items():
         values = table("option")[option][0]

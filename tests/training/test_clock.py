@@ -128,6 +128,7 @@ schedules = st.one_of(episodic(), stepwise())
 
 @given(schedules, st.integers(0, 5), st.integers(0, 3))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_every_run_ends_where_its_schedule_says_and_is_saved(schedule, seed, pretraining):
     world = World(schedule, seed=seed, pretraining=pretraining)
     log = world.run()
@@ -139,6 +140,7 @@ def test_every_run_ends_where_its_schedule_says_and_is_saved(schedule, seed, pre
 
 @given(schedules, st.integers(0, 5), st.data())
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_saving_at_any_moment_changes_nothing_else(schedule, seed, data):
     """Checkpoints for reasons of time, and interruptions, leave the sequence of all other activities as it is."""
     plain = [entry for entry in World(schedule, seed=seed).run() if entry[0] != "Save"]
@@ -219,6 +221,7 @@ def test_a_stepwise_run_learns_as_often_as_its_steps_allow(schedule, seed, pretr
 
 @given(stepwise(), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_random_episodes_are_cut_where_the_random_steps_end(schedule, seed):
     world = World(schedule, seed=seed)
     for _ in range(5000):
@@ -282,6 +285,7 @@ def test_the_last_trials_before_learning_are_for_validation(environments, rounds
 
 
 @pytest.mark.parametrize("change", [{"validation_episodes": 1}, {"validation_episodes": 1, "steps_per_learning": 5}])
+@pytest.mark.long
 def test_something_must_be_learned_from(change):
     with pytest.raises(ValueError, match=r"validation_episodes \(1\) must be at most 0: the agent has to learn from"):
         Schedule(**{"random_episodes": 0, "random_steps": 5, **change})

@@ -73,6 +73,7 @@ def test_a_time_limit_ends_an_episode_but_does_not_terminate_it(tmp_path):
     np.testing.assert_array_equal(steps.over, steps.time == 4)
 
 
+@pytest.mark.long
 def test_episodes_side_by_side_are_given_with_the_waiting_of_the_shorter(tmp_path):
     """Where learning waits for the end of episodes, and also if it waits for several rounds of them."""
     run = finished(
@@ -87,6 +88,7 @@ def test_episodes_side_by_side_are_given_with_the_waiting_of_the_shorter(tmp_pat
         assert all(map(same_step, found, expected)) and len(found) == len(expected)
 
 
+@pytest.mark.long
 def test_random_episodes_are_given_too(tmp_path):
     run = finished(tmp_path / "run", "trajectories", trials=1, random_episodes=3)
     given = calls_of(run)[0].valid.sum()
@@ -108,6 +110,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.long
 def test_a_replay_holds_every_step_but_those_of_evaluation_once(schedule, tmp_path):
     """And `new` counts those since the last call."""
     run = finished(tmp_path / "run", **schedule)

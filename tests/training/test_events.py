@@ -99,6 +99,7 @@ def test_at_the_end_all_are_called_before_a_failure_is_raised():
 
 
 @pytest.mark.parametrize("thing", [3, Listens, lambda event: None], ids=["number", "class", "function"])
+@pytest.mark.long
 def test_what_is_no_callback_is_refused(thing):
     with pytest.raises(UserError, match=r"^a callback must be a foretell\.Callback, not "):
         check_callbacks([Callback(), thing])

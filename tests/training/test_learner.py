@@ -71,6 +71,7 @@ def rows(run):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.long
 def test_between_episodes_every_call_is_a_row(tmp_path):
     found = rows(finished(tmp_path / "run", trials=3, random_episodes=2))
     assert [row["seen"] for row in found] == [0, 1, 2] and [row["learn"] for row in found] == [1, 2, 3]

@@ -28,6 +28,7 @@ def kinds_of(run):
     return [row["kind"] for row in run.episodes]
 
 
+@pytest.mark.long
 def test_the_schedule_is_random_then_trials_each_followed_by_evaluation(run):
     assert kinds_of(run) == ["random", "random", "train", "eval", "train", "eval"]
 
@@ -67,6 +68,7 @@ def test_random_actions_are_uniform_over_the_action_range(tmp_path):
     assert abs(actions.mean()) < 0.15 and 0.5 < actions.std() < 0.65
 
 
+@pytest.mark.long
 def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     """And take no part in what comes after them, but for the numbers of episodes."""
     plain = finished(tmp_path / "plain", **SCHEDULE)
@@ -89,6 +91,7 @@ def warmed(tmp_path_factory):
     return finished(out, eval_episodes=1, **{**SCHEDULE, **schedule, "warmup_last_horizon": 4})
 
 
+@pytest.mark.long
 def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     kinds = ["random"] * 3 + ["warmup"] * 3 + ["train", "eval"] * 2
     assert kinds_of(warmed) == kinds
@@ -114,6 +117,7 @@ def test_warm_ups_are_acted_by_the_agent(warmed):
         assert np.isclose(actions, random).mean() in (0, 1)
 
 
+@pytest.mark.long
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     """There is one at the end of every trial."""
     run = finished(tmp_path / "run", env=LINE, trials=4, checkpoints=2)
@@ -134,6 +138,7 @@ def test_the_run_directory_is_complete(trained):
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.long
 def test_the_agent_does_not_learn_from_validation_episodes(rounds, tmp_path):
     """Of the trials between two calls of `learn`, all but the last are in the replay of the second call."""
     schedule = {"environments": 2, "episodes_per_learning": rounds, "trials": 4 * rounds, "validation_episodes": 1}

@@ -62,6 +62,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("harm", ["torn", "a row short", "edited", *by_hand(*list(TABLES)[3:])])
+@pytest.mark.long
 def test_a_table_of_episodes_is_made_again_from_the_data(harm, saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     table = out / "episodes.csv"
@@ -80,6 +81,7 @@ def test_a_table_that_is_not_there(saved, whole, tmp_path):
     assert results == whole and "rebuilt from the data" in said[0]
 
 
+@pytest.mark.long
 def test_metrics_that_are_lost_are_said_and_the_next_row_begins_a_line(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     table = out / "metrics.csv"
@@ -91,6 +93,7 @@ def test_metrics_that_are_lost_are_said_and_the_next_row_begins_a_line(saved, wh
 
 
 @pytest.mark.parametrize("harm", ["missing", "foreign", "damaged", "a name of its own"])
+@pytest.mark.long
 def test_data_that_are_not_the_runs(harm, saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     path = out / "data" / "episode_0002.npz"

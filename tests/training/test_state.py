@@ -69,6 +69,7 @@ def test_no_leaf_of_the_state_has_a_weak_type(pets):
     assert not any(getattr(leaf, "weak_type", False) for leaf in leaves)
 
 
+@pytest.mark.long
 def test_an_agent_that_learns_from_trajectories_has_no_replay():
     state, policy = state_of("trpo/default", {"train": {"environments": 2, "steps_per_learning": 10}})
     assert state.replay is None and state.collected.steps.obs.shape == (5, 2, 2)

@@ -45,6 +45,7 @@ def test_features_that_never_change_do_no_harm():
     np.testing.assert_allclose(np.float64(x) @ found, np.float64(x) @ by_hand(x, returns, 1e-5), atol=0.05)
 
 
+@pytest.mark.long
 def test_fewer_rows_than_weights_are_enough():
     x, returns = data(4)
     found = fitted(x, returns, 1e-5)

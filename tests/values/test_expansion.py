@@ -123,6 +123,7 @@ def check_against_loops(made, discount, scale):
             np.testing.assert_allclose(target[b], expected @ by_hand.mean(1), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_what_is_imagined_after_a_certain_end_does_not_count():
     """Not even what is not finite, as the reward of a state that no simulator would come to."""
     made = random_frames(SIZES, 0)
@@ -139,7 +140,7 @@ def test_what_is_imagined_after_a_certain_end_does_not_count():
     ("sizes", "discount", "scale"),
     [
         ((1, 2, 1, 3, 2), DISCOUNT, SCALE),
-        ((3, 1, 1, 1, 3), 1.0, 0.1),
+        pytest.param((3, 1, 1, 1, 3), 1.0, 0.1, marks=pytest.mark.slow),
         ((4, 2, 3, 2, 3), DISCOUNT, SCALE),
         ((2, 3, 1, 2, 1), 0.0, 3.0),
     ],
@@ -490,6 +491,7 @@ def test_bonuses_count_as_in_soft_actor_critic():
         np.testing.assert_allclose(found.target[source], np.where(alive, expected, 0), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_targets_are_constants():
     """Neither networks nor the batch get a gradient from them, though the numbers depend on both."""
 
@@ -589,6 +591,7 @@ def test_on_a_true_model_a_horizon_as_long_as_the_episode_gives_the_monte_carlo_
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(steps, end)
+@pytest.mark.long
 def test_on_a_true_model_with_right_critics_all_horizons_give_the_monte_carlo_return(reduction, rewards, end):
     """So that any weights that sum to 1 do."""
     ends, worth = np.float32(np.arange(HORIZON + 1) == end), monte_carlo(rewards, end, 0.9)

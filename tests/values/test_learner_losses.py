@@ -84,6 +84,7 @@ def test_an_element_moves_its_own_critic_alone(kind, assignment):
             assert critic == element * CRITICS // BATCH
 
 
+@pytest.mark.long
 def test_both_assignments_have_the_same_expected_gradient():
     data, networks = batch(size=3), trained_state(DDPG(**SMALL)).critics
     balanced, independent = (
@@ -123,6 +124,7 @@ def test_td3s_policy_raises_the_first_of_each_pair():
     np.testing.assert_allclose([loss, metrics["policy_loss"]], -q, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_sacs_policy_raises_the_soft_value():
     learner, x = SAC(**SMALL, target_entropy=0.25), batch()[0][0, 0]
     state = trained_state(learner)
@@ -138,6 +140,7 @@ def test_sacs_policy_raises_the_soft_value():
 
 
 @pytest.mark.parametrize(("std", "sign"), [(0.5, 1), (0.001, -1)])
+@pytest.mark.long
 def test_sacs_temperature_falls_where_entropy_is_above_its_target(std, sign):
     learner = SAC(**SMALL)
     assert learner.target_entropy is None  # two dimensions: -2 nats

@@ -68,6 +68,7 @@ def test_policy_and_critics_step_together_from_the_old_parameters(learner):
     assert states[3].updates == 3 and metrics["value_skipped"] == 0
 
 
+@pytest.mark.long
 def test_metrics():
     common = {"policy_loss", "critic_loss", "mean_q", "value_skipped"}
     for kind, own in ((DDPG, {"policy_regularizer"}), (TD3, set()), (SAC, {"alpha", "entropy"})):
@@ -139,6 +140,7 @@ def spoilt(array, place, *values):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_an_update_that_is_not_finite_is_skipped_and_counted(kind):
     learner = kind(**SMALL, **PROMPT)
     state, (features, action, target, weight) = trained_state(learner), batch()

@@ -91,6 +91,7 @@ def test_a_perfect_model_and_perfect_values_leave_no_error():
     np.testing.assert_allclose(targets(mve(), frames).target, value[:-1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_learner_minimises_half_of_it():
     learner = DDPG(hidden=(8,), batch_size=B, critics=1)
     critics = learner.init(jax.random.key(0), 2, 1).critics
@@ -102,6 +103,7 @@ def test_the_learner_minimises_half_of_it():
     assert half == pytest.approx(0.5 * (np.asarray(found.weight) * square).sum() / square.size, rel=1e-4)
 
 
+@pytest.mark.long
 def test_critics_weights_alone_decay():
     plain, decayed = (DDPG(hidden=(8,), batch_size=B, critic_weight_decay=decay) for decay in (0.0, 0.1))
     critics = plain.init(jax.random.key(0), 2, 1).critics
@@ -113,6 +115,7 @@ def test_critics_weights_alone_decay():
     assert all(np.abs(bias).max() < 1e-6 for bias in slopes.biases)
 
 
+@pytest.mark.long
 def test_settings_without_meaning_are_refused():
     for settings in ({"divisor": "horizon"}, {"average": "reached"}):
         with pytest.raises(ValueError, match="divisor and average are for tdk=true"):
