@@ -53,10 +53,6 @@ class Past(NamedTuple):
     actions: Float[np.ndarray, "steps action"]
     rewards: Float[np.ndarray, "steps"]
 
-    @property
-    def steps(self) -> int:
-        return len(self.actions)
-
 
 def repeat_episode(env: gymnasium.Env, seed: int, options: Options, past: Past) -> int | None:
     """Begin an episode and execute its actions again, up to the first step that differs.

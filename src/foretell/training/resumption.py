@@ -25,11 +25,9 @@ def carried_on(
     Returns:
         The state, the numbers of the dropped episodes, and sentences for the user.
     """
-    restored, lost = ([row for row, here in found.items() if here is kind] for kind in (True, False))
-    said = [
-        f"{_not_repeated(state, row, env_id)}; it continues from the physical state in the checkpoint"
-        for row in restored
-    ]
+    restored, lost = ([row for row, there in found.items() if there is kind] for kind in (True, False))
+    here = "it continues from the physical state in the checkpoint"
+    said = [f"{_not_repeated(state, row, env_id)}; {here}" for row in restored if not (lost and together)]
     if not lost:
         return state, set(), said
     dropped = np.flatnonzero(state.episodes.number >= 0).tolist() if together else lost
