@@ -20,6 +20,7 @@ def agent(trained):
     return foretell.load(trained)
 
 
+@pytest.mark.long
 def test_its_program_runs_and_no_step_compiles(trained, monkeypatch, capsys):
     code = re.search(r"```python\n(.*?)```", PAGE, re.S).group(1)
     preparation, loop = code.replace("PERIOD, STEPS = 0.05", "PERIOD, STEPS = 0.001").split("robot = ")

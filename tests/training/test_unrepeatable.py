@@ -16,7 +16,7 @@ from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.check import check
 from foretell.training.events import Callback
 from foretell.training.interrupt import Interrupted
-from tiny import LINE, TINY, presses_at, tiny_run
+from tiny import LINE, TINY, by_hand, presses_at, tiny_run
 
 EPISODIC = {"trials": 3, "random_episodes": 1}
 STEPWISE = {"steps": 24, "steps_per_learning": 3, "random_episodes": 0, "random_steps": 4, "log_every": 10}
@@ -85,7 +85,6 @@ class Normalized(gymnasium.wrappers.NormalizeObservation):
 
 for _class in (Robot, Curriculum, Wears, Noisy, Pole, Normalized):
     gymnasium.register(f"odd/{_class.__name__}-v0", entry_point=_class, max_episode_steps=STEPS)
-ODD = ("Robot", "Curriculum", "Wears", "Noisy", "Normalized")
 
 
 def named(name):
@@ -112,7 +111,7 @@ def cut_and_resumed(path, name, at, **options):
         return listens.said, list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", ["Robot", "Curriculum", "Wears", *by_hand("Noisy", "Normalized")])
 def test_a_cut_episode_is_dropped_with_its_steps_if_nothing_was_learned_from_them(name, tmp_path):
     """The table is that of a run without it, but for its number."""
     said, rows = cut_and_resumed(tmp_path / "run", name, 2 * STEPS + 3, **EPISODIC)
@@ -126,10 +125,10 @@ def test_a_cut_episode_is_dropped_with_its_steps_if_nothing_was_learned_from_the
     assert again.said == []
 
 
-@pytest.mark.parametrize("name", ["Robot", "Curriculum"])
+@pytest.mark.long
 @pytest.mark.parametrize("data", ["replay", "trajectories"])
-def test_steps_that_were_learned_from_stay_in_the_data(name, data, tmp_path):
-    said, rows = cut_and_resumed(tmp_path / "run", name, 13, data=data, **STEPWISE)
+def test_steps_that_were_learned_from_stay_in_the_data(data, tmp_path):
+    said, rows = cut_and_resumed(tmp_path / "run", "Robot", 13, data=data, **STEPWISE)
     (text,) = said
     assert text.endswith(
         "episode 2 is dropped, but its 4 steps stay in the data, and the run continues with a new episode"
@@ -137,6 +136,7 @@ def test_steps_that_were_learned_from_stay_in_the_data(name, data, tmp_path):
     assert [(row["episode"], row["env_steps"]) for row in rows] == [("0", "4"), ("1", "9"), ("3", "18"), ("4", "23")]
 
 
+@pytest.mark.long
 def test_episodes_that_end_together_are_dropped_together(tmp_path):
     options = {**EPISODIC, "environments": 2, "trials": 4, "random_episodes": 2}
     said, rows = cut_and_resumed(tmp_path / "run", "Noisy", STEPS + 2, **options)
@@ -146,6 +146,7 @@ def test_episodes_that_end_together_are_dropped_together(tmp_path):
     assert [row["env_steps"] for row in rows] == ["10", "10", "20", "20", "30", "30"]
 
 
+@pytest.mark.long
 def test_the_end_of_a_dropped_episode_is_not_joined_to_the_next_one(tmp_path):
     """An agent that learns from trajectories sees where it was cut."""
     options = {**STEPWISE, "random_steps": 0, "steps_per_learning": 8}
@@ -158,7 +159,8 @@ def test_the_end_of_a_dropped_episode_is_not_joined_to_the_next_one(tmp_path):
     assert all(over[i, t] for i in range(1, 3) for t in np.flatnonzero(times[i, 1:] == 0))
 
 
-@pytest.mark.parametrize("moment", [STEPS + 2, 2 * STEPS + 4])
+@pytest.mark.long
+@pytest.mark.parametrize("moment", [STEPS + 2, *by_hand(2 * STEPS + 4)])
 def test_the_physical_state_of_mujoco_is_restored(moment, tmp_path):
     """The episode then continues as MuJoCo itself does from each observation."""
     said, rows = cut_and_resumed(tmp_path / "run", "Pole", moment, **EPISODIC)
@@ -249,6 +251,7 @@ def test_of_other_runs_nothing_is_said(trained, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_plans_without_a_finite_return_are_counted(tmp_path):
     """As of a reward that is NaN wherever the model imagines."""
 
