@@ -147,7 +147,7 @@ def test_numbers_of_parameters(name):
         pytest.importorskip(ENVIRONMENTS[name][-1])
     old = [parse_override("task.env=Humanoid-v4")] if name == "humanoid" else []
     mve, steve = (untrained(resolve(f"steve/{name}{part}", old)) for part in ("+mve", ""))
-    model = mve.model.target
+    model = mve.model.target.networks
     parts = (mve.acting.network, mve.learner.critics, model.transition, model.reward)
     assert (*map(size, parts), total(mve), total(steve)) == COUNTS[name]
     assert size(model.termination) == size(model.reward)
@@ -163,7 +163,10 @@ def size(tree):
 
 def total(state):
     return sum(
-        map(size, (state.learner.policy, state.learner.critics, state.learner.target_critics, state.model.target))
+        map(
+            size,
+            (state.learner.policy, state.learner.critics, state.learner.target_critics, state.model.target.networks),
+        )
     )
 
 
@@ -301,7 +304,7 @@ def test_released_ensembles_begin_at_half_the_scale(part, scale):
     settings = resolve(f"steve/swimmer{part}", [NETWORKS])
     state = settings.build(make_task(settings.task)).init(jax.random.key(0))
     assert largest(state.learner.policy) == pytest.approx(1.0, abs=0.1)
-    model = state.model.target
+    model = state.model.target.networks
     for ensemble in (state.learner.critics, model.transition, model.reward, model.termination):
         assert largest(ensemble) == pytest.approx(scale, abs=0.1 * scale)
 
