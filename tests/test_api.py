@@ -99,12 +99,14 @@ def test_a_mask_resets_its_rows_alone(agent):
     assert first[1] == none[1] != both[1]
 
 
+@pytest.mark.long
 def test_observations_of_any_numeric_kind_are_taken(agent):
     for obs in ([0, 1], np.array([0, 1], np.int8), np.array([0, 1], np.float64), jnp.array([0.0, 1.0])):
         agent.reset()
         assert agent.act(obs).shape == (1,)
 
 
+@pytest.mark.long
 def test_a_mask_before_the_first_observation_begins_everything_anew(agent):
     agent.reset()
     agent.reset([True, False])
@@ -164,6 +166,7 @@ def test_the_default_directory_is_named_after_preset_environment_and_seed(tmp_pa
     assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "environments-tiny-Line-v0" / "3"
 
 
+@pytest.mark.long
 def test_a_preset_for_one_task_can_be_used_for_another():
     settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
     agent = settings.build(make_task(settings.task))
@@ -305,6 +308,7 @@ def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
         foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, callbacks=[Broken()], quiet=True)
 
 
+@pytest.mark.long
 def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would find the mistake first
     options = {"env": LINE, "overrides": TINY, "callbacks": [Enough]}

@@ -8,6 +8,7 @@ import pytest
 from tiny import benchmark, written_run
 
 
+@pytest.mark.long
 def test_windows_of_training_episodes_stand_beside_the_originals(tmp_path, monkeypatch, capsys):
     steve = written_run(
         tmp_path / "a", "steve/halfcheetah", "train", [(55_000, 10), (55_000, 20), (55_000, 60), (95_000, 70)]

@@ -21,6 +21,7 @@ def workers():
         yield importlib.import_module("workers")
 
 
+@pytest.mark.long
 def test_threads_and_processes_return_the_same_as_one_after_the_other(workers):
     task, found = make_task(TaskSettings(env="Sleeps-v0")), []
     for make in (Simulators, partial(workers.Threads, workers=2), partial(make_simulators, workers=2)):

@@ -141,6 +141,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_writes_nothing(tmp_path, monk
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_dry_run_tells_of_stages_and_of_a_run_that_is_there(run_copy, capsys):
     assert main(["train", "mbmf/cheetah", "--dry-run", "--out", str(run_copy)]) == 0
     out = capsys.readouterr().out

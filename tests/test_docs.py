@@ -37,6 +37,7 @@ def documented_departures(task):
 
 
 @pytest.mark.parametrize("task", ["cartpole", "halfcheetah"])
+@pytest.mark.long
 def test_every_departure_of_a_default_from_the_paper_is_documented_and_no_other(task):
     paper, default = settings(f"pets/{task}-paper"), settings(f"pets/{task}")
     departures = {name: (paper[name], default[name]) for name in paper if paper[name] != default[name]}

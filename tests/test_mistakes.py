@@ -260,6 +260,7 @@ def test_a_run_is_not_replaced_unasked(run_copy, refused):
     assert snapshot(run_copy) == before
 
 
+@pytest.mark.long
 def test_a_run_is_not_replaced_by_one_that_cannot_begin(run_copy, refused):
     before = snapshot(run_copy)
     refused(*train_into(run_copy, "train.capacity=3", "--overwrite"))
@@ -331,6 +332,7 @@ def test_a_batch_that_changes_size(agent):
 
 
 @pytest.mark.parametrize("mask", [[True], [True, False, True], [1, 0], [[True, False]], np.True_, "no"])
+@pytest.mark.long
 def test_a_mask_that_is_none(mask, agent):
     agent.reset()
     agent.act(np.zeros((2, 2)))

@@ -144,6 +144,7 @@ def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, refused):
         (["--seed", "9" * 20], "seed must be a whole number from 0 to 2147483647, not 999"),
     ],
 )
+@pytest.mark.long
 def test_evaluation(argv, sentence, trained, refused):
     assert sentence in refused("eval", trained, *argv)
 
@@ -210,6 +211,7 @@ def test_a_place_that_cannot_be_exported_to(place, reason, run_copy, refused):
     assert refused("export-mat", run_copy, "--out", out).startswith(f"cannot write '{out}': {reason}")
 
 
+@pytest.mark.long
 def test_an_episode_that_cannot_be_exported(run_copy, refused):
     damaged = run_copy / "data" / "episode_0001.npz"
     damaged.write_bytes(b"")

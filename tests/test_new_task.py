@@ -60,6 +60,7 @@ def test_the_page_s_observed_task_passes_all_checks(written, monkeypatch, capsys
     assert "over 3 episodes" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_unknown_class_is_refused_with_the_nearest(written):
     with pytest.raises(foretell.UserError, match=r"has nothing named 'Pendulun'; did you mean 'Pendulum'\?"):
         foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)

@@ -62,6 +62,7 @@ def test_an_output_of_few_characters(monkeypatch):
     assert content.getvalue() == b"??? 1\n"
 
 
+@pytest.mark.long
 def test_a_result_that_cannot_be_printed_is_a_mistake(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Broken(ERRORS[0]))
     assert main(["presets"]) == 1

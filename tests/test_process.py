@@ -104,6 +104,7 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module, tmp_path):
     assert (done.returncode, done.stderr) == (130, "foretell: interrupted\n")
 
 
+@pytest.mark.long
 def test_a_program_that_imports_foretell_keeps_its_signals():
     code = "import signal, foretell; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     assert python(["-c", code]).stdout == "True\n"
@@ -130,6 +131,7 @@ def test_a_message_with_a_long_value_keeps_its_beginning_and_its_end():
         ({"skipped_steps": 0.25}, "0.25 gradient steps were not finite and were skipped"),
     ],
 )
+@pytest.mark.long
 def test_steps_that_were_skipped_are_said(metrics, said):
     assert re.search(said, check_finite(metrics))
 

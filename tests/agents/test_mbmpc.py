@@ -209,6 +209,7 @@ def test_a_taught_guide_takes_part_in_plans():
     assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, taught)
 
 
+@pytest.mark.long
 def test_a_guide_goes_with_a_gaussian_process():
     """Traced only: its fits are slow to compile."""
     settings = resolve("mbmpc/default+gp", [{"task": {"env": "Pendulum-v1"}}, {"guide": {"hidden": [8]}}])
@@ -221,6 +222,7 @@ def test_a_guide_goes_with_a_gaussian_process():
     assert jax.eval_shape(act, params, obs).shape == (1, 1)
 
 
+@pytest.mark.long
 def test_a_guide_needs_a_plan_at_every_step():
     with pytest.raises(UserError, match=r"planner.replan_every must be 1 with a guide, not 2"):
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])

@@ -40,6 +40,7 @@ def test_any_planner_can_plan_with_the_simulator():
     assert isinstance(agent, PETS) and isinstance(agent.model, TrueModel)
 
 
+@pytest.mark.long
 def test_threads_are_a_setting():
     assert resolve("pets/cartpole+true-model", [{"model": {"threads": 3}}]).model.threads == 3
 

@@ -196,12 +196,14 @@ def test_settings_build_the_agent():
     assert resolve("ddpg/default").build(TASK).model is None
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_trained_step_by_step_is_refused():
     gp = {"model": {"kind": "gp"}, "fit": {"kind": "lbfgs"}, "imagination": {"propagation": "DS"}}
     with pytest.raises(UserError, match=r"model\.kind=gp cannot be trained by single gradient steps"):
         resolve("steve/default", [gp])
 
 
+@pytest.mark.long
 def test_horizons_are_not_weighed_by_the_spread_of_single_samples():
     single = {"model": {"members": 1, "reward_members": 1}, "learner": {"critics": 1}}
     with pytest.raises(UserError, match=r"expansion\.reduction=inverse-variance weighs horizons by the spread"):

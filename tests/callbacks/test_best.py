@@ -167,6 +167,7 @@ def test_the_best_is_the_agent_that_acted_in_the_best_trial(whole):
     assert loaded[0].evaluate(2) == loaded[1].evaluate(2)
 
 
+@pytest.mark.long
 def test_without_being_asked_to_a_run_keeps_none(trained):
     assert not (trained / "best").exists()
 

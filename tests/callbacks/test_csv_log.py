@@ -20,6 +20,7 @@ def test_episodes_and_metrics_are_written_as_they_happen(tmp_path):
         assert [row["train_loss"] for row in csv.DictReader(file)] == ["0.5"]
 
 
+@pytest.mark.long
 def test_what_came_after_the_checkpoint_is_removed(tmp_path):
     run = Played(tmp_path / "run", list)
     run.episode("random", 1.0)

@@ -48,6 +48,7 @@ class Made(Callback):
         self.arguments = arguments
 
 
+@pytest.mark.long
 def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatch):
     for name in ("Predictions", "Films"):
         monkeypatch.setattr(foretell.callbacks, name, Made)

@@ -50,6 +50,7 @@ def test_a_row_is_written_every_so_many_steps_once_the_agent_has_learned(measure
         assert all(np.isfinite(float(row[name])) for name in (*names, "policy_grad_2", "critic_weights_0"))
 
 
+@pytest.mark.long
 def test_tensorboard_has_the_same(measured):
     (file,) = (measured / "tensorboard" / "diagnostics").iterdir()
     assert b"diagnostics/q_bias_critic" in file.read_bytes()

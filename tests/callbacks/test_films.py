@@ -20,6 +20,7 @@ def play(path, kinds, **schedule):
         run.episode(kind, 0.0)
 
 
+@pytest.mark.long
 def test_of_a_run_that_learns_between_episodes_the_first_ones_after_learning(tmp_path, filmed):
     play(tmp_path, ["random", "train", "eval", "train", "eval"], record=1, eval_episodes=1)
     assert filmed == [1, 3]

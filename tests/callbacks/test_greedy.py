@@ -10,6 +10,7 @@ def lines(run):
     return run.directory.greedy.read_text().splitlines()
 
 
+@pytest.mark.long
 def test_a_line_holds_hours_policy_version_steps_and_return(tmp_path):
     run = Played(tmp_path / "run", lambda: [Greedy()])
     run.episode("train", 1.0, version=6)

@@ -169,6 +169,7 @@ def test_plans_of_an_episode_that_was_lost_are_made_again(sparse, tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["pets/default+true-model", "trpo/default", "sac/default", "steve/default"])
+@pytest.mark.long
 def test_an_agent_that_does_not_plan_with_a_learned_model_is_refused(preset):
     task = make_task(TaskSettings(env=LINE))
     agent = resolve(preset, [{"task": {"env": LINE}}]).build(task)

@@ -83,6 +83,7 @@ def test_a_refusal_is_one_sentence(tmp_path, wandb):
         Played(tmp_path / "run", lambda: [WandB()])
 
 
+@pytest.mark.long
 def test_without_wandb_in_use_nothing_of_it_is_there(trained):
     assert not (trained / "wandb").exists()
 

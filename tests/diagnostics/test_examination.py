@@ -126,6 +126,7 @@ def test_at_a_time_limit_the_truth_goes_on_or_steps_are_left_out(run_of):
     assert not nothing.used_et.any()
 
 
+@pytest.mark.long
 def test_entropy_bonuses_of_later_actions_are_part_of_values():
     reward, bonus = np.array([[1.0, 2.0, 3.0]]), np.array([[10.0, 20.0, 40.0]])
     played = Played(np.zeros((1, 4, 1)), np.zeros((1, 3, 1)), reward, np.array([3]), np.array([True]), {"bonus": bonus})
@@ -149,6 +150,7 @@ def test_plans_are_compared_with_what_was_earned(run_of):
     assert len(found.calibrations) == 3 and found.discount == 1.0
 
 
+@pytest.mark.long
 def test_recorded_episodes_are_read_without_those_of_evaluation(run_of):
     run = run_of("mve/default")
     tracks = recorded_tracks(run._files, run.task, 3, np.random.default_rng(0))
@@ -183,6 +185,7 @@ def test_the_extreme_tenths_are_not_drawn(tmp_path):
     ],
     ids=str,
 )
+@pytest.mark.long
 def test_mistakes(options, sentence, run_of, refused):
     assert sentence in refused("diagnose", run_of("pets/default").directory, *options)
 

@@ -141,6 +141,7 @@ def test_without_a_way_back_recorded_actions_are_taken():
     assert seen == {0, 1, 2}
 
 
+@pytest.mark.long
 def test_episodes_shorter_than_the_horizon_are_looked_at_as_far_as_they_go():
     track = Track(np.zeros((3, 2), np.float32), np.zeros((2, 1), np.float32), np.zeros(2, np.float32))
     found = Imaginer(Pushes(), Hidden(), 4).look(jnp.float32(0.0), [track], 5, np.random.default_rng(0))

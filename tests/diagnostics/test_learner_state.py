@@ -28,6 +28,7 @@ def batch():
     return Transitions(*map(jnp.float32, rows), jnp.array([False, True, False, False]))
 
 
+@pytest.mark.long
 def test_norms_of_a_tree():
     two, greatest = norms({"a": jnp.array([[3.0, 0.0]]), "b": (jnp.array(-4.0),)})
     assert float(two) == 5.0 and float(greatest) == 4.0

@@ -60,6 +60,7 @@ def test_outside_of_a_block_it_is_raised_on_request():
     live.raise_reported()
 
 
+@pytest.mark.long
 def test_a_block_is_not_blamed_for_what_failed_before_it():
     live.report(UserError("nobody asked"))
     with live.serving([Line()]):

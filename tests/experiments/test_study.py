@@ -101,6 +101,7 @@ def test_ctrl_c_stops_all_runs_and_the_same_call_goes_on(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_the_table_in_a_terminal(tmp_path, monkeypatch):
     screen = rich.console.Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(module, "console", lambda *, quiet: screen)
@@ -114,6 +115,7 @@ def test_the_table_in_a_terminal(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.long
 def test_steps_of_earlier_stages_count(tmp_path):
     """The stage was trained elsewhere, and the study was moved: it lies beside the run."""
     found = plan("pets/default", seeds=1)
@@ -127,6 +129,7 @@ def test_steps_of_earlier_stages_count(tmp_path):
     assert summarise(StudyDirectory(tmp_path), found).results[0].curve.steps.tolist() == [115, 120]
 
 
+@pytest.mark.long
 def test_time_left_by_the_pace_of_each_variant(tmp_path):
     found = plan()
     first, second = found.arms

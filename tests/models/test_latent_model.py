@@ -60,6 +60,7 @@ BOUNDS = Bounds(jnp.array([-1.0]), jnp.array([1.0]))
 CEM_OF_LATENTS = CEM(horizon=6, population=40, iterations=4, elites=6, epsilon=0.0)
 
 
+@pytest.mark.long
 def test_it_is_a_world_model():
     assert isinstance(MODEL, WorldModel)
 
@@ -82,6 +83,7 @@ def test_cem_plans_on_it():
     np.testing.assert_allclose(carry.value, planned, atol=0.3)
 
 
+@pytest.mark.long
 def test_where_a_rollout_begins_matters_only_by_what_is_encoded():
     blind = PARAMS._replace(encode=0 * PARAMS.encode)
     for params, same in ((blind, True), (PARAMS, False)):

@@ -89,6 +89,7 @@ def test_returns_on_shared_noise_equal_a_plain_loop():
 
 
 @pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.long
 def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared):
     model = model_of(KINDS["learned reward and end"], shared_noise=shared)
     actions = np.broadcast_to(actions_of()[0], (CANDIDATES, HORIZON, 1))
@@ -96,6 +97,7 @@ def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared)
     assert (np.ptp(found, 1) == 0).all() == shared
 
 
+@pytest.mark.long
 def test_keys_draw_other_noise():
     model = model_of(KINDS["learned reward"])
     keys = (jax.random.key(k) for k in (0, 0, 1))
@@ -344,6 +346,7 @@ def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone
     assert state.training.opt_state[0].count == 150
 
 
+@pytest.mark.long
 def test_an_update_is_one_step_on_rows_that_each_member_draws_for_itself():
     """Of members that start alike, the gradients differ."""
     state, replay = init(LEARNED, KEY), replay_of(DATA, 50)

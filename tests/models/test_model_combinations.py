@@ -290,6 +290,7 @@ def test_pets_on_the_true_model():
 
 
 @pytest.mark.parametrize("model", ["ensemble", "steve", "gp"])
+@pytest.mark.long
 def test_what_the_task_knows_is_not_learned(model):
     """Even a termination of a task that would learn an unknown one."""
     task = Known()
@@ -299,6 +300,7 @@ def test_what_the_task_knows_is_not_learned(model):
         assert isinstance(built, LearnedModel | SteveModel) and built.unknown == (False, False)
 
 
+@pytest.mark.long
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(UserError, match=r"reward_model must not be null with model.kind=gp where the termination"):
         build_model(task_of("with the dynamics"), ModelSections.model_validate(sections("gp", "with the dynamics")))

@@ -58,6 +58,7 @@ def test_a_number_depends_on_its_position_alone():
     np.testing.assert_array_equal(hashed(key, (5, 7))[:2], hashed(key, (2, 7)))
 
 
+@pytest.mark.long
 def test_bits_are_uniform_words():
     words = on_host(hashed_bits, 1)(jax.random.key(4), (100_000,))
     assert words.dtype == np.uint32 and len(np.unique(words)) > 0.999 * len(words)

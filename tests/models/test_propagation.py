@@ -206,6 +206,7 @@ def test_the_spread_of_many_particles_is_the_total_variance(name, variance):
     np.testing.assert_allclose(out.var(0), variance, rtol=0.05)
 
 
+@pytest.mark.long
 def test_matched_particles_have_their_candidates_moments():
     values = np.float32(np.random.default_rng(0).normal([1.0, -5.0], [0.1, 3.0], (20_000, CANDIDATES, OUT)) ** 3)
     noise = np.float32(np.random.default_rng(1).normal(size=values.shape))

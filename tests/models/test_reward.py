@@ -86,6 +86,7 @@ def test_returns_take_the_mean_over_the_networks_and_never_their_variance(kind, 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_observations_are_those_of_the_dynamics_alone():
     model = model_of(KINDS["learned reward and end"])
     state, actions = trained(model), actions_of()
@@ -95,6 +96,7 @@ def test_observations_are_those_of_the_dynamics_alone():
 
 
 @pytest.mark.parametrize("kind", ["learned end", "learned reward and end"])
+@pytest.mark.long
 def test_nothing_is_earned_after_an_imagined_end(kind):
     model, actions = model_of(KINDS[kind]), actions_of()
     state = trained(model)
@@ -208,6 +210,7 @@ def test_the_dynamics_may_have_no_metrics():
     assert metrics.keys() == {"reward_model_loss", "model_skipped"}
 
 
+@pytest.mark.long
 def test_an_update_that_only_the_reward_model_skips_counts():
     data = transitions(20)
     replay = replay_of(data._replace(reward=np.full(20, np.nan, np.float32)), 30)
@@ -217,6 +220,7 @@ def test_an_update_that_only_the_reward_model_skips_counts():
     jax.tree.map(np.testing.assert_array_equal, after.networks.params, state.networks.params)
 
 
+@pytest.mark.long
 def test_the_error_is_that_of_the_dynamics():
     params = params_of(COUNTED, trained(COUNTED)._replace(dynamics=np.float32(2)))
     assert error(params, transitions(3), np.ones(3, np.float32)) == 2.5
@@ -288,6 +292,7 @@ def test_what_is_imagined_with_a_learned_reward_is_worth_what_it_really_is(cart)
     assert np.median(np.abs(found.mean(0) - total)) < 0.15 * total.std()
 
 
+@pytest.mark.long
 def test_an_untrained_model_knows_nothing_of_what_plans_are_worth(cart):
     """So that the test before is one of learning."""
     model, _, _, _ = cart

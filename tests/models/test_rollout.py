@@ -350,6 +350,7 @@ class Doubling(ModelDefaults):
         return state + 1, {}
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_needs_little():
     """By default it carries observations, all of its state is for imagination, and single updates do nothing."""
     model, replay = Doubling(), init_replay(3, 1, 1)
@@ -360,6 +361,7 @@ def test_a_model_of_ones_own_needs_little():
     np.testing.assert_array_equal(model.begin(5.0, obs, KEY, 3), np.broadcast_to(obs, (3, 2, 1)))
 
 
+@pytest.mark.long
 def test_by_default_the_error_is_that_of_the_mean_over_particles():
     """In the units of the task's target, which is 10 times the change; rows of weight 0 may hold anything."""
     obs, action, next_obs = (np.float32(a)[:, None] for a in ([1, 4, np.nan], [0.5, -1, 0], [3, 9, 0]))

@@ -60,6 +60,7 @@ def epochs_by_hand(losses):
     | st.permutations(range(LENGTH + 1)).map(lambda order: [float(i) for i in sorted(order, reverse=True)]),
     st.integers(1, 4),
 )
+@pytest.mark.long
 def test_epochs_go_on_while_the_estimate_falls_and_there_is_at_least_one(losses, steps):
     state, metrics = scripted(np.float32(losses), np.int32(steps))
     epochs = epochs_by_hand(losses)

@@ -306,6 +306,7 @@ def test_actions_beyond_the_bounds_are_the_nearest_within():
     expect_same(found, 0, lived(env, np.ones((2, 1), np.float32)))
 
 
+@pytest.mark.long
 def test_a_compiled_rollout_is_the_same():
     task = task_of("true/Strict-v0")
     env, plans, obs = task.make(), random_actions(task, 3, 6), jnp.zeros((3, 2))
@@ -381,6 +382,7 @@ def test_a_rollout_cannot_be_stepped_twice_from_the_same_state():
             live.raise_reported()
 
 
+@pytest.mark.long
 def test_slots_are_used_again(monkeypatch):
     made, task = [], task_of("cartpole", from_live=False)
     monkeypatch.setattr("foretell.envs.slots.blank", lambda env: made.append(1) or blank(env))

@@ -58,6 +58,7 @@ def test_the_statistics_are_float32():
     assert found.mean.dtype == found.std.dtype == jnp.float32
 
 
+@pytest.mark.long
 def test_normalize_subtracts_then_divides_and_denormalize_undoes_it():
     normalizer = Normalizer(jnp.array([1.0, -2.0]), jnp.array([4.0, 0.5]))
     x = jnp.array([[[3.0, -1.0], [1.0, -2.0]]])
@@ -65,6 +66,7 @@ def test_normalize_subtracts_then_divides_and_denormalize_undoes_it():
     np.testing.assert_allclose(normalizer.denormalize(normalizer.normalize(x)), x)
 
 
+@pytest.mark.long
 def test_the_identity_changes_nothing():
     x = jnp.array([[3.0, -1.0]])
     assert (identity_normalizer(2).normalize(x) == x).all()

@@ -73,6 +73,7 @@ def test_training_normalises_by_the_weighted_rows_of_the_batch(used):
     assert moments.rows == pytest.approx(used, rel=1e-5)
 
 
+@pytest.mark.long
 def test_rows_of_no_weight_change_nothing():
     net, x, weight = network(), rows(), np.float32(np.arange(ROWS) < 4) / np.float32(4)
     other = x + 100 * (np.arange(ROWS) >= 4).astype(np.float32)[:, None]
@@ -88,6 +89,7 @@ def running(seed=3):
     return Moments(draw(-1, 1), draw(0.2, 3), jnp.float32(12))
 
 
+@pytest.mark.long
 def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
     net, x, moments = network(), rows(), running()
     folded = jax.device_get(fold_moments(net, moments))
@@ -96,6 +98,7 @@ def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
     np.testing.assert_allclose(on_host(lambda n, x: n(x))(folded, x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_normalizer_of_inputs_is_folded_in_as_well():
     net, x, moments = network(), rows(), running()
     normalizer = Normalizer(jnp.float32([1.0, -2.0, 0.5]), jnp.float32([0.5, 2.0, 3.0]))
@@ -177,6 +180,7 @@ def test_dropout_is_between_the_norm_and_the_activation_of_every_hidden_layer(ki
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_members_rows_and_layers_drop_different_units():
     ones = jnp.ones((MEMBERS, 30, 40))
     first, second = (np.asarray(drop(jax.random.fold_in(jax.random.key(0), layer), ones, 0.5)) for layer in (0, 1))
@@ -184,6 +188,7 @@ def test_members_rows_and_layers_drop_different_units():
         assert 0.3 < ((a > 0) == (b > 0)).mean() < 0.8
 
 
+@pytest.mark.long
 def test_without_options_training_is_the_plain_pass():
     net, x = network(batch_norm=False), rows()
     weight = jnp.full(ROWS, 1 / ROWS)

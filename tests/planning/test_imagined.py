@@ -71,6 +71,7 @@ def test_a_plan_is_worth_the_mean_return_of_its_particles(planned):
 
 
 @pytest.mark.parametrize("optimism", [1.5, -0.5])
+@pytest.mark.long
 def test_optimism_adds_standard_deviations_over_particles(planned, optimism):
     found = compiled("alone", jnp.float32(0.3), PLANS, optimism)
     np.testing.assert_allclose(found, planned.mean(0) + optimism * planned.std(0), rtol=1e-4)

@@ -124,6 +124,7 @@ def test_at_a_high_temperature_all_candidates_count_alike():
 
 @pytest.mark.parametrize("noise", ["truncated", "coloured"])
 @pytest.mark.parametrize("objective", [quadratic, towards_the_upper_bound])
+@pytest.mark.long
 def test_no_candidate_leaves_asymmetric_bounds(noise, objective):
     planner = PLANNER.model_copy(update={"noise": noise})
     first, asked = search(planner, objective)
@@ -143,6 +144,7 @@ def test_the_mean_itself_may_compete():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_values_that_are_not_finite_count_for_nothing(bad):
     planner = PLANNER.model_copy(update={"iterations": 1})
     plan, (*_, (candidates, values)) = search(planner, bad_to_the_left, more=(bad,))
@@ -152,6 +154,7 @@ def test_values_that_are_not_finite_count_for_nothing(bad):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_the_mean_stays_if_no_value_is_finite(bad):
     plan, _ = search(PLANNER, bad_everywhere, warm_start_of([0.2, 0.3]), more=(bad,))
     np.testing.assert_array_equal(plan.actions, warm_start_of([0.2, 0.3]).mean)
@@ -159,6 +162,7 @@ def test_the_mean_stays_if_no_value_is_finite(bad):
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
+@pytest.mark.long
 def test_the_next_plan_starts_from_the_mean_as_many_steps_later_as_are_executed(fill, last, every):
     planner = PLANNER.model_copy(update={"fill": fill, "replan_every": every})
     plan, _ = search(PLANNER)

@@ -80,6 +80,7 @@ def test_statistics_are_those_of_the_first_data_for_good():
     assert first.state.inputs.std[1] == 1.0, "a constant input counts as having standard deviation 1"
 
 
+@pytest.mark.long
 def test_targets_are_centred_and_scaled():
     rows = linear()
     state = train(rows, 50).state
@@ -96,6 +97,7 @@ def test_a_network_of_zeros_expects_the_mean_target():
     np.testing.assert_allclose(predict(ready, np.ones((1, 3, 2), np.float32)).mean, 2.5)
 
 
+@pytest.mark.long
 def test_a_linear_system_is_learned():
     """In 30 calls of two epochs, each of which starts from the weights and moments of the one before."""
     rows, fitted, losses = linear(), None, []
@@ -195,6 +197,7 @@ def test_mixed_batches_go_with_neither_bootstrap_nor_holdout():
 
 
 @pytest.mark.parametrize("scale", ["std", "mean"])
+@pytest.mark.long
 def test_noise_is_a_share_of_each_column(scale):
     rng = np.random.default_rng(0)
     x = np.float32(rng.normal([10.0, 10.0, -10.0], [2.0, 2.0, 2.0], (20_000, 3)))

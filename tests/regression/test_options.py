@@ -118,6 +118,7 @@ def test_the_running_statistics_are_those_of_the_steps():
     assert state.moments.rows == pytest.approx(8 * 1.9)
 
 
+@pytest.mark.long
 def test_a_skipped_step_leaves_the_running_statistics():
     ensemble, rows = options("batch"), regression()
     state, carried = begin(ensemble)
@@ -129,6 +130,7 @@ def test_a_skipped_step_leaves_the_running_statistics():
     jax.tree.map(np.testing.assert_array_equal, twice.state, once.state)
 
 
+@pytest.mark.long
 def test_prediction_has_no_dropout():
     ensemble, plain = options("dropout"), SMALL
     (state, _), x = begin(ensemble), jnp.ones((2, 3, 2))
@@ -137,6 +139,7 @@ def test_prediction_has_no_dropout():
 
 
 @pytest.mark.parametrize("name", ["layer", "batch"])
+@pytest.mark.long
 def test_gains_shifts_and_biases_are_not_decayed(name):
     """Without rows, decay alone acts on the network."""
     ensemble, rows = options(name, weight_decay=0.3), regression()

@@ -52,6 +52,7 @@ def by_hand(errors, least, most, patience):
     st.integers(1, LENGTH),
     st.integers(1, 3),
 )
+@pytest.mark.long
 def test_training_stops_after_epochs_without_a_lower_error(errors, least, most, patience):
     found = watched(np.float32(errors), np.int32(least), np.int32(most), patience)
     assert (found.epochs, found.best) == by_hand(errors, least, most, patience)
@@ -99,6 +100,7 @@ def test_where_networks_overfit_they_stop_early_and_err_less(fits):
     assert early["train_mse"] > whole["train_mse"]
 
 
+@pytest.mark.long
 def test_the_best_weights_are_those_of_the_lowest_loss(fits):
     best, last, patient = (fits[name].metrics for name in ("best", "last", "patient"))
     assert best["epochs"] == last["epochs"] <= patient["epochs"]
@@ -126,6 +128,7 @@ def test_fewest_steps_hold_all_the_same():
     assert 67 <= train(early).metrics["epochs"] < 150  # of three steps
 
 
+@pytest.mark.long
 def test_early_stopping_needs_rows_to_judge_by():
     with pytest.raises(ValueError, match="early_stopping needs holdout above 0"):
         Fit(early_stopping=True)

@@ -95,6 +95,7 @@ def test_samples_are_uniform_whole_rows_of_what_is_there(count):
     np.testing.assert_allclose([ids.count(i) / len(ids) for i in kept], 1 / len(kept), rtol=0.2)
 
 
+@pytest.mark.long
 def test_a_fresh_replay_is_empty():
     replay = init_replay(CAPACITY, 2, 1)
     assert replay.capacity == CAPACITY
@@ -102,6 +103,7 @@ def test_a_fresh_replay_is_empty():
     assert not replay.valid.any()
 
 
+@pytest.mark.long
 def test_more_rows_than_the_capacity_are_refused():
     with pytest.raises(ValueError, match="4 rows do not fit into a replay of capacity 3"):
         add(init_replay(3, 2, 1), transitions([1, 2, 3, 4]))

@@ -67,6 +67,7 @@ def test_none_is_held_out_where_the_share_is_zero():
 
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(1, 200))
+@pytest.mark.long
 def test_held_out_transitions_come_first_and_empty_slots_last(added):
     replay = replay_of(added)
     order, count = map(np.asarray, first(replay, SHARE))

@@ -40,12 +40,14 @@ def test_nothing_saved_is_told_apart_from_everything_damaged(tmp_path):
     assert not Checkpoints(tmp_path / "new", keep=3).exist
 
 
+@pytest.mark.long
 def test_a_half_written_checkpoint_is_ignored(tmp_path):
     save(tmp_path / "c", 1)
     (tmp_path / "c" / "2.orbax-checkpoint-tmp-0").mkdir()
     assert Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)["count"] == 1
 
 
+@pytest.mark.long
 def test_a_reader_changes_nothing(tmp_path):
     save(tmp_path / "c", 1, 2)
     for path in (tmp_path / "c" / "2").rglob("*"):

@@ -46,6 +46,7 @@ def test_the_corrected_ablation_trains_its_model_as_mve_does():
 
 
 @pytest.mark.parametrize(("name", "horizon"), [("hc", 10), ("swimmer", 10), ("walker2d", 3)])
+@pytest.mark.long
 def test_the_papers_horizons(name, horizon):
     settings = resolve(f"mve/{name}-paper")
     assert settings.expansion.horizon == horizon and settings.model.standardize and settings.model.scale_targets

@@ -77,6 +77,7 @@ def test_an_episode_is_filmed_again_in_any_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a$b$c", "$\\frac{", "x_$", "_hidden"])
+@pytest.mark.long
 def test_figures_show_names_as_they_are(name, tmp_path):
     rows = [{"kind": "train", "env_steps": i, "return": 1.0 * i, "episode": i, "length": 1} for i in (1, 2)]
     shown = title(f"{name}.yaml", resolve("pets/cartpole"), 0)

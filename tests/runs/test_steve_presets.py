@@ -142,6 +142,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.long
 def test_numbers_of_parameters(name):
     if ENVIRONMENTS[name][-1]:
         pytest.importorskip(ENVIRONMENTS[name][-1])
@@ -203,6 +204,7 @@ def arm(settings):
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("parts", ARMS)
+@pytest.mark.long
 def test_every_arm_of_the_paper_on_every_environment(name, parts):
     plain, released = resolve(f"steve/{name}{parts}"), resolve(f"steve/{name}{parts}+released")
     assert arm(plain) == arm(released) == ARMS[parts]

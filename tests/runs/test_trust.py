@@ -63,6 +63,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("path", "value", "module"), NAMED, ids=str)
+@pytest.mark.long
 def test_code_that_a_downloaded_run_names_is_refused_before_it_is_imported(path, value, module, downloaded, refused):
     rename(downloaded, "task", "env", value="Pendulum-v1")
     rename(downloaded, *path, value=value)

@@ -56,6 +56,7 @@ def test_the_greatest_preference_is_the_torque(preferences, torque):
     np.testing.assert_array_equal(env.state, advance(before, float(torque)))
 
 
+@pytest.mark.long
 def test_the_start_hangs_down():
     env, starts, heights = TASK.simulator().unwrapped, [], []
     for seed in range(200):

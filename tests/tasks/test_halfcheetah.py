@@ -103,12 +103,14 @@ VECTORS = st.lists(st.floats(-50, 50, width=32), min_size=18, max_size=18)
 
 @settings(deadline=None, max_examples=40)
 @given(VECTORS, VECTORS)
+@pytest.mark.long
 def test_advance_and_target_undo_each_other(first, second):
     obs, other = jnp.array(first), jnp.array(second)
     np.testing.assert_allclose(TASK.advance(obs, TASK.target(obs, other)), other, atol=2e-5)
     np.testing.assert_allclose(TASK.target(obs, TASK.advance(obs, other)), other, atol=2e-5)
 
 
+@pytest.mark.long
 def test_nothing_terminates(env):
     env.reset(seed=0)
     assert TASK.terminated is None and not TASK.learns_termination
@@ -135,6 +137,7 @@ def test_speed_does_not_depend_on_where_it_is(env):
     np.testing.assert_allclose(*obs, atol=1e-9)
 
 
+@pytest.mark.long
 def test_the_reset_is_normal_with_deviation_a_thousandth(env):
     starts, positions = [], []
     for seed in range(600):
@@ -147,6 +150,7 @@ def test_the_reset_is_normal_with_deviation_a_thousandth(env):
     assert np.abs(drawn).max() > 0.0025  # a uniform draw with this standard deviation would end at 0.0017
 
 
+@pytest.mark.long
 def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 

@@ -75,6 +75,7 @@ def test_the_posture_of_a_cheetah():
     np.testing.assert_array_equal(HalfCheetah(path="straight").extra(obs, jnp.zeros(3)), [30, 10, 0])
 
 
+@pytest.mark.long
 def test_the_height_of_an_ant():
     obs = jnp.zeros((5, 41)).at[:, 31].set(jnp.array([0.29, 0.3, 0.5, 0.67, 0.68]))
     np.testing.assert_array_equal(Ant(path="left").extra(obs, jnp.zeros(5)), [4000, 0, 0, 0, 4000])
@@ -112,6 +113,7 @@ def walk(task, speed, options=None):
     return None
 
 
+@pytest.mark.long
 def test_an_episode_is_cut_behind_the_sixth_segment():
     """Segments of half a metre to the left; one that walks the other way does not get on."""
     task = make_task(TaskSettings(env="mbmf-cheetah", options={"path": "backward"}))

@@ -47,6 +47,7 @@ def test_projection_is_finite_and_no_farther_than_either_end(start, end, point):
 
 @settings(deadline=None, max_examples=50)
 @given(POINT, st.floats(0.5, 10), st.floats(0, 6.28), POINT, st.floats(0, 6.28))
+@pytest.mark.long
 def test_projection_does_not_depend_on_how_the_plane_is_turned(start, length, direction, point, turn):
     end = np.add(start, [length * np.cos(direction), length * np.sin(direction)])
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

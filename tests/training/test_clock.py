@@ -171,6 +171,7 @@ def test_a_run_asked_to_stop_saves_and_stops_at_once(schedule, seed, moment):
 
 @given(episodic(), st.integers(0, 5))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_an_episodic_run_learns_from_new_data_between_episodes(schedule, seed):
     world = World(schedule, seed=seed)
     kinds = []
@@ -206,6 +207,7 @@ def test_random_episodes_last_until_there_are_enough_and_no_longer(schedule, see
 
 @given(stepwise(), st.integers(0, 5), st.integers(0, 3))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_a_stepwise_run_learns_as_often_as_its_steps_allow(schedule, seed, pretraining):
     world = World(schedule, seed=seed, pretraining=pretraining)
     log = world.run()
@@ -237,6 +239,7 @@ def test_random_episodes_are_cut_where_the_random_steps_end(schedule, seed):
 
 @given(schedules, st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_rounds_of_evaluation_are_whole(schedule, seed):
     log = World(schedule, seed=seed).run()
     count = sum(entry[0] == "Evaluate" for entry in log)
@@ -268,6 +271,7 @@ def test_metrics_are_logged_at_every_call_between_episodes_and_within_them_in_tu
     ("environments", "rounds", "validation", "expected"),
     [(10, 1, 1, [9]), (5, 2, 1, [5, 4]), (5, 2, 7, [3, 0]), (1, 3, 1, [1, 1, 0]), (4, 1, 0, [4])],
 )
+@pytest.mark.long
 def test_the_last_trials_before_learning_are_for_validation(environments, rounds, validation, expected):
     schedule = Schedule(
         trials=4 * environments * rounds,

@@ -85,6 +85,7 @@ def test_a_user_error_of_a_callback_is_raised_as_it_is():
         Callbacks([Fails(UserError("the disk is full"))]).call("on_step", event())
 
 
+@pytest.mark.long
 def test_at_the_end_all_are_called_before_a_failure_is_raised():
     """They close files, and stop what draws on the terminal."""
     ended = []

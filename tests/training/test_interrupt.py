@@ -7,6 +7,7 @@ import pytest
 from foretell.training.interrupt import interrupt_calls
 
 
+@pytest.mark.long
 def test_ctrl_c_and_a_polite_end_are_requests_and_the_old_handlers_come_back():
     before, calls = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)], []
     with interrupt_calls(lambda: calls.append(1)):

@@ -59,6 +59,7 @@ def test_a_run_that_diverges_ends_in_one_sentence(tmp_path):
         run_of(Diverges, tmp_path / "run", trials=6).run()
 
 
+@pytest.mark.long
 def test_a_few_skipped_steps_are_no_divergence():
     check_finite({"skipped_steps": 1.0, "gradient_steps": 10.0})
     check_finite({})

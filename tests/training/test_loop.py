@@ -33,10 +33,12 @@ def test_the_schedule_is_random_then_trials_each_followed_by_evaluation(run):
     assert kinds_of(run) == ["random", "random", "train", "eval", "train", "eval"]
 
 
+@pytest.mark.long
 def test_environment_steps_count_what_is_learned_from(run):
     assert [row["env_steps"] for row in run.episodes] == [5, 10, 15, 15, 20, 20]
 
 
+@pytest.mark.long
 def test_episodes_csv_has_exactly_the_promised_columns(run):
     assert tuple(rows(run.directory.episodes)[0]) == EPISODE_COLUMNS
 
@@ -78,6 +80,7 @@ def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     assert steps[0] == steps[1]
 
 
+@pytest.mark.long
 def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
     run = finished(tmp_path / "run", env=LINE, trials=1, random_steps=11)
     assert kinds_of(run) == ["random"] * 3 + ["train"]
@@ -99,12 +102,14 @@ def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     assert [str(warmed.data_of(row["episode"])["kind"]) for row in warmed.episodes] == kinds
 
 
+@pytest.mark.long
 def test_learning_precedes_each_warm_up_and_sees_those_before(warmed):
     learned = rows(warmed.directory.metrics)
     assert [int(row["episode"]) for row in learned] == [3, 4, 5, 6, 8]
     assert [int(row["env_steps"]) for row in learned] == [9, 11, 14, 18, 23]
 
 
+@pytest.mark.long
 def test_warm_ups_are_not_trials(warmed):
     assert warmed.loop.counters.trials == 2 and warmed.loop.counters.warmups == 3
 
@@ -130,6 +135,7 @@ def test_growing_data_recompile_nothing(trained):
     assert len(learned) == 2 and len({row["compile_count"] for row in learned}) == 1
 
 
+@pytest.mark.long
 def test_the_run_directory_is_complete(trained):
     assert (trained / "figures" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert any((trained / "tensorboard").iterdir())

@@ -74,6 +74,7 @@ def test_a_table_of_episodes_is_made_again_from_the_data(harm, saved, whole, tmp
     assert len(said) == 1 and said[0].startswith(f"'{table}' was changed or damaged after the checkpoint")
 
 
+@pytest.mark.long
 def test_a_table_that_is_not_there(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     (out / "episodes.csv").unlink()
@@ -114,12 +115,14 @@ def test_data_that_are_not_the_runs(harm, saved, whole, tmp_path):
         assert (out / "data" / "foreign-episode_0002.npz").exists() == (harm == "foreign")
 
 
+@pytest.mark.long
 def test_data_of_later_episodes_are_removed(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     shutil.copy(out / "data" / "episode_0001.npz", out / "data" / "episode_0777.npz")
     assert gone_on(out) == (whole, [])
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_run_that_is_as_it_was(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     before = (out / "episodes.csv").read_bytes()

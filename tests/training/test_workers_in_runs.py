@@ -42,6 +42,7 @@ def test_results_do_not_depend_on_the_number_of_workers(moment, whole, tmp_path)
     assert finished(tmp_path / "run", workers=2, **SCHEDULE).results == whole.results
 
 
+@pytest.mark.long
 def test_a_round_of_evaluation_is_played_in_groups(whole):
     """Three episodes, two at a time, are counted and numbered one after the other."""
     rows = [row for row in whole.episodes if row["kind"] == "eval"]
@@ -71,6 +72,7 @@ def test_a_worker_that_dies_ends_the_run_which_can_be_resumed(whole, tmp_path):
     assert run.results == whole.results
 
 
+@pytest.mark.long
 def test_diagnostics_play_the_same_episodes_with_workers():
     task = make_task(TaskSettings(env=RAGGED))
     agent = Witness(data="replay", schedule=Schedule(), horizon=task.spec.horizon)

@@ -216,6 +216,7 @@ def test_known_reach_and_model_use():
     np.testing.assert_allclose(found.model_use, 0.565254, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_where_the_episode_really_ended_targets_are_the_reward_alone():
     made = random_frames(SIZES, 0, ended=True)
     _, reduced = compiled_everything(single(made), DISCOUNT, SCALE)
@@ -240,6 +241,7 @@ def test_without_ensembles_the_longest_horizon_is_a_return_by_hand():
 
 
 @pytest.mark.parametrize(("members", "frames"), [(1, 3), (2, 4)], ids=["one member", "equal members"])
+@pytest.mark.long
 def test_where_members_agree_all_horizons_count_alike(members, frames):
     batch, discount, scale = (
         (3, 1.0, 0.1) if members == 1 else (5, DISCOUNT, SCALE)
@@ -260,6 +262,7 @@ def test_where_members_agree_all_horizons_count_alike(members, frames):
             np.testing.assert_allclose(target, plain, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_when_one_reward_member_is_far_off_the_model_is_not_used():
     made = random_frames(SIZES, 2)
     made.terminated[0] = 0
@@ -284,6 +287,7 @@ def test_weights_sum_to_one():
             np.testing.assert_allclose(weights.sum(0), 1.0, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_horizon_zero_is_the_plain_one_step_target():
     made = random_frames((1, 2, 1, 3, 2), 4)
     after = (made.bonus[0] + made.value[0]).mean((0, 1))
@@ -631,6 +635,7 @@ def test_refuses_settings_that_make_no_sense(wrong, message):
         Expansion(**wrong)
 
 
+@pytest.mark.long
 def test_these_are_all_reductions():
     assert set(REDUCTIONS) <= set(registry.kinds("reduction"))
     assert all(Expansion(reduction=name).reduction == name for name in REDUCTIONS)

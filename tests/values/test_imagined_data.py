@@ -49,6 +49,7 @@ def test_what_is_not_finite_is_not_used():
 
 
 @pytest.mark.parametrize(("ratio", "steps", "horizon", "starts"), [(4, 100, 5, 80), (1, 100, 7, 14), (0.5, 4, 2, 1)])
+@pytest.mark.long
 def test_so_many_trajectories_begin_at_each_call(ratio, steps, horizon, starts):
     assert ImaginedData(ratio=ratio, horizon=horizon).starts(steps) == starts
 

@@ -103,6 +103,7 @@ def test_both_assignments_have_the_same_expected_gradient():
         assert (np.abs(a.mean(0) - b.mean(0)) < 5 * b.std(0) / np.sqrt(len(b)) + 1e-6).all()
 
 
+@pytest.mark.long
 def test_ddpgs_policy_raises_the_mean_value_of_all_critics_and_keeps_its_outputs_small():
     learner, x = DDPG(**SMALL, policy_regularizer=0.3), batch()[0][0, 0]
     state = trained_state(learner)
@@ -115,6 +116,7 @@ def test_ddpgs_policy_raises_the_mean_value_of_all_critics_and_keeps_its_outputs
     np.testing.assert_allclose(loss, -q + 0.3 * (u**2).mean(), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_td3s_policy_raises_the_first_of_each_pair():
     learner, x = TD3(**SMALL), batch()[0][0, 0]
     state = trained_state(learner)

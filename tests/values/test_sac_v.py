@@ -56,6 +56,7 @@ def test_the_bonus_is_the_temperature_times_the_entropy_of_the_squashed_action()
 
 
 @pytest.mark.parametrize("tdk", [False, True])
+@pytest.mark.long
 def test_the_value_learns_soft_values_of_actions_at_real_and_at_visited_observations(tdk):
     visits = None
     if tdk:

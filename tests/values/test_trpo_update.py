@@ -98,6 +98,7 @@ def test_where_no_step_is_good_enough_only_the_first_iteration_may_be_set_to_tak
 
 
 @pytest.mark.parametrize("accept_first", [True, False])
+@pytest.mark.long
 def test_a_step_that_is_not_finite_is_never_taken_and_counted(accept_first):
     """Whatever the bound."""
     bad = batch(reward=np.full((TIMES, ENVIRONMENTS), np.nan, np.float32))
@@ -107,6 +108,7 @@ def test_a_step_that_is_not_finite_is_never_taken_and_counted(accept_first):
     assert not any(metrics.values())
 
 
+@pytest.mark.long
 def test_the_first_baseline_is_zero_and_later_ones_are_fitted_to_the_batch_before():
     """The returns of episodes of one step are their rewards."""
     data = batch()

@@ -102,6 +102,7 @@ PAIRS = st.lists(
 
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(PAIRS)
+@pytest.mark.long
 def test_the_search_takes_the_first_gain_within_the_bound(pairs):
     gains, divergences = np.float32(pairs).T
     good = [i for i, (gain, divergence) in enumerate(pairs) if gain > 0 and divergence <= 1]
