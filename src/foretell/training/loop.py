@@ -62,6 +62,7 @@ class Loop:
     def run(self) -> None:
         """Run to the end of the schedule. Raises `Interrupted` after Ctrl-C, `UserError` if the run cannot go on."""
         run, state = self.run_info, self.state
+        self._saver.prepare(state)
         self._learner.compile(state)
         self._actor.compile(self._policy, state.carry, state.episodes)
         with ExitStack() as stack:

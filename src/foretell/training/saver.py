@@ -10,6 +10,7 @@ from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.repair import Extent, listed, repair, table_sums
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
+from foretell.training.mirror import Mirror
 from foretell.training.recovery import recover
 from foretell.training.state import RunState
 
@@ -23,11 +24,17 @@ class Saver:
     def __init__(self, run: RunInfo) -> None:
         self._run = run
         self._checkpoints = Checkpoints(run.directory.checkpoints, keep=run.schedule.checkpoints)
+        self._mirror: Mirror | None = None
 
     @property
     def has_any(self) -> bool:
         """Whether there is any checkpoint, damaged ones included."""
         return self._checkpoints.exist
+
+    def prepare(self, state: RunState) -> None:
+        """Copy the replay as it is, so that the first checkpoint does not have to."""
+        if state.replay is not None:
+            self._mirror = Mirror(state.replay)
 
     def save(self, state: RunState, seconds: float) -> RunState:
         """Write a checkpoint in the background; the state as it is stored. Raises `UserError` if the disk refuses.
@@ -38,8 +45,18 @@ class Saver:
         """
         counters = state.counters._replace(unsaved=0, unsaved_trials=0, seconds=seconds).plus(saved=1)
         state = state._replace(counters=counters)
-        self._checkpoints.save(counters.saved, state, {**self._run.notes, _TABLES: table_sums(self._run.directory)})
+        self._checkpoints.wait()  # what is being written must not change
+        stored = self._on_host(state)
+        self._checkpoints.save(counters.saved, stored, {**self._run.notes, _TABLES: table_sums(self._run.directory)})
         return state
+
+    def _on_host(self, state: RunState) -> RunState:
+        """A copy, whose replay changes when the next one is made."""
+        rest: RunState = jax.tree.map(np.array, state._replace(replay=None))
+        if state.replay is None:
+            return rest
+        self._mirror = self._mirror or Mirror(state.replay)
+        return rest._replace(replay=self._mirror.follow(state.replay))
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
         """The newest checkpoint that can be read, in the structure of `like`. Raises `UserError` if there is none."""
