@@ -1,7 +1,7 @@
 """Memory and open files of a long run, which must not grow.
 
-`python benchmarks/longrun.py --steps 100000 --out docs/results/longrun` trains `sac/default` on `Pendulum-v1` with small
-networks and few updates, so that a step costs little; everything else of a run is as usual: checkpoints, tables, data
+`python benchmarks/longrun.py --steps 100000 --out docs/results/longrun` trains `sac/default` on `Pendulum-v1`, with
+small networks and few updates, so that a step costs little. Everything else is as in any run: checkpoints, tables, data
 of episodes, evaluation. Every `--every` steps the script notes the resident memory, the open files and the threads of
 the process; `<out>.csv` has a line for each. The replay is full after 20,000 steps; growth is counted from then.
 """
