@@ -111,8 +111,7 @@ def _fork(work: Work, folder: Path) -> tuple[int, int]:
         work(folder, lambda: [os.write(theirs, b".")].clear())
         os._exit(0)
     except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
+        os.write(2, traceback.format_exc().encode())
         os._exit(1)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from foretell.replay import Transitions, add, init_replay
 from foretell.training import mirror
 from foretell.training.mirror import Mirror, blocks
+from tiny import quick_jit
 
 CAPACITY = 11
 
@@ -28,11 +29,13 @@ def test_blocks_lie_within_the_buffer_and_hold_everything_that_was_added(before,
     assert len(starts) <= len(written) / size + 2, "and hardly more"
 
 
-def rows(count, value):
-    """So many rows that begin with this value."""
-    ramp = value + jnp.arange(1.0 * count)
+@quick_jit
+def added(replay, count, value):
+    """With so many more rows, which begin with this value."""
+    ramp = value + jnp.arange(1.0 * CAPACITY)
     pairs = ramp[:, None] + jnp.arange(2)
-    return Transitions(pairs, -ramp[:, None], 2 * ramp, pairs + 1, ramp % 3 == 0)
+    rows = Transitions(pairs, -ramp[:, None], 2 * ramp, pairs + 1, ramp % 3 == 0)
+    return add(replay, rows, jnp.arange(CAPACITY) < count)
 
 
 def assert_equal(copy, replay):
@@ -47,15 +50,15 @@ def test_it_follows_a_replay_from_any_moment_also_over_its_end(early):
     copy = None
     for number, count in enumerate([3, 4, 3, 1, 7, 11, 2]):  # the last of the fourth is that of the buffer
         copy = Mirror(replay) if number == early else copy
-        replay = add(replay, rows(count, 100.0 * number))
+        replay = added(replay, count, 100.0 * number)
         if copy is not None and number != 5:  # more is added between two copies than there is room for
             assert_equal(copy.follow(replay), replay)
 
 
 def test_what_it_returned_is_left_alone_until_it_is_asked_again():
-    replay = add(init_replay(CAPACITY, 2, 1), rows(5, 1.0))
+    replay = added(init_replay(CAPACITY, 2, 1), 5, 1.0)
     found = (copy := Mirror(replay)).follow(replay)
     before = jax.tree.map(np.copy, found)
-    more = add(replay, rows(9, 50.0))
+    more = added(replay, 9, 50.0)
     assert_equal(found, before)
     assert_equal(copy.follow(more), more)
