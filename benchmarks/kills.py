@@ -181,7 +181,6 @@ def kill_runs(
 ) -> Iterator[Killed]:
     """Runs of all agents in turn, until there were so many kills or the time is over."""
     whole = {agent: execute(work, folder / agent / "whole", None).seconds for agent, work in works.items()}
-    whole |= {agent: execute(work, folder / agent / "warm", None).seconds for agent, work in works.items()}
     end, done, number = time.monotonic() + seconds, 0, 0
     while done < kills and time.monotonic() < end:
         for agent, work in works.items():

@@ -55,7 +55,9 @@ EXPANSION = {
 STEPS = {"steps": 100, "steps_per_learning": 5, "random_steps": 20, "eval_every": 40, "log_every": 20, "capacity": 60}
 STEPWISE = {"train": {**STEPS, "eval_episodes": 1}}
 WITHOUT_MODEL = {name: EXPANSION[name] for name in ("task", "learner", "updates")}
-WORKERS = {"train": {"environments": 2, "eval_environments": 2, "eval_episodes": 2, "workers": 2}}
+WORKERS = {
+    "train": {"environments": 2, "eval_environments": 2, "eval_episodes": 2, "workers": 2, "steps_per_learning": 4}
+}
 STAGES: dict[str, dict[str, Any]] = {
     "planner": {"description": "a planner", "base": "mbmpc/default", **SHOOTING},
     "imitator": {
