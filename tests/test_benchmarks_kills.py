@@ -11,6 +11,7 @@ import pytest
 
 from tiny import benchmark
 
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning", "ignore:.*multi-threaded:DeprecationWarning")
 kills = benchmark("kills")
 
 
