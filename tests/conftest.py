@@ -17,7 +17,7 @@ import pytest
 # session to session, since most of a test's time is compilation; `make clean` removes it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "config")  # of the key of runs
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # Most of the suite's time is compilation: what is not optimized compiles in a quarter of the time.
 _QUICK = "--xla_backend_optimization_level=0"
@@ -36,6 +36,13 @@ _KNOWN: dict = {}
 """Functions and tasks by what they are made of, see `equal_agents_share_programs`."""
 _ROOM = 2**31
 """Bytes that a worker may hold before it forgets its programs."""
+
+
+def pytest_collection_finish():
+    """Spare Python the search for garbage among all modules and tests, which takes as long as some of the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +115,14 @@ def quick_curves():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "draw_learning_curve", draw)
         yield
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Programs of runs are optimized, for runs that take longer than their compilation."""
+    from foretell.compilation import COMPILER_OPTIONS
+
+    monkeypatch.setitem(COMPILER_OPTIONS, "xla_backend_optimization_level", 2)
 
 
 @pytest.fixture(scope="session")

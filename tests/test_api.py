@@ -46,6 +46,7 @@ def test_a_run_tells_of_itself(agent, trained):
     assert agent.settings.planner.population == TINY["planner"]["population"]
 
 
+@pytest.mark.long
 def test_a_plain_gymnasium_loop(agent):
     with gymnasium.make(ENV) as env:
         rewards, actions = play(env, agent, seed=0)
@@ -98,12 +99,14 @@ def test_a_mask_resets_its_rows_alone(agent):
     assert first[1] == none[1] != both[1]
 
 
+@pytest.mark.long
 def test_observations_of_any_numeric_kind_are_taken(agent):
     for obs in ([0, 1], np.array([0, 1], np.int8), np.array([0, 1], np.float64), jnp.array([0.0, 1.0])):
         agent.reset()
         assert agent.act(obs).shape == (1,)
 
 
+@pytest.mark.long
 def test_a_mask_before_the_first_observation_begins_everything_anew(agent):
     agent.reset()
     agent.reset([True, False])
@@ -163,6 +166,7 @@ def test_the_default_directory_is_named_after_preset_environment_and_seed(tmp_pa
     assert run.directory.resolve() == tmp_path / "runs" / "pets-default" / "environments-tiny-Line-v0" / "3"
 
 
+@pytest.mark.long
 def test_a_preset_for_one_task_can_be_used_for_another():
     settings = resolve("pets/cartpole", [{"task": {"env": LINE}}, TINY])
     agent = settings.build(make_task(settings.task))
@@ -304,6 +308,7 @@ def test_a_callback_that_fails_is_named_in_one_sentence(tmp_path):
         foretell.train("pets/default", out=tmp_path / "run", env=LINE, overrides=TINY, callbacks=[Broken()], quiet=True)
 
 
+@pytest.mark.long
 def test_what_is_no_callback_is_refused_before_anything_is_written(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it would find the mistake first
     options = {"env": LINE, "overrides": TINY, "callbacks": [Enough]}
@@ -337,6 +342,7 @@ def _rounds(run):
     return zip(evaluations[::2], evaluations[1::2], strict=True)
 
 
+@pytest.mark.long
 def test_the_interface_is_what_all_says():
     names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"}
     assert set(foretell.__all__) == names

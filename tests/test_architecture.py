@@ -51,6 +51,7 @@ def test_every_package_is_in_the_list():
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.long
 def test_imports_point_down(path):
     own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
     if own in ("__init__", "__main__"):
@@ -59,6 +60,7 @@ def test_imports_point_down(path):
         assert LAYERS[package] < LAYERS[own], f"{own} imports {package}"
 
 
+@pytest.mark.long
 def test_no_module_imports_itself_in_a_circle():
     modules = {".".join(("foretell", *path.relative_to(SOURCE).with_suffix("").parts)): path for path in FILES}
     graph = {}
@@ -85,6 +87,7 @@ def function_lengths():
                 yield node.end_lineno - node.body[0].lineno + 1
 
 
+@pytest.mark.long
 def test_functions_and_files_are_short():
     lengths = list(function_lengths())
     assert median(lengths) <= 10

@@ -16,6 +16,7 @@ def finetune():
     return benchmark("finetune")
 
 
+@pytest.mark.long
 def test_a_curve_has_a_point_for_each_call_of_learn(finetune, trained):
     """Of a run of two trials, each learned from by itself, that goes on from one of 100 steps."""
     found = finetune.curve(RunDirectory(trained), 100)
@@ -35,6 +36,7 @@ def test_an_episode_that_ends_with_a_batch_is_of_that_batch(finetune):
     assert found.steps.tolist() == [20, 40] and found.returns.tolist() == [2.0, 6.0]
 
 
+@pytest.mark.long
 def test_steps_to_a_level_are_the_last_stages_and_count_from_the_first_on(finetune):
     stages = [
         finetune.Curve(np.array([10, 20]), np.array([1.0, 3.0])),
@@ -48,6 +50,7 @@ def test_steps_to_a_level_are_the_last_stages_and_count_from_the_first_on(finetu
     assert cells == [["2.5", "9"], ["120, 120", "never, never"], ["40, 40", "never, never"], ["3.0", "-"]]
 
 
+@pytest.mark.long
 def test_a_run_that_goes_on_from_no_other_is_refused(finetune, trained, monkeypatch, tmp_path):
     words = ["--tuned", str(trained), "--alone", str(trained), "--out", str(tmp_path / "figure.png")]
     monkeypatch.setattr(sys, "argv", ["finetune.py", *words])

@@ -3,9 +3,12 @@
 import csv
 import sys
 
+import pytest
+
 from tiny import benchmark, written_run
 
 
+@pytest.mark.long
 def test_windows_of_training_episodes_stand_beside_the_originals(tmp_path, monkeypatch, capsys):
     steve = written_run(
         tmp_path / "a", "steve/halfcheetah", "train", [(55_000, 10), (55_000, 20), (55_000, 60), (95_000, 70)]
@@ -27,6 +30,7 @@ def test_windows_of_training_episodes_stand_beside_the_originals(tmp_path, monke
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_each_run_belongs_to_an_arm():
     released = benchmark("released")
     arms = [released.Run(f"steve/halfcheetah{parts}", 0, []).arm for parts in ("", "+mve+released", "+ddpg")]

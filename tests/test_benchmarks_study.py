@@ -8,6 +8,7 @@ import pytest
 from tiny import benchmark
 
 
+@pytest.mark.long
 def test_it_tells_of_runs_as_far_as_all_have_come(trained, tmp_path, monkeypatch, capsys):
     words = ["study", "pets/default", "--runs", trained, trained, "--goal", "1e9", "--last", "1", "--by", "2"]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--out", str(tmp_path / "out")])

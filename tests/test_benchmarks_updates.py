@@ -78,6 +78,7 @@ def test_a_policy_trained_less_often_costs_less(updates):
     assert updates.update_flop(*delayed).values < updates.update_flop(*always).values
 
 
+@pytest.mark.long
 def test_seconds_are_those_of_one_update(updates):
     """Three updates in each program, and one step of the state for each program."""
     given, called = updates.Subject(None, jnp.zeros(()), None), []

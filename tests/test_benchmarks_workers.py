@@ -21,6 +21,7 @@ def workers():
         yield importlib.import_module("workers")
 
 
+@pytest.mark.long
 def test_threads_and_processes_return_the_same_as_one_after_the_other(workers):
     task, found = make_task(TaskSettings(env="Sleeps-v0")), []
     for make in (Simulators, partial(workers.Threads, workers=2), partial(make_simulators, workers=2)):
@@ -32,6 +33,7 @@ def test_threads_and_processes_return_the_same_as_one_after_the_other(workers):
     np.testing.assert_array_equal(found[2], found[0])
 
 
+@pytest.mark.long
 def test_a_rate_is_that_of_all_environments_together(workers):
     task = make_task(TaskSettings(env="Sleeps-v0"))
     assert 0 < workers.rate(Simulators, task, steps=1, rounds=1) < 1 / workers.STEP_SECONDS

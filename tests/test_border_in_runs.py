@@ -67,6 +67,7 @@ def test_what_it_writes(run):
     assert f"env: {__name__}:Goal" in (run.directory / "config.yaml").read_text()
 
 
+@pytest.mark.long
 def test_it_acts_in_the_environment_itself(run):
     action = run.act(Goal().reset(seed=0)[0])
     assert Goal.action_space.contains(action)
@@ -78,6 +79,7 @@ def test_it_acts_in_the_environment_itself(run):
         run.act({"observation": np.zeros(2), "achieved_goal": np.zeros(1)})
 
 
+@pytest.mark.long
 def test_evaluation_says_whether_it_succeeded(run):
     assert [result.success for result in run.evaluate(2)] == [True, True]
 
@@ -157,6 +159,7 @@ def test_settings_of_the_environment_reach_it(change, line, capsys):
     assert line in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_environment_without_a_time_limit_is_noted(capsys):
     assert main(["train", "pets/default", "--env", "environments:tiny/Endless-v0", "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -167,12 +170,14 @@ def test_an_environment_without_a_time_limit_is_noted(capsys):
 
 
 @pytest.mark.parametrize(("env", "role"), [("Pendulum-v1", "reward"), ("environments:tiny/Line-v0", "terminated")])
+@pytest.mark.long
 def test_a_function_that_is_a_number_nowhere_is_refused_before_anything_is_written(env, role, tmp_path, refused):
     command = ["train", "pets/default", "--env", env, f"--{role}", "environments:nowhere", "--out", tmp_path / "run"]
     assert f"{role} 'environments:nowhere' returned nan on" in refused(*command)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_what_leaks_is_said(capsys):
     assert main(["train", "pets/default", "--env", "environments:tiny/Ends-v0", *TINY_SET, "--dry-run"]) == 0
     assert "note           'environments:tiny/Ends-v0' keeps state from one episode to" in capsys.readouterr().out

@@ -52,6 +52,7 @@ def test_version(capsys):
 
 
 @pytest.mark.parametrize("argv", [["presets"], ["presets", "pets"], ["--version"], ["--help"], ["dance"]], ids=" ".join)
+@pytest.mark.long
 def test_what_only_tells_does_not_wait_for_jax(argv):
     code = f"import sys; from foretell.cli import main\ntry: main({argv})\nfinally: print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -140,6 +141,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_writes_nothing(tmp_path, monk
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_dry_run_tells_of_stages_and_of_a_run_that_is_there(run_copy, capsys):
     assert main(["train", "mbmf/cheetah", "--dry-run", "--out", str(run_copy)]) == 0
     out = capsys.readouterr().out
@@ -215,6 +217,7 @@ def test_resume_adds_trials(run_copy, capsys):
     assert "trials: 3" in (run_copy / "config.yaml").read_text()
 
 
+@pytest.mark.long
 def test_resume_of_a_finished_run_says_so_and_changes_nothing(run_copy, capsys):
     before = snapshot(run_copy)
     assert main(["resume", str(run_copy)]) == 0
@@ -321,6 +324,7 @@ def test_filming_changes_nothing_of_the_run(tmp_path, no_probe, trained):
         assert (out / "data" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.long
 def test_a_film_shows_the_episode_that_was(run_copy, no_probe, monkeypatch):
     """Step by step what the run has on disk, at ten pictures a second."""
     from foretell.runs.directory import RunDirectory
@@ -351,6 +355,7 @@ def test_numbers_of_episodes_that_are_filmed_are_cubes(monkeypatch, no_probe, tm
     assert list(found) == [0, 1, 8, 27, 64, 125]
 
 
+@pytest.mark.long
 def test_an_episode_is_filmed_from_where_it_began_with_the_actions_that_were_executed(tmp_path, no_probe, monkeypatch):
     """A random one begins as random ones do, and an action beyond the bounds is executed as the nearest within."""
     task = make_task(TaskSettings(env=LINE))

@@ -37,6 +37,7 @@ def documented_departures(task):
 
 
 @pytest.mark.parametrize("task", ["cartpole", "halfcheetah"])
+@pytest.mark.long
 def test_every_departure_of_a_default_from_the_paper_is_documented_and_no_other(task):
     paper, default = settings(f"pets/{task}-paper"), settings(f"pets/{task}")
     departures = {name: (paper[name], default[name]) for name in paper if paper[name] != default[name]}
@@ -54,6 +55,7 @@ def show(value):
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+@pytest.mark.long
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
     for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):

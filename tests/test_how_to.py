@@ -152,6 +152,7 @@ def test_all_that_can_be_registered_is_in_the_table_of_what_can_be_added():
     assert {section for section, *_ in additions()} == {*registry._registered, "a callback"} - {"fit"}
 
 
+@pytest.mark.long
 def test_the_files_in_that_table_are_there():
     """Where the name of a new thing stands, they are there for the name of one that exists."""
     names = {"planner": "cem", "model": "steve", "learner": "td3", "agent": "trpo", "task": "cartpole"}

@@ -93,6 +93,7 @@ def test_the_page_says_what_a_run_holds():
     assert re.findall(r"`(\w+)`", text) == fields(events.RunInfo)
 
 
+@pytest.mark.long
 def test_all_callbacks_are_on_the_page():
     exported = [getattr(callbacks, name) for name in callbacks.__all__]
     shipped = {one.__name__ for one in exported if isinstance(one, type) and issubclass(one, callbacks.Callback)}

@@ -55,6 +55,7 @@ def test_its_commands_work_and_write_what_it_says(tmp_path, monkeypatch, capsys)
     assert Path("runs/mve.png").is_file() and Path("runs/mve/trial-10/summary.csv").is_file()
 
 
+@pytest.mark.long
 def test_the_number_of_steps_that_it_leaves_out_is_right():
     share, left = re.search(r"`--tail ([\d.]+)` leaves out.*?\(the last (\d+) steps", PAGE, re.S).groups()
     assert 0.99 ** int(left) > float(share) >= 0.99 ** (int(left) + 1)

@@ -220,6 +220,7 @@ BEFORE_A_RUN = [
 
 
 @pytest.mark.parametrize(("argv", "sentence"), BEFORE_A_RUN, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.long
 def test_nothing_is_written_before_a_mistake_in_the_arguments_is_told(argv, sentence, refused, tmp_path):
     assert sentence in refused(*argv, "--out", tmp_path / "run")
     assert not any(tmp_path.iterdir())
@@ -248,6 +249,7 @@ def train_into(out, *more):
     return ["train", "pets/default", "--env", LINE, "--out", out, *TINY_SET, *more]
 
 
+@pytest.mark.long
 def test_a_run_is_not_replaced_unasked(run_copy, refused):
     before = snapshot(run_copy)
     sentence = refused(*train_into(run_copy))
@@ -258,6 +260,7 @@ def test_a_run_is_not_replaced_unasked(run_copy, refused):
     assert snapshot(run_copy) == before
 
 
+@pytest.mark.long
 def test_a_run_is_not_replaced_by_one_that_cannot_begin(run_copy, refused):
     before = snapshot(run_copy)
     refused(*train_into(run_copy, "train.capacity=3", "--overwrite"))
@@ -329,6 +332,7 @@ def test_a_batch_that_changes_size(agent):
 
 
 @pytest.mark.parametrize("mask", [[True], [True, False, True], [1, 0], [[True, False]], np.True_, "no"])
+@pytest.mark.long
 def test_a_mask_that_is_none(mask, agent):
     agent.reset()
     agent.act(np.zeros((2, 2)))

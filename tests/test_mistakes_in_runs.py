@@ -10,7 +10,7 @@ import pytest
 import foretell
 from foretell.cli import main
 from foretell.report import video
-from tiny import LINE, TINY_SET, snapshot
+from tiny import LINE, TINY_SET, by_hand, snapshot
 
 ENV = "environments:tiny/"
 
@@ -19,6 +19,7 @@ ENV = "environments:tiny/"
 
 
 @pytest.mark.parametrize("command", ["resume", "eval", "export-mat"])
+@pytest.mark.long
 def test_a_run_that_is_not_there(command, run_copy, refused, tmp_path):
     assert refused(command, tmp_path / "rum") == f"no run directory '{tmp_path}/rum'; did you mean '{run_copy}'?"
     assert refused(command, tmp_path) == (
@@ -56,6 +57,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("command", ["resume", "eval"])
 @pytest.mark.parametrize(("change", "sentence"), CONFIGS, ids=range(len(CONFIGS)))
+@pytest.mark.long
 def test_a_damaged_config(command, change, sentence, run_copy, refused):
     config = run_copy / "config.yaml"
     config.write_text(change(config.read_text()))
@@ -142,6 +144,7 @@ def test_a_resumed_run_keeps_its_settings(word, sentence, run_copy, refused):
         (["--seed", "9" * 20], "seed must be a whole number from 0 to 2147483647, not 999"),
     ],
 )
+@pytest.mark.long
 def test_evaluation(argv, sentence, trained, refused):
     assert sentence in refused("eval", trained, *argv)
 
@@ -168,6 +171,7 @@ def test_episodes_that_cannot_be_filmed(argv, sentence, trained, refused):
         ("NoScreen", f"cannot film '{ENV}NoScreen-v0' (RuntimeError: no display name"),
     ],
 )
+@pytest.mark.long
 def test_an_environment_that_cannot_be_filmed(name, sentence, run_copy, refused, monkeypatch):
     monkeypatch.setattr(video, "choose_renderer", lambda: None)
     config = run_copy / "config.yaml"
@@ -207,6 +211,7 @@ def test_a_place_that_cannot_be_exported_to(place, reason, run_copy, refused):
     assert refused("export-mat", run_copy, "--out", out).startswith(f"cannot write '{out}': {reason}")
 
 
+@pytest.mark.long
 def test_an_episode_that_cannot_be_exported(run_copy, refused):
     damaged = run_copy / "data" / "episode_0001.npz"
     damaged.write_bytes(b"")
@@ -221,7 +226,7 @@ def test_an_episode_that_cannot_be_exported(run_copy, refused):
     ("name", "sentence"),
     [
         ("NanObservation", "returned an observation that is not finite in 'obs[0]'"),
-        ("NanReward", "returned the reward nan at step 0"),
+        pytest.param("NanReward", "returned the reward nan at step 0", marks=pytest.mark.slow),
     ],
 )
 def test_an_environment_that_breaks_down_leaves_the_last_checkpoint(name, sentence, refused, tmp_path):
@@ -245,7 +250,7 @@ def test_an_environment_that_never_worked(refused, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("file", ["episodes.csv", "config.yaml", "learning_curve.png"])
+@pytest.mark.parametrize("file", ["episodes.csv", "config.yaml", *by_hand("learning_curve.png")])
 def test_a_disk_that_is_full_loses_nothing(file, run_copy, refused, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -60,11 +60,13 @@ def test_the_page_s_observed_task_passes_all_checks(written, monkeypatch, capsys
     assert "over 3 episodes" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_unknown_class_is_refused_with_the_nearest(written):
     with pytest.raises(foretell.UserError, match=r"has nothing named 'Pendulun'; did you mean 'Pendulum'\?"):
         foretell.train("pets/default", env="my_pendulum:Pendulun", out="run", quiet=True)
 
 
+@pytest.mark.long
 def test_all_that_the_page_says_a_task_may_define_is_there(written):
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", PAGE.read_text(), re.M)
     names = {name for row in rows for name in re.findall(r"\w+", row)}

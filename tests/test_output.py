@@ -62,12 +62,14 @@ def test_an_output_of_few_characters(monkeypatch):
     assert content.getvalue() == b"??? 1\n"
 
 
+@pytest.mark.long
 def test_a_result_that_cannot_be_printed_is_a_mistake(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Broken(ERRORS[0]))
     assert main(["presets"]) == 1
     assert capsys.readouterr().err == "foretell: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.long
 def test_the_end_of_a_terminal_is_a_request_unless_it_is_ignored():
     before, calls = signal.getsignal(signal.SIGHUP), []
     try:

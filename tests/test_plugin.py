@@ -89,6 +89,7 @@ def test_a_class_in_the_working_directory_needs_no_entry_point(foretell, tmp_pat
     assert train_and_resume(foretell, tmp_path / "run", "mine:GradientShooting", "Pendulum-v1", path=tmp_path)
 
 
+@pytest.mark.long
 def test_what_it_brings_is_listed_by_the_installed_command():
     """In a process of its own."""
     paths = os.pathsep.join(filter(None, [str(PLUGIN), os.environ.get("PYTHONPATH")]))

@@ -96,6 +96,7 @@ def test_a_fork_before_jax_works_is_no_matter(monkeypatch):
 
 
 @pytest.mark.parametrize("module", ["gymnasium", "jax", *by_hand("yaml", "pydantic")])
+@pytest.mark.long
 def test_ctrl_c_while_libraries_are_imported_is_one_line(module, tmp_path):
     (tmp_path / f"{module}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['foretell', 'show', 'pets/cartpole']\n"
@@ -103,6 +104,7 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(module, tmp_path):
     assert (done.returncode, done.stderr) == (130, "foretell: interrupted\n")
 
 
+@pytest.mark.long
 def test_a_program_that_imports_foretell_keeps_its_signals():
     code = "import signal, foretell; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     assert python(["-c", code]).stdout == "True\n"
@@ -129,11 +131,13 @@ def test_a_message_with_a_long_value_keeps_its_beginning_and_its_end():
         ({"skipped_steps": 0.25}, "0.25 gradient steps were not finite and were skipped"),
     ],
 )
+@pytest.mark.long
 def test_steps_that_were_skipped_are_said(metrics, said):
     assert re.search(said, check_finite(metrics))
 
 
 @pytest.mark.parametrize("name", ["", "reward_model_"])
+@pytest.mark.long
 def test_learning_that_skips_everything_ends_the_run(name):
     with pytest.raises(UserError, match="learning diverged: 9 of 9 gradient steps were not finite"):
         check_finite({f"{name}gradient_steps": 9.0, f"{name}skipped_steps": 9.0})

@@ -166,6 +166,7 @@ def test_a_run_that_was_stopped_in_an_early_stage_is_resumed_with_the_settings_i
     assert runs[1].settings.train.pretrained == str(tmp_path / STAGES[0]) and len(runs[1].returns) == 4
 
 
+@pytest.mark.long
 def test_a_run_that_is_there_is_not_overwritten_nor_stages_trained_for_it(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     with pytest.raises(UserError, match="already holds a run"):

@@ -110,6 +110,7 @@ def one_step(tables, seen, method):
 
 
 @METHODS
+@pytest.mark.long
 def test_a_step_updates_the_members_in_order_as_plain_loops_do(method):
     rng = np.random.default_rng(1)
     tables = toy.first_tables(rng, method.members)
@@ -216,6 +217,7 @@ def test_a_trial_is_the_same_however_many_trials_and_steps_there_are(study):
 # The command.
 
 
+@pytest.mark.long
 def test_the_command_prints_the_table_and_writes_a_figure_and_numbers(tmp_path, capsys):
     out = tmp_path / "new" / "toy"
     assert main(["toy", "--out", str(out), *SMALL]) == 0
@@ -231,6 +233,7 @@ def test_the_command_prints_the_table_and_writes_a_figure_and_numbers(tmp_path, 
     assert (out / "toy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_the_numbers_can_be_read_again(tmp_path):
     study = toy.run_study(seed=5, trials=2, steps=30)
     toy.write_study(study, tmp_path)

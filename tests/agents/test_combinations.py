@@ -84,6 +84,7 @@ def test_pets_plans_with_steves_networks_which_learn_in_one_long_call():
     assert (jnp.abs(actions) <= 3).all() and np.isfinite(extras["value"]).all()
 
 
+@pytest.mark.long
 def test_value_expansion_learns_reward_and_termination_beside_ensembles():
     settings = resolve("steve/default", [{"task": {"env": LINE}}, ENSEMBLES])
     agent = settings.build(make_task(settings.task))
@@ -104,6 +105,7 @@ def test_value_expansion_learns_reward_and_termination_beside_ensembles():
         ("steve/default", {"imagination": {"particles": 3}}, "imagination.particles (3) must be a multiple of"),
     ],
 )
+@pytest.mark.long
 def test_what_does_not_go_together_is_refused(preset, override, sentence):
     with pytest.raises(UserError) as mistake:
         resolve(preset, [*RUNS[preset], override])

@@ -241,6 +241,7 @@ def test_rounds_of_several_episodes_in_each_environment_are_learned_from_as_a_wh
     assert metrics_of(run)[0]["labels"] == steps_before
 
 
+@pytest.mark.long
 def test_demonstrations_are_told_apart_one_round_at_a_time():
     rounds = {"train": {"pretrained": "x", "episodes_per_learning": 2}}
     with pytest.raises(UserError, match=r"episodes_per_learning must be 1 with imitation\.least_return, not 2"):
@@ -287,6 +288,7 @@ def test_a_policy_gradient_goes_on_from_the_imitator(imitator, tmp_path):
         )
 
 
+@pytest.mark.long
 def test_a_policy_that_sees_no_path_cannot_imitate_who_follows_one():
     path = {"task": {"options": {"path": "left"}}}
     settings = resolve("mbmf/swimmer-imitation", [path])

@@ -15,7 +15,7 @@ from foretell.planning.imagined import imagined_returns
 from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
-from tiny import LINE, interrupted_at, quick_jit
+from tiny import LINE, by_hand, interrupted_at, quick_jit
 
 SMALL = {
     "model": {"hidden": [8], "weight_decay": [0.0, 0.0]},
@@ -209,6 +209,7 @@ def test_a_taught_guide_takes_part_in_plans():
     assert jax.tree.map(jnp.shape, plain) == jax.tree.map(jnp.shape, taught)
 
 
+@pytest.mark.long
 def test_a_guide_goes_with_a_gaussian_process():
     """Traced only: its fits are slow to compile."""
     settings = resolve("mbmpc/default+gp", [{"task": {"env": "Pendulum-v1"}}, {"guide": {"hidden": [8]}}])
@@ -221,13 +222,14 @@ def test_a_guide_goes_with_a_gaussian_process():
     assert jax.eval_shape(act, params, obs).shape == (1, 1)
 
 
+@pytest.mark.long
 def test_a_guide_needs_a_plan_at_every_step():
     with pytest.raises(UserError, match=r"planner.replan_every must be 1 with a guide, not 2"):
         resolve("mbmpc/cheetah-hw4", [GUIDE, {"planner": {"replan_every": 2}}])
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("guided", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("guided", [True, *by_hand(False)])
 def test_a_run_with_and_without_a_guide(guided, tmp_path):
     overrides = [SMALL, {"guide": GUIDE["guide"] if guided else None}]
     known = {"env": LINE, "reward": reward, "terminated": "none"}
@@ -237,6 +239,7 @@ def test_a_run_with_and_without_a_guide(guided, tmp_path):
     assert again == run.evaluate(1)
 
 
+@pytest.mark.long
 def test_task_settings_that_do_not_exist():
     with pytest.raises(UserError, match="path"):
         make_task(TaskSettings(env="mbmf-swimmer", options={"path": "up"}))

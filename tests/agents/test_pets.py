@@ -132,6 +132,7 @@ def test_any_number_of_observations_can_be_acted_on(fresh, batch):
     assert carry.warm_start.mean.shape == carry.plan.shape == extras["plan"].shape == (batch, 3, 1)
 
 
+@pytest.mark.long
 def test_actions_stay_in_bounds_from_anywhere(fresh):
     params, carry, obs = compiled_policy(fresh), begun(3), observations(1e3, -1e3, 0.0)
     for t in range(5):
@@ -139,12 +140,14 @@ def test_actions_stay_in_bounds_from_anywhere(fresh):
         assert (actions >= BOUNDS[0]).all() and (actions <= BOUNDS[1]).all()
 
 
+@pytest.mark.long
 def test_actions_are_finite_when_the_model_is_not(policy):
     broken = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), policy)
     actions, *_ = compiled_act(broken, begun(3), observations(1, 2, 3), jax.random.key(0))
     assert np.isfinite(actions).all()
 
 
+@pytest.mark.long
 def test_the_key_decides_the_action(policy):
     first, again, other = (
         compiled_act(policy, begun(3), observations(1, 0, 0), jax.random.key(k))[0] for k in (0, 0, 1)
@@ -246,6 +249,7 @@ def test_what_the_task_does_not_know_is_learned_by_a_second_ensemble(judged):
     assert ((found.logits.mean(0)[:, 0] > 0) == falls(24, 3).terminated).mean() > 0.8
 
 
+@pytest.mark.long
 def test_metrics_of_the_second_ensemble_are_those_of_the_first_with_a_prefix(judged, learned):
     names = set(learned[1])
     assert not any(name.startswith("reward_model_") for name in names)
@@ -270,6 +274,7 @@ def test_the_dynamics_are_learned_alike_whatever_else_is_learned():
     assert_close(alone.regressor, beside.regressor)
 
 
+@pytest.mark.long
 def test_learning_what_a_step_earns_continues_from_what_there_is(judged):
     state, metrics = learn_judge(judged[0], replay_of(falls(24, 0), new=0), jax.random.key(2))
     assert state.training.opt_state[0].count == 800
@@ -302,6 +307,7 @@ def test_settings_build_the_agent():
     assert registry.find("agent", "pets") is PETSSettings
 
 
+@pytest.mark.long
 def test_particles_must_share_the_members_evenly():
     with pytest.raises(ValueError, match=r"particles \(7\) must be a multiple of model.members \(5\)"):
         settings_of(imagination={"particles": 7})
@@ -312,7 +318,7 @@ def test_dynamics_and_reward_model_never_share_a_random_key(monkeypatch):
     """`fold_in(key, 1)` is `split(key)[1]`: a key that is both split and folded is used twice."""
     keys = []
     original = Fit.fit
-    monkeypatch.setattr(Fit, "fit", lambda self, key, *rest: keys.append(key) or original(self, key, *rest))
+    monkeypatch.setattr(Fit, "fit", lambda self, key, *a, **k: keys.append(key) or original(self, key, *a, **k))
     replay = init_replay(CAPACITY, 2, 1)._replace(added=jnp.array(10), new=jnp.array(10))
     learned_with = quick_jit(lambda state: (JUDGE.learn(state, replay, jax.random.key(1)), [*keys])[1])
     found = learned_with(init_judge(jax.random.key(0)))

@@ -82,6 +82,7 @@ def test_it_acts_before_it_has_learned(fresh):
     assert explore(params, (), jnp.zeros((3, 1)), jax.random.key(0))[2]["policy_version"].tolist() == [0, 0, 0]
 
 
+@pytest.mark.long
 def test_acting_needs_the_policy_alone_without_the_baseline(fresh):
     params = AGENT.policy(fresh)
     assert jax.tree.leaves(params)[-1] == 0
@@ -105,6 +106,7 @@ def collected(state, key):
     return data, float(data.reward.mean())
 
 
+@pytest.mark.long
 def test_it_learns_to_go_to_the_middle(fresh, learn):
     """Random actions leave the point 0.9 away on average."""
     state, rewards = fresh, []
@@ -119,6 +121,7 @@ def test_it_learns_to_go_to_the_middle(fresh, learn):
     assert actions[0, 0] > 1.5 and actions[1, 0] < 0.5
 
 
+@pytest.mark.long
 def test_settings_build_the_agent():
     settings = resolve("trpo/default")
     assert isinstance(settings, TRPOSettings) and registry.find("agent", "trpo") is TRPOSettings
@@ -144,6 +147,7 @@ def test_settings_build_the_agent():
         ("policy.initial_std=0", "policy.initial_std=0: input should be greater than 0"),
     ],
 )
+@pytest.mark.long
 def test_settings_that_cannot_be(override, sentence):
     with pytest.raises(UserError) as mistake:
         resolve("trpo/default", [parse_override(override)])

@@ -40,6 +40,7 @@ def test_any_planner_can_plan_with_the_simulator():
     assert isinstance(agent, PETS) and isinstance(agent.model, TrueModel)
 
 
+@pytest.mark.long
 def test_threads_are_a_setting():
     assert resolve("pets/cartpole+true-model", [{"model": {"threads": 3}}]).model.threads == 3
 
@@ -70,6 +71,7 @@ def test_actions_are_first_actions_of_plans_on_the_simulators_returns(env):
     assert sum(executed) == pytest.approx(float(extras["value"][0]), rel=1e-4)
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["", *by_hand("+random", "+mppi", "+icem")])
 def test_any_planner_swings_the_pendulum_up_with_it(kind, tmp_path):
@@ -189,6 +191,7 @@ def test_what_fails_while_planning_is_one_sentence():
         controller.play(env, episode=0)
 
 
+@pytest.mark.long
 def test_an_agent_that_learns_needs_data():
     nothing = {"train": {"random_episodes": 0, "random_steps": 0}}
     with pytest.raises(UserError, match=r"^train.random_episodes must be at least 1: 'pets' has to learn before it"):

@@ -196,12 +196,14 @@ def test_settings_build_the_agent():
     assert resolve("ddpg/default").build(TASK).model is None
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_trained_step_by_step_is_refused():
     gp = {"model": {"kind": "gp"}, "fit": {"kind": "lbfgs"}, "imagination": {"propagation": "DS"}}
     with pytest.raises(UserError, match=r"model\.kind=gp cannot be trained by single gradient steps"):
         resolve("steve/default", [gp])
 
 
+@pytest.mark.long
 def test_horizons_are_not_weighed_by_the_spread_of_single_samples():
     single = {"model": {"members": 1, "reward_members": 1}, "learner": {"critics": 1}}
     with pytest.raises(UserError, match=r"expansion\.reduction=inverse-variance weighs horizons by the spread"):
@@ -229,8 +231,9 @@ ARRANGEMENTS = {
 }
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["ddpg", "td3", "steve", *by_hand("sac", "mve", "steve with the networks of PETS")])
+@pytest.mark.parametrize("name", ["td3", "steve", *by_hand("ddpg", "sac", "mve", "steve with the networks of PETS")])
 def test_every_arrangement_learns_to_go_to_the_middle(name):
     """From random data alone: the policy pushes towards 0 from either side."""
     agent = resolve(f"{name.split()[0]}/default", [SMALL, ARRANGEMENTS[name]]).build(TASK)

@@ -79,6 +79,7 @@ def test_a_run_that_starts_anew_has_no_best(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.long
 def test_whatever_checkpoint_a_run_falls_back_to_its_best_is_there(seed, tmp_path):
     """A killed run continues from any checkpoint that may be on disk: the newest could be damaged or unfinished."""
     generator = random.Random(seed)
@@ -166,6 +167,7 @@ def test_the_best_is_the_agent_that_acted_in_the_best_trial(whole):
     assert loaded[0].evaluate(2) == loaded[1].evaluate(2)
 
 
+@pytest.mark.long
 def test_without_being_asked_to_a_run_keeps_none(trained):
     assert not (trained / "best").exists()
 

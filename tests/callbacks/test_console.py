@@ -106,6 +106,7 @@ def test_a_sparkline_spans_lowest_to_highest():
     assert len(set(sparkline([3.0, 3.0]))) == 1
 
 
+@pytest.mark.long
 def test_a_sparkline_of_many_values_is_one_of_their_means():
     row = sparkline([float(i) for i in range(5000)])
     assert len(row) == 80 and row[0] == "▁" and row[-1] == "█"

@@ -3,6 +3,7 @@
 import csv
 
 import numpy as np
+import pytest
 from played import Line, Played
 
 from foretell.envs import empty_episodes
@@ -19,6 +20,7 @@ def test_episodes_and_metrics_are_written_as_they_happen(tmp_path):
         assert [row["train_loss"] for row in csv.DictReader(file)] == ["0.5"]
 
 
+@pytest.mark.long
 def test_what_came_after_the_checkpoint_is_removed(tmp_path):
     run = Played(tmp_path / "run", list)
     run.episode("random", 1.0)
@@ -32,6 +34,7 @@ def test_what_came_after_the_checkpoint_is_removed(tmp_path):
     assert [path.name for path in run.directory.data.iterdir()] == ["episode_0000.npz"]
 
 
+@pytest.mark.long
 def test_data_of_an_episode_that_is_under_way_again_are_removed(tmp_path):
     """It may have ended before one that began earlier."""
     run = Played(tmp_path / "run", list)

@@ -48,6 +48,7 @@ class Made(Callback):
         self.arguments = arguments
 
 
+@pytest.mark.long
 def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatch):
     for name in ("Predictions", "Films"):
         monkeypatch.setattr(foretell.callbacks, name, Made)
@@ -57,6 +58,7 @@ def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatc
     assert films.arguments == (run.task,)
 
 
+@pytest.mark.long
 def test_none_holds_on_to_the_arrays_of_a_record(tmp_path):
     """The run writes over them, or hands their memory to a compiled program."""
     asked = {"save_all_models": True, "keep_best": True, "stop_at_return": 0.0, "episodes_per_learning": 2}
@@ -71,6 +73,7 @@ def test_none_holds_on_to_the_arrays_of_a_record(tmp_path):
     assert [one() for one in watched] == [None] * 4
 
 
+@pytest.mark.long
 def test_everything_exported_is_there():
     assert all(hasattr(foretell.callbacks, name) for name in foretell.callbacks.__all__)
     assert issubclass(Films, Callback) and issubclass(Predictions, Callback)

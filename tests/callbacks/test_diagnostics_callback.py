@@ -41,6 +41,7 @@ def rows_of(run):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_a_row_is_written_every_so_many_steps_once_the_agent_has_learned(measured):
     rows = rows_of(measured)
     assert [int(row["env_steps"]) for row in rows] == [12, 18, 24]
@@ -49,11 +50,13 @@ def test_a_row_is_written_every_so_many_steps_once_the_agent_has_learned(measure
         assert all(np.isfinite(float(row[name])) for name in (*names, "policy_grad_2", "critic_weights_0"))
 
 
+@pytest.mark.long
 def test_tensorboard_has_the_same(measured):
     (file,) = (measured / "tensorboard" / "diagnostics").iterdir()
     assert b"diagnostics/q_bias_critic" in file.read_bytes()
 
 
+@pytest.mark.long
 def test_the_run_is_the_same_without(measured, tmp_path):
     plain = train(tmp_path / "run", every=None)
     assert not (plain / "diagnostics.csv").exists()
@@ -63,6 +66,7 @@ def test_the_run_is_the_same_without(measured, tmp_path):
 
 
 @pytest.mark.parametrize("moment", [("step", 21), *by_hand(("step", 13), ("episode_end", 5))], ids=str)
+@pytest.mark.long
 def test_an_interrupted_run_measures_the_same(moment, measured, tmp_path):
     with interrupted_at(*moment):
         train(tmp_path / "run")
@@ -80,6 +84,7 @@ class Kills(Callback):
             raise Killed
 
 
+@pytest.mark.long
 def test_a_killed_run_has_no_row_twice(measured, tmp_path):
     """It is killed before it has saved anything: all rows are of steps that are taken again."""
     with pytest.raises(Killed):
@@ -89,6 +94,7 @@ def test_a_killed_run_has_no_row_twice(measured, tmp_path):
     assert rows_of(tmp_path / "run") == rows_of(measured)
 
 
+@pytest.mark.long
 def test_a_planner_is_measured_in_recorded_episodes(tmp_path):
     """None is played for it. After 5 random steps come 2 trials of 5."""
     rows = rows_of(train(tmp_path / "run", 7, preset="pets/default", changes=TINY))

@@ -38,6 +38,7 @@ def test_with_evaluation_trials_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize("episodes", [0, 2])
+@pytest.mark.long
 def test_a_run_that_has_reached_it_stops_at_once_when_resumed(episodes, tmp_path):
     run = Played(tmp_path / "run", stopping(1.0), eval_episodes=episodes)
     for _ in range(5):
@@ -50,6 +51,7 @@ def test_a_run_that_has_reached_it_stops_at_once_when_resumed(episodes, tmp_path
     assert reason is not None and run.reason == reason
 
 
+@pytest.mark.long
 def test_what_came_after_the_checkpoint_does_not_count(tmp_path):
     run = Played(tmp_path / "run", stopping(1.0))
     for _ in range(4):

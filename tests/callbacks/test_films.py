@@ -20,11 +20,13 @@ def play(path, kinds, **schedule):
         run.episode(kind, 0.0)
 
 
+@pytest.mark.long
 def test_of_a_run_that_learns_between_episodes_the_first_ones_after_learning(tmp_path, filmed):
     play(tmp_path, ["random", "train", "eval", "train", "eval"], record=1, eval_episodes=1)
     assert filmed == [1, 3]
 
 
+@pytest.mark.long
 def test_of_a_run_that_learns_within_episodes_the_first_ones_of_a_round_of_evaluation(tmp_path, filmed):
     stepwise = {"steps_per_learning": 1, "random_episodes": 0, "random_steps": 5}
     play(tmp_path, ["random", "train", "eval", "eval", "train", "eval", "eval"], record=1, eval_episodes=2, **stepwise)

@@ -1,5 +1,6 @@
 """`greedy.csv`: a line for each evaluation episode."""
 
+import pytest
 from played import Played
 
 from foretell.callbacks import Greedy
@@ -9,6 +10,7 @@ def lines(run):
     return run.directory.greedy.read_text().splitlines()
 
 
+@pytest.mark.long
 def test_a_line_holds_hours_policy_version_steps_and_return(tmp_path):
     run = Played(tmp_path / "run", lambda: [Greedy()])
     run.episode("train", 1.0, version=6)
@@ -16,6 +18,7 @@ def test_a_line_holds_hours_policy_version_steps_and_return(tmp_path):
     assert lines(run) == ["2.000000,7,5,0.500000"]
 
 
+@pytest.mark.long
 def test_what_came_after_the_checkpoint_is_removed(tmp_path):
     run = Played(tmp_path / "run", lambda: [Greedy()])
     run.episode("eval", 1.0)

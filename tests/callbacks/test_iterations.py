@@ -73,5 +73,6 @@ def test_an_interrupted_run_writes_the_same(moment, logged, tmp_path):
     assert (tmp_path / "run" / "log.txt").read_bytes() == (logged.directory / "log.txt").read_bytes()
 
 
+@pytest.mark.long
 def test_single_trials_are_no_iterations(trained):
     assert not (trained / "log.txt").exists()

@@ -80,6 +80,7 @@ def test_there_is_none_for_any_other_trial(kept):
 
 
 @pytest.mark.parametrize("trial", [0, -1])
+@pytest.mark.long
 def test_trials_are_counted_from_one(trial, run_copy):
     with pytest.raises(UserError, match=f"trial must be at least 1, not {trial}"):
         foretell.load(run_copy, trial=trial, quiet=True)
@@ -104,6 +105,7 @@ def test_a_model_of_another_shape_is_refused(kept_copy):
         foretell.load(kept_copy, trial=1, quiet=True)
 
 
+@pytest.mark.long
 def test_models_of_trials_after_the_checkpoint_are_removed(tmp_path):
     run = Played(tmp_path / "run", lambda: [Models()])
     run.episode("random", 0.0)

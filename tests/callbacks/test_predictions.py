@@ -169,6 +169,7 @@ def test_plans_of_an_episode_that_was_lost_are_made_again(sparse, tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["pets/default+true-model", "trpo/default", "sac/default", "steve/default"])
+@pytest.mark.long
 def test_an_agent_that_does_not_plan_with_a_learned_model_is_refused(preset):
     task = make_task(TaskSettings(env=LINE))
     agent = resolve(preset, [{"task": {"env": LINE}}]).build(task)
@@ -176,6 +177,7 @@ def test_an_agent_that_does_not_plan_with_a_learned_model_is_refused(preset):
         Predictions(agent, task.spec, "moments")
 
 
+@pytest.mark.long
 def test_a_schedule_with_several_environments_is_refused():
     with pytest.raises(ValueError, match="log_predictions needs a single environment"):
         Schedule(environments=2, log_predictions="moments")

@@ -23,6 +23,7 @@ def test_without_evaluation_every_trial_completes_a_score_once_there_are_enough(
     assert [scores.add(Counters(), one) for one in rows] == [None, None, 1.5, None, 4.0]
 
 
+@pytest.mark.long
 def test_with_evaluation_only_whole_rounds_count():
     rows = [row("train", 9.0, 5), row("eval", 1.0, 5), row("eval", 3.0, 5), row("train", 9.0, 10), row("eval", 8.0, 10)]
     assert finished_scores(ROUNDS, Counters(evaluated=1), rows, 2) == [2.0]
@@ -30,12 +31,14 @@ def test_with_evaluation_only_whole_rounds_count():
     assert scores.add(Counters(evaluated=2), row("eval", 4.0, 10)) == 6.0
 
 
+@pytest.mark.long
 def test_rounds_without_an_episode_between_them_differ_in_their_steps():
     rows = [row("eval", value, steps) for steps, value in ((100, 1.0), (100, 2.0), (200, 3.0), (200, 4.0))]
     assert finished_scores(ROUNDS, Counters(), rows, 2) == [1.5, 3.5]
 
 
 @pytest.mark.parametrize("episodes", [0, 3])
+@pytest.mark.long
 def test_a_run_resumed_anywhere_has_the_scores_of_its_past(episodes):
     """Those computed as it goes on, from any moment, are the last ones of those computed at its end."""
     schedule, generator, rows = Schedule(eval_episodes=episodes), random.Random(0), []

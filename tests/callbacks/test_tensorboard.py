@@ -57,12 +57,14 @@ def test_a_disk_that_refuses_is_said_once_and_does_not_end_a_run(what, tmp_path,
     assert said.count("cannot write TensorBoard's events") == 1 and "(No space left on device); training goes" in said
 
 
+@pytest.mark.long
 def test_a_folder_that_is_a_file(tmp_path, capsys):
     (tmp_path / "events").write_text("mine")
     Scalars(tmp_path / "events", 3).add("x", 1.0, 2)
     assert "training goes on without them" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_folder_whose_name_begins_like_a_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scalars = Scalars(Path("s3:/x"), 0)
@@ -71,5 +73,6 @@ def test_a_folder_whose_name_begins_like_a_protocol(tmp_path, monkeypatch):
     assert numbers(tmp_path / "s3:" / "x") == [("x", 1.0, 2)]
 
 
+@pytest.mark.long
 def test_a_run_has_files_that_tensorboard_reads(trained):
     assert {tag for tag, _, _ in numbers(trained / "tensorboard")} >= {"train/return", "learn/train_loss"}

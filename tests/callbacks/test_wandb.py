@@ -83,6 +83,7 @@ def test_a_refusal_is_one_sentence(tmp_path, wandb):
         Played(tmp_path / "run", lambda: [WandB()])
 
 
+@pytest.mark.long
 def test_without_wandb_in_use_nothing_of_it_is_there(trained):
     assert not (trained / "wandb").exists()
 
@@ -115,7 +116,7 @@ def test_a_run_interrupted_and_resumed_is_one_wandb_run(tmp_path, offline):
     assert {path.name for path in logs} == {f"run-{name}.wandb"} and all(path.stat().st_size > 0 for path in logs)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_run_that_replaces_another_is_a_new_wandb_run(tmp_path, offline):
     names = []
     for _ in range(2):

@@ -23,6 +23,7 @@ def drawn(particles, wrong=1.0, seed=0):
 
 
 @pytest.mark.parametrize("particles", [20, 200])
+@pytest.mark.long
 def test_a_known_gaussian_is_calibrated(particles):
     found = calibration(*drawn(particles))
     assert not found.gaussian
@@ -32,6 +33,7 @@ def test_a_known_gaussian_is_calibrated(particles):
     assert found.square == pytest.approx(expected, rel=0.06)
 
 
+@pytest.mark.long
 def test_errors_twice_as_large_as_predicted_are_seen():
     found = calibration(*drawn(200, wrong=2.0))
     assert found.square == pytest.approx(4.0, rel=0.1)
@@ -62,6 +64,7 @@ def test_a_model_without_uncertainty_has_no_calibration():
     assert calibration(np.ones((0, 30, 2)), real[:0]) is None
 
 
+@pytest.mark.long
 def test_a_dimension_that_is_certain_is_left_out():
     particles, real = drawn(50)
     particles[..., 1] = 0.0
@@ -70,6 +73,7 @@ def test_a_dimension_that_is_certain_is_left_out():
     np.testing.assert_allclose(found.share_a, found.share_ad[:, 0])
 
 
+@pytest.mark.long
 def test_the_order_of_starts_and_particles_does_not_matter():
     particles, real = drawn(20)
     order = np.random.default_rng(1).permutation(STARTS)

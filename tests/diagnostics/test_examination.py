@@ -57,6 +57,7 @@ def table(path):
         ("ddpg/default", {"summary", "q_values", "q_pairs"}, {"q_density"}),
     ],
 )
+@pytest.mark.long
 def test_the_command_writes_and_prints_what_there_is(preset, tables, figures, run_of, capsys, tmp_path):
     run = run_of(preset)
     assert main(["diagnose", str(run.directory), *QUICK, "--trial", "2", "--out", str(tmp_path / "found")]) == 0
@@ -72,6 +73,7 @@ def test_the_command_writes_and_prints_what_there_is(preset, tables, figures, ru
     assert summary and all(np.isfinite(list(summary.values())))
 
 
+@pytest.mark.long
 def test_by_default_it_writes_into_the_run_and_a_seed_gives_the_same(run_of):
     run = run_of("mve/default")
     first, second = (run.diagnose(SIZES, seed=3) for _ in range(2))
@@ -83,6 +85,7 @@ def test_by_default_it_writes_into_the_run_and_a_seed_gives_the_same(run_of):
 
 
 @pytest.mark.parametrize("policy", ["target", "online"])
+@pytest.mark.long
 def test_values_are_of_the_visited_pairs(policy, run_of):
     run = run_of("ddpg/default")
     values = run.diagnose(SIZES._replace(policy=policy, tail=1.0), seed=1).values
@@ -110,6 +113,7 @@ def test_values_are_of_the_visited_pairs(policy, run_of):
     np.testing.assert_allclose(values.estimates["critic"][0], critic, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_at_a_time_limit_the_truth_goes_on_or_steps_are_left_out(run_of):
     run = run_of("ddpg/default")
     kept, goes_on = (run.diagnose(SIZES._replace(tail=tail), seed=1).values for tail in (1.0, None))
@@ -122,6 +126,7 @@ def test_at_a_time_limit_the_truth_goes_on_or_steps_are_left_out(run_of):
     assert not nothing.used_et.any()
 
 
+@pytest.mark.long
 def test_entropy_bonuses_of_later_actions_are_part_of_values():
     reward, bonus = np.array([[1.0, 2.0, 3.0]]), np.array([[10.0, 20.0, 40.0]])
     played = Played(np.zeros((1, 4, 1)), np.zeros((1, 3, 1)), reward, np.array([3]), np.array([True]), {"bonus": bonus})
@@ -137,6 +142,7 @@ def test_sac_draws_from_its_policy(run_of):
     assert np.isfinite(found.values.truth_et).all() and found.open_loop is None
 
 
+@pytest.mark.long
 def test_plans_are_compared_with_what_was_earned(run_of):
     run = run_of("pets/default")
     found = run.diagnose(SIZES)
@@ -144,6 +150,7 @@ def test_plans_are_compared_with_what_was_earned(run_of):
     assert len(found.calibrations) == 3 and found.discount == 1.0
 
 
+@pytest.mark.long
 def test_recorded_episodes_are_read_without_those_of_evaluation(run_of):
     run = run_of("mve/default")
     tracks = recorded_tracks(run._files, run.task, 3, np.random.default_rng(0))
@@ -154,6 +161,7 @@ def test_recorded_episodes_are_read_without_those_of_evaluation(run_of):
     assert np.flatnonzero(transitions(ended).terminated).tolist() == [2 * STEPS - 1]
 
 
+@pytest.mark.long
 def test_the_extreme_tenths_are_not_drawn(tmp_path):
     truth = np.random.default_rng(0).permutation(20).astype(float)
     kept, estimates = trimmed(truth, 2 * truth)
@@ -177,9 +185,11 @@ def test_the_extreme_tenths_are_not_drawn(tmp_path):
     ],
     ids=str,
 )
+@pytest.mark.long
 def test_mistakes(options, sentence, run_of, refused):
     assert sentence in refused("diagnose", run_of("pets/default").directory, *options)
 
 
+@pytest.mark.long
 def test_a_folder_that_is_no_run_is_refused(tmp_path, refused):
     assert "is not a run directory: it has no config.yaml" in refused("diagnose", tmp_path)

@@ -73,6 +73,7 @@ def look(drift, tracks, count=40, steps=4):
     return Imaginer(Pushes(), OnCliff(), steps).look(jnp.float32(drift), tracks, count, np.random.default_rng(0))
 
 
+@pytest.mark.long
 def test_actions_are_planned_on_the_mean_of_particles_and_replayed_from_the_same_state():
     found = look(DRIFT, tracks_from((-3.0, 0.5)), count=3)
     state, real = np.array([-3.0, 0.5]), np.array([-3.0, 0.5])
@@ -89,12 +90,14 @@ def test_actions_are_planned_on_the_mean_of_particles_and_replayed_from_the_same
     assert reward_gap(found, 0.9).bias == pytest.approx(planned_return - real_return, rel=1e-4)
 
 
+@pytest.mark.long
 def test_an_exact_model_has_no_error():
     found = look(0.0, tracks_from((-3.0, 0.5), (-1.0, -1.0)), steps=5)
     assert mse_k(found.planned_ikd, found.real_ikd, found.kept_i).max() < 1e-9
     assert abs(reward_gap(found, 0.9).bias) < 1e-5
 
 
+@pytest.mark.long
 def test_a_start_from_which_the_simulator_ends_early_is_dropped():
     safe, ends = (-3.0, 0.5), (0.95, 1.0)
     found = look(DRIFT, tracks_from(safe, ends))
@@ -106,6 +109,7 @@ def test_a_start_from_which_the_simulator_ends_early_is_dropped():
     np.testing.assert_allclose(*both, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_deviations_are_those_of_all_observations():
     found = look(DRIFT, tracks_from((-3.0, 0.5), (-1.0, 1.5)))
     np.testing.assert_allclose(found.std_d, [1.0, 0.5], rtol=1e-6)
@@ -137,6 +141,7 @@ def test_without_a_way_back_recorded_actions_are_taken():
     assert seen == {0, 1, 2}
 
 
+@pytest.mark.long
 def test_episodes_shorter_than_the_horizon_are_looked_at_as_far_as_they_go():
     track = Track(np.zeros((3, 2), np.float32), np.zeros((2, 1), np.float32), np.zeros(2, np.float32))
     found = Imaginer(Pushes(), Hidden(), 4).look(jnp.float32(0.0), [track], 5, np.random.default_rng(0))
@@ -154,6 +159,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("preset", SMALL)
+@pytest.mark.long
 def test_the_true_model_is_exact_whoever_acts(preset):
     task = make_task(TaskSettings(env="Pendulum-v1"))
     agent = resolve(preset, [{"task": {"env": "Pendulum-v1"}}, SMALL[preset]]).build(task)

@@ -24,6 +24,7 @@ def run(request, tmp_path_factory):
     return request.param, foretell.train(request.param, out=out, env=LINE, overrides=[SMALL], quiet=True)
 
 
+@pytest.mark.long
 def test_weights_fall_into_ten_buckets_whose_upper_edge_belongs_to_them():
     weights = np.array([[0.05, 0.1, 0.11, 1.0], [-0.5, 0.0, 1.7, 0.95]])
     shares = weight_histogram(weights)

@@ -28,6 +28,7 @@ def batch():
     return Transitions(*map(jnp.float32, rows), jnp.array([False, True, False, False]))
 
 
+@pytest.mark.long
 def test_norms_of_a_tree():
     two, greatest = norms({"a": jnp.array([[3.0, 0.0]]), "b": (jnp.array(-4.0),)})
     assert float(two) == 5.0 and float(greatest) == 4.0
@@ -38,6 +39,7 @@ def mlp(network, x):
     return np.maximum(x @ first + bias, 0) @ second + last
 
 
+@pytest.mark.long
 def test_losses_and_gradients_are_those_of_the_one_step_target(batch):
     """The gradient of a mean square in the critic's last bias is the mean error; that of the loss follows by hand."""
     agent, state = agent_of("ddpg/default")
@@ -60,12 +62,14 @@ def test_losses_and_gradients_are_those_of_the_one_step_target(batch):
 
 
 @pytest.mark.parametrize("preset", ["sac/default", "td3/default", "mve/default"])
+@pytest.mark.long
 def test_all_learners_have_them(preset, batch):
     agent, state = agent_of(preset)
     found = quick_jit(losses, 0)(agent, state, batch, KEY)
     assert all(np.isfinite(float(value)) for value in found.values()) and float(found["critic_grad_inf"]) > 0
 
 
+@pytest.mark.long
 def test_noise_is_the_distance_of_exploring_from_greedy_actions(batch):
     agent, state = agent_of("ddpg/default", explore_probability=0.0, noise_std=0.0)
     noise = jax.jit(lambda agent_state, obs: action_noise(agent, agent.task, agent.policy(agent_state), obs, KEY))
@@ -76,6 +80,7 @@ def test_noise_is_the_distance_of_exploring_from_greedy_actions(batch):
     assert float(found) == pytest.approx(0.025, rel=0.05)
 
 
+@pytest.mark.long
 def test_weights_are_reported_by_array():
     assert mean_absolute({"a": jnp.array([1.0, -3.0]), "b": (jnp.zeros(2),)}) == {"a": 2.0, "b_0": 0.0}
     _, state = agent_of("ddpg/default")

@@ -69,6 +69,7 @@ def test_rewards_are_discounted_from_the_first_step_on():
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1000), st.permutations(range(7)))
+@pytest.mark.long
 def test_the_order_of_starts_does_not_matter(seed, order):
     """With a mask that is taken for indices it does."""
     found = drawn(seed)
@@ -79,10 +80,12 @@ def test_the_order_of_starts_does_not_matter(seed, order):
     assert reward_gap(found, 0.9) == pytest.approx(reward_gap(other, 0.9), nan_ok=True)
 
 
+@pytest.mark.long
 def test_bias_keeps_its_sign():
     estimate, truth = np.array([3.0, 5.0, 100.0]), np.array([1.0, 2.0, 0.0])
     assert gap(estimate, truth, np.array([True, True, False])) == (2.5, (4 + 9) / 2)
 
 
+@pytest.mark.long
 def test_a_constant_dimension_has_unit_deviation():
     assert std_of(np.array([[1.0, 3.0], [1.0, 7.0]])).tolist() == [1.0, 2.0]

@@ -74,6 +74,7 @@ def test_plans_are_compared_with_what_their_horizon_brought():
     assert bias == pytest.approx(np.mean(differences)) and error == pytest.approx(np.mean(np.square(differences)))
 
 
+@pytest.mark.long
 def test_a_distribution_is_of_the_used_steps():
     estimate, truth = np.array([1.0, 2.0, 3.0, 99.0]), np.array([0.0, 0.0, 0.0, 0.0])
     found = distribution(estimate, truth, np.array([True, True, True, False]))

@@ -60,12 +60,14 @@ def test_outside_of_a_block_it_is_raised_on_request():
     live.raise_reported()
 
 
+@pytest.mark.long
 def test_a_block_is_not_blamed_for_what_failed_before_it():
     live.report(UserError("nobody asked"))
     with live.serving([Line()]):
         pass
 
 
+@pytest.mark.long
 def test_what_a_callback_reports_is_raised():
     def fails(x):
         live.report(UserError(f"not for {len(live.served())} environments"))

@@ -57,6 +57,7 @@ def test_a_seed_decides_them():
     assert played(LINE, count=2) == played(LINE, count=4)[:2]
 
 
+@pytest.mark.long
 def test_the_rest_need_not_be_waited_for(monkeypatch):
     begun, begin = [], Environments.begin
     monkeypatch.setattr(
@@ -119,6 +120,7 @@ def test_mistakes(argv, sentence, refused):
     assert refused("random", *argv).startswith(sentence)
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_played(tmp_path, refused):
     sentence = refused("random", "--env", LINE, "--out", tmp_path)
     assert sentence == f"cannot write '{tmp_path}': Is a directory"

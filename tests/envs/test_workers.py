@@ -137,6 +137,7 @@ def test_a_task_that_cannot_be_sent_is_refused():
         Environments(task, 3, seed=0, workers=2)
 
 
+@pytest.mark.long
 def test_signals_for_all_processes_do_not_end_a_worker_but_its_death_is_reported():
     task = task_of("environments:tiny/Line-v0")
     with played(task, 2, 1) as (envs, episodes):

@@ -84,6 +84,7 @@ def test_a_run_has_its_cores_and_threads_and_a_log(tmp_path, python):
     assert one.log.read_text() == f"1 [{core}]\n"
 
 
+@pytest.mark.long
 def test_the_last_line_of_a_failure_is_its_error(tmp_path, python):
     python("import sys; print('a trial'); sys.exit('foretell: no such thing')")
     assert run_one(member(tmp_path), (0,), Event()).error == "no such thing"
@@ -93,6 +94,7 @@ def test_the_last_line_of_a_failure_is_its_error(tmp_path, python):
     assert run_one(member(tmp_path, 1), (0,), Event())[1:3] == (3, "exit code 3")
 
 
+@pytest.mark.long
 def test_a_run_is_asked_to_stop(tmp_path, python):
     stop = Event()
     stop.set()
@@ -100,6 +102,7 @@ def test_a_run_is_asked_to_stop(tmp_path, python):
     assert run_one(member(tmp_path), (0,), stop).is_stopped
 
 
+@pytest.mark.long
 def test_jobs_must_be_positive(tmp_path):
     with pytest.raises(UserError, match=r"^jobs must be auto or at least 1, not 0$"):
         run_study(plan(), tmp_path / "study", jobs=0)

@@ -35,6 +35,7 @@ def test_studies_and_presets_have_different_names():
 
 @pytest.mark.parametrize("paper", [False, True], ids=["default", "paper"])
 @pytest.mark.parametrize("name", study_names())
+@pytest.mark.long
 def test_every_variant_that_foretell_brings_is_a_run(name, paper):
     study = read_study(name)
     for variant in study.chosen(paper=paper).values():
@@ -144,6 +145,7 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_list_of_studies(capsys, refused):
     assert main(["studies", "mve"]) == 0
     lines = capsys.readouterr().out.splitlines()

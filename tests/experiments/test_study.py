@@ -41,6 +41,7 @@ def run(folder, runner=None, asked=None, **options):
     return runner.ran
 
 
+@pytest.mark.long
 def test_every_variant_runs_with_every_seed_and_is_summarised(tmp_path, capsys, drawn):
     assert run(tmp_path, quiet=False, asked=plan(goal=1.5)) == ALL
     out = capsys.readouterr().out
@@ -58,6 +59,7 @@ def test_every_variant_runs_with_every_seed_and_is_summarised(tmp_path, capsys, 
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_a_finished_run_is_not_run_again_unless_it_is_removed(tmp_path):
     run(tmp_path)
     assert run(tmp_path) == []
@@ -65,6 +67,7 @@ def test_a_finished_run_is_not_run_again_unless_it_is_removed(tmp_path):
     assert run(tmp_path) == [("pets/default", 1)]
 
 
+@pytest.mark.long
 def test_more_seeds_extend_a_study_and_leave_its_runs_alone(tmp_path):
     run(tmp_path, asked=plan(seeds=1))
     before = files(tmp_path / "pets-default" / "0")
@@ -73,6 +76,7 @@ def test_more_seeds_extend_a_study_and_leave_its_runs_alone(tmp_path):
     assert yaml.safe_load((tmp_path / "study.yaml").read_text())["seeds"] == 2
 
 
+@pytest.mark.long
 def test_a_failure_leaves_the_other_runs_alone_and_is_tried_again(tmp_path, capsys):
     with pytest.raises(
         StudyFailed, match=r"^1 run failed, the first of them pets/default\+ds, seed 0: ValueError: it div"
@@ -83,6 +87,7 @@ def test_a_failure_leaves_the_other_runs_alone_and_is_tried_again(tmp_path, caps
     assert run(tmp_path) == [("pets/default+ds", 0)]
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_all_runs_and_the_same_call_goes_on(tmp_path):
     stopped = Runner(interrupts_at=2)
     with pytest.raises(StudyStopped, match="stopped and saved"):
@@ -96,6 +101,7 @@ def test_ctrl_c_stops_all_runs_and_the_same_call_goes_on(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_the_table_in_a_terminal(tmp_path, monkeypatch):
     screen = rich.console.Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(module, "console", lambda *, quiet: screen)
@@ -109,6 +115,7 @@ def test_the_table_in_a_terminal(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.long
 def test_steps_of_earlier_stages_count(tmp_path):
     """The stage was trained elsewhere, and the study was moved: it lies beside the run."""
     found = plan("pets/default", seeds=1)
@@ -122,6 +129,7 @@ def test_steps_of_earlier_stages_count(tmp_path):
     assert summarise(StudyDirectory(tmp_path), found).results[0].curve.steps.tolist() == [115, 120]
 
 
+@pytest.mark.long
 def test_time_left_by_the_pace_of_each_variant(tmp_path):
     found = plan()
     first, second = found.arms
@@ -143,6 +151,7 @@ def refusal(folder, asked):
     return str(error.value)
 
 
+@pytest.mark.long
 def test_another_study_in_the_same_place_is_refused_and_nothing_is_changed(tmp_path):
     run(tmp_path)
     before, end = files(tmp_path), "; choose another --out"
@@ -156,6 +165,7 @@ def test_another_study_in_the_same_place_is_refused_and_nothing_is_changed(tmp_p
     assert files(tmp_path) == before
 
 
+@pytest.mark.long
 def test_what_lies_in_the_way_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     assert refusal(tmp_path / "file", plan()) == f"'{tmp_path / 'file'}' is a file; choose another --out"
@@ -167,6 +177,7 @@ def test_what_lies_in_the_way_is_refused(tmp_path):
     assert "is damaged: 'variants' is missing" in refusal(tmp_path / "study", plan())
 
 
+@pytest.mark.long
 def test_two_processes_do_not_run_one_study(tmp_path):
     run(tmp_path)
     with StudyDirectory(tmp_path).lock():

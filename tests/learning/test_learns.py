@@ -6,6 +6,7 @@ import pytest
 import foretell
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.long
 def test_pets_swings_up_the_cartpole_in_five_trials(tmp_path):
     run = foretell.train(

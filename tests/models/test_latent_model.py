@@ -60,6 +60,7 @@ BOUNDS = Bounds(jnp.array([-1.0]), jnp.array([1.0]))
 CEM_OF_LATENTS = CEM(horizon=6, population=40, iterations=4, elites=6, epsilon=0.0)
 
 
+@pytest.mark.long
 def test_it_is_a_world_model():
     assert isinstance(MODEL, WorldModel)
 
@@ -82,6 +83,7 @@ def test_cem_plans_on_it():
     np.testing.assert_allclose(carry.value, planned, atol=0.3)
 
 
+@pytest.mark.long
 def test_where_a_rollout_begins_matters_only_by_what_is_encoded():
     blind = PARAMS._replace(encode=0 * PARAMS.encode)
     for params, same in ((blind, True), (PARAMS, False)):
@@ -109,6 +111,7 @@ def expand(params):
     return frames, Expansion(horizon=3).targets(frames, 0.9)
 
 
+@pytest.mark.long
 def test_value_expansion_follows_it():
     frames, targets = expand(PARAMS)
     assert frames.obs.shape == (4, PARTICLES, 3, 2) and frames.reward.shape == (4, 1, PARTICLES, 3)
@@ -120,6 +123,7 @@ def test_value_expansion_follows_it():
     assert targets.target[0, 2] == 3  # the episode really ended there
 
 
+@pytest.mark.long
 def test_rewards_of_a_hidden_state_are_not_functions_of_the_observation():
     """Where nothing can be seen any more, they go on as they were."""
     frames, _ = expand(PARAMS)

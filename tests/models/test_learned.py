@@ -78,15 +78,18 @@ def check_returns(model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_returns_equal_a_plain_loop(kind):
     check_returns(model_of(KINDS[kind]))
 
 
+@pytest.mark.long
 def test_returns_on_shared_noise_equal_a_plain_loop():
     check_returns(model_of(KINDS["learned reward and end"], shared_noise=True))
 
 
 @pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.long
 def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared):
     model = model_of(KINDS["learned reward and end"], shared_noise=shared)
     actions = np.broadcast_to(actions_of()[0], (CANDIDATES, HORIZON, 1))
@@ -94,6 +97,7 @@ def test_identical_candidates_get_identical_returns_only_on_shared_noise(shared)
     assert (np.ptp(found, 1) == 0).all() == shared
 
 
+@pytest.mark.long
 def test_keys_draw_other_noise():
     model = model_of(KINDS["learned reward"])
     keys = (jax.random.key(k) for k in (0, 0, 1))
@@ -208,6 +212,7 @@ def whole_and_parts(model, params):
 
 
 @pytest.mark.parametrize(("name", "shared"), [("E", False), ("MM", True), ("TS1", False)])
+@pytest.mark.long
 def test_a_rollout_draws_noise_for_all_its_steps_at_once(name, shared):
     """For every output, particle and row, or one row for all; further noise follows from a key for each step."""
     model = model_of(KINDS["learned reward"], propagation=name, shared_noise=shared)
@@ -227,6 +232,7 @@ def one_for_all(predictor, members, inputs, noise):
 
 
 @pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.long
 def test_a_propagation_may_ask_for_noise_of_another_shape(shared):
     """Not what a rollout has drawn for all outputs."""
     model = model_of(KINDS["known reward"], propagation="test_learned:one_for_all", shared_noise=shared)
@@ -260,6 +266,7 @@ def test_with_ignored_variance_distribution_sampling_and_moment_matching_are_the
     check_step({**imagination, "ignore_variance": True}, "E")
 
 
+@pytest.mark.long
 def test_trajectories_are_those_of_the_returns():
     model = model_of(KINDS["known reward"], propagation="TS1")
     actions = actions_of()
@@ -300,6 +307,7 @@ def given(monkeypatch):
     return call
 
 
+@pytest.mark.long
 def test_a_fit_is_that_of_the_rows(given):
     """And of as many of them as are valid; state and metrics come back."""
     found, replay = given(LEARNED, replay_of(DATA, 50)), replay_of(DATA, 50)
@@ -308,6 +316,7 @@ def test_a_fit_is_that_of_the_rows(given):
     assert found["size"] == 40 and found["drawn"] == jax.random.uniform(KEY)
 
 
+@pytest.mark.long
 def test_noise_on_the_data_is_of_features_and_targets_alone():
     """In shares of the standard deviation of the valid rows; actions have none."""
     task, data = KINDS["known reward"], transitions(2000)
@@ -337,6 +346,7 @@ def test_updates_follow_the_statistics_of_the_valid_data_and_learn_from_it_alone
     assert state.training.opt_state[0].count == 150
 
 
+@pytest.mark.long
 def test_an_update_is_one_step_on_rows_that_each_member_draws_for_itself():
     """Of members that start alike, the gradients differ."""
     state, replay = init(LEARNED, KEY), replay_of(DATA, 50)
@@ -449,6 +459,7 @@ def test_an_unknown_propagation_is_refused():
         Imagination(propagation="TS2")
 
 
+@pytest.mark.long
 def test_settings_build_the_model():
     task, settings = toy(), EnsembleModel(members=3)
     built = settings.build(task, fit=Fit(), imagination=Imagination(particles=None), unknown=Unknown(True, False))

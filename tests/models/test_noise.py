@@ -58,6 +58,7 @@ def test_a_number_depends_on_its_position_alone():
     np.testing.assert_array_equal(hashed(key, (5, 7))[:2], hashed(key, (2, 7)))
 
 
+@pytest.mark.long
 def test_bits_are_uniform_words():
     words = on_host(hashed_bits, 1)(jax.random.key(4), (100_000,))
     assert words.dtype == np.uint32 and len(np.unique(words)) > 0.999 * len(words)
@@ -65,6 +66,7 @@ def test_bits_are_uniform_words():
     np.testing.assert_allclose(share, 0.5, atol=0.01)
 
 
+@pytest.mark.long
 def test_the_most_extreme_words_are_finite_and_symmetric():
     least, greatest = on_host(normal_of)(np.uint32([0, 2**32 - 1]))
     assert least == -greatest

@@ -81,6 +81,7 @@ def test_the_task_follows_a_path():
     assert isinstance(TASK, Follows)
 
 
+@pytest.mark.long
 def test_what_a_step_earns_depends_on_how_far_each_particle_has_come():
     found = follow(PLAN)
     assert found.reward.shape == (HORIZON, 1, PARTICLES, BATCH)
@@ -92,6 +93,7 @@ def test_what_a_step_earns_depends_on_how_far_each_particle_has_come():
     assert len(np.unique(found.end.carry.progress.segment)) > 1
 
 
+@pytest.mark.long
 def test_all_else_is_as_the_dynamics_say():
     found = follow(PLAN)
     pushed = np.cumsum(PLAN.transpose(1, 0, 2), 0)[:, None] * np.float32([1, 2])[:, None, None] * np.float32([1, 0])

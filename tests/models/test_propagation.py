@@ -106,6 +106,7 @@ def test_these_are_all_there_are():
     ids=["own noise", "shared noise", "deterministic"],
 )
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
 def test_equals_a_double_loop_over_particles_and_candidates(name, nets, shared):
     found = compiled(name, shared, PARAMS[nets], INPUTS)
     for a, b in zip(found, by_hand(name, PARAMS[nets], shared), strict=True):
@@ -205,6 +206,7 @@ def test_the_spread_of_many_particles_is_the_total_variance(name, variance):
     np.testing.assert_allclose(out.var(0), variance, rtol=0.05)
 
 
+@pytest.mark.long
 def test_matched_particles_have_their_candidates_moments():
     values = np.float32(np.random.default_rng(0).normal([1.0, -5.0], [0.1, 3.0], (20_000, CANDIDATES, OUT)) ** 3)
     noise = np.float32(np.random.default_rng(1).normal(size=values.shape))
@@ -216,6 +218,7 @@ def test_matched_particles_have_their_candidates_moments():
 
 
 @pytest.mark.parametrize("name", SAMPLED)
+@pytest.mark.long
 def test_shared_noise_serves_all_candidates(name):
     equal = np.broadcast_to(INPUTS[:, :1], INPUTS.shape)
     for shared in (True, False):

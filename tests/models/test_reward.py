@@ -86,6 +86,7 @@ def test_returns_take_the_mean_over_the_networks_and_never_their_variance(kind, 
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_observations_are_those_of_the_dynamics_alone():
     model = model_of(KINDS["learned reward and end"])
     state, actions = trained(model), actions_of()
@@ -95,6 +96,7 @@ def test_observations_are_those_of_the_dynamics_alone():
 
 
 @pytest.mark.parametrize("kind", ["learned end", "learned reward and end"])
+@pytest.mark.long
 def test_nothing_is_earned_after_an_imagined_end(kind):
     model, actions = model_of(KINDS[kind]), actions_of()
     state = trained(model)
@@ -190,6 +192,7 @@ def test_the_dynamics_may_be_any_model():
     assert COUNTED.needs_data and COUNTED.particles == PARTICLES
 
 
+@pytest.mark.long
 def test_updates_train_both():
     state, data = init(COUNTED, KEY), transitions(20)
     state = prepare(state, replay_of(data, 30))
@@ -207,6 +210,7 @@ def test_the_dynamics_may_have_no_metrics():
     assert metrics.keys() == {"reward_model_loss", "model_skipped"}
 
 
+@pytest.mark.long
 def test_an_update_that_only_the_reward_model_skips_counts():
     data = transitions(20)
     replay = replay_of(data._replace(reward=np.full(20, np.nan, np.float32)), 30)
@@ -216,6 +220,7 @@ def test_an_update_that_only_the_reward_model_skips_counts():
     jax.tree.map(np.testing.assert_array_equal, after.networks.params, state.networks.params)
 
 
+@pytest.mark.long
 def test_the_error_is_that_of_the_dynamics():
     params = params_of(COUNTED, trained(COUNTED)._replace(dynamics=np.float32(2)))
     assert error(params, transitions(3), np.ones(3, np.float32)) == 2.5
@@ -246,6 +251,7 @@ def cart():
     return model, data, *on_host(model.fit)(init(model, KEY), replay_of(data, 320), KEY)
 
 
+@pytest.mark.long
 def test_noise_on_its_data_is_of_features_and_targets_alone():
     task, data = KINDS["learned reward"], transitions(2000)
     stds = []
@@ -255,7 +261,6 @@ def test_noise_on_its_data_is_of_features_and_targets_alone():
         state, _ = on_host(model.fit)(on_host(model.init)(KEY), replay_of(data, 2010), KEY)
         stds.append(state.networks.inputs.std)
     np.testing.assert_allclose(stds[1] / stds[0], [1.25, 1.25, 1.25, 1.0, 1.25, 1.25, 1.25], rtol=0.05)
-
 
 
 @pytest.mark.long
@@ -273,6 +278,7 @@ def test_a_fit_trains_both_and_keeps_their_metrics_apart(cart):
         np.testing.assert_allclose(networks.inputs.mean, np.float64(rows.x).mean(0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_what_is_imagined_with_a_learned_reward_is_worth_what_it_really_is(cart):
     """The true and the imagined returns of random plans are all but the same."""
     model, _, state, _ = cart
@@ -286,6 +292,7 @@ def test_what_is_imagined_with_a_learned_reward_is_worth_what_it_really_is(cart)
     assert np.median(np.abs(found.mean(0) - total)) < 0.15 * total.std()
 
 
+@pytest.mark.long
 def test_an_untrained_model_knows_nothing_of_what_plans_are_worth(cart):
     """So that the test before is one of learning."""
     model, _, _, _ = cart
@@ -294,6 +301,7 @@ def test_an_untrained_model_knows_nothing_of_what_plans_are_worth(cart):
     assert np.ptp(found) < 3
 
 
+@pytest.mark.long
 def test_a_known_reward_is_never_learned():
     """Where only the termination is, and never comes."""
     model = model_of(KINDS["learned end"])

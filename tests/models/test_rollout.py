@@ -136,6 +136,7 @@ def test_a_policy_sees_where_each_particle_is_and_what_it_keeps_comes_back():
     assert len(np.unique(found.extras["noise"])) == found.extras["noise"].size
 
 
+@pytest.mark.long
 def test_imagined_data_begin_in_replayed_states():
     """As for training a policy on imagined transitions: whole rows go into a replay as real ones do."""
     none = np.zeros((BATCH, 1), np.float32)
@@ -170,6 +171,7 @@ def test_unrolling_changes_no_result(unroll):
     assert_close(imagined("policy", unroll=unroll), imagined("policy"))
 
 
+@pytest.mark.long
 def test_a_rollout_goes_on_where_another_ended():
     """By itself each step depends on the carry, the action and its key alone."""
     calm = Sway(wind=0.0)
@@ -210,6 +212,7 @@ def forecast(obs):
     return whole, rollout(*how, act, HORIZON, KEY, fold=return_fold(begin)).folded[0]
 
 
+@pytest.mark.long
 def test_a_model_may_draw_the_noise_of_all_steps_at_once():
     """`step` is given its part of it instead of a key."""
     steps = np.diff(forecast(OBS)[0].obs, axis=0) - 10 * np.arange(HORIZON).reshape(-1, 1, 1, 1)
@@ -347,6 +350,7 @@ class Doubling(ModelDefaults):
         return state + 1, {}
 
 
+@pytest.mark.long
 def test_a_model_of_ones_own_needs_little():
     """By default it carries observations, all of its state is for imagination, and single updates do nothing."""
     model, replay = Doubling(), init_replay(3, 1, 1)
@@ -357,6 +361,7 @@ def test_a_model_of_ones_own_needs_little():
     np.testing.assert_array_equal(model.begin(5.0, obs, KEY, 3), np.broadcast_to(obs, (3, 2, 1)))
 
 
+@pytest.mark.long
 def test_by_default_the_error_is_that_of_the_mean_over_particles():
     """In the units of the task's target, which is 10 times the change; rows of weight 0 may hold anything."""
     obs, action, next_obs = (np.float32(a)[:, None] for a in ([1, 4, np.nan], [0.5, -1, 0], [3, 9, 0]))
@@ -366,6 +371,7 @@ def test_by_default_the_error_is_that_of_the_mean_over_particles():
     assert float(found) == pytest.approx((100 * wrong[0] ** 2 + 3 * 100 * wrong[1] ** 2) / 4, rel=1e-5)
 
 
+@pytest.mark.long
 def test_two_methods_make_a_world_model():
     assert isinstance(MODEL, WorldModel) and not isinstance(MODEL, TrainedModel)
     assert not isinstance(object(), WorldModel)

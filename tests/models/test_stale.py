@@ -19,7 +19,7 @@ from foretell.models import (
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, held_out, init_replay
-from tiny import on_host, quick_jit
+from tiny import by_hand, on_host, quick_jit
 
 LENGTH, SHARE = 6, 0.5
 KEY = jax.random.key(0)
@@ -60,6 +60,7 @@ def epochs_by_hand(losses):
     | st.permutations(range(LENGTH + 1)).map(lambda order: [float(i) for i in sorted(order, reverse=True)]),
     st.integers(1, 4),
 )
+@pytest.mark.long
 def test_epochs_go_on_while_the_estimate_falls_and_there_is_at_least_one(losses, steps):
     state, metrics = scripted(np.float32(losses), np.int32(steps))
     epochs = epochs_by_hand(losses)
@@ -105,7 +106,7 @@ def spoilt(replay):
     )
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["with the dynamics", *by_hand("apart")])
 @pytest.mark.long
 def test_no_gradient_comes_from_held_out_transitions(kind):
     """In single steps."""
@@ -123,6 +124,7 @@ def test_no_gradient_comes_from_held_out_transitions(kind):
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(none), jax.tree.leaves(some), strict=True))
 
 
+@pytest.mark.long
 def test_a_long_call_keeps_out_the_same_transitions():
     """Nor do they count in the statistics by which inputs are standardised."""
     how = HOW.model_copy(update={"epochs": 3, "patience": 3, "keep_best": False})  # so that calls are equally long
@@ -135,7 +137,7 @@ def test_a_long_call_keeps_out_the_same_transitions():
     assert other_metrics["holdout_loss"] > 2 * metrics["holdout_loss"]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["with the dynamics", *by_hand("apart")])
 @pytest.mark.long
 def test_training_until_stale_improves_the_held_out_loss(kind):
     model, replay = MODELS[kind], experience()
@@ -152,6 +154,7 @@ def test_training_until_stale_improves_the_held_out_loss(kind):
     assert metrics["model_skipped"] == 0
 
 
+@pytest.mark.long
 def test_the_validation_loss_is_the_error_of_held_out_rows():
     model, replay = LEARNED, jax.tree.map(jnp.asarray, experience())
     state = quick_jit(lambda: model.prepare(model.init(KEY), replay))()

@@ -14,7 +14,7 @@ from foretell.regression.fit import Fit
 from foretell.regression.gp import GPFit
 from foretell.replay import Transitions
 from foretell.tasks import Task, TaskSpec
-from tiny import on_host, quick_jit
+from tiny import by_hand, on_host, quick_jit
 
 
 class Pendulum(Task):
@@ -249,6 +249,7 @@ def decay_by_hand(state):
     return 0.5 * 0.3 * sum(np.square(np.float64(leaf)).sum() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.long
 def test_balanced_loss_equals_a_loop_in_which_each_member_has_its_own_part():
     data = batch()
     transition, reward, termination = 0.0, 0.0, 0.0
@@ -308,6 +309,7 @@ def test_independent_draws_give_a_row_to_one_member_of_each_network(lonely):
     assert (transition & reward).mean() == pytest.approx(1 / 6, abs=0.05)
 
 
+@pytest.mark.long
 def test_independent_losses_are_those_of_the_members_drawn(lonely):
     transition, rewards, termination = zip(
         *(errors_by_hand(STATE, batch(1), 0, m) for m in range(MEMBERS)), strict=True
@@ -384,6 +386,7 @@ def test_update_is_a_step_of_adam():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
+@pytest.mark.long
 def test_a_step_that_is_not_finite_is_skipped_and_counted(value):
     data, before = batch(), with_moments(STATE)
     broken = data._replace(reward=np.where(np.arange(BATCH) == 3, np.float32(value), data.reward))
@@ -412,6 +415,7 @@ def test_a_fit_makes_as_many_updates_as_are_asked_for():
     assert (metrics["gradient_steps"], metrics["skipped_steps"], metrics["model_loss"]) == (12, 12, 0)
 
 
+@pytest.mark.long
 def test_updates_draw_their_rows_from_all_data():
     """Of 30 rows each update draws 12; a bad one spoils some updates, slots never written spoil none."""
     for row in (0, 13, 29):
@@ -466,7 +470,7 @@ def errors(state):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("assignment", ["balanced", "independent"])
+@pytest.mark.parametrize("assignment", ["balanced", *by_hand("independent")])
 def test_it_learns_transitions_rewards_and_terminations(assignment):
     model = replace(SIMPLE, settings=SIMPLE.settings.model_copy(update={"assignment": assignment}))
 
@@ -549,6 +553,7 @@ def test_independent_draws_go_with_any_batch():
 
 
 @pytest.mark.parametrize(("particles", "expected"), [(None, MEMBERS), (6, 6)])
+@pytest.mark.long
 def test_settings_build_the_model(particles, expected):
     """With one particle for each member unless another number is asked for."""
     imagination, unknown, task = Imagination(particles=particles), Unknown(True, False), Pendulum()

@@ -209,6 +209,7 @@ def expect_same(found, row, real):
 
 
 @pytest.mark.parametrize("name", COPIED)
+@pytest.mark.long
 def test_rewards_are_to_the_bit_what_the_environment_then_gives(name):
     """In mid-episode, for the first and last of several plans, and again from where they have led."""
     task = task_of(name)
@@ -232,6 +233,7 @@ def test_imagining_changes_nothing_in_the_environment(name):
         assert mine[1] == other[1]
 
 
+@pytest.mark.long
 def test_the_number_of_threads_changes_no_result():
     task = task_of("HalfCheetah-v5")
     env, plans = in_mid_episode(task), random_actions(task, 5, 4)
@@ -304,6 +306,7 @@ def test_actions_beyond_the_bounds_are_the_nearest_within():
     expect_same(found, 0, lived(env, np.ones((2, 1), np.float32)))
 
 
+@pytest.mark.long
 def test_a_compiled_rollout_is_the_same():
     task = task_of("true/Strict-v0")
     env, plans, obs = task.make(), random_actions(task, 3, 6), jnp.zeros((3, 2))
@@ -329,6 +332,7 @@ def test_rows_can_be_vmapped():
         np.testing.assert_array_equal(together[row], one(obs[row], plans[row], keys[row])[0])
 
 
+@pytest.mark.long
 def test_every_round_of_a_compiled_loop_begins_anew():
     """XLA moves what does not change out of loops; here nothing changes but the key."""
     task = task_of("true/Windy-v0")
@@ -378,6 +382,7 @@ def test_a_rollout_cannot_be_stepped_twice_from_the_same_state():
             live.raise_reported()
 
 
+@pytest.mark.long
 def test_slots_are_used_again(monkeypatch):
     made, task = [], task_of("cartpole", from_live=False)
     monkeypatch.setattr("foretell.envs.slots.blank", lambda env: made.append(1) or blank(env))
@@ -489,6 +494,7 @@ def test_there_is_a_thread_for_each_core_unless_set():
         TrueDynamics(threads=0)
 
 
+@pytest.mark.long
 def test_a_simulator_has_no_gradients():
     model = TrueModel(make_task(TaskSettings(env="cartpole")), 1)
 

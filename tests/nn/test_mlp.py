@@ -93,6 +93,7 @@ def test_layer_norm_is_over_the_units_of_each_row_before_the_activation(activati
     np.testing.assert_allclose(outputs(network, x), forward(network, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_layer_norm_starts_with_gain_one_and_shift_zero_on_hidden_layers_alone():
     how = {"members": 2, "activation": "relu"}
     plain, normed = (init_mlp(jax.random.key(0), (3, 5, 4, 2), **how, layer_norm=on) for on in (False, True))
@@ -136,6 +137,7 @@ def test_a_folded_normalizer_equals_explicit_normalising(layer_norm):
 
 
 @pytest.mark.parametrize(("initializer", "scale"), [("glorot", 1.0), ("glorot-joint", 0.5)])
+@pytest.mark.long
 def test_glorot_weights_are_uniform_up_to_their_limit(initializer, scale):
     """Counted over four members jointly, the limit is half as large, as STEVE was released."""
     how = {"members": 4, "activation": "relu", "initializer": initializer}

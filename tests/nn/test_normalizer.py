@@ -32,6 +32,7 @@ def test_equals_numpy_in_float64_on_the_valid_rows(x, count, constant):
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1e4 + 0.3, -3e7])
+@pytest.mark.long
 def test_a_constant_column_gets_standard_deviation_one_at_any_offset(offset, compiled):
     x = jnp.asarray(np.full((200, 1), offset, np.float32))
     found = (fit if compiled else fit_normalizer)(x, jnp.asarray(np.arange(200) < 157), min_std=1e-12)
@@ -57,6 +58,7 @@ def test_the_statistics_are_float32():
     assert found.mean.dtype == found.std.dtype == jnp.float32
 
 
+@pytest.mark.long
 def test_normalize_subtracts_then_divides_and_denormalize_undoes_it():
     normalizer = Normalizer(jnp.array([1.0, -2.0]), jnp.array([4.0, 0.5]))
     x = jnp.array([[[3.0, -1.0], [1.0, -2.0]]])
@@ -64,11 +66,13 @@ def test_normalize_subtracts_then_divides_and_denormalize_undoes_it():
     np.testing.assert_allclose(normalizer.denormalize(normalizer.normalize(x)), x)
 
 
+@pytest.mark.long
 def test_the_identity_changes_nothing():
     x = jnp.array([[3.0, -1.0]])
     assert (identity_normalizer(2).normalize(x) == x).all()
 
 
+@pytest.mark.long
 def test_rows_that_are_not_finite_or_not_valid_are_left_out():
     x = np.float32([[1.0], [3.0], [np.inf], [np.nan], [9.0]])
     found = fit(x, np.array([True, True, True, True, False]), min_std=1e-5)

@@ -41,6 +41,7 @@ def test_gradients_that_are_not_finite_count_as_zero() -> None:
     np.testing.assert_array_equal(np.asarray(state[0].mu)[[0, 2, 3]], 0)
 
 
+@pytest.mark.long
 def test_a_step_is_the_optimisers() -> None:
     params, grads, optimizer = jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]), optax.adam(0.1)
     state = optimizer.init(params)

@@ -58,6 +58,7 @@ trained = on_host(lambda net, x, weight: training_pass(net, x, weight))
 
 
 @pytest.mark.parametrize("used", [ROWS, 4, 1])
+@pytest.mark.long
 def test_training_normalises_by_the_weighted_rows_of_the_batch(used):
     net, x = network(), rows()
     weight = np.float32(np.arange(ROWS) < used) / np.float32(used)
@@ -72,6 +73,7 @@ def test_training_normalises_by_the_weighted_rows_of_the_batch(used):
     assert moments.rows == pytest.approx(used, rel=1e-5)
 
 
+@pytest.mark.long
 def test_rows_of_no_weight_change_nothing():
     net, x, weight = network(), rows(), np.float32(np.arange(ROWS) < 4) / np.float32(4)
     other = x + 100 * (np.arange(ROWS) >= 4).astype(np.float32)[:, None]
@@ -87,6 +89,7 @@ def running(seed=3):
     return Moments(draw(-1, 1), draw(0.2, 3), jnp.float32(12))
 
 
+@pytest.mark.long
 def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
     net, x, moments = network(), rows(), running()
     folded = jax.device_get(fold_moments(net, moments))
@@ -95,6 +98,7 @@ def test_prediction_uses_running_statistics_as_part_of_plain_linear_layers():
     np.testing.assert_allclose(on_host(lambda n, x: n(x))(folded, x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_normalizer_of_inputs_is_folded_in_as_well():
     net, x, moments = network(), rows(), running()
     normalizer = Normalizer(jnp.float32([1.0, -2.0, 0.5]), jnp.float32([0.5, 2.0, 3.0]))
@@ -115,6 +119,7 @@ def moments_of(value, count):
 
 @settings(deadline=None, derandomize=True, max_examples=30)
 @given(st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 32)), min_size=1, max_size=8))
+@pytest.mark.long
 def test_running_statistics_are_the_mean_of_batches_by_their_rows_and_age(batches):
     now = moments_of(7.0, 0)
     for value, count in batches:
@@ -175,6 +180,7 @@ def test_dropout_is_between_the_norm_and_the_activation_of_every_hidden_layer(ki
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_members_rows_and_layers_drop_different_units():
     ones = jnp.ones((MEMBERS, 30, 40))
     first, second = (np.asarray(drop(jax.random.fold_in(jax.random.key(0), layer), ones, 0.5)) for layer in (0, 1))
@@ -182,6 +188,7 @@ def test_members_rows_and_layers_drop_different_units():
         assert 0.3 < ((a > 0) == (b > 0)).mean() < 0.8
 
 
+@pytest.mark.long
 def test_without_options_training_is_the_plain_pass():
     net, x = network(batch_norm=False), rows()
     weight = jnp.full(ROWS, 1 / ROWS)
@@ -189,6 +196,7 @@ def test_without_options_training_is_the_plain_pass():
     assert str(programs[0]) == str(programs[1])
 
 
+@pytest.mark.long
 def test_dropout_without_a_key_is_refused():
     with pytest.raises(ValueError, match="needs a key"):
         training_pass(network(), rows(), jnp.ones(ROWS), dropout=0.5)

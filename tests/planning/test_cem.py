@@ -57,12 +57,14 @@ def test_the_defaults_are_the_papers():
     assert (planner.kept_elites, planner.mean_candidate) == (0, False)
 
 
+@pytest.mark.long
 def test_the_first_samples_have_a_quarter_of_the_range_as_standard_deviation(large):
     _, _, ((candidates, _), _) = large
     np.testing.assert_allclose(candidates.mean(0)[0], MIDDLE, atol=0.02)
     np.testing.assert_allclose(candidates.std(0)[0], 0.879626 * 0.25 * (HIGH - LOW), rtol=0.02)
 
 
+@pytest.mark.long
 def test_the_second_samples_have_the_refitted_mean_and_standard_deviation(large):
     planner, _, (first, (candidates, _)) = large
     mean, variance = refitted(planner, MIDDLE, np.square(0.25 * (HIGH - LOW)), *first)
@@ -70,6 +72,7 @@ def test_the_second_samples_have_the_refitted_mean_and_standard_deviation(large)
     np.testing.assert_allclose(candidates.std((0, 1)), 0.879626 * np.sqrt(variance[0]), rtol=0.02)
 
 
+@pytest.mark.long
 def test_without_smoothing_the_variance_is_the_elites_and_the_mean_is_smoothed_still():
     planner = CEM(horizon=1, population=20_000, iterations=2, elites=4, epsilon=0.0, alpha=0.3, smooth_variance=False)
     _, (first, (candidates, _)) = search(planner)
@@ -99,6 +102,7 @@ def test_the_population_shrinks_from_round_to_round(change, sizes):
 
 
 @pytest.mark.parametrize("mean_candidate", [False, True])
+@pytest.mark.long
 def test_the_least_population_has_a_new_sample_beside_the_kept_elites_and_the_mean(mean_candidate):
     change = {"iterations": 3, "population_decay": 20, "elites": 1, "kept_elites": 1, "mean_candidate": mean_candidate}
     _, asked = search(ICEM.model_copy(update=change))
@@ -108,6 +112,7 @@ def test_the_least_population_has_a_new_sample_beside_the_kept_elites_and_the_me
     assert all((last[-1] != other).any() for other in [*others, *last[:-1]])
 
 
+@pytest.mark.long
 def test_a_shrinking_population_refines_as_any_other():
     planner = SMALL.model_copy(update={"population_decay": 1.5})
     plan, (first, second) = search(planner)
@@ -115,6 +120,7 @@ def test_a_shrinking_population_refines_as_any_other():
     np.testing.assert_allclose(plan.actions, refitted(planner, mean, variance, *second)[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_next_plan_starts_as_many_steps_later_as_are_executed():
     every = 2
     planner = ICEM.model_copy(update={"replan_every": every, "execute": "mean"})
@@ -125,6 +131,7 @@ def test_the_next_plan_starts_as_many_steps_later_as_are_executed():
         np.testing.assert_array_equal(kept, np.concatenate([best[every:], fill]))
 
 
+@pytest.mark.long
 def test_the_plan_is_the_mean_refitted_to_the_last_elites():
     plan, (first, second) = search(SMALL)
     mean = np.broadcast_to(MIDDLE, (3, 2))
@@ -134,6 +141,7 @@ def test_the_plan_is_the_mean_refitted_to_the_last_elites():
     assert plan.value == second[1].max()
 
 
+@pytest.mark.long
 def test_the_best_candidate_of_the_last_iteration_may_be_executed():
     plan, iterations = search(SMALL.model_copy(update={"execute": "best"}))
     candidates, values = iterations[-1]
@@ -141,6 +149,7 @@ def test_the_best_candidate_of_the_last_iteration_may_be_executed():
     assert plan.value == values.max()
 
 
+@pytest.mark.long
 def test_every_iteration_draws_anew():
     noise = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
     _, ((first, first_noise), (second, second_noise)) = search(SMALL.model_copy(update={"alpha": 0.99}), noise)
@@ -151,6 +160,7 @@ def test_every_iteration_draws_anew():
 
 @pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
 @pytest.mark.parametrize("objective", [quadratic, towards_the_upper_bound])
+@pytest.mark.long
 def test_no_candidate_leaves_asymmetric_bounds(planner, objective):
     first, asked = search(planner, objective)
     second, more = search(planner, objective, first.warm_start, key=1)
@@ -158,12 +168,14 @@ def test_no_candidate_leaves_asymmetric_bounds(planner, objective):
         assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
 
 
+@pytest.mark.long
 def test_near_a_bound_the_standard_deviation_shrinks():
     _, ((candidates, _), *_) = search(SMALL, warm_start=warm_start_of([2.9, -1.0]))
     assert np.abs(candidates[..., 0] - 2.9).max() < 0.1 + 1e-6
     assert np.abs(candidates[..., 1] + 1.0).max() > 1.0
 
 
+@pytest.mark.long
 def test_refinement_stops_once_the_largest_variance_is_at_most_epsilon():
     """Not before, and at the latest after the last iteration."""
     planner, counts = CEM(horizon=2, population=30, iterations=4, elites=6, epsilon=0.1, alpha=0.2), set()
@@ -178,6 +190,7 @@ def test_refinement_stops_once_the_largest_variance_is_at_most_epsilon():
     assert len(counts) > 1
 
 
+@pytest.mark.long
 def test_a_large_epsilon_leaves_the_warm_start_as_it_is():
     plan, asked = search(SMALL.model_copy(update={"epsilon": 100.0}), warm_start=warm_start_of([0.2, 0.3]))
     assert not asked
@@ -185,17 +198,20 @@ def test_a_large_epsilon_leaves_the_warm_start_as_it_is():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-6])
+@pytest.mark.long
 def test_finds_the_optimum_of_a_quadratic(epsilon):
     plan, _ = search(CEM(horizon=4, population=200, iterations=10, elites=20, epsilon=epsilon))
     np.testing.assert_allclose(plan.actions, np.broadcast_to([0.5, -2.0], (4, 2)), atol=0.02)
 
 
+@pytest.mark.long
 def test_finds_an_optimum_on_the_bound():
     plan, _ = search(CEM(horizon=2, population=200, iterations=10, elites=20, epsilon=0.0), towards_the_upper_bound)
     np.testing.assert_allclose(plan.actions, np.broadcast_to(HIGH, (2, 2)), atol=0.3)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_values_that_are_not_finite_count_as_worst(bad):
     """All candidates that turn left have such a value; of the others every one is worth less than -1000."""
     planner = SMALL.model_copy(update={"iterations": 1, "execute": "best"})
@@ -222,6 +238,7 @@ def best_of(candidates, values, count):
     return candidates[np.argsort(-values, kind="stable")[:count]]
 
 
+@pytest.mark.long
 def test_kept_elites_and_the_mean_compete_in_the_next_iteration():
     planner = ICEM.model_copy(update={"execute": "mean"})
     _, ((first, values), (second, _)) = search(planner)
@@ -231,6 +248,7 @@ def test_kept_elites_and_the_mean_compete_in_the_next_iteration():
     np.testing.assert_array_equal(first[3], np.broadcast_to(MIDDLE, (3, 2)))
 
 
+@pytest.mark.long
 def test_before_the_first_plan_of_an_episode_there_are_no_elites_to_keep():
     _, ((first, _), _) = search(ICEM, warm_start=warm_start_of(MIDDLE, ICEM, elites=2.0, planned=False))
     assert (first[:3] != 2.0).all()
@@ -239,6 +257,7 @@ def test_before_the_first_plan_of_an_episode_there_are_no_elites_to_keep():
 
 
 @pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
+@pytest.mark.long
 def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last):
     planner = ICEM.model_copy(update={"fill": fill, "execute": "mean"})
     plan, (*_, (candidates, values)) = search(planner)
@@ -253,12 +272,14 @@ def test_the_next_plan_starts_from_the_mean_and_elites_one_step_later(fill, last
 
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=4), st.integers(1, 4))
+@pytest.mark.long
 def test_shift_drops_the_executed_actions_and_appends_the_fill(rows, every):
     bounds = Bounds(jnp.array([-1.0, 0.0]), jnp.array([3.0, 1.0]))
     found = CEM(horizon=4, replan_every=every).shift(jnp.asarray(np.float32(rows)), bounds)
     np.testing.assert_array_equal(found, [*rows[every:], *[(1.0, 0.5)] * every])
 
 
+@pytest.mark.long
 def test_the_standard_deviation_is_reset_at_every_plan():
     planner = CEM(horizon=1, population=5_000, iterations=1, elites=4, epsilon=0.0)
     _, ((candidates, _),) = search(planner, warm_start=warm_start_of([0.5, -2.0], planner, planned=True))
@@ -327,6 +348,7 @@ RELEASED = ICEM.model_copy(
 )
 
 
+@pytest.mark.long
 def test_the_mean_may_compete_in_the_last_iteration_alone():
     _, ((first, values), (last, _)) = search(RELEASED, warm_start=warm_start_of([0.2, 0.3], RELEASED))
     mean = refitted(RELEASED, np.float32([0.2, 0.3]), 0.0, first, values)[0]
@@ -334,6 +356,7 @@ def test_the_mean_may_compete_in_the_last_iteration_alone():
     np.testing.assert_allclose(last[RELEASED.kept_elites], mean, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_last_action_of_a_shifted_mean_is_repeated():
     plan, ((first, values), (last, more)) = search(RELEASED)
     mean = refitted(RELEASED, MIDDLE, 0.0, first, values)[0]
@@ -354,6 +377,7 @@ def test_elites_that_were_kept_within_a_search_stay_whole():
     np.testing.assert_array_equal(last[:3], first[np.argsort(-values, kind="stable")[:3]])
 
 
+@pytest.mark.long
 def test_the_standard_deviation_may_be_smoothed_in_place_of_the_variance():
     elites = np.random.default_rng(0).normal(size=(8, 3, 2)).astype(np.float32)
     variance = np.full((3, 2), 4.0, np.float32)

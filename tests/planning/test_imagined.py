@@ -63,6 +63,7 @@ def planned():
     return totals(open_loop(jnp.array(PLANS), PARTICLES))
 
 
+@pytest.mark.long
 def test_a_plan_is_worth_the_mean_return_of_its_particles(planned):
     found = compiled("alone", jnp.float32(0.3), PLANS, 0.0)
     assert planned.shape == (PARTICLES, CANDIDATES) and (np.ptp(planned, 0) > 0.1).all()
@@ -70,11 +71,13 @@ def test_a_plan_is_worth_the_mean_return_of_its_particles(planned):
 
 
 @pytest.mark.parametrize("optimism", [1.5, -0.5])
+@pytest.mark.long
 def test_optimism_adds_standard_deviations_over_particles(planned, optimism):
     found = compiled("alone", jnp.float32(0.3), PLANS, optimism)
     np.testing.assert_allclose(found, planned.mean(0) + optimism * planned.std(0), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_a_guide_takes_all_actions_but_the_first():
     def act(key, obs, t):
         first = jnp.broadcast_to(jnp.array(PLANS)[:, 0], (PARTICLES, CANDIDATES, 1))

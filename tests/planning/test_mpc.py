@@ -82,6 +82,7 @@ def test_plans_are_those_of_the_planner_alone(every):
             np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_episodes_that_begin_at_different_times_replan_at_different_times():
     """As when one of several episodes ends before the others and starts anew."""
     planner = SMALL.model_copy(update={"replan_every": 3})
@@ -108,6 +109,7 @@ def test_episodes_that_begin_at_different_times_replan_at_different_times():
             assert kept == ((False, False) if place == 0 else (True, True))
 
 
+@pytest.mark.long
 def test_no_episode_disturbs_another():
     """What the others see makes no difference, nor when they plan."""
     planner = SMALL.model_copy(update={"replan_every": 2})
@@ -120,6 +122,7 @@ def test_no_episode_disturbs_another():
         np.testing.assert_allclose(others[0], actions[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_before_the_first_plan_nothing_is_executed():
     carry = mpc.begin(SMALL, BOUNDS, BATCH)
     np.testing.assert_array_equal(carry.executed, [1] * BATCH)

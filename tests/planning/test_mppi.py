@@ -53,6 +53,7 @@ def weights_by_hand(values, temperature):
     ),
     st.sampled_from([0.05, 0.3, 1.0, 10.0]),
 )
+@pytest.mark.long
 def test_a_candidate_weighs_by_its_gap_to_the_best_in_that_of_the_median(values, temperature):
     found = compiled_weights(jnp.float32(values), temperature)
     np.testing.assert_allclose(found, weights_by_hand(values, temperature), rtol=0.02, atol=1e-4)
@@ -91,6 +92,7 @@ def moved(planner, candidates, values):
     return np.einsum("c,cha->ha", weights_by_hand(values, planner.temperature), candidates)
 
 
+@pytest.mark.long
 def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
     plan, asked = search(PLANNER)
     assert len(asked) == 2
@@ -98,6 +100,7 @@ def test_the_plan_is_the_weighted_mean_of_the_last_candidates():
     assert plan.value == asked[-1][1].max()
 
 
+@pytest.mark.long
 def test_the_mean_moves_and_the_standard_deviation_stays():
     planner = MPPI(horizon=1, population=20_000, iterations=2, temperature=0.5, initial_std=0.05, control_cost=0.0)
     _, (first, (candidates, _)) = search(planner)
@@ -107,11 +110,13 @@ def test_the_mean_moves_and_the_standard_deviation_stays():
         np.testing.assert_allclose(samples.std(0)[0], 0.879626 * 0.05 * (HIGH - LOW), rtol=0.02)
 
 
+@pytest.mark.long
 def test_towards_temperature_zero_the_best_candidate_is_executed():
     plan, (*_, (candidates, values)) = search(PLANNER.model_copy(update={"temperature": 1e-6}))
     np.testing.assert_allclose(plan.actions, candidates[values.argmax()], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_at_a_high_temperature_all_candidates_count_alike():
     plan, (*_, (candidates, _)) = search(PLANNER.model_copy(update={"temperature": 1e6}))
     np.testing.assert_allclose(plan.actions, candidates.mean(0), rtol=1e-3, atol=1e-4)
@@ -119,6 +124,7 @@ def test_at_a_high_temperature_all_candidates_count_alike():
 
 @pytest.mark.parametrize("noise", ["truncated", "coloured"])
 @pytest.mark.parametrize("objective", [quadratic, towards_the_upper_bound])
+@pytest.mark.long
 def test_no_candidate_leaves_asymmetric_bounds(noise, objective):
     planner = PLANNER.model_copy(update={"noise": noise})
     first, asked = search(planner, objective)
@@ -127,6 +133,7 @@ def test_no_candidate_leaves_asymmetric_bounds(noise, objective):
         assert (actions >= LOW - 1e-6).all() and (actions <= HIGH + 1e-6).all()
 
 
+@pytest.mark.long
 def test_the_mean_itself_may_compete():
     planner = PLANNER.model_copy(update={"mean_candidate": True})
     _, (first, (candidates, _)) = search(planner, warm_start=warm_start_of([0.2, 0.3]))
@@ -137,6 +144,7 @@ def test_the_mean_itself_may_compete():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_values_that_are_not_finite_count_for_nothing(bad):
     planner = PLANNER.model_copy(update={"iterations": 1})
     plan, (*_, (candidates, values)) = search(planner, bad_to_the_left, more=(bad,))
@@ -146,6 +154,7 @@ def test_values_that_are_not_finite_count_for_nothing(bad):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_the_mean_stays_if_no_value_is_finite(bad):
     plan, _ = search(PLANNER, bad_everywhere, warm_start_of([0.2, 0.3]), more=(bad,))
     np.testing.assert_array_equal(plan.actions, warm_start_of([0.2, 0.3]).mean)
@@ -153,6 +162,7 @@ def test_the_mean_stays_if_no_value_is_finite(bad):
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize(("fill", "last"), [("midpoint", MIDDLE), ("zero", [0.0, 0.0])])
+@pytest.mark.long
 def test_the_next_plan_starts_from_the_mean_as_many_steps_later_as_are_executed(fill, last, every):
     planner = PLANNER.model_copy(update={"fill": fill, "replan_every": every})
     plan, _ = search(PLANNER)
@@ -204,6 +214,7 @@ def effort_by_hand(planner, mean, candidates):
     return (mean / variance * (candidates - mean)).sum((1, 2))
 
 
+@pytest.mark.long
 def test_the_control_cost_of_the_paper_favours_small_actions():
     planner = PLANNER.model_copy(update={"iterations": 1, "control_cost": 0.7})
     mean = np.float32([[0.2, -0.3], [1.0, 0.5], [-0.5, -2.0]])
@@ -214,6 +225,7 @@ def test_the_control_cost_of_the_paper_favours_small_actions():
     np.testing.assert_allclose(plan.actions, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_without_its_weight_only_returns_count():
     assert MPPI().control_cost == 1.0
     plain = np.asarray(path_weights(jnp.float32([1.0, 2.0, 4.0]), 0.5))

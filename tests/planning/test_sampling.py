@@ -130,5 +130,6 @@ def test_the_released_scale_is_that_of_the_generator(horizon, exponent):
     assert horizon < 20 or 1.03 < found < 1.195
 
 
+@pytest.mark.long
 def test_a_single_step_has_no_other_scale():
     assert released_scale(1, 2.0) == 1.0

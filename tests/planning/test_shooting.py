@@ -12,6 +12,7 @@ from tiny import quick_jit
 PLANNER = RandomShooting(horizon=3, population=40, iterations=4)
 
 
+@pytest.mark.long
 def test_candidates_are_uniform_over_the_action_range():
     planner = RandomShooting(horizon=2, population=20_000, iterations=1)
     _, ((candidates, _),) = search(planner)
@@ -25,6 +26,7 @@ def test_candidates_are_uniform_over_the_action_range():
 
 
 @pytest.mark.parametrize("key", range(5))
+@pytest.mark.long
 def test_the_plan_is_the_best_candidate_of_all_rounds(key):
     plan, asked = search(PLANNER, key=key)
     assert len(asked) == 4
@@ -39,6 +41,7 @@ def test_no_round_is_always_the_best():
     assert len(set(best)) > 1
 
 
+@pytest.mark.long
 def test_every_round_has_its_own_noise():
     noise = lambda key, actions: jax.random.normal(key, actions.shape[:1])  # noqa: E731
     _, asked = search(PLANNER, noise)
@@ -46,6 +49,7 @@ def test_every_round_has_its_own_noise():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.long
 def test_values_that_are_not_finite_count_as_worst(bad):
     plan, asked = search(PLANNER, bad_to_the_left, more=(bad,))
     good = np.concatenate([np.where(np.isfinite(values), values, -np.inf) for _, values in asked])
@@ -54,17 +58,20 @@ def test_values_that_are_not_finite_count_as_worst(bad):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.long
 def test_the_middle_of_the_range_is_executed_if_no_value_is_finite(bad):
     plan, _ = search(PLANNER, bad_everywhere, more=(bad,))
     np.testing.assert_array_equal(plan.actions, np.broadcast_to(MIDDLE, (3, 2)))
 
 
+@pytest.mark.long
 def test_there_is_no_warm_start():
     warm_start = PLANNER.begin(BOUNDS)
     assert not jax.tree.leaves(warm_start)
     assert search(PLANNER)[0].warm_start == warm_start
 
 
+@pytest.mark.long
 def test_the_key_decides_the_plan():
     first, again, other = (search(PLANNER, key=k)[0].actions for k in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -82,6 +89,7 @@ def test_a_batch_of_plans_equals_one_plan_at_a_time():
         np.testing.assert_allclose(together.actions[i], single(keys[i], scale[i]).actions, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_no_more_steps_are_executed_than_planned():
     with pytest.raises(ValueError, match=r"replan_every \(4\) must not exceed horizon \(3\)"):
         RandomShooting(horizon=3, replan_every=4)

@@ -80,6 +80,7 @@ def test_statistics_are_those_of_the_first_data_for_good():
     assert first.state.inputs.std[1] == 1.0, "a constant input counts as having standard deviation 1"
 
 
+@pytest.mark.long
 def test_targets_are_centred_and_scaled():
     rows = linear()
     state = train(rows, 50).state
@@ -96,6 +97,7 @@ def test_a_network_of_zeros_expects_the_mean_target():
     np.testing.assert_allclose(predict(ready, np.ones((1, 3, 2), np.float32)).mean, 2.5)
 
 
+@pytest.mark.long
 def test_a_linear_system_is_learned():
     """In 30 calls of two epochs, each of which starts from the weights and moments of the one before."""
     rows, fitted, losses = linear(), None, []
@@ -155,6 +157,7 @@ def batches_of(how, size, first, count, members=1):
     return [np.asarray(index) for index, _ in found]
 
 
+@pytest.mark.long
 def test_mixed_batches_walk_the_old_data_and_draw_from_the_new():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.8)
     found = np.concatenate(batches_of(how, 100, 20, 10), -1)[0].reshape(10, 10)
@@ -163,12 +166,14 @@ def test_mixed_batches_walk_the_old_data_and_draw_from_the_new():
     assert new.min() >= 20 and new.max() < 100 and len(set(new)) > 40
 
 
+@pytest.mark.long
 def test_without_aggregation_new_data_are_never_seen():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.0)
     found = np.concatenate(batches_of(how, 100, 30, 6), -1)
     assert sorted(found[0][:30]) == list(range(30)) and found.max() < 30
 
 
+@pytest.mark.long
 def test_nothing_new_means_plain_epochs():
     how = Fit(batch_size=10, epochs=1, bootstrap=False, new_share=0.9)
     found = np.concatenate(batches_of(how, 30, 30, 3), -1)
@@ -192,6 +197,7 @@ def test_mixed_batches_go_with_neither_bootstrap_nor_holdout():
 
 
 @pytest.mark.parametrize("scale", ["std", "mean"])
+@pytest.mark.long
 def test_noise_is_a_share_of_each_column(scale):
     rng = np.random.default_rng(0)
     x = np.float32(rng.normal([10.0, 10.0, -10.0], [2.0, 2.0, 2.0], (20_000, 3)))

@@ -317,6 +317,7 @@ def test_the_types_of_model_have_the_papers_names(members, probabilistic, name):
         ({"members": 0}, "members"),
     ],
 )
+@pytest.mark.long
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Ensemble(**{**ENSEMBLE.model_dump(), **change})

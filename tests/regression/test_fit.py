@@ -184,6 +184,7 @@ def test_full_batches_equal_plain_adam_on_standardised_data(by_hand):
     assert_close((fitted.state.params, fitted.carried.opt_state), by_hand[3][:2])
 
 
+@pytest.mark.long
 def test_a_second_fit_continues_the_parameters_and_the_moments(by_hand):
     first = train(regression(20), 20, FULL_BATCHES)
     second = train(regression(20), 20, FULL_BATCHES, after=first, key=1)
@@ -205,6 +206,7 @@ def test_steps_are_not_annealed_unless_asked():
     assert not Fit().anneal
 
 
+@pytest.mark.long
 def test_the_training_loss_is_the_mean_likelihood_of_the_steps(by_hand):
     loss = train(regression(20), 20, FULL_BATCHES).metrics["train_loss"]
     assert float(loss) == pytest.approx(np.mean([step[2] for step in by_hand[:4]]), rel=1e-5)
@@ -218,6 +220,7 @@ def test_an_epoch_has_a_short_last_batch(size):
     assert fitted.metrics["skipped_steps"] == 0
 
 
+@pytest.mark.long
 def test_growing_data_never_trace_again():
     first = train(regression(9), 9, SMALL_BATCHES, ensemble=SOLO)
     before = len(traces)
@@ -260,6 +263,7 @@ def standardised_by(rows, size, how=FULL_BATCHES, after=None):
     return compiled_statistics(PAIR, how, state, carried, rows, np.arange(len(rows.x)) < size), carried, {}
 
 
+@pytest.mark.long
 def test_a_single_step_is_one_of_adam_on_standardised_data(by_hand):
     rows = regression(20)
     found = stepped(rows, after=standardised_by(rows, 20))
@@ -329,6 +333,7 @@ def test_the_error_is_in_the_targets_units_and_averaged_by_weight():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30, 1e22])
+@pytest.mark.long
 def test_steps_on_a_row_that_is_not_finite_are_skipped_and_counted(bad):
     rows = with_targets(regression(32), 5, bad)
     fitted = train(rows, 32, SMALL_BATCHES, ensemble=SOLO)
@@ -364,6 +369,7 @@ def gap_between_members(how, key=0):
     return np.asarray(weight[0] - weight[1])
 
 
+@pytest.mark.long
 def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
     """The loss is 5e35; squares of the gradients of weights, 1e18 times 1e3, overflow, those of biases do not."""
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
@@ -380,6 +386,7 @@ def test_gradients_whose_squares_alone_are_not_finite_count_as_zero():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.long
 def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad, monkeypatch):
     network = Ensemble(members=1, hidden=(4,), weight_decay=0.0, probabilistic=False)
     state, optimizer = fresh(network, 2)[0], Fit().optimizer
@@ -398,6 +405,7 @@ def test_gradients_that_alone_are_not_finite_count_as_zero_and_are_reported(bad,
     assert finite((stepped, opt_state)) and not ok and loss == 0
 
 
+@pytest.mark.long
 def test_each_member_has_its_own_bootstrap_with_replacement():
     """In full batches the order of rows does not matter."""
     assert np.abs(gap_between_members(FULL_BATCHES)).max() < 1e-5
@@ -443,6 +451,7 @@ def test_every_call_has_another_order():
     assert np.abs(weights[0] - weights[1]).max() > 1e-4
 
 
+@pytest.mark.long
 def test_every_call_draws_another_bootstrap():
     gaps = [gap_between_members(BOOTSTRAPPED_BATCHES, key) for key in (0, 0, 1)]
     np.testing.assert_array_equal(gaps[0], gaps[1])
@@ -457,17 +466,20 @@ def test_the_capacity_does_not_matter():
 
 
 @pytest.mark.parametrize(("size", "held"), [(2, 0), (10, 3), (20, 4)])
+@pytest.mark.long
 def test_the_holdout_is_a_share_of_the_rows_up_to_log_rows(size, held):
     fitted = train(coded(size), size, HOLDOUT)
     assert len(rows_in(fitted, size - held)) == size - held
     assert fitted.metrics["gradient_steps"] == 2 * (size - held)
 
 
+@pytest.mark.long
 def test_holdout_rows_are_drawn_anew_at_each_call():
     assert len({tuple(rows_in(train(coded(10), 10, HOLDOUT, key=k), 7)) for k in range(6)}) > 3
 
 
 @pytest.mark.parametrize("how", [HOLDOUT, BOOTSTRAPPED_HOLDOUT], ids=["all rows", "bootstrap"])
+@pytest.mark.long
 def test_holdout_rows_are_not_trained_on(how):
     rows = coded(10)
     clean = train(rows, 10, how)

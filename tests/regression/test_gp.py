@@ -172,6 +172,7 @@ def test_the_bound_equals_the_dense_one_summed_over_outputs(size, inducing):
     lengthscale=st.floats(0.2, 5),
     noise=st.floats(1e-3, 10),
 )
+@pytest.mark.long
 def test_the_bound_equals_the_dense_one_whatever_rows_are_present(seed, present, variance, lengthscale, noise):
     rng, rows, there = np.random.default_rng(seed), problem(CAPACITY, seed=seed), np.array(present)
     numbers = (variance, lengthscale * np.array([1.0, 1.5]), noise, rng.uniform(-2, 2, (INDUCING, IN)))
@@ -279,6 +280,7 @@ def test_training_learns_the_functions_and_the_noise(fitted):
     np.testing.assert_array_equal(variance[..., 0], variance[..., 2])
 
 
+@pytest.mark.long
 def test_its_metrics_are_of_the_state_it_returns(fitted):
     parameters = jax.tree.map(np.float64, sgpr.Parameters(*list(vars(fitted.state).values())[:4]))
     x, y = first(problem(), SIZE)
@@ -290,6 +292,7 @@ def test_its_metrics_are_of_the_state_it_returns(fitted):
     assert float(fitted.metrics["train_mse"]) == pytest.approx(error, rel=1e-3)
 
 
+@pytest.mark.long
 def test_rows_beyond_the_size_have_no_effect(fitted):
     rows = problem()
     changed = rows._replace(x=rows.x.at[SIZE:].set(7.0), y=rows.y.at[SIZE:].set(-5.0))
@@ -385,6 +388,7 @@ def test_ends_of_episodes_cannot_be_learned():
 
 
 @pytest.mark.parametrize("preset", ["pets/cartpole", "pets/halfcheetah"])
+@pytest.mark.long
 def test_the_part_turns_any_preset_into_one_with_a_small_process(preset):
     settings = resolve(f"{preset}+gp")
     assert settings.model == GPModel(inducing=200, scale_targets=True, min_std=1e-5)
@@ -393,12 +397,14 @@ def test_the_part_turns_any_preset_into_one_with_a_small_process(preset):
 
 
 @pytest.mark.parametrize(("task", "inducing"), [("cartpole", 200), ("reacher", 200), ("halfcheetah", 300)])
+@pytest.mark.long
 def test_with_the_paper_presets_it_is_the_papers(task, inducing):
     settings = resolve(f"pets/{task}-paper+gp")
     assert settings.model == GPModel(inducing=inducing)
     assert settings.fit == GPFit(iterations=1000, max_rows=None, log_rows=5000)
 
 
+@pytest.mark.long
 def test_all_rows_may_be_used():
     """As with a limit that they do not reach."""
     rows = Rows(jnp.linspace(-1, 1, 24)[:, None], jnp.sin(jnp.linspace(-1, 1, 24))[:, None], jnp.zeros((24, 0), bool))
@@ -419,6 +425,7 @@ def test_all_rows_may_be_used():
         ({"fit": {"max_rows": 0}}, "fit.max_rows=0: input should be greater than 0"),
     ],
 )
+@pytest.mark.long
 def test_impossible_settings_are_refused(change, sentence):
     with pytest.raises(UserError, match=sentence):
         resolve("pets/cartpole+gp", [change])

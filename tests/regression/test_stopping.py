@@ -52,6 +52,7 @@ def by_hand(errors, least, most, patience):
     st.integers(1, LENGTH),
     st.integers(1, 3),
 )
+@pytest.mark.long
 def test_training_stops_after_epochs_without_a_lower_error(errors, least, most, patience):
     found = watched(np.float32(errors), np.int32(least), np.int32(most), patience)
     assert (found.epochs, found.best) == by_hand(errors, least, most, patience)
@@ -99,6 +100,7 @@ def test_where_networks_overfit_they_stop_early_and_err_less(fits):
     assert early["train_mse"] > whole["train_mse"]
 
 
+@pytest.mark.long
 def test_the_best_weights_are_those_of_the_lowest_loss(fits):
     best, last, patient = (fits[name].metrics for name in ("best", "last", "patient"))
     assert best["epochs"] == last["epochs"] <= patient["epochs"]
@@ -109,6 +111,7 @@ def test_the_best_weights_are_those_of_the_lowest_loss(fits):
         assert float(found["holdout_loss"]) == pytest.approx(0.5 * float(found["holdout_mse"]), rel=1e-4)
 
 
+@pytest.mark.long
 def test_rows_kept_out_are_the_first_and_are_never_trained_on():
     rows, (state, carried) = noisy_rows(), fresh()
     y = rows.y.copy()
@@ -119,16 +122,19 @@ def test_rows_kept_out_are_the_first_and_are_never_trained_on():
     jax.tree.map(np.testing.assert_array_equal, clean.state, other.state)
 
 
+@pytest.mark.long
 def test_fewest_steps_hold_all_the_same():
     early = LONG.model_copy(update={"early_stopping": True, "min_steps": 200})
     assert 67 <= train(early).metrics["epochs"] < 150  # of three steps
 
 
+@pytest.mark.long
 def test_early_stopping_needs_rows_to_judge_by():
     with pytest.raises(ValueError, match="early_stopping needs holdout above 0"):
         Fit(early_stopping=True)
 
 
+@pytest.mark.long
 def test_rows_that_do_not_count_may_hold_anything():
     rows, (state, _) = noisy_rows(), fresh()
     weight = np.float32(np.arange(CAPACITY) < 10)

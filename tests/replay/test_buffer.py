@@ -80,6 +80,7 @@ def test_newest_may_ask_for_fewer_rows_than_there_are():
 
 
 @pytest.mark.parametrize("count", [3, 12])
+@pytest.mark.long
 def test_samples_are_uniform_whole_rows_of_what_is_there(count):
     """Drawn with replacement, from before the buffer is full and after it has wrapped around."""
     replay = filled(*([i, i + 1, i + 2] for i in range(1, count, 3)))
@@ -94,6 +95,7 @@ def test_samples_are_uniform_whole_rows_of_what_is_there(count):
     np.testing.assert_allclose([ids.count(i) / len(ids) for i in kept], 1 / len(kept), rtol=0.2)
 
 
+@pytest.mark.long
 def test_a_fresh_replay_is_empty():
     replay = init_replay(CAPACITY, 2, 1)
     assert replay.capacity == CAPACITY
@@ -101,6 +103,7 @@ def test_a_fresh_replay_is_empty():
     assert not replay.valid.any()
 
 
+@pytest.mark.long
 def test_more_rows_than_the_capacity_are_refused():
     with pytest.raises(ValueError, match="4 rows do not fit into a replay of capacity 3"):
         add(init_replay(3, 2, 1), transitions([1, 2, 3, 4]))

@@ -40,6 +40,7 @@ def held_numbers(replay):
     return dict(zip(np.asarray(replay.data.reward[:size]).astype(int), mask, strict=True))
 
 
+@pytest.mark.long
 def test_a_transition_is_held_out_or_not_from_the_first_to_the_last():
     replay, known, added = init_replay(CAPACITY, 1, 1), {}, 0
     for count in (7, 20, 30, 41, 3, 50):
@@ -52,18 +53,21 @@ def test_a_transition_is_held_out_or_not_from_the_first_to_the_last():
 
 @settings(deadline=None, derandomize=True, max_examples=20)
 @given(st.integers(0, 10**9), st.sampled_from([0.1, 0.3, 0.9]))
+@pytest.mark.long
 def test_about_the_asked_share_is_held_out_wherever_one_looks(start, share):
     replay = replay_of(start + 2000, 2000)
     found = np.asarray(held_out(replay, jnp.arange(2000), share)).mean()
     assert abs(found - share) < 4.5 * np.sqrt(share * (1 - share) / 2000)
 
 
+@pytest.mark.long
 def test_none_is_held_out_where_the_share_is_zero():
     assert not held_out(replay_of(120), jnp.arange(CAPACITY), 0.0).any()
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(1, 200))
+@pytest.mark.long
 def test_held_out_transitions_come_first_and_empty_slots_last(added):
     replay = replay_of(added)
     order, count = map(np.asarray, first(replay, SHARE))
@@ -77,6 +81,7 @@ def test_held_out_transitions_come_first_and_empty_slots_last(added):
 
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(20, 200), st.integers(0, 2**31 - 1))
+@pytest.mark.long
 def test_slots_to_train_on_are_written_and_never_held_out(added, seed):
     replay = replay_of(added)
     slot, use = map(np.asarray, drawn(replay, jax.random.key(seed), (3, 40), SHARE))
@@ -85,6 +90,7 @@ def test_slots_to_train_on_are_written_and_never_held_out(added, seed):
     assert not np.asarray(held(replay, slot, SHARE)).any()
 
 
+@pytest.mark.long
 def test_all_slots_to_train_on_are_drawn_equally_often():
     replay = replay_of(120)
     slot, _ = drawn(replay, jax.random.key(0), (50, 400), SHARE)
@@ -94,6 +100,7 @@ def test_all_slots_to_train_on_are_drawn_equally_often():
 
 
 @pytest.mark.parametrize("share", [0.5, 0.999])
+@pytest.mark.long
 def test_draws_end_even_if_all_transitions_are_held_out(share):
     """What is held out is then marked, so that nothing learns from it."""
     single = (replay_of(added, 1) for added in range(1, 40))

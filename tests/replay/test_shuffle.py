@@ -97,6 +97,7 @@ def test_each_member_has_its_own_bootstrap():
         assert (first == second).mean() < 0.02
 
 
+@pytest.mark.long
 def test_bootstrap_does_not_depend_on_the_capacity():
     small, large = (compiled_bootstrap(jax.random.key(0), jnp.array(33), members=3, capacity=c) for c in (300, 1000))
     np.testing.assert_array_equal(small, large[:, :300])

@@ -39,6 +39,7 @@ def test_the_interval_is_the_one_of_a_bootstrap_by_hand():
 
 @settings(max_examples=15, deadline=None)
 @given(RETURNS)
+@pytest.mark.long
 def test_an_estimate_lies_in_its_interval_within_the_returns(returns):
     found = estimate(np.array(returns))
     slack = 1e-9 * max(1, *map(abs, returns))
@@ -46,6 +47,7 @@ def test_an_estimate_lies_in_its_interval_within_the_returns(returns):
     assert min(returns) - slack <= found.value <= max(returns) + slack
 
 
+@pytest.mark.long
 def test_a_band_goes_as_far_as_all_runs_and_has_few_points():
     curves = [curve(np.full(500, i)) for i in range(4)] + [curve(np.full(300, 9))]
     band = interquartile_band(curves)

@@ -1,6 +1,7 @@
 """Learning curves of several runs in one figure."""
 
 import numpy as np
+import pytest
 
 from foretell.cli import main
 from foretell.report.comparison import Curve, curve_of, mean_curve, read_groups, read_lines, smoothed
@@ -44,6 +45,7 @@ def test_the_mean_goes_as_far_as_all_runs_and_interpolates_between():
     assert found.mean.tolist() == [2.5, 5.0, 7.5, 10.0] and found.std.tolist() == [2.5, 5.0, 7.5, 10.0]
 
 
+@pytest.mark.long
 def test_runs_of_a_preset_are_one_curve(tmp_path):
     runs = [run_in(tmp_path / "a" / str(i), [1, 3, i, i]) for i in range(3)]
     other = run_in(tmp_path / "b", [7, 7], preset="sac/default")
@@ -55,6 +57,7 @@ def test_runs_of_a_preset_are_one_curve(tmp_path):
     assert mean_curve(groups[0].curves).mean.tolist() == [2.0, 1.0]
 
 
+@pytest.mark.long
 def test_runs_with_other_settings_are_another_curve_but_a_longer_run_is_not(tmp_path):
     runs = [run_in(tmp_path / "0", [1, 1]), run_in(tmp_path / "1", [2, 2], train={"steps": 9000})]
     runs.append(run_in(tmp_path / "2", [3, 3], learner={"discount": 0.5}))
@@ -62,12 +65,14 @@ def test_runs_with_other_settings_are_another_curve_but_a_longer_run_is_not(tmp_
     assert labels == [f"ddpg/default, {LINE} ({runs[0]})", f"ddpg/default, {LINE} ({runs[2]})"]
 
 
+@pytest.mark.long
 def test_lines_are_numbers_or_the_last_values_of_runs(tmp_path):
     runs = [run_in(tmp_path / str(i), [0, 0, 4 * i, 4 * i]) for i in range(2)]
     lines = read_lines(["-150", *runs], 1)
     assert [line.value for line in lines] == [-150.0, 2.0]
 
 
+@pytest.mark.long
 def test_the_command_draws_and_prints(tmp_path, capsys):
     runs = [run_in(tmp_path / str(i), [0, 0, 4 * i, 4 * i]) for i in range(2)]
     out = tmp_path / "figures" / "curves.png"
@@ -76,6 +81,7 @@ def test_the_command_draws_and_prints(tmp_path, capsys):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_mistakes(tmp_path, refused):
     run, empty = run_in(tmp_path / "run", [1, 1]), run_in(tmp_path / "empty", [])
     assert refused("plot", run, "--smooth", "0") == "smooth must be at least 1, not 0"

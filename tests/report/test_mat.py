@@ -49,6 +49,7 @@ def test_returns_are_those_of_trials_and_evaluations_in_order(run, tmp_path):
     np.testing.assert_allclose(loadmat(tmp_path / "logs.mat")["returns"], [expected], rtol=1e-12)
 
 
+@pytest.mark.long
 def test_a_run_without_episodes(tmp_path):
     directory = RunDirectory.create(tmp_path / "run", overwrite=False)
     with pytest.raises(UserError, match="has no finished episode to export"):
@@ -57,6 +58,7 @@ def test_a_run_without_episodes(tmp_path):
 
 
 @pytest.mark.parametrize("out", [None, "there/mine.mat", "any.name"])
+@pytest.mark.long
 def test_the_command_tells_what_it_has_written_and_where(out, run, tmp_path, capsys):
     """In the run's directory, or where one likes; under exactly that name."""
     path = run.path / "logs.mat" if out is None else tmp_path / out

@@ -134,6 +134,7 @@ def test_wrong_arguments_of_train(wrong, sentence, tmp_path, monkeypatch):
         (foretell.film, {"episodes": 99}, "the run has finished no episode 99"),
     ],
 )
+@pytest.mark.long
 def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
     before = snapshot(trained)
     with pytest.raises(UserError) as mistake:

@@ -68,12 +68,14 @@ def test_writing_happens_in_the_background_and_is_waited_for(tmp_path, monkeypat
     checkpoints.close()
 
 
+@pytest.mark.long
 def test_a_half_written_checkpoint_is_ignored(tmp_path):
     save(tmp_path / "c", 1)
     (tmp_path / "c" / "2.orbax-checkpoint-tmp-0").mkdir()
     assert Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)["count"] == 1
 
 
+@pytest.mark.long
 def test_a_reader_changes_nothing(tmp_path):
     save(tmp_path / "c", 1, 2)
     for path in (tmp_path / "c" / "2").rglob("*"):
@@ -86,5 +88,6 @@ def test_a_reader_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("change", [1e-7, 1.0])
+@pytest.mark.long
 def test_the_checksum_sees_a_change_in_any_leaf(change):
     assert checksum({**TREE, "obs": TREE["obs"] + change}) != checksum(TREE)

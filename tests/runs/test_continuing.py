@@ -76,6 +76,7 @@ def test_what_may_change_is_said(continued):
 
 
 @pytest.mark.parametrize("name", ["jax", "foretell", "device", "jax_default_matmul_precision"])
+@pytest.mark.long
 def test_other_versions_are_said(name, continued, monkeypatch):
     now = continuing.computing()
     monkeypatch.setattr(continuing, "computing", lambda: {**now, name: "other"})
@@ -83,6 +84,7 @@ def test_other_versions_are_said(name, continued, monkeypatch):
     assert len(said) == 1 and said[0].startswith(f"continuing with {name} other (before {now[name]}); results may")
 
 
+@pytest.mark.long
 def test_a_checkpoint_without_notes_is_said(continued, tmp_path):
     (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
     assert "does not say with which settings" in continued(lambda tree: None, None)[1][0]

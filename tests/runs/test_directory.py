@@ -44,6 +44,7 @@ def test_a_config_is_read_as_it_was_written(run):
     assert not list(run.path.glob("*.tmp"))
 
 
+@pytest.mark.long
 def test_a_config_cut_anywhere_is_refused_or_read_whole(run):
     text, whole = run.config.read_text(), run.read_config()
     for end in range(0, len(text), 41):
@@ -190,6 +191,7 @@ def test_a_run_that_is_not_there_suggests_one_that_is(near, run):
         RunDirectory.open(run.path.parent / near)
 
 
+@pytest.mark.long
 def test_the_lines_are_csv(run):
     write(run, 1)
     assert next(csv.reader(run.episodes.open())) == ["episode", "env_steps", "kind", "return", "length", "wall_seconds"]

@@ -181,6 +181,7 @@ def test_a_run_of_a_file_has_a_place_and_a_title():
 
 
 @pytest.mark.parametrize("seed", ["x", "1.5", "true", "[1]"])
+@pytest.mark.long
 def test_a_seed_that_is_none(seed):
     Path("x.yaml").write_text(f"base: pets/cartpole\nseed: {seed}\n")
     with pytest.raises(UserError, match=r"^'x\.yaml': seed must be a whole number, not "):

@@ -46,6 +46,7 @@ def test_the_corrected_ablation_trains_its_model_as_mve_does():
 
 
 @pytest.mark.parametrize(("name", "horizon"), [("hc", 10), ("swimmer", 10), ("walker2d", 3)])
+@pytest.mark.long
 def test_the_papers_horizons(name, horizon):
     settings = resolve(f"mve/{name}-paper")
     assert settings.expansion.horizon == horizon and settings.model.standardize and settings.model.scale_targets
@@ -124,6 +125,7 @@ def test_other_learners_can_be_chosen(kind):
     assert agent.learner.kind == kind and agent.expansion.tdk
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_refused():
     for override, sentence in [
         ({"updates": {"model_per_step": None}, "fit": {"holdout": 0.3, "early_stopping": True}}, "fit.early_stopping"),

@@ -9,6 +9,7 @@ from foretell.runs.parts import AXES, part_names, parts_by_axis, read_part
 from foretell.runs.presets import leaf_paths, parse_override, preset_names, read_preset, resolve
 from foretell.runs.trees import value_at
 from foretell.tasks import make_task
+from tiny import by_hand
 
 PENDULUM = {"task": {"env": "Pendulum-v1"}}
 
@@ -280,7 +281,7 @@ def test_the_true_model_acts_in_one_environment_and_needs_no_data():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", ["pets/default", "mbmpc/default", "steve/default", "mve/default"])
+@pytest.mark.parametrize("family", ["pets/default", *by_hand("mbmpc/default", "steve/default", "mve/default")])
 def test_every_pair_of_parts_is_what_both_say_or_is_refused(family):
     """But for what a part says of the propagation unless another is chosen."""
     chosen, kinds = 0, {"propagation", "pairs"}
@@ -298,6 +299,7 @@ def test_every_pair_of_parts_is_what_both_say_or_is_refused(family):
 
 
 @pytest.mark.parametrize("part", part_names())
+@pytest.mark.long
 def test_every_part_goes_with_a_family_and_is_then_built(part):
     families = ("pets/default", "mbmpc/default", "steve/default", "steve/default+mve", "steve/default+mean-mve")
     found = []
@@ -356,6 +358,7 @@ def mistake_of(model, propagation):
 
 @pytest.mark.parametrize("task", ["cartpole", "reacher", "pusher", "halfcheetah"])
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.long
 def test_every_combination_of_model_propagation_and_planner_resolves_or_tells_what_is_wrong(task, model):
     for propagation, planner in product(PROPAGATIONS, PLANNERS):
         name = f"pets/{task}+{model}+{propagation}+{planner}"
@@ -386,6 +389,7 @@ def test_icem_is_the_published_one_and_cem_that_of_pets():
     assert {key: getattr(plain, key) for key in same} == {key: getattr(paper, key) for key in same}
 
 
+@pytest.mark.long
 def test_no_preset_changes_what_it_says_of_its_parts():
     for name in preset_names():
         settings = resolve(name)

@@ -37,6 +37,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", [*NAMES, "".join(map(chr, range(33, 127))).replace("/", "")])
+@pytest.mark.long
 def test_checkpoints_are_where_they_should_be_and_can_be_read(name, tmp_path):
     folder = tmp_path / name / "checkpoints"
     for kept, numbers in ((2, (1, 2, 3)), (2, (4,))):
@@ -76,6 +77,7 @@ def test_an_episode_is_filmed_again_in_any_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a$b$c", "$\\frac{", "x_$", "_hidden"])
+@pytest.mark.long
 def test_figures_show_names_as_they_are(name, tmp_path):
     rows = [{"kind": "train", "env_steps": i, "return": 1.0 * i, "episode": i, "length": 1} for i in (1, 2)]
     shown = title(f"{name}.yaml", resolve("pets/cartpole"), 0)
@@ -97,6 +99,7 @@ def test_a_first_checkpoint_that_cannot_be_read_ends_the_run(fault, tmp_path, mo
     checkpoints.close()
 
 
+@pytest.mark.long
 def test_a_toy_study_goes_into_a_folder_of_its_own(tmp_path, refused):
     (tmp_path / "mine.txt").write_text("mine")
     assert refused("toy", "--out", "/").startswith("'/' is not empty and holds nothing of what is written there;")

@@ -36,6 +36,7 @@ def dotted(path, value):
 
 
 @given(mappings, mappings)
+@pytest.mark.long
 def test_merging_changes_neither_and_the_second_wins(base, over):
     before = repr(base), repr(over)
     merged = merge(base, over)
@@ -81,6 +82,7 @@ AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf"
 
 
 @pytest.mark.parametrize("name", preset_names())
+@pytest.mark.long
 def test_every_preset_resolves_and_survives_being_written(name):
     settings = resolve(name)
     assert settings.description and settings.agent in AGENTS_OF.get(name.partition("/")[0], ["value-expansion"])
@@ -255,6 +257,7 @@ def test_the_defaults_leave_the_environment_open(name):
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if "-imitation" not in name])
+@pytest.mark.long
 def test_any_number_of_layers_goes_with_any_preset(name):
     model = getattr(resolve(name), "model", None)
     if not hasattr(model, "hidden"):

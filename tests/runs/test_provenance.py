@@ -31,6 +31,7 @@ def test_every_published_preset_and_part_has_a_table():
 
 
 @pytest.mark.parametrize("name", TABLES)
+@pytest.mark.long
 def test_it_is_as_its_table_says(name):
     assert departures(rows_of(name), leaves(name), [row.name for row in read_table(name).rows]) == []
 
@@ -83,6 +84,7 @@ def test_what_can_be_wrong_with_a_table(rows, leaves, sentence):
     assert departures({**ROWS, **rows}, {**LEAVES, **leaves}, rows) == ([sentence] if sentence else [])
 
 
+@pytest.mark.long
 def test_what_tables_share_is_used():
     used = defaultdict(set)
     for name in TABLES:

@@ -23,6 +23,7 @@ def marked(text):
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if "-paper" not in name])
+@pytest.mark.long
 def test_what_is_shown_of_a_preset_is_a_preset(name):
     tree, settings = yaml.safe_load(shown(name)), resolve(name)
     assert validate(tree) == settings and tree == settings.model_dump(mode="json")

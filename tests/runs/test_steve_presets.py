@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell.compilation import COMPILER_OPTIONS
 from foretell.envs import Environments, empty_episodes
 from foretell.errors import UserError
 from foretell.replay import Transitions, add, init_replay
@@ -141,6 +142,7 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.long
 def test_numbers_of_parameters(name):
     if ENVIRONMENTS[name][-1]:
         pytest.importorskip(ENVIRONMENTS[name][-1])
@@ -199,6 +201,7 @@ def arm(settings):
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 @pytest.mark.parametrize("parts", ARMS)
+@pytest.mark.long
 def test_every_arm_of_the_paper_on_every_environment(name, parts):
     plain, released = resolve(f"steve/{name}{parts}"), resolve(f"steve/{name}{parts}+released")
     assert arm(plain) == arm(released) == ARMS[parts]
@@ -358,6 +361,7 @@ def story(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "_learn", watched)
         patch.setattr(Loop, "run", to_its_end)
+        patch.setitem(COMPILER_OPTIONS, "xla_backend_optimization_level", 2)
         out = tmp_path_factory.mktemp("steve") / "run"
         run = foretell.train(f"steve/halfcheetah{request.param}", out=out, overrides=RUN, quiet=True)
     return run, flags[0], calls, 1 if request.param else 20

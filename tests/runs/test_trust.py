@@ -63,6 +63,7 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("path", "value", "module"), NAMED, ids=str)
+@pytest.mark.long
 def test_code_that_a_downloaded_run_names_is_refused_before_it_is_imported(path, value, module, downloaded, refused):
     rename(downloaded, "task", "env", value="Pendulum-v1")
     rename(downloaded, *path, value=value)
@@ -238,6 +239,7 @@ def test_yaml_makes_no_objects(run_copy, refused, monkeypatch, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.long
 def test_a_plug_in_that_lies_in_the_working_directory_is_not_an_installed_one(monkeypatch):
     plugin = Path(__file__).parents[1] / "plugin"
     monkeypatch.setattr(

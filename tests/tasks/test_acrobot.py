@@ -23,6 +23,7 @@ def gymnasiums(state, torque):
 
 @settings(deadline=None, max_examples=60)
 @given(STATES, st.sampled_from([-1.0, 0.0, 1.0]))
+@pytest.mark.long
 def test_a_step_is_gymnasiums(state, torque):
     expected, terminated, reward = gymnasiums(state, torque)
     found = advance(np.array(state), torque)
@@ -55,6 +56,7 @@ def test_the_greatest_preference_is_the_torque(preferences, torque):
     np.testing.assert_array_equal(env.state, advance(before, float(torque)))
 
 
+@pytest.mark.long
 def test_the_start_hangs_down():
     env, starts, heights = TASK.simulator().unwrapped, [], []
     for seed in range(200):
@@ -64,6 +66,7 @@ def test_the_start_hangs_down():
     assert max(heights) < -1.9
 
 
+@pytest.mark.long
 def test_it_can_be_swung_up():
     """Pushing along with the joint's turn adds energy; the last step is free, and ends the episode."""
     env = TASK.simulator().unwrapped

@@ -34,6 +34,7 @@ def echoes(std, intended, count=4000, seed=0):
     return np.stack([env.step(np.float32(intended))[0] for _ in range(count)])
 
 
+@pytest.mark.long
 def test_the_noise_is_normal_around_the_intended_action():
     errors = echoes(0.05, [1.0, -0.5]) - [1.0, -0.5]
     np.testing.assert_allclose(errors.mean(0), 0, atol=0.004)
@@ -127,6 +128,7 @@ def test_any_registered_environment_can_have_it():
     assert make_task(TaskSettings(env="cartpole")).action_noise == 0
 
 
+@pytest.mark.long
 def test_random_episodes_may_be_without_noise():
     """As the random data of the released MB-MPC."""
     noisy = make_task(TaskSettings(env="cartpole", action_noise=0.3))
@@ -143,6 +145,7 @@ def second_obs(task, *, random):
         return env.step(np.float32([0.5]))[0]
 
 
+@pytest.mark.long
 def test_a_task_has_its_own_options_of_reset_beside_it():
     task = make_task(TaskSettings(env="mbmf-hopper", action_noise=0.1, random_noise=False))
     assert task.reset_options(random=True) == {"collecting": True, QUIET: True}

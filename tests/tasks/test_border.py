@@ -317,6 +317,7 @@ def test_entries_without_width_are_filled_in():
 
 
 @pytest.mark.parametrize("limit", [3, 7])
+@pytest.mark.long
 def test_a_horizon_above_a_limit_that_cannot_be_raised_is_refused(limit):
     def limited():
         return gymnasium.wrappers.TimeLimit(Line(), limit)

@@ -171,12 +171,14 @@ def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(episode(), episode())
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions(env):
     rng = np.random.default_rng(0)
     returns = [play(env, seed, lambda: rng.uniform(-3, 3, 1)) for seed in range(12)]
     assert np.mean(returns) == pytest.approx(-4.5, abs=1.0)
 
 
+@pytest.mark.long
 def test_the_return_of_doing_nothing(env):
     env.reset(seed=0)
     env.unwrapped.set_state(np.zeros(2), np.zeros(2))

@@ -163,10 +163,12 @@ def test_the_reset_is_uniform_in_positions_and_normal_in_velocities():
     np.testing.assert_allclose([position.mean(0), velocity.mean(0)], 0, atol=0.015)
 
 
+@pytest.mark.long
 def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions_is_the_published_one(env):
     assert -360 < returns(TASK, env, 5) < -240
 

@@ -249,6 +249,7 @@ def test_the_horizon_of_the_tasks_of_pets_is_not(env):
 
 
 @pytest.mark.parametrize("env", ["cheetah-torso", "mbmf-swimmer", "mbmf-cheetah", "mbmf-hopper", "mbmf-ant"])
+@pytest.mark.long
 def test_the_horizon_of_others_is_not(env):
     assert task(env=env, horizon=500).spec.horizon == 500
     assert task(env=env).spec.horizon == TASKS[env].spec.horizon in (333, 1000)

@@ -70,6 +70,7 @@ def test_names_sizes_and_bounds(name):
 
 
 @every_task
+@pytest.mark.long
 def test_reward(name):
     task = TASKS[name]()
     if name in PLANNED:
@@ -85,6 +86,7 @@ def test_termination(name):
 
 
 @every_task
+@pytest.mark.long
 def test_prediction(name):
     check_prediction(TASKS[name](), seen(name))
 
@@ -158,6 +160,7 @@ def test_a_wrong_task_is_found(check, wrong):
 
 
 @pytest.mark.parametrize("wrong", [TooFewNames, SameNames, WrongBounds])
+@pytest.mark.long
 def test_a_wrong_spec_is_found(wrong):
     with pytest.raises((AssertionError, UserError)):
         check_spec(wrong())

@@ -44,6 +44,7 @@ def test_pybullet_must_be_installed(monkeypatch, preset):
         ("pybullet_envs_gymnasium", "steve/flagrun"),
     ],
 )
+@pytest.mark.long
 def test_an_episode_is_decided_by_its_seed_and_actions_whatever_came_before(needs, preset, capfd):
     pytest.importorskip(needs)
     task = task_of(preset)

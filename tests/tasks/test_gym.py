@@ -140,6 +140,7 @@ def test_an_environment_that_is_not_there(env, sentence):
     assert sentence in str(mistake.value) and "Pendulum" not in str(mistake.value)
 
 
+@pytest.mark.long
 def test_making_an_environment_says_nothing(capfd):
     """MuJoCo would call Gymnasium's own model of the half-cheetah outdated."""
     GymTask("HalfCheetah-v5")

@@ -78,6 +78,7 @@ def test_the_reward_equals_the_simulators_over_random_steps(steps):
     assert np.ptp(steps.reward) > 1
 
 
+@pytest.mark.long
 def test_reward_and_features_accept_any_leading_axes():
     obs, action = jnp.ones((2, 3, 18)), jnp.ones((2, 3, 6))
     assert TASK.reward(obs, action, obs).shape == (2, 3)
@@ -102,12 +103,14 @@ VECTORS = st.lists(st.floats(-50, 50, width=32), min_size=18, max_size=18)
 
 @settings(deadline=None, max_examples=40)
 @given(VECTORS, VECTORS)
+@pytest.mark.long
 def test_advance_and_target_undo_each_other(first, second):
     obs, other = jnp.array(first), jnp.array(second)
     np.testing.assert_allclose(TASK.advance(obs, TASK.target(obs, other)), other, atol=2e-5)
     np.testing.assert_allclose(TASK.target(obs, TASK.advance(obs, other)), other, atol=2e-5)
 
 
+@pytest.mark.long
 def test_nothing_terminates(env):
     env.reset(seed=0)
     assert TASK.terminated is None and not TASK.learns_termination
@@ -134,6 +137,7 @@ def test_speed_does_not_depend_on_where_it_is(env):
     np.testing.assert_allclose(*obs, atol=1e-9)
 
 
+@pytest.mark.long
 def test_the_reset_is_normal_with_deviation_a_thousandth(env):
     starts, positions = [], []
     for seed in range(600):
@@ -146,13 +150,16 @@ def test_the_reset_is_normal_with_deviation_a_thousandth(env):
     assert np.abs(drawn).max() > 0.0025  # a uniform draw with this standard deviation would end at 0.0017
 
 
+@pytest.mark.long
 def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions(env):
     assert returns(TASK, env, 6) == pytest.approx(-279, abs=100)
 
 
+@pytest.mark.long
 def test_the_return_of_doing_nothing(env):
     assert returns(TASK, env, 2, still=True) == pytest.approx(0, abs=1)

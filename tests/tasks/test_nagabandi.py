@@ -160,6 +160,7 @@ def test_what_the_environment_pays(kind):
 
 @every_kind
 @pytest.mark.parametrize("cost", ["released", "paper"])
+@pytest.mark.long
 def test_what_plans_are_judged_by_agrees_with_the_simulators_numbers(kind, cost):
     task, env, rows = kind(cost=cost), bare(kind), []
     bonus, released, paper = JUDGED[kind]

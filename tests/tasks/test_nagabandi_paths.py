@@ -75,11 +75,13 @@ def test_the_posture_of_a_cheetah():
     np.testing.assert_array_equal(HalfCheetah(path="straight").extra(obs, jnp.zeros(3)), [30, 10, 0])
 
 
+@pytest.mark.long
 def test_the_height_of_an_ant():
     obs = jnp.zeros((5, 41)).at[:, 31].set(jnp.array([0.29, 0.3, 0.5, 0.67, 0.68]))
     np.testing.assert_array_equal(Ant(path="left").extra(obs, jnp.zeros(5)), [4000, 0, 0, 0, 4000])
 
 
+@pytest.mark.long
 def test_following_is_of_the_segment_one_has_moved_on_to():
     """A swimmer in the turn to the left is to head along the next segment."""
     task = Swimmer(path="left")
@@ -111,6 +113,7 @@ def walk(task, speed, options=None):
     return None
 
 
+@pytest.mark.long
 def test_an_episode_is_cut_behind_the_sixth_segment():
     """Segments of half a metre to the left; one that walks the other way does not get on."""
     task = make_task(TaskSettings(env="mbmf-cheetah", options={"path": "backward"}))
@@ -120,6 +123,7 @@ def test_an_episode_is_cut_behind_the_sixth_segment():
     assert walk(HalfCheetah(path="backward", segments=2), -0.1) == (10, True)
 
 
+@pytest.mark.long
 def test_a_path_has_at_least_one_segment(refused):
     assert "task.options.segments must be at least 1, not 0" in refused(
         "train", "mbmpc/cheetah-path", "--set", "task.options.segments=0"

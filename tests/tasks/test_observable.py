@@ -238,6 +238,7 @@ MOVED = {"x": 3.0, "y": -2.0, "torso_x": 3.0}
         *(("mve-swimmer", 8), ("mve-ant", 111), ("mve-humanoid", 415)),
     ],
 )
+@pytest.mark.long
 def test_networks_do_not_see_where_on_the_floor_a_robot_is_unless_asked(name, features):
     """And nothing but that is missing: all else that they are not shown is constant."""
     task, raw = task_of(name), task_of(name, inputs="raw")

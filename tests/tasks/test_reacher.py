@@ -259,6 +259,7 @@ def test_a_seed_repeats_an_episode(env):
     np.testing.assert_array_equal(play(env, 7), play(env, 7))
 
 
+@pytest.mark.long
 def test_the_return_of_random_actions(env):
     assert returns(TASK, env, 8) == pytest.approx(-1509, abs=80)
 

@@ -78,6 +78,7 @@ def transitions(task, count=40):
 
 
 @pytest.mark.parametrize(("env", "options"), RESTORED)
+@pytest.mark.long
 def test_a_restored_simulator_goes_on_as_the_one_that_was_observed(env, options):
     """Also where its own last state was far away, and from an observation in single precision."""
     task = task_of(env, options)
@@ -134,6 +135,7 @@ def test_a_task_tells_nothing_unless_it_says_how():
     assert Mine().restore is None
 
 
+@pytest.mark.long
 def test_whether_states_are_restored_is_tried_once_and_only_when_asked(monkeypatch):
     task, made = task_of("Pendulum-v1"), []
     simulator = task.simulator

@@ -320,6 +320,7 @@ def test_complex_rewards_are_refused():
         make_task(TaskSettings(env=f"{HERE}:Long", reward="environments:imagined"))
 
 
+@pytest.mark.long
 def test_an_action_space_of_parts_is_planned_in():
     class Parts(Line):
         action_space = gymnasium.spaces.Dict({"push": Box(-1, 1, (1,)), "aim": Box(-2, 2, (2, 1), np.float64)})

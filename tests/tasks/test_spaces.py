@@ -169,6 +169,7 @@ def test_an_action_is_a_writable_copy(kind):
     assert not vector.any()
 
 
+@pytest.mark.long
 def test_actions_of_a_batch():
     spaces = Spaces(PUSH, ACTIONS["dictionary"], "X")
     native = spaces.native(np.arange(6.0).reshape(2, 3), [-9.0] * 3, [9.0] * 3)

@@ -20,11 +20,13 @@ def table(first):
     return {row[0].strip("`"): row[1:] for row in rows}
 
 
+@pytest.mark.long
 def test_all_tasks_are_on_it():
     assert sorted(table("name")) == list(TASKS)
 
 
 @pytest.mark.parametrize("name", TASKS)
+@pytest.mark.long
 def test_sizes_times_and_options(name):
     task, (_, obs, action, steps, seconds, _, options) = TASKS[name](), table("name")[name]
     assert [task.spec.obs_size, task.spec.action_size, task.spec.horizon] == [int(obs), int(action), int(steps)]
@@ -34,6 +36,7 @@ def test_sizes_times_and_options(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+@pytest.mark.long
 def test_values_of_options(name):
     for option, parameter in signature(TASKS[name]).parameters.items():
         values = table("option")[option][0]

@@ -15,6 +15,7 @@ class Skewed(Task):
 @pytest.mark.parametrize(
     ("unit", "own"), [((-1, -1), (-1, 0)), ((1, 1), (3, 0.4)), ((0, 0.5), (1, 0.3)), ((-2, 3), (-3, 0.8))]
 )
+@pytest.mark.long
 def test_units_of_actions_beyond_the_bounds_too(unit, own):
     rows = jnp.float32([[unit]])
     np.testing.assert_allclose(Skewed().from_unit(rows), [[own]], atol=1e-6)

@@ -47,6 +47,7 @@ def test_projection_is_finite_and_no_farther_than_either_end(start, end, point):
 
 @settings(deadline=None, max_examples=50)
 @given(POINT, st.floats(0.5, 10), st.floats(0, 6.28), POINT, st.floats(0, 6.28))
+@pytest.mark.long
 def test_projection_does_not_depend_on_how_the_plane_is_turned(start, length, direction, point, turn):
     end = np.add(start, [length * np.cos(direction), length * np.sin(direction)])
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -102,6 +103,7 @@ def test_segments_that_overlap_are_equally_near():
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.long
 def test_beyond_the_end_nothing_is_gained_and_all_is_finite(path):
     end = path.end[-1]
     found = walk(path, [tuple(point) for point in path.start] + [tuple(end + [3.0, 4.0])] * 5)
@@ -112,6 +114,7 @@ def test_beyond_the_end_nothing_is_gained_and_all_is_finite(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.long
 def test_numpy_follows_as_jax_does(path):
     """Simulators follow in NumPy, since they are also stepped within JAX's callbacks."""
     points = np.random.default_rng(0).uniform(-1, 3, (20, 1, 2)).astype(np.float32)
@@ -165,6 +168,7 @@ def test_an_episode_goes_on_by_one_segment_if_the_chosen_candidate_did():
 
 
 @pytest.mark.parametrize("path", [w.STRAIGHT, w.LEFT, w.RIGHT, w.ANT_LEFT, w.ANT_RIGHT, w.U_TURN])
+@pytest.mark.long
 def test_one_who_walks_along_finishes(path):
     """One who takes small steps is on the segment that is next to be walked, and never leaves the path."""
     progress = w.begin(jnp.array(path.start[0]))
@@ -202,6 +206,7 @@ def test_directions():
     np.testing.assert_allclose(w.LEFT.angle[2:5], [0, np.pi / 4, np.pi / 2])
 
 
+@pytest.mark.long
 def test_cost():
     def cost(weights, distance, advance):
         progress = w.begin(jnp.zeros(2))

@@ -128,6 +128,7 @@ schedules = st.one_of(episodic(), stepwise())
 
 @given(schedules, st.integers(0, 5), st.integers(0, 3))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_every_run_ends_where_its_schedule_says_and_is_saved(schedule, seed, pretraining):
     world = World(schedule, seed=seed, pretraining=pretraining)
     log = world.run()
@@ -139,6 +140,7 @@ def test_every_run_ends_where_its_schedule_says_and_is_saved(schedule, seed, pre
 
 @given(schedules, st.integers(0, 5), st.data())
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_saving_at_any_moment_changes_nothing_else(schedule, seed, data):
     """Checkpoints for reasons of time, and interruptions, leave the sequence of all other activities as it is."""
     plain = [entry for entry in World(schedule, seed=seed).run() if entry[0] != "Save"]
@@ -169,6 +171,7 @@ def test_a_run_asked_to_stop_saves_and_stops_at_once(schedule, seed, moment):
 
 @given(episodic(), st.integers(0, 5))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_an_episodic_run_learns_from_new_data_between_episodes(schedule, seed):
     world = World(schedule, seed=seed)
     kinds = []
@@ -204,6 +207,7 @@ def test_random_episodes_last_until_there_are_enough_and_no_longer(schedule, see
 
 @given(stepwise(), st.integers(0, 5), st.integers(0, 3))
 @settings(max_examples=80, deadline=None)
+@pytest.mark.long
 def test_a_stepwise_run_learns_as_often_as_its_steps_allow(schedule, seed, pretraining):
     world = World(schedule, seed=seed, pretraining=pretraining)
     log = world.run()
@@ -219,6 +223,7 @@ def test_a_stepwise_run_learns_as_often_as_its_steps_allow(schedule, seed, pretr
 
 @given(stepwise(), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_random_episodes_are_cut_where_the_random_steps_end(schedule, seed):
     world = World(schedule, seed=seed)
     for _ in range(5000):
@@ -234,6 +239,7 @@ def test_random_episodes_are_cut_where_the_random_steps_end(schedule, seed):
 
 @given(schedules, st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_rounds_of_evaluation_are_whole(schedule, seed):
     log = World(schedule, seed=seed).run()
     count = sum(entry[0] == "Evaluate" for entry in log)
@@ -265,6 +271,7 @@ def test_metrics_are_logged_at_every_call_between_episodes_and_within_them_in_tu
     ("environments", "rounds", "validation", "expected"),
     [(10, 1, 1, [9]), (5, 2, 1, [5, 4]), (5, 2, 7, [3, 0]), (1, 3, 1, [1, 1, 0]), (4, 1, 0, [4])],
 )
+@pytest.mark.long
 def test_the_last_trials_before_learning_are_for_validation(environments, rounds, validation, expected):
     schedule = Schedule(
         trials=4 * environments * rounds,
@@ -282,6 +289,7 @@ def test_the_last_trials_before_learning_are_for_validation(environments, rounds
 
 
 @pytest.mark.parametrize("change", [{"validation_episodes": 1}, {"validation_episodes": 1, "steps_per_learning": 5}])
+@pytest.mark.long
 def test_something_must_be_learned_from(change):
     with pytest.raises(ValueError, match=r"validation_episodes \(1\) must be at most 0: the agent has to learn from"):
         Schedule(**{"random_episodes": 0, "random_steps": 5, **change})

@@ -56,6 +56,7 @@ def test_one_observation_or_a_batch(controller):
     assert controller.act(np.zeros((3, 2))).shape == (3, 1)
 
 
+@pytest.mark.long
 def test_an_episode_begins_after_a_reset_and_in_the_rows_of_its_mask(controller):
     for _ in range(2):
         controller.act(np.zeros((3, 2)))
@@ -82,6 +83,7 @@ def test_the_noise_in_acting_is_never_the_same_twice_and_follows_from_the_seed(c
     assert controller.with_seed(1).act(np.zeros(2)) != first
 
 
+@pytest.mark.long
 def test_episodes_are_decided_by_the_seed_and_their_number(controller):
     with make_task(TaskSettings(env=LINE)).make() as env:
         played = [controller.play(env, episode=i) for i in (0, 1, 0)]

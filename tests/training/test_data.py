@@ -57,6 +57,7 @@ def test_a_batch_is_exactly_the_steps_since_the_last_call_in_their_order(on_poli
     assert finished_steps > 40
 
 
+@pytest.mark.long
 def test_actions_are_given_as_they_were_chosen_and_flags_are_of_true_ends(on_policy):
     """Also beyond the bounds, where the environment executes the nearest within."""
     steps = jax.tree.map(lambda *parts: np.concatenate(parts), *calls_of(on_policy))
@@ -66,6 +67,7 @@ def test_actions_are_given_as_they_were_chosen_and_flags_are_of_true_ends(on_pol
     np.testing.assert_array_equal(steps.terminated, steps.over)
 
 
+@pytest.mark.long
 def test_a_time_limit_ends_an_episode_but_does_not_terminate_it(tmp_path):
     run = finished(tmp_path / "run", "trajectories", env="environments:tiny/Line-v0", pretraining=0, **ON_POLICY)
     steps = jax.tree.map(lambda *parts: np.concatenate(parts), *calls_of(run))
@@ -73,6 +75,7 @@ def test_a_time_limit_ends_an_episode_but_does_not_terminate_it(tmp_path):
     np.testing.assert_array_equal(steps.over, steps.time == 4)
 
 
+@pytest.mark.long
 def test_episodes_side_by_side_are_given_with_the_waiting_of_the_shorter(tmp_path):
     """Where learning waits for the end of episodes, and also if it waits for several rounds of them."""
     run = finished(
@@ -87,6 +90,7 @@ def test_episodes_side_by_side_are_given_with_the_waiting_of_the_shorter(tmp_pat
         assert all(map(same_step, found, expected)) and len(found) == len(expected)
 
 
+@pytest.mark.long
 def test_random_episodes_are_given_too(tmp_path):
     run = finished(tmp_path / "run", "trajectories", trials=1, random_episodes=3)
     given = calls_of(run)[0].valid.sum()
@@ -108,6 +112,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.long
 def test_a_replay_holds_every_step_but_those_of_evaluation_once(schedule, tmp_path):
     """And `new` counts those since the last call."""
     run = finished(tmp_path / "run", **schedule)
@@ -124,6 +129,7 @@ def test_a_replay_holds_every_step_but_those_of_evaluation_once(schedule, tmp_pa
     assert sum(found) >= len(stored) - under_way
 
 
+@pytest.mark.long
 def test_random_episodes_that_are_cut_do_not_terminate(tmp_path):
     run = finished(tmp_path / "run", **SCHEDULES["within episodes"])
     last = calls_of(run)[-1].data

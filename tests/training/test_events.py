@@ -85,6 +85,7 @@ def test_a_user_error_of_a_callback_is_raised_as_it_is():
         Callbacks([Fails(UserError("the disk is full"))]).call("on_step", event())
 
 
+@pytest.mark.long
 def test_at_the_end_all_are_called_before_a_failure_is_raised():
     """They close files, and stop what draws on the terminal."""
     ended = []
@@ -99,6 +100,7 @@ def test_at_the_end_all_are_called_before_a_failure_is_raised():
 
 
 @pytest.mark.parametrize("thing", [3, Listens, lambda event: None], ids=["number", "class", "function"])
+@pytest.mark.long
 def test_what_is_no_callback_is_refused(thing):
     with pytest.raises(UserError, match=r"^a callback must be a foretell\.Callback, not "):
         check_callbacks([Callback(), thing])

@@ -2,9 +2,12 @@ import os
 import signal
 import threading
 
+import pytest
+
 from foretell.training.interrupt import interrupt_calls
 
 
+@pytest.mark.long
 def test_ctrl_c_and_a_polite_end_are_requests_and_the_old_handlers_come_back():
     before, calls = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)], []
     with interrupt_calls(lambda: calls.append(1)):
@@ -14,6 +17,7 @@ def test_ctrl_c_and_a_polite_end_are_requests_and_the_old_handlers_come_back():
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.long
 def test_another_thread_leaves_the_handlers_alone():
     inside = []
 

@@ -59,6 +59,7 @@ def test_a_run_that_diverges_ends_in_one_sentence(tmp_path):
         run_of(Diverges, tmp_path / "run", trials=6).run()
 
 
+@pytest.mark.long
 def test_a_few_skipped_steps_are_no_divergence():
     check_finite({"skipped_steps": 1.0, "gradient_steps": 10.0})
     check_finite({})
@@ -71,6 +72,7 @@ def rows(run):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.long
 def test_between_episodes_every_call_is_a_row(tmp_path):
     found = rows(finished(tmp_path / "run", trials=3, random_episodes=2))
     assert [row["seen"] for row in found] == [0, 1, 2] and [row["learn"] for row in found] == [1, 2, 3]

@@ -28,14 +28,17 @@ def kinds_of(run):
     return [row["kind"] for row in run.episodes]
 
 
+@pytest.mark.long
 def test_the_schedule_is_random_then_trials_each_followed_by_evaluation(run):
     assert kinds_of(run) == ["random", "random", "train", "eval", "train", "eval"]
 
 
+@pytest.mark.long
 def test_environment_steps_count_what_is_learned_from(run):
     assert [row["env_steps"] for row in run.episodes] == [5, 10, 15, 15, 20, 20]
 
 
+@pytest.mark.long
 def test_episodes_csv_has_exactly_the_promised_columns(run):
     assert tuple(rows(run.directory.episodes)[0]) == EPISODE_COLUMNS
 
@@ -67,6 +70,7 @@ def test_random_actions_are_uniform_over_the_action_range(tmp_path):
     assert abs(actions.mean()) < 0.15 and 0.5 < actions.std() < 0.65
 
 
+@pytest.mark.long
 def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     """And take no part in what comes after them, but for the numbers of episodes."""
     plain = finished(tmp_path / "plain", **SCHEDULE)
@@ -76,6 +80,7 @@ def test_evaluation_episodes_are_not_learned_from(run, tmp_path):
     assert steps[0] == steps[1]
 
 
+@pytest.mark.long
 def test_random_episodes_go_on_until_there_are_enough_steps(tmp_path):
     run = finished(tmp_path / "run", env=LINE, trials=1, random_steps=11)
     assert kinds_of(run) == ["random"] * 3 + ["train"]
@@ -89,6 +94,7 @@ def warmed(tmp_path_factory):
     return finished(out, eval_episodes=1, **{**SCHEDULE, **schedule, "warmup_last_horizon": 4})
 
 
+@pytest.mark.long
 def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     kinds = ["random"] * 3 + ["warmup"] * 3 + ["train", "eval"] * 2
     assert kinds_of(warmed) == kinds
@@ -96,12 +102,14 @@ def test_random_episodes_and_warm_ups_may_be_short_and_trials_are_not(warmed):
     assert [str(warmed.data_of(row["episode"])["kind"]) for row in warmed.episodes] == kinds
 
 
+@pytest.mark.long
 def test_learning_precedes_each_warm_up_and_sees_those_before(warmed):
     learned = rows(warmed.directory.metrics)
     assert [int(row["episode"]) for row in learned] == [3, 4, 5, 6, 8]
     assert [int(row["env_steps"]) for row in learned] == [9, 11, 14, 18, 23]
 
 
+@pytest.mark.long
 def test_warm_ups_are_not_trials(warmed):
     assert warmed.loop.counters.trials == 2 and warmed.loop.counters.warmups == 3
 
@@ -114,6 +122,7 @@ def test_warm_ups_are_acted_by_the_agent(warmed):
         assert np.isclose(actions, random).mean() in (0, 1)
 
 
+@pytest.mark.long
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     """There is one at the end of every trial."""
     run = finished(tmp_path / "run", env=LINE, trials=4, checkpoints=2)
@@ -126,6 +135,7 @@ def test_growing_data_recompile_nothing(trained):
     assert len(learned) == 2 and len({row["compile_count"] for row in learned}) == 1
 
 
+@pytest.mark.long
 def test_the_run_directory_is_complete(trained):
     assert (trained / "figures" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     assert any((trained / "tensorboard").iterdir())
@@ -134,6 +144,7 @@ def test_the_run_directory_is_complete(trained):
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
+@pytest.mark.long
 def test_the_agent_does_not_learn_from_validation_episodes(rounds, tmp_path):
     """Of the trials between two calls of `learn`, all but the last are in the replay of the second call."""
     schedule = {"environments": 2, "episodes_per_learning": rounds, "trials": 4 * rounds, "validation_episodes": 1}

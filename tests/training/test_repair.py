@@ -62,6 +62,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("harm", ["torn", "a row short", "edited", *by_hand(*list(TABLES)[3:])])
+@pytest.mark.long
 def test_a_table_of_episodes_is_made_again_from_the_data(harm, saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     table = out / "episodes.csv"
@@ -73,6 +74,7 @@ def test_a_table_of_episodes_is_made_again_from_the_data(harm, saved, whole, tmp
     assert len(said) == 1 and said[0].startswith(f"'{table}' was changed or damaged after the checkpoint")
 
 
+@pytest.mark.long
 def test_a_table_that_is_not_there(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     (out / "episodes.csv").unlink()
@@ -80,6 +82,7 @@ def test_a_table_that_is_not_there(saved, whole, tmp_path):
     assert results == whole and "rebuilt from the data" in said[0]
 
 
+@pytest.mark.long
 def test_metrics_that_are_lost_are_said_and_the_next_row_begins_a_line(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     table = out / "metrics.csv"
@@ -91,6 +94,7 @@ def test_metrics_that_are_lost_are_said_and_the_next_row_begins_a_line(saved, wh
 
 
 @pytest.mark.parametrize("harm", ["missing", "foreign", "damaged", "a name of its own"])
+@pytest.mark.long
 def test_data_that_are_not_the_runs(harm, saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     path = out / "data" / "episode_0002.npz"
@@ -111,12 +115,14 @@ def test_data_that_are_not_the_runs(harm, saved, whole, tmp_path):
         assert (out / "data" / "foreign-episode_0002.npz").exists() == (harm == "foreign")
 
 
+@pytest.mark.long
 def test_data_of_later_episodes_are_removed(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     shutil.copy(out / "data" / "episode_0001.npz", out / "data" / "episode_0777.npz")
     assert gone_on(out) == (whole, [])
 
 
+@pytest.mark.long
 def test_nothing_is_said_of_a_run_that_is_as_it_was(saved, whole, tmp_path):
     out = shutil.copytree(saved, tmp_path / "run")
     before = (out / "episodes.csv").read_bytes()

@@ -62,6 +62,7 @@ def test_the_state_of_a_run_is_arrays_and_whole_numbers_alone_and_starts_at_zero
     assert state.episodes.obs.shape == (1, 6, 2)
 
 
+@pytest.mark.long
 def test_no_leaf_of_the_state_has_a_weak_type(pets):
     """A weak type would compile every program a second time once learning has made it strong."""
     state, policy = pets
@@ -69,6 +70,7 @@ def test_no_leaf_of_the_state_has_a_weak_type(pets):
     assert not any(getattr(leaf, "weak_type", False) for leaf in leaves)
 
 
+@pytest.mark.long
 def test_an_agent_that_learns_from_trajectories_has_no_replay():
     state, policy = state_of("trpo/default", {"train": {"environments": 2, "steps_per_learning": 10}})
     assert state.replay is None and state.collected.steps.obs.shape == (5, 2, 2)
@@ -87,6 +89,7 @@ def test_an_agent_that_learns_from_trajectories_has_no_replay():
         ({"environments": 2, "steps_per_learning": 8, "random_episodes": 0, "random_steps": 13}, 4, 7),
     ],
 )
+@pytest.mark.long
 def test_there_is_room_for_all_steps_between_two_calls_of_learn_unless_a_replay_takes_them(
     schedule, replay, trajectories
 ):

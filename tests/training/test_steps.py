@@ -214,6 +214,7 @@ def test_episodes_side_by_side_continue_exactly(moment, preset, settings, whole,
         ("trpo/default", {"capacity": 7}, "train.capacity must be from 2000 (the steps between two calls of learn)"),
     ],
 )
+@pytest.mark.long
 def test_schedules_that_cannot_be(preset, settings, sentence, tmp_path):
     with pytest.raises(foretell.UserError) as mistake:
         foretell.train(preset, out=tmp_path / "run", env=RAGGED, overrides={"train": settings}, quiet=True)

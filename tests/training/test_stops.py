@@ -134,12 +134,14 @@ def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole
     assert finished(tmp_path / "run", **options).results == expected
 
 
+@pytest.mark.long
 def test_a_run_that_nobody_ends_has_no_reason(tmp_path):
     stops = StopsAfter(-1)
     finished(tmp_path / "run", callbacks=[stops], trials=1)
     assert stops.reasons == (None,)
 
 
+@pytest.mark.long
 def test_a_run_may_be_ended_before_it_begins(tmp_path):
     class Never(Callback):
         def on_training_start(self, event):

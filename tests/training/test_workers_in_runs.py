@@ -42,6 +42,7 @@ def test_results_do_not_depend_on_the_number_of_workers(moment, whole, tmp_path)
     assert finished(tmp_path / "run", workers=2, **SCHEDULE).results == whole.results
 
 
+@pytest.mark.long
 def test_a_round_of_evaluation_is_played_in_groups(whole):
     """Three episodes, two at a time, are counted and numbered one after the other."""
     rows = [row for row in whole.episodes if row["kind"] == "eval"]
@@ -55,6 +56,7 @@ def test_a_round_of_evaluation_is_played_in_groups(whole):
         assert len(data["rewards"]) == row["length"] and data["rewards"].sum() == pytest.approx(row["return"])
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_ends_the_run_which_can_be_resumed(whole, tmp_path):
     class Kills(presses_at("step", 9).__class__):
         def on_step(self, event):
@@ -70,6 +72,7 @@ def test_a_worker_that_dies_ends_the_run_which_can_be_resumed(whole, tmp_path):
     assert run.results == whole.results
 
 
+@pytest.mark.long
 def test_diagnostics_play_the_same_episodes_with_workers():
     task = make_task(TaskSettings(env=RAGGED))
     agent = Witness(data="replay", schedule=Schedule(), horizon=task.spec.horizon)
@@ -81,6 +84,7 @@ def test_diagnostics_play_the_same_episodes_with_workers():
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
+@pytest.mark.long
 def test_schedules_with_workers_that_cannot_be():
     with pytest.raises(ValueError, match=r"workers \(4\) must be at most 3: .* environments=2 and eval_environments=3"):
         Schedule(workers=4, environments=2, trials=2, eval_environments=3)

@@ -69,6 +69,7 @@ def test_with_a_lambda_of_one_advantages_are_returns_less_the_baseline():
 
 
 @pytest.mark.parametrize(("bootstrap", "last"), [(True, 1 + 0.5 * 8), (False, 1.0)])
+@pytest.mark.long
 def test_what_follows_where_an_episode_or_the_batch_is_cut(bootstrap, last):
     """Rewards of 1, next values of 8: after a termination nothing follows, after a cut 8 if bootstrapped."""
     one = np.ones((3, 1), np.float32)
@@ -77,6 +78,7 @@ def test_what_follows_where_an_episode_or_the_batch_is_cut(bootstrap, last):
     np.testing.assert_allclose(found.returns[:, 0], [last, 1.0, last])
 
 
+@pytest.mark.long
 def test_standardised_numbers():
     x = np.float32(np.random.default_rng(0).normal(3, 5, (40, 2)))
     np.testing.assert_allclose([standard(x).mean(), standard(x).std()], [0, 1], atol=1e-5)

@@ -33,11 +33,13 @@ def by_hand(x, returns, ridge):
 
 
 @pytest.mark.parametrize("ridge", [1e-5, 100.0])
+@pytest.mark.long
 def test_weights_are_those_of_ridge_regression(ridge):
     x, returns = data(3000)
     np.testing.assert_allclose(fitted(x, returns, ridge), by_hand(x, returns, ridge), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.long
 def test_features_that_never_change_do_no_harm():
     """They say the same as the regressor 1, so that only the ridge tells their weights apart."""
     x, returns = data(3000, constant=True)
@@ -45,6 +47,7 @@ def test_features_that_never_change_do_no_harm():
     np.testing.assert_allclose(np.float64(x) @ found, np.float64(x) @ by_hand(x, returns, 1e-5), atol=0.05)
 
 
+@pytest.mark.long
 def test_fewer_rows_than_weights_are_enough():
     x, returns = data(4)
     found = fitted(x, returns, 1e-5)

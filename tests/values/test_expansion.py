@@ -123,6 +123,7 @@ def check_against_loops(made, discount, scale):
             np.testing.assert_allclose(target[b], expected @ by_hand.mean(1), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_what_is_imagined_after_a_certain_end_does_not_count():
     """Not even what is not finite, as the reward of a state that no simulator would come to."""
     made = random_frames(SIZES, 0)
@@ -139,7 +140,7 @@ def test_what_is_imagined_after_a_certain_end_does_not_count():
     ("sizes", "discount", "scale"),
     [
         ((1, 2, 1, 3, 2), DISCOUNT, SCALE),
-        ((3, 1, 1, 1, 3), 1.0, 0.1),
+        pytest.param((3, 1, 1, 1, 3), 1.0, 0.1, marks=pytest.mark.slow),
         ((4, 2, 3, 2, 3), DISCOUNT, SCALE),
         ((2, 3, 1, 2, 1), 0.0, 3.0),
     ],
@@ -215,6 +216,7 @@ def test_known_reach_and_model_use():
     np.testing.assert_allclose(found.model_use, 0.565254, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_where_the_episode_really_ended_targets_are_the_reward_alone():
     made = random_frames(SIZES, 0, ended=True)
     _, reduced = compiled_everything(single(made), DISCOUNT, SCALE)
@@ -239,6 +241,7 @@ def test_without_ensembles_the_longest_horizon_is_a_return_by_hand():
 
 
 @pytest.mark.parametrize(("members", "frames"), [(1, 3), (2, 4)], ids=["one member", "equal members"])
+@pytest.mark.long
 def test_where_members_agree_all_horizons_count_alike(members, frames):
     batch, discount, scale = (
         (3, 1.0, 0.1) if members == 1 else (5, DISCOUNT, SCALE)
@@ -259,6 +262,7 @@ def test_where_members_agree_all_horizons_count_alike(members, frames):
             np.testing.assert_allclose(target, plain, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_when_one_reward_member_is_far_off_the_model_is_not_used():
     made = random_frames(SIZES, 2)
     made.terminated[0] = 0
@@ -283,6 +287,7 @@ def test_weights_sum_to_one():
             np.testing.assert_allclose(weights.sum(0), 1.0, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_horizon_zero_is_the_plain_one_step_target():
     made = random_frames((1, 2, 1, 3, 2), 4)
     after = (made.bonus[0] + made.value[0]).mean((0, 1))
@@ -490,6 +495,7 @@ def test_bonuses_count_as_in_soft_actor_critic():
         np.testing.assert_allclose(found.target[source], np.where(alive, expected, 0), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_targets_are_constants():
     """Neither networks nor the batch get a gradient from them, though the numbers depend on both."""
 
@@ -589,6 +595,7 @@ def test_on_a_true_model_a_horizon_as_long_as_the_episode_gives_the_monte_carlo_
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(steps, end)
+@pytest.mark.long
 def test_on_a_true_model_with_right_critics_all_horizons_give_the_monte_carlo_return(reduction, rewards, end):
     """So that any weights that sum to 1 do."""
     ends, worth = np.float32(np.arange(HORIZON + 1) == end), monte_carlo(rewards, end, 0.9)
@@ -628,6 +635,7 @@ def test_refuses_settings_that_make_no_sense(wrong, message):
         Expansion(**wrong)
 
 
+@pytest.mark.long
 def test_these_are_all_reductions():
     assert set(REDUCTIONS) <= set(registry.kinds("reduction"))
     assert all(Expansion(reduction=name).reduction == name for name in REDUCTIONS)

@@ -83,11 +83,13 @@ def test_the_divergence_of_one_policy_from_another(first, second, first_log_std,
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.long
 def test_a_policy_does_not_diverge_from_itself():
     state = begun(POLICY)
     np.testing.assert_allclose(kl(state, state, X[:, 0]), np.zeros(4), atol=1e-7)
 
 
+@pytest.mark.long
 def test_its_entropy():
     expected = stats.norm.entropy(0, [0.3, 2.0]).sum()
     assert float(entropy(policy_of([0.0, 0.0], [0.3, 2.0]))) == pytest.approx(expected, rel=1e-5)

@@ -49,10 +49,12 @@ def test_what_is_not_finite_is_not_used():
 
 
 @pytest.mark.parametrize(("ratio", "steps", "horizon", "starts"), [(4, 100, 5, 80), (1, 100, 7, 14), (0.5, 4, 2, 1)])
+@pytest.mark.long
 def test_so_many_trajectories_begin_at_each_call(ratio, steps, horizon, starts):
     assert ImaginedData(ratio=ratio, horizon=horizon).starts(steps) == starts
 
 
+@pytest.mark.long
 def test_too_few_steps_for_a_trajectory_are_refused():
     with pytest.raises(ValueError, match=r"imagined_data.ratio \(0.1\) makes no trajectory .* the least is 0.5"):
         ImaginedData(ratio=0.1, horizon=5).check(10)

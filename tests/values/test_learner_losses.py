@@ -84,6 +84,7 @@ def test_an_element_moves_its_own_critic_alone(kind, assignment):
             assert critic == element * CRITICS // BATCH
 
 
+@pytest.mark.long
 def test_both_assignments_have_the_same_expected_gradient():
     data, networks = batch(size=3), trained_state(DDPG(**SMALL)).critics
     balanced, independent = (
@@ -102,6 +103,7 @@ def test_both_assignments_have_the_same_expected_gradient():
         assert (np.abs(a.mean(0) - b.mean(0)) < 5 * b.std(0) / np.sqrt(len(b)) + 1e-6).all()
 
 
+@pytest.mark.long
 def test_ddpgs_policy_raises_the_mean_value_of_all_critics_and_keeps_its_outputs_small():
     learner, x = DDPG(**SMALL, policy_regularizer=0.3), batch()[0][0, 0]
     state = trained_state(learner)
@@ -114,6 +116,7 @@ def test_ddpgs_policy_raises_the_mean_value_of_all_critics_and_keeps_its_outputs
     np.testing.assert_allclose(loss, -q + 0.3 * (u**2).mean(), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_td3s_policy_raises_the_first_of_each_pair():
     learner, x = TD3(**SMALL), batch()[0][0, 0]
     state = trained_state(learner)
@@ -123,6 +126,7 @@ def test_td3s_policy_raises_the_first_of_each_pair():
     np.testing.assert_allclose([loss, metrics["policy_loss"]], -q, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_sacs_policy_raises_the_soft_value():
     learner, x = SAC(**SMALL, target_entropy=0.25), batch()[0][0, 0]
     state = trained_state(learner)
@@ -138,6 +142,7 @@ def test_sacs_policy_raises_the_soft_value():
 
 
 @pytest.mark.parametrize(("std", "sign"), [(0.5, 1), (0.001, -1)])
+@pytest.mark.long
 def test_sacs_temperature_falls_where_entropy_is_above_its_target(std, sign):
     learner = SAC(**SMALL)
     assert learner.target_entropy is None  # two dimensions: -2 nats

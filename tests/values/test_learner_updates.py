@@ -68,6 +68,7 @@ def test_policy_and_critics_step_together_from_the_old_parameters(learner):
     assert states[3].updates == 3 and metrics["value_skipped"] == 0
 
 
+@pytest.mark.long
 def test_metrics():
     common = {"policy_loss", "critic_loss", "mean_q", "value_skipped"}
     for kind, own in ((DDPG, {"policy_regularizer"}), (TD3, set()), (SAC, {"alpha", "entropy"})):
@@ -83,6 +84,7 @@ def source(number):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_the_policy_learns_at_real_features_alone(kind):
     learner = kind(**SMALL, **PROMPT)
     state, (features, action, target, weight) = trained_state(learner), batch()
@@ -107,6 +109,7 @@ def test_targets_are_copied_before_every_so_many_updates(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_targets_move_a_share_of_the_way_to_what_they_follow(kind):
     (before, after), _ = history(kind(**SMALL, **PROMPT), 1)
     between = lambda old, new: jax.tree.map(lambda a, b: 0.8 * a + 0.2 * b, old, new)  # noqa: E731
@@ -126,6 +129,7 @@ def test_td3_delays_policy_and_targets():
     assert all(changed == [False, False, True] * 2 for changed in changes.values())
 
 
+@pytest.mark.long
 def test_td3_is_delayed_by_two_and_the_others_are_not():
     assert [kind().policy_delay for kind in KINDS] == [1, 2, 1]
 
@@ -139,6 +143,7 @@ def spoilt(array, place, *values):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_an_update_that_is_not_finite_is_skipped_and_counted(kind):
     learner = kind(**SMALL, **PROMPT)
     state, (features, action, target, weight) = trained_state(learner), batch()

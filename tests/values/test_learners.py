@@ -198,6 +198,7 @@ def test_independent_critics_may_share_any_batch():
     assert DDPG(batch_size=511, critics=4, assignment="independent").batch_size == 511
 
 
+@pytest.mark.long
 def test_outputs_keep_the_shape_of_their_rows():
     policy = trained_state(DDPG(**SMALL)).policy
     features = batch()[0]

@@ -62,10 +62,12 @@ def test_the_loss_is_the_sum_of_masked_means_over_a_divisor(divisor, by):
     assert loss(mve(divisor=divisor)) == pytest.approx(loss_by_hand(by), rel=1e-4)
 
 
+@pytest.mark.long
 def test_the_divisor_changes_the_scale_alone():
     assert H * loss(mve(divisor="horizon")) == pytest.approx(loss(mve(divisor="none")), rel=1e-5)
 
 
+@pytest.mark.long
 def test_where_all_transitions_end_only_the_real_rewards_remain():
     ends = np.ones(B, np.float32)
     frames = FRAMES._replace(terminated=np.concatenate([ends[None, None], FRAMES.terminated[1:]]))
@@ -81,6 +83,7 @@ def test_without_tdk_it_is_one_regression_on_a_longer_target():
     np.testing.assert_array_equal(found.weight, np.ones((1, B)))
 
 
+@pytest.mark.long
 def test_a_perfect_model_and_perfect_values_leave_no_error():
     """Rewards of a chain whose values are known: the target of every source is its value."""
     value = np.float32(RNG.normal(size=(H + 2, B)))  # of the real pair and of the frames
@@ -91,6 +94,7 @@ def test_a_perfect_model_and_perfect_values_leave_no_error():
     np.testing.assert_allclose(targets(mve(), frames).target, value[:-1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_learner_minimises_half_of_it():
     learner = DDPG(hidden=(8,), batch_size=B, critics=1)
     critics = learner.init(jax.random.key(0), 2, 1).critics
@@ -102,6 +106,7 @@ def test_the_learner_minimises_half_of_it():
     assert half == pytest.approx(0.5 * (np.asarray(found.weight) * square).sum() / square.size, rel=1e-4)
 
 
+@pytest.mark.long
 def test_critics_weights_alone_decay():
     plain, decayed = (DDPG(hidden=(8,), batch_size=B, critic_weight_decay=decay) for decay in (0.0, 0.1))
     critics = plain.init(jax.random.key(0), 2, 1).critics
@@ -113,6 +118,7 @@ def test_critics_weights_alone_decay():
     assert all(np.abs(bias).max() < 1e-6 for bias in slopes.biases)
 
 
+@pytest.mark.long
 def test_settings_without_meaning_are_refused():
     for settings in ({"divisor": "horizon"}, {"average": "reached"}):
         with pytest.raises(ValueError, match="divisor and average are for tdk=true"):

@@ -20,6 +20,7 @@ def act(policy):
     return jnp.tanh(policy_output(policy, X))
 
 
+@pytest.mark.long
 def test_the_noise_starts_at_the_target_over_the_layers_and_spares_layer_norms():
     noise = ParameterNoise(target=0.3)
     state = quick_jit(noise.init)(KEY, POLICY)
@@ -31,6 +32,7 @@ def test_the_noise_starts_at_the_target_over_the_layers_and_spares_layer_norms()
         jax.tree.map(np.testing.assert_array_equal, getattr(state.policy, kept), getattr(POLICY, kept))
 
 
+@pytest.mark.long
 def test_the_distance_is_a_root_mean_square_in_shares_of_the_action_range():
     noise = ParameterNoise()
     state, metrics = quick_jit(lambda key, last: noise.renew(key, last, POLICY, act))(KEY, noise.init(KEY, POLICY))
@@ -40,6 +42,7 @@ def test_the_distance_is_a_root_mean_square_in_shares_of_the_action_range():
 
 
 @pytest.mark.parametrize(("target", "factor"), [(0.9, 1.01), (1e-4, 1 / 1.01)])
+@pytest.mark.long
 def test_it_adapts_by_one_factor_once_in_so_many_updates(target, factor):
     noise = ParameterNoise(target=target, adapt_every=5)
     renew = quick_jit(lambda key, last: noise.renew(key, last, POLICY, act)[0])
@@ -51,6 +54,7 @@ def test_it_adapts_by_one_factor_once_in_so_many_updates(target, factor):
     np.testing.assert_allclose(found, [1] * 4 + [factor] * 5 + [factor**2] * 2, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_it_reaches_its_target():
     noise = ParameterNoise(target=0.1, adapt_every=2, factor=1.1)
     renew = quick_jit(lambda key, last: noise.renew(key, last, POLICY, act))

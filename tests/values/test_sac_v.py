@@ -30,6 +30,7 @@ def filled():
 STATE = filled()
 
 
+@pytest.mark.long
 def test_targets_use_the_target_value_of_the_observation():
     """The bonus that targets add to it is taken off first: what is left of horizon 0 is `r + gamma V(s')`."""
     batch = 4
@@ -44,6 +45,7 @@ def test_targets_use_the_target_value_of_the_observation():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_bonus_is_the_temperature_times_the_entropy_of_the_squashed_action():
     action, bonus = LEARNER.propose(STATE, X[None], KEY)
     out = by_hand(STATE.policy, 0, X)
@@ -54,6 +56,7 @@ def test_the_bonus_is_the_temperature_times_the_entropy_of_the_squashed_action()
 
 
 @pytest.mark.parametrize("tdk", [False, True])
+@pytest.mark.long
 def test_the_value_learns_soft_values_of_actions_at_real_and_at_visited_observations(tdk):
     visits = None
     if tdk:
@@ -71,6 +74,7 @@ def test_the_value_learns_soft_values_of_actions_at_real_and_at_visited_observat
     assert found == pytest.approx(0.5 * expected, rel=1e-3)
 
 
+@pytest.mark.long
 def test_both_gradients_of_the_policy_agree_in_the_mean():
     """Through the sampled action, and by the score function, whose variance is larger."""
     rows = np.repeat(X[:1], 20_000, 0)

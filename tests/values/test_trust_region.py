@@ -39,6 +39,7 @@ def test_the_direction_solves_the_linear_system_and_the_step_reaches_the_bound(s
     assert 0.5 * step @ matrix @ step == pytest.approx(0.03, rel=1e-3)
 
 
+@pytest.mark.long
 def test_conjugate_gradients_stop_after_their_iterations_or_at_their_tolerance():
     matrix, gradient, products = jnp.asarray(positive_definite(0)), jnp.ones(SIZE), []
 
@@ -63,6 +64,7 @@ def test_without_a_gradient_there_is_no_step(matrix):
 
 
 @pytest.mark.parametrize("learn_std", [True, False])
+@pytest.mark.long
 def test_products_with_the_fisher_matrix_are_those_of_the_divergences_hessian(learn_std):
     policy = GaussianPolicy(hidden=(3,), learn_std=learn_std)
 
@@ -100,6 +102,7 @@ PAIRS = st.lists(
 
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(PAIRS)
+@pytest.mark.long
 def test_the_search_takes_the_first_gain_within_the_bound(pairs):
     gains, divergences = np.float32(pairs).T
     good = [i for i, (gain, divergence) in enumerate(pairs) if gain > 0 and divergence <= 1]
@@ -110,6 +113,7 @@ def test_the_search_takes_the_first_gain_within_the_bound(pairs):
     np.testing.assert_array_equal([found.gain, found.divergence], [gains[last], divergences[last]])
 
 
+@pytest.mark.long
 def test_the_search_gives_up_after_its_tries():
     found = search(np.float32([-1, -1, 1]), np.zeros(3, np.float32), tries=2)
     assert not found.found and found.tries == 2 and found.fraction == 0.5

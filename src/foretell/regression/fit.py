@@ -12,11 +12,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from foretell.regression.batches import minibatch, mixed_minibatch
 from foretell.regression.ensemble import Ensemble, EnsembleState
-from foretell.regression.prediction import Rows, mean_square_error
+from foretell.regression.prediction import Rows
+from foretell.regression.split import Split, errors, hold_out, holdout_loss
 from foretell.regression.statistics import noisy, restandardized
 from foretell.regression.stopping import until_stale
 from foretell.regression.updates import update
-from foretell.replay import bootstrap, shuffle
 from foretell.settings import Settings
 
 _NONE = slice(0, 0)
@@ -171,18 +171,6 @@ class Fit(Settings):
         return steps if self.max_steps is None else jnp.minimum(steps, self.max_steps)
 
 
-class _Split(NamedTuple):
-    """The rows of a call."""
-
-    rows: Rows
-    held: Int[Array, ""]
-    """Rows, from the first on, that are kept out of training."""
-    kept: Int[Array, ""]
-    """Rows after these, which are trained on."""
-    first: Int[Array, ""]
-    """Rows that the first call had."""
-
-
 class _Progress(NamedTuple):
     """What gradient steps carry from one to the next within a call."""
 
@@ -233,20 +221,19 @@ def fit(
         rows = noisy(_noise_key(key), rows, valid, exact, settings.noise, settings.noise_scale)
     hold_key, boot_key, order_key = jax.random.split(key, 3)
     if held is None:
-        rows, held = _hold_out(hold_key, settings, rows, size)
+        rows, held = hold_out(hold_key, rows, size, settings.holdout, settings.log_rows)
     first = jnp.where(carried.first > 0, carried.first, size)
-    split = _Split(rows, held, size - held, first)
+    split = Split(rows, held, size - held, first)
 
-    place = jnp.arange(len(rows.x))
-    state = settings.standardized(ensemble, state, carried, rows, (place >= held) & (place < size))
+    state = settings.standardized(ensemble, state, carried, rows, split.trained)
     steps = settings.steps(split.kept, first)
-    sample = _samples(boot_key, ensemble, settings, split)
+    sample = split.samples(boot_key, ensemble.members, settings.bootstrap)
     body = _gradient_step(order_key, _drop_key(key), ensemble, settings, state, split, sample, steps)
     zero = jnp.zeros(())
     now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
     stopped: dict[str, Array] = {}
     if settings.early_stopping:
-        error = partial(_holdout_loss, ensemble, settings, rows, held)
+        error = partial(holdout_loss, ensemble, split, settings.log_rows)
         batches = settings.batches(split.kept, first)
         now, steps, stopped = _stopping_early(settings, body, error, now, steps, batches)
     else:
@@ -256,18 +243,10 @@ def fit(
         "skipped_steps": now.skipped,
         "first_loss": now.first_loss,
         "train_loss": now.loss_sum / jnp.maximum(steps - now.skipped, 1),
-        **_errors(ensemble, settings, now.state, split),
+        **errors(ensemble, now.state, split, settings.log_rows, out=settings.holdout > 0),
         **stopped,
     }
     return Fitted(now.state, Carried(now.opt_state, first), metrics)
-
-
-def _samples(key: Key[Array, ""], ensemble: Ensemble, settings: Fit, split: _Split) -> Int[Array, "members capacity"]:
-    """The rows that each member is trained on."""
-    capacity = len(split.rows.x)
-    if settings.bootstrap:
-        return split.held + bootstrap(key, split.kept, members=ensemble.members, capacity=capacity)
-    return jnp.broadcast_to(split.held + jnp.arange(capacity) % split.kept, (ensemble.members, capacity))
 
 
 def _gradient_step(
@@ -276,7 +255,7 @@ def _gradient_step(
     ensemble: Ensemble,
     settings: Fit,
     state: EnsembleState,
-    split: _Split,
+    split: Split,
     sample: Int[Array, "members capacity"],
     steps: Int[Array, ""],
 ) -> Callable[[Int[Array, ""], _Progress], _Progress]:
@@ -326,35 +305,6 @@ def _stopping_early(
         now, loss = now._replace(state=watched.best.state, opt_state=watched.best.opt_state), watched.lowest
     taken = jnp.minimum(watched.epochs * batches, steps)
     return now, taken, {"epochs": watched.epochs, "holdout_loss": loss}
-
-
-def _holdout_loss(
-    ensemble: Ensemble, settings: Fit, rows: Rows, held: Int[Array, ""], state: EnsembleState
-) -> Float[Array, ""]:
-    count = min(settings.log_rows, len(rows.x))
-    return ensemble.error(state, jax.tree.map(lambda a: a[:count], rows), 1.0 * (jnp.arange(count) < held))
-
-
-def _hold_out(key: Key[Array, ""], settings: Fit, rows: Rows, size: Int[Array, ""]) -> tuple[Rows, Int[Array, ""]]:
-    """The rows in a new random order, and the number of them, from the first on, that are kept out of training."""
-    if not settings.holdout:
-        return rows, jnp.zeros((), jnp.int32)
-    order = shuffle(key, jnp.arange(len(rows.x)) % size, size)
-    held = jnp.minimum((size * settings.holdout).astype(jnp.int32), settings.log_rows)
-    return jax.tree.map(lambda a: a[order], rows), held
-
-
-def _errors(ensemble: Ensemble, settings: Fit, state: EnsembleState, split: _Split) -> dict[str, Float[Array, ""]]:
-    """Squared errors on evenly spaced training rows, and on the rows kept out."""
-    rows, held, kept, _ = split
-    count = min(settings.log_rows, len(rows.x))
-    logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
-    error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.members)
-    errors = {"train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))}
-    if settings.holdout:
-        out = jax.tree.map(lambda a: a[:count], rows)
-        errors["holdout_mse"] = error(out, 1.0 * (jnp.arange(count) < held))
-    return errors
 
 
 def _batch(
