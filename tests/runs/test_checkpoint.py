@@ -69,10 +69,14 @@ def test_writing_happens_in_the_background_and_is_waited_for(tmp_path, monkeypat
 
 
 @pytest.mark.long
-def test_a_half_written_checkpoint_is_ignored(tmp_path):
+def test_a_half_written_checkpoint_is_ignored_and_removed_when_writing(tmp_path):
     save(tmp_path / "c", 1)
-    (tmp_path / "c" / "2.orbax-checkpoint-tmp-0").mkdir()
+    unfinished = tmp_path / "c" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert Checkpoints(tmp_path / "c").restore(TREE, print)["count"] == 1
+    assert unfinished.exists()
     assert Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)["count"] == 1
+    assert not unfinished.exists()
 
 
 @pytest.mark.long
