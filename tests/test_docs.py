@@ -65,3 +65,11 @@ def test_presets_settings_and_files_that_a_page_names_exist(page):
         assert name in KNOWN
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_every_fault_that_is_listed_has_a_test():
+    rows = re.findall(r"^\| (?!fault|---)(.*) \| (.*) \| (.*) \|$", (DOCS / "reliability.md").read_text(), re.M)
+    assert len(rows) >= 40
+    for fault, _, tests in rows:
+        files = re.findall(r"`(tests/[\w/]+\.py)`", tests)
+        assert files and all((DOCS.parent / path).is_file() for path in files), fault

@@ -1,3 +1,7 @@
+import errno
+import threading
+from unittest.mock import Mock
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,11 +44,39 @@ def test_nothing_saved_is_told_apart_from_everything_damaged(tmp_path):
     assert not Checkpoints(tmp_path / "new", keep=3).exist
 
 
+def test_what_could_not_be_written_is_said_once_and_later_ones_can_be(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "c", keep=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints._manager, "save", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        checkpoints.save(1, TREE)
+        with pytest.raises(UserError, match=r"cannot write a checkpoint in '.*/c': No space left on device"):
+            checkpoints.save(2, TREE)
+    checkpoints.save(2, TREE)
+    checkpoints.close()
+    assert Checkpoints(tmp_path / "c").restore(TREE, print)["count"] == 7
+
+
+def test_writing_happens_in_the_background_and_is_waited_for(tmp_path, monkeypatch):
+    checkpoints, go = Checkpoints(tmp_path / "c", keep=3), threading.Event()
+    save_now = checkpoints._manager.save
+    monkeypatch.setattr(checkpoints._manager, "save", lambda *args, **options: go.wait() and save_now(*args, **options))
+    checkpoints.save(1, TREE)
+    assert not (tmp_path / "c" / "1").exists()
+    go.set()
+    checkpoints.wait()
+    assert (tmp_path / "c" / "1").exists()
+    checkpoints.close()
+
+
 @pytest.mark.long
-def test_a_half_written_checkpoint_is_ignored(tmp_path):
+def test_a_half_written_checkpoint_is_ignored_and_removed_when_writing(tmp_path):
     save(tmp_path / "c", 1)
-    (tmp_path / "c" / "2.orbax-checkpoint-tmp-0").mkdir()
+    unfinished = tmp_path / "c" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert Checkpoints(tmp_path / "c").restore(TREE, print)["count"] == 1
+    assert unfinished.exists()
     assert Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)["count"] == 1
+    assert not unfinished.exists()
 
 
 @pytest.mark.long

@@ -95,6 +95,7 @@ def test_a_first_checkpoint_that_cannot_be_read_ends_the_run(fault, tmp_path, mo
     monkeypatch.setattr(Checkpoints, "_read", read)
     with pytest.raises(UserError, match=r"checkpoints/1' was written but cannot be read \(.*gone"):
         checkpoints.save(1, TREE)
+        checkpoints.wait()
     checkpoints.close()
 
 

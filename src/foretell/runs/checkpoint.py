@@ -4,6 +4,7 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -31,10 +32,16 @@ class Checkpoints:
         self.restored: int | None = None
         """The number of the checkpoint that was read last."""
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, cleanup_tmp_directories=self._writes, create=self._writes, read_only=not self._writes
+            max_to_keep=keep,
+            cleanup_tmp_directories=self._writes,
+            create=self._writes,
+            read_only=not self._writes,
+            enable_async_checkpointing=False,  # the thread below is for everything, not for files alone
         )
         self._directory = directory.resolve()
         self._proven = False
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._written: Future | None = None
         handler = ocp.StandardCheckpointHandler()  # without it a reader does not know what is stored
         with ExitStack() as stack:
             place = stack.enter_context(_plain(self._directory, create=self._writes))
@@ -47,24 +54,24 @@ class Checkpoints:
         return bool(self._manager.all_steps()) or any(self._directory.glob("damaged-*"))
 
     def save(self, number: int, tree: Any, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Copy `tree` now, write it in the background; the first one is waited for and read again.
+        """Write `tree` in the background; the first one is read again there.
 
         Args:
             number: greater than those before.
-            tree: arrays.
+            tree: arrays on the host, which must not change until `wait` returns.
             notes: what else is to be known of it, as JSON has it.
 
         Raises:
-            UserError: if the disk refuses, or if what was written cannot be read.
+            UserError: if the one before could not be written, or not read again.
         """
-        tree = jax.tree.map(np.array, tree)  # what is written must not change meanwhile
-        stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
-        with self._refusals():
-            self._manager.save(number, args=ocp.args.StandardSave(stored), custom_metadata=dict(notes))
-            if not self._proven:
-                self._manager.wait_until_finished()
-        if not self._proven:
-            self._prove(number, tree)
+        self.wait()
+        self._written = self._thread.submit(self._write, number, tree, dict(notes))
+
+    def wait(self) -> None:
+        """Return when everything saved is on disk. Raises `UserError` if it could not be written, or not read again."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
 
     def restore(self, like: Any, warn: Callable[[str], None]) -> Any:
         """The newest checkpoint that can be read, in the structure of `like`; damaged ones are renamed when writing.
@@ -100,18 +107,26 @@ class Checkpoints:
         return {}
 
     def close(self) -> None:
-        """Return when everything saved is on disk."""
-        with self._released:
-            with self._refusals():
-                self._manager.wait_until_finished()
-            self._manager.close()
+        """As `wait`; afterwards nothing can be saved."""
+        with self._released, self._thread:
+            try:
+                self.wait()
+            finally:
+                self._manager.close()
+
+    def _write(self, number: int, tree: Any, notes: dict[str, Any]) -> None:
+        stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
+        with self._refusals():
+            self._manager.save(number, args=ocp.args.StandardSave(stored), custom_metadata=notes)
+        if not self._proven:
+            self._prove(number, tree)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
         """Raise what Orbax raises when it cannot write as a `UserError`."""
         try:
             yield
-        except Exception as error:  # of many types, some from the thread that writes
+        except Exception as error:  # of many types
             reason = getattr(error, "strerror", None) or brief(error)
             raise UserError(f"cannot write a checkpoint in '{self._directory}': {reason}") from error
 

@@ -82,6 +82,7 @@ class Loop:
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._report.training_started(state)
             self._continue(envs)
+            self._saver.prepare(self.state)
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, envs, evaluator)
                 self._check_interrupt()

@@ -10,6 +10,7 @@ from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.repair import Extent, listed, repair, table_sums
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
+from foretell.training.mirror import Mirror
 from foretell.training.recovery import recover
 from foretell.training.state import RunState
 
@@ -27,11 +28,17 @@ class Saver:
         self.physics: dict[int, np.ndarray] = {}
         """What `Environments.physics` returned when the checkpoint that was read was written."""
         self._checkpoints = Checkpoints(run.directory.checkpoints, keep=run.schedule.checkpoints)
+        self._mirror: Mirror | None = None
 
     @property
     def has_any(self) -> bool:
         """Whether there is any checkpoint, damaged ones included."""
         return self._checkpoints.exist
+
+    def prepare(self, state: RunState) -> None:
+        """Copy the replay as it is, so that the first checkpoint does not have to."""
+        if state.replay is not None:
+            self._mirror = Mirror(state.replay)
 
     def save(self, state: RunState, seconds: float, physics: Mapping[int, np.ndarray]) -> RunState:
         """Write a checkpoint in the background; the state as it is stored. Raises `UserError` if the disk refuses.
@@ -45,8 +52,17 @@ class Saver:
         state = state._replace(counters=counters)
         states = {str(row): found.tolist() for row, found in physics.items() if np.isfinite(found).all()}
         found = {_TABLES: table_sums(self._run.directory), _PHYSICS: states, _DROPPED: sorted(self.dropped)}
-        self._checkpoints.save(counters.saved, state, {**self._run.notes, **found})
+        self._checkpoints.wait()  # what is being written must not change
+        self._checkpoints.save(counters.saved, self._on_host(state), {**self._run.notes, **found})
         return state
+
+    def _on_host(self, state: RunState) -> RunState:
+        """A copy, whose replay changes when the next one is made."""
+        rest: RunState = jax.tree.map(np.array, state._replace(replay=None))
+        if state.replay is None:
+            return rest
+        self._mirror = self._mirror or Mirror(state.replay)
+        return rest._replace(replay=self._mirror.follow(state.replay))
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
         """The newest checkpoint that can be read, in the structure of `like`. Raises `UserError` if there is none."""
