@@ -163,14 +163,14 @@ def mean_losses(study):
 FIRST_BELOW_100 = {"ensemble": 9090, "mve_oracle": 1416, "steve_oracle": 2297, "steve_noisy": 5655}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), FIRST_BELOW_100.items())
 def test_values_are_learned_as_fast_as_in_an_independent_study(name, expected, study):
     losses = study.losses[list(toy.METHODS).index(name)]
     assert toy.first_below(losses, 100.0) == pytest.approx(expected, rel=0.15)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_right_model_helps_both_a_wrong_one_ruins_mve_alone(study):
     losses = mean_losses(study)
     small = {name: toy.first_below(mean[None], 10.0) or np.inf for name, mean in losses.items()}
@@ -180,14 +180,14 @@ def test_a_right_model_helps_both_a_wrong_one_ruins_mve_alone(study):
     assert max(losses[name][-1] for name in ("mve_oracle", "steve_oracle", "steve_noisy")) < 0.1
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_mve_with_the_noisy_model_leaves_the_truth_behind(study):
     losses = mean_losses(study)["mve_noisy"]
     assert losses.min() > 500 and losses[1000] < losses[2000] < losses[3000] < losses[5000]
     assert losses[-1] == pytest.approx(1885, rel=0.15)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_steve_uses_a_right_model_throughout_and_a_wrong_one_ever_less(study):
     oracle, noisy = (study.diagnostics[name].model_use.mean(0) for name in ("steve_oracle", "steve_noisy"))
     windows = [slice(0, 20), slice(990, 1010), slice(-100, None)]
@@ -195,7 +195,7 @@ def test_steve_uses_a_right_model_throughout_and_a_wrong_one_ever_less(study):
     assert [oracle[window].mean() for window in windows] == pytest.approx([0.83] * 3, abs=0.04)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_diagnostics_end_at_0_where_the_values_are_right(study):
     oracle, noisy = study.diagnostics["steve_oracle"], study.diagnostics["steve_noisy"]
     for found in (oracle, noisy):
@@ -205,7 +205,7 @@ def test_diagnostics_end_at_0_where_the_values_are_right(study):
     assert oracle.longest[:, -100:].mean() < 0.01 < 50 < noisy.longest[:, -100:].mean()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_trial_is_the_same_however_many_trials_and_steps_there_are(study):
     for steps in (7, 504):
         short = toy.run_study(trials=2, steps=steps)

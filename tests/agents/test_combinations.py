@@ -77,7 +77,7 @@ def test_pets_plans_with_steves_networks_which_learn_in_one_long_call():
     assert first["gradient_steps"] == second["gradient_steps"] == 300 and second["skipped_steps"] == 0
     assert second["transition_loss"] < 0.5 * first["transition_loss"] and second["new_mse"] < first["new_mse"]
     params = agent.policy(state)
-    assert params.reward is None and params.termination is None
+    assert params.networks.reward is None and params.networks.termination is None
     key = jax.random.key(0)
     act = quick_jit(partial(agent.act, explore=True))
     actions, _, extras = act(params, agent.begin(params, obs[:2], key), obs[:2], key)

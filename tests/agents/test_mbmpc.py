@@ -111,7 +111,8 @@ def test_the_episode_moves_on_when_the_chosen_plan_does():
     """At the end of the first segment every plan goes on to the second."""
     agent, task = agent_for(path="straight")
     obs, params = jnp.zeros((1, task.spec.obs_size)), params_of(agent)
-    still = params._replace(params=jax.tree.map(jnp.zeros_like, params.params))  # it predicts no change
+    zeros = jax.tree.map(jnp.zeros_like, params.regressor.params)  # it predicts no change
+    still = params._replace(regressor=params.regressor._replace(params=zeros))
     act = quick_jit(lambda carry, obs: agent.act(still, carry, obs, jax.random.key(1), explore=True)[1])
     carry = act(agent.begin(still, obs, jax.random.key(0)), obs)
     assert carry.progress.segment.tolist() == [0]

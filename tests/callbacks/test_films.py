@@ -10,7 +10,8 @@ from foretell.callbacks import Films
 def filmed(monkeypatch):
     numbers = []
     monkeypatch.setattr("foretell.callbacks.video.check_drawable", lambda task: None)
-    monkeypatch.setattr("foretell.callbacks.video.film", lambda task, directory, seed, number: numbers.append(number))
+    film = lambda task, directory, seed, number, warn: numbers.append(number)  # noqa: E731
+    monkeypatch.setattr("foretell.callbacks.video.film", film)
     return numbers
 
 

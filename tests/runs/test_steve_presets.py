@@ -346,7 +346,7 @@ class Call(NamedTuple):
     version: int
 
 
-@pytest.fixture(scope="module", params=["+ddpg", *by_hand("")], ids=["ddpg", "steve"])
+@pytest.fixture(scope="module", params=by_hand("+ddpg", ""), ids=["ddpg", "steve"])
 def story(request, tmp_path_factory):
     """A finished run, the flags in its replay, its calls of `learn`, and how many of them are pretraining."""
     calls, flags, learn, run_loop = [], [], Loop._learn, Loop.run

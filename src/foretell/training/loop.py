@@ -2,28 +2,26 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 
 import jax
 import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.envs import Environments, Episodes
-from foretell.models.unchanging import kept_columns
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, interrupt_calls, place_in
-from foretell.training.learner import Learner, check_finite
+from foretell.training.learner import Learner
+from foretell.training.notices import Notices
 from foretell.training.reporter import Reporter
-from foretell.training.resumption import carried_on
+from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
 from foretell.training.state import RunState, init_run
 from foretell.training.stopwatch import Stopwatch
-
-_NAMED = 6
-"""Columns that are named in one sentence."""
 
 
 class Loop:
@@ -36,11 +34,9 @@ class Loop:
         self._actor = Actor(run.agent, run.seed, explore=True)
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
+        self._notices = Notices(run, self._report.warned)
         self._interrupted = False
-        self._envs: Environments | None = None
-        self._skipped: str | None = None
-        self._plans: list[bool] = []
-        """Whether each plan since the end of the last episode has a finite imagined return."""
+        self._envs: Environments
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
     @property
@@ -81,21 +77,11 @@ class Loop:
             evaluator.compile(self._policy, state.carry)
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._report.training_started(state)
-            self._continue(envs)
+            self.state = resumed(run, self.state, envs, self._saver, partial(self._report.warned, self.counters))
             self._saver.prepare(self.state)
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, envs, evaluator)
                 self._check_interrupt()
-
-    def _continue(self, envs: Environments) -> None:
-        """Bring the environments to where their episodes were left, and drop episodes that cannot be continued."""
-        random = clock.kind_of_episode(self._schedule, self.counters) == "random"
-        found = envs.repeat(self.state.episodes, self._saver.physics, random=random)
-        together = self._schedule.steps_per_learning is None
-        self.state, dropped, said = carried_on(self.state, found, self.run_info.task.spec.env_id, together=together)
-        self._saver.dropped |= dropped
-        for text in said:
-            self._report.warned(self.counters, text)
 
     def _next(self) -> Activity:
         return clock.next_activity(
@@ -146,7 +132,7 @@ class Loop:
             return envs.random_actions(episodes), {}
         actions, carry, extras = self._actor.act(self._policy, self.state.carry, envs, episodes, self._finish_learning)
         self.state = self.state._replace(carry=carry)
-        self._plans += np.isfinite(np.asarray(extras.get("value", ()))).tolist()
+        self._notices.acted(extras)
         return actions, extras
 
     def _collect(self, stepped: list[int]) -> None:
@@ -177,23 +163,10 @@ class Loop:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
             means = self._learner.means(metrics, self.counters.unlogged)
-        skipped = check_finite(means)
-        if skipped is not None and skipped != self._skipped:
-            self._report.warned(self.counters, skipped)
-        self._skipped = skipped
-        if not self.counters.logged:
-            self._say_kept()
+        self._notices.learned(self.counters, means, self.state.agent)
         self._count(logged=1, unlogged=-self.counters.unlogged)
         self.state = self.state.without_metrics()
         self._report.learned(self.counters, means)
-
-    def _say_kept(self) -> None:
-        """Name the columns of observations that do not change."""
-        kept = kept_columns(self.state.agent, self.run_info.task.spec.obs_names)
-        if kept:
-            names = f"{', '.join(kept[:_NAMED])}{f' and {len(kept) - _NAMED} more' if len(kept) > _NAMED else ''}"
-            text = f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
-            self._report.warned(self.counters, text)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
         """Play the next evaluation episodes to their end. If interrupted they are played again, and go the same way."""
@@ -214,22 +187,11 @@ class Loop:
         """Count and report a finished episode, and clear it."""
         self._count(episodes=1, **clock.COUNTED.get(kind, {}))
         self._report.episode_ended(self.state, kind, episodes, row, extras)
-        self._say_unplanned(int(episodes.number[row]))
+        self._notices.episode_ended(self.counters, int(episodes.number[row]))
         episodes.clear(row)
 
-    def _say_unplanned(self, number: int) -> None:
-        """Count the plans up to the end of an episode whose imagined return is not finite."""
-        if lost := self._plans.count(False):
-            text = (
-                f"{lost} of {len(self._plans)} plans up to the end of episode {number} had no finite imagined return, "
-                "so their actions are arbitrary: the reward or the termination was NaN, or the model diverged"
-            )
-            self._report.warned(self.counters, text)
-        self._plans.clear()
-
     def _save(self) -> None:
-        physics = self._envs.physics(self.state.episodes) if self._envs else {}
-        self.state = self._saver.save(self.state, self._watch.saved(), physics)
+        self.state = self._saver.save(self.state, self._watch.saved(), self._envs.physics(self.state.episodes))
 
     def _check_interrupt(self) -> None:
         """If the user asked to stop, save and raise `Interrupted`."""

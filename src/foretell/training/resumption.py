@@ -4,11 +4,35 @@ An episode continues if the environment repeats it, or if its physical state was
 the run continues from the last boundary of an episode.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from foretell.envs import Environments
+from foretell.training import clock
+from foretell.training.events import RunInfo
+from foretell.training.saver import Saver
 from foretell.training.state import RunState
+
+
+def resumed(run: RunInfo, state: RunState, envs: Environments, saver: Saver, warn: Callable[[str], None]) -> RunState:
+    """Bring the environments to where their episodes were left, and drop episodes that cannot be continued.
+
+    Args:
+        run: the run.
+        state: that of the checkpoint, or the first one.
+        envs: new environments.
+        saver: has what the checkpoint knows of the environments, and is told which episodes are dropped.
+        warn: is given each sentence for the user.
+    """
+    random = clock.kind_of_episode(run.schedule, state.counters) == "random"
+    found = envs.repeat(state.episodes, saver.physics, random=random)
+    together = run.schedule.steps_per_learning is None
+    state, dropped, said = carried_on(state, found, run.task.spec.env_id, together=together)
+    saver.dropped |= dropped
+    for text in said:
+        warn(text)
+    return state
 
 
 def carried_on(
