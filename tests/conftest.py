@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ["XDG_CONFIG_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "config")  # of the key of runs
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-# Most of the suite's time is compilation: what is not optimized compiles in a quarter of the time.
+# Most of the suite's time is compilation: what is not optimized compiles in half the time.
 _QUICK = "--xla_backend_optimization_level=0"
 _RELEASE = tuple(map(int, version("jaxlib").split(".")[:2]))
 if _RELEASE < (0, 11):  # later ones have no other emitters, and stop at a flag that they do not know

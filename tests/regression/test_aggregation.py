@@ -15,6 +15,7 @@ from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Carried, Fit, fit
 from foretell.regression.prediction import Rows
 from foretell.regression.statistics import noisy
+from foretell.values.cloning import Cloning
 from tiny import on_host
 
 NETWORK = Ensemble(
@@ -209,6 +210,21 @@ def test_noise_is_a_share_of_each_column(scale):
     np.testing.assert_allclose(stds, [0.2, 0.0, 0.2] if scale == "std" else [1.0, 0.0, 0.0], rtol=0.03, atol=1e-6)
     expected = 0.3 if scale == "std" else 0.1 * max(y.mean(), 0.0)
     np.testing.assert_allclose((np.asarray(out.y) - y).std(), expected, rtol=0.03, atol=1e-5)
+
+
+@pytest.mark.long
+def test_what_is_imitated_gets_noise_too():
+    features = np.float32(np.random.default_rng(0).normal(0.0, 2.0, (2000, 2)))
+    stds = []
+    for noise in (0.0, 0.75):
+        cloning = Cloning(hidden=(4,), fit=Fit(noise=noise, epochs=1, max_steps=1, bootstrap=False))
+        learn = on_host(
+            lambda x, cloning=cloning: cloning.learn(
+                jax.random.key(0), cloning.init(jax.random.key(1), 2, 2), x, x, jnp.int32(2000)
+            )
+        )
+        stds.append(learn(features)[0].state.inputs.std)
+    np.testing.assert_allclose(stds[1] / stds[0], 1.25, rtol=0.05)
 
 
 @pytest.mark.long

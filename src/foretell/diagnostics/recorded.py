@@ -45,13 +45,16 @@ def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, A
         seed: the run's.
     """
     with suppress(UserError):
-        for row in [row for row in directory.read_episodes() if row["kind"] in ("random", "train")][-1:]:
-            data = directory.read_episode(int(row["episode"]))
-            rewards = data["rewards"][:_COMPARED]
-            actions = data["actions"][: len(rewards)].astype(np.float32)
-            past = Past(data["observations"][: len(rewards) + 1], actions, rewards)
-            differs = first_difference(task, seed, int(row["episode"]), past, random=row["kind"] == "random")
-            return None if differs is None else row
+        trained = [row for row in directory.read_episodes() if row["kind"] in ("random", "train")]
+        if not trained:
+            return None
+        row = trained[-1]
+        data = directory.read_episode(int(row["episode"]))
+        rewards = data["rewards"][:_COMPARED]
+        actions = data["actions"][: len(rewards)].astype(np.float32)
+        past = Past(data["observations"][: len(rewards) + 1], actions, rewards)
+        differs = first_difference(task, seed, int(row["episode"]), past, random=row["kind"] == "random")
+        return None if differs is None else row
     return None
 
 

@@ -72,15 +72,15 @@ class Loop:
             stack.callback(self._saver.close)
             stack.callback(lambda: self._report.training_ended(self.counters))
             count, workers = self._schedule.environments, self._schedule.workers
-            envs = self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
+            self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
             evaluator.compile(self._policy, state.carry)
             stack.enter_context(interrupt_calls(self._on_interrupt))
             self._report.training_started(state)
-            self.state = resumed(run, self.state, envs, self._saver, partial(self._report.warned, self.counters))
+            self.state = resumed(run, self.state, self._envs, self._saver, partial(self._report.warned, self.counters))
             self._saver.prepare(self.state)
             while not isinstance(activity := self._next(), Stop):
-                self._do(activity, envs, evaluator)
+                self._do(activity, evaluator)
                 self._check_interrupt()
 
     def _next(self) -> Activity:
@@ -92,7 +92,7 @@ class Loop:
             stopping=self._report.stopping is not None,
         )
 
-    def _do(self, activity: Activity, envs: Environments, evaluator: Evaluator) -> None:
+    def _do(self, activity: Activity, evaluator: Evaluator) -> None:
         match activity:
             case Save():
                 return self._save()
@@ -101,21 +101,21 @@ class Loop:
             case Learn():
                 self._learn()
             case Act():
-                self._act(activity, envs)
+                self._act(activity)
         return self._count(unsaved=1)
 
-    def _act(self, activity: Act, envs: Environments) -> None:
+    def _act(self, activity: Act) -> None:
         """One step in every environment, in a new episode where none has begun."""
         kind, episodes, horizon = activity.kind, self.state.episodes, self.run_info.task.spec.horizon
         if new := np.flatnonzero(episodes.number < 0).tolist():
             numbers = {row: self.counters.begun + i for i, row in enumerate(new)}
-            envs.begin(episodes, numbers, random=kind == "random")
+            self._envs.begin(episodes, numbers, random=kind == "random")
             self._count(begun=len(new), under_way=len(new))
         stepped = episodes.running
         with self._watch.phase("plan"):
-            actions, extras = self._choose(kind, envs)
+            actions, extras = self._choose(kind)
         with self._watch.phase("step"):
-            envs.step(episodes, actions, min(horizon, activity.limit or horizon))
+            self._envs.step(episodes, actions, min(horizon, activity.limit or horizon))
         if activity.cut:
             episodes.over[:] = 1
         self._collect(stepped)
@@ -125,12 +125,13 @@ class Loop:
             self._count(under_way=-1, under_way_steps=-int(episodes.length[row]))
             self._close(episodes, row, kind, extras)
 
-    def _choose(self, kind: Kind, envs: Environments) -> tuple[np.ndarray, Extras]:
+    def _choose(self, kind: Kind) -> tuple[np.ndarray, Extras]:
         """Actions for all environments."""
         episodes = self.state.episodes
         if kind == "random":
-            return envs.random_actions(episodes), {}
-        actions, carry, extras = self._actor.act(self._policy, self.state.carry, envs, episodes, self._finish_learning)
+            return self._envs.random_actions(episodes), {}
+        before, finish = self.state.carry, self._finish_learning
+        actions, carry, extras = self._actor.act(self._policy, before, self._envs, episodes, finish)
         self.state = self.state._replace(carry=carry)
         self._notices.acted(extras)
         return actions, extras

@@ -1,4 +1,4 @@
-"""What a user is told while a run goes on: of skipped updates, plans without a value, columns that are kept."""
+"""Messages to the user during a run: skipped updates, plans without a finite value, columns that never change."""
 
 from collections.abc import Callable
 

@@ -22,7 +22,7 @@ def resumed(run: RunInfo, state: RunState, envs: Environments, saver: Saver, war
         run: the run.
         state: that of the checkpoint, or the first one.
         envs: new environments.
-        saver: has what the checkpoint knows of the environments, and is told which episodes are dropped.
+        saver: holds the physical states in the checkpoint; the numbers of dropped episodes are added to it.
         warn: is given each sentence for the user.
     """
     random = clock.kind_of_episode(run.schedule, state.counters) == "random"
