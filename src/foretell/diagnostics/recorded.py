@@ -34,6 +34,25 @@ def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.rand
     return [_track(directory, task, learned[i]) for i in sorted(chosen)]
 
 
+def newest_tracks(directory: RunDirectory, most: int) -> list[tuple[int, Track]]:
+    """The newest finished episodes of trials and random actions with their numbers, in their order.
+
+    Files that cannot be read are left out.
+
+    Args:
+        directory: of the run.
+        most: how many to read.
+    """
+    learned = [row for row in directory.read_episodes() if row["kind"] != "eval"][-most:]
+    found = []
+    for row in learned:
+        with suppress(UserError, KeyError):
+            data = directory.read_episode(int(row["episode"]))
+            obs, actions, rewards = (np.float32(data[name]) for name in ("observations", "actions", "rewards"))
+            found.append((int(row["episode"]), Track(obs, actions, rewards, row.get("end") == "terminated")))
+    return found
+
+
 def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, Any] | None:
     """The latest recorded training episode, if a new environment does not repeat its first steps; None if it does.
 
