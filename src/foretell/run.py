@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import RunSettings
+from foretell.diagnostics.belief import Belief, believe, can_believe, horizon_of
+from foretell.diagnostics.episode import live
 from foretell.diagnostics.examination import Examiner, Findings, Sizes
 from foretell.diagnostics.figures import draw_findings
 from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
-from foretell.diagnostics.recorded import recorded_tracks, unrepeated
+from foretell.diagnostics.recorded import newest_tracks, recorded_tracks, unrepeated
 from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for, numpy_generator
 from foretell.output import STDERR
-from foretell.report.video import record
+from foretell.report.video import choose_renderer, record
 from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, check_folder
 from foretell.runs.mistakes import validate
@@ -28,7 +30,7 @@ from foretell.tasks import Task, make_task
 from foretell.training.controller import Controller, EvaluationResult
 
 _RECORDED = 50
-"""Recorded episodes from which a learner's batch is drawn."""
+"""Recorded episodes from which a learner's batch is drawn, and in which similar steps are looked for."""
 
 
 @contextmanager
@@ -176,6 +178,38 @@ class Run:
         write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")
         return found
+
+    @within_memory()
+    def believe(
+        self, *, seed: SupportsIndex = 0, seconds: float = 60.0, moments: SupportsIndex = 60, render: bool = True
+    ) -> Belief | None:
+        """What the agent's world model believes along a fresh episode: plans, predictions, rejected candidates.
+
+        Args:
+            seed: of the initial state and all noise.
+            seconds: wall time after which the episode is left, about.
+            moments: of the episode that are looked at, at most.
+            render: keep a picture of each moment, where the environment can be rendered.
+
+        Returns:
+            What it believes; None if the agent has no model that may be wrong.
+
+        Raises:
+            UserError: if the environment fails.
+        """
+        seed, moments = arguments.seed_number(seed), arguments.whole_number("moments", moments, 1)
+        agent, state = self._controller.agent, self._controller.state
+        if not can_believe(agent):
+            return None
+        if render:
+            choose_renderer()
+        lived = live(agent, self.task, state, seed=seed, seconds=seconds, moments=moments, render=render)
+        return believe(agent, self.task, state, lived, newest_tracks(self._files, _RECORDED), seed)
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps that `believe` looks ahead, at most."""
+        return horizon_of(self._controller.agent)
 
     @within_memory()
     def _play(

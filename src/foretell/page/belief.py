@@ -141,9 +141,7 @@ def _accuracy(found: Accuracy) -> Tree:
     last = len(found.mse_k)
     steps = sorted({1, (last + 1) // 2, last})
     shares = {
-        str(k): rounded(one.share_a)
-        for k, one in ((k, found.calibrations[k - 1]) for k in steps)
-        if one is not None
+        str(k): rounded(one.share_a) for k, one in ((k, found.calibrations[k - 1]) for k in steps) if one is not None
     }
     over_time = {
         str(k): {"error": rounded(found.error_ik[:, k - 1]), "std": rounded(found.std_ik[:, k - 1])} for k in steps

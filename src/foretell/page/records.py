@@ -1,15 +1,15 @@
 """The runs that a report is about: found, read and grouped. Nothing here runs code that a run names."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from foretell.errors import UserError, brief
-from foretell.report.comparison import Points, points_of, steps_before
-from foretell.runs.directory import RunDirectory
+import numpy as np
+
+from foretell.errors import UserError
+from foretell.report.comparison import Curve, Points, points_of, steps_before
+from foretell.runs.directory import RunDirectory, read_numbers
 from foretell.runs.trees import leaf_paths, value_at
 
 _DEPTH = 4
@@ -48,6 +48,12 @@ class Record(NamedTuple):
         """Of its learning curve, over the steps of the earlier stages too."""
         found = points_of(self.episodes)
         return found._replace(steps=found.steps + self.before)
+
+    @property
+    def curve(self) -> Curve:
+        """The same, without wall times."""
+        points = self.points
+        return Curve(points.steps, points.returns, np.zeros(len(points.steps)))
 
     @property
     def returns_of(self) -> str:
@@ -106,17 +112,6 @@ def read_record(path: Path) -> Record:
     )  # fmt: skip
 
 
-def read_numbers(path: Path) -> list[Row]:
-    """The rows of a table of numbers; cells that are none are left out. Empty without the file. Raises `UserError`."""
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as file:
-            return [dict(_numbers(row)) for row in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"'{path}' is damaged ({brief(error)})") from error
-
-
 def grouped(records: Sequence[Record]) -> list[RecordGroup]:
     """The runs in groups, each with a label that no other group of its environment has."""
     groups: dict[tuple, list[Record]] = {}
@@ -159,7 +154,9 @@ def _label(runs: Sequence[Record], groups: Sequence[Sequence[Record]]) -> str:
     differing = [
         path
         for path in paths
-        if path not in _NO_DIFFERENCE and not path.startswith("train.") and len({_at(tree, path) for tree in others}) > 1
+        if path not in _NO_DIFFERENCE
+        and not path.startswith("train.")
+        and len({_at(tree, path) for tree in others}) > 1
     ]
     named = ", ".join(f"{path}={_at(first.settings, path)}" for path in differing[:_NAMED])
     return f"{first.preset} ({named or first.name})" if len(differing) <= _NAMED else f"{first.preset} ({first.name})"
@@ -197,9 +194,3 @@ def _versions(directory: RunDirectory) -> dict[str, Any]:
     versions = tree.get("versions")
     known = {"commit": tree.get("git_commit"), "python": tree.get("python")}
     return {**known, **(versions if isinstance(versions, Mapping) else {})}
-
-
-def _numbers(row: Mapping[str | None, Any]) -> Iterator[tuple[str, float]]:
-    for name, value in row.items():
-        with suppress(TypeError, ValueError):
-            yield str(name), float(value)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foretell.report.aggregates import Estimate, estimate, measure
-from foretell.report.comparison import Curve
 from foretell.page.records import Record, RecordGroup
+from foretell.report.aggregates import Estimate, estimate, measure
 
 PHASES = {"fit": "learning", "plan": "choosing actions", "step": "environment"}
 """Columns of `metrics.csv`, without `_seconds`, and what they are called."""
@@ -84,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def _result(group: RecordGroup) -> list[str]:
-    measured = [measure(_curve(record)) for record in group.with_points]
+    measured = [measure(record.curve) for record in group.with_points]
     of = ", ".join(dict.fromkeys(record.returns_of for record in group.with_points))
     least, most = min((one.steps for one in measured), default=0), max((one.steps for one in measured), default=0)
     return [
@@ -100,14 +99,9 @@ def _result(group: RecordGroup) -> list[str]:
 
 
 def _run(group: RecordGroup, record: Record) -> list[str]:
-    found = measure(_curve(record)) if len(record.points.steps) else None
+    found = measure(record.curve) if len(record.points.steps) else None
     ends = ["-", "-", "-"] if found is None else [f"{found.final:.5g}", f"{found.best:.5g}", f"{found.steps:,}"]
     return [record.name, group.label, record.env, str(record.seed), *ends, duration(record.seconds)]
-
-
-def _curve(record: Record) -> Curve:
-    points = record.points
-    return Curve(points.steps, points.returns, np.zeros(len(points.steps)))
 
 
 def _interval(values: Sequence[float]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from foretell.report.aggregates import interquartile_band
-from foretell.report.comparison import Band, Curve, Points, common_steps, smoothed
 from foretell.page.records import Record, RecordGroup
 from foretell.page.references import Reference
+from foretell.report.aggregates import interquartile_band
+from foretell.report.comparison import Band, Curve, Points, common_steps, smoothed
 
 Tree = dict[str, Any]
 _POINTS = 1000

@@ -253,6 +253,23 @@ def parse_episode(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _READ.get(name, str)(value) for name, value in row.items()}
 
 
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a table of numbers; cells that are none are left out. Empty without the file. Raises `UserError`."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [dict(_numbers(row)) for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"'{path}' is damaged ({brief(error)})") from error
+
+
+def _numbers(row: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in row.items():
+        with suppress(TypeError, ValueError):
+            yield str(name), float(value)
+
+
 def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:
     """One more line of a table, with the columns of its header. A new file begins with the header.
 
