@@ -1,7 +1,7 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and `StopTraining` what
-a callback needs, and `register` makes a class of one's own available by name. The environments are registered with
+`train`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and `StopTraining`
+what a callback needs, and `register` makes a class of one's own available by name. The environments are registered with
 Gymnasium as `foretell/...`.
 """
 

@@ -141,7 +141,7 @@ class Foresight:
 
     def __call__(self, obs: Float[np.ndarray, "b d"], action: Float[np.ndarray, "b k a"]) -> Foreseen:
         """What the model predicts for actions from each observation."""
-        action = np.float32(action)
+        action = np.asarray(action, np.float32)
         return chunked(lambda rows, key: self._foresee(self._state, obs[rows], action[rows], key), len(obs), _CHUNK,
                        self._key)  # fmt: skip
 
@@ -205,7 +205,7 @@ def nearest(
     for obs, action in moments:
         distance = np.sqrt(np.square((rows - np.concatenate([obs, action])) / scale).mean(1))
         order = np.argsort(distance, kind="stable")[:_NEIGHBOURS]
-        found.append([Neighbour(*places[i], float(distance[i]), float(reward[i])) for i in order])
+        found.append([Neighbour(places[i][0], places[i][1], float(distance[i]), float(reward[i])) for i in order])
     return found
 
 

@@ -39,7 +39,7 @@ class Searched(NamedTuple):
     spread: Float[np.ndarray, "iterations"]
     """Standard deviation of the candidates' actions in each iteration, a mean over times and dimensions, as a share of
     the action range."""
-    count: int
+    tried: int
     """Candidates in all."""
 
 

@@ -68,12 +68,13 @@ def live(
     kept: list[Moment] = []
     with closing(_environment(task, render=render)) as env:
         obs, _ = env.reset(seed=int(numpy_generator(seed, Stream.DIAGNOSE).integers(2**31)))
-        policy, carry, steps, over, end = jax.jit(agent.policy)(state), None, [], False, False
+        policy, carry, over, end = jax.jit(agent.policy)(state), None, False, False
+        steps: list[tuple] = []
         started = time.monotonic()
         while not over and (not steps or time.monotonic() - started < seconds):
             t = len(steps)
             with serving([env]):
-                action, carry, extras = act(policy, carry, np.float32(obs)[None], seed, t)
+                action, carry, extras = act(policy, carry, np.asarray(obs, np.float32)[None], seed, t)
                 action = np.asarray(action)[0]
             search = notes.take(bounds) if t % every == 0 else None
             if t % stride == 0:
@@ -84,10 +85,9 @@ def live(
             following, reward, end, truncated, _ = env.step(action)
             steps.append((obs, action, float(reward), _value(extras)))
             obs, over = following, end or truncated or len(steps) == spec.horizon
-    track = Track(
-        np.float32([step[0] for step in steps] + [obs]), np.float32([step[1] for step in steps]),
-        np.float32([step[2] for step in steps]), bool(end),
-    )  # fmt: skip
+    obs_t = np.asarray([step[0] for step in steps] + [obs], np.float32)
+    action_t, reward_t = (np.asarray([step[i] for step in steps], np.float32) for i in (1, 2))
+    track = Track(obs_t, action_t, reward_t, bool(end))
     return Lived(track, np.array([step[3] for step in steps]), kept, bool(over))
 
 

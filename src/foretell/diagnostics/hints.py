@@ -63,8 +63,8 @@ def read_data(directory: RunDirectory, names: tuple[str, ...] = ()) -> RunData:
         names: of the dimensions of the observation.
     """
     tracks = [track for _, track in newest_tracks(directory, EPISODES)]
-    tables = [read_numbers(path) for path in (directory.metrics, directory.diagnostics)]
-    return RunData(directory.read_episodes(), *tables, tracks, names)
+    metrics, diagnostics = (read_numbers(path) for path in (directory.metrics, directory.diagnostics))
+    return RunData(directory.read_episodes(), metrics, diagnostics, tracks, names)
 
 
 def hints(data: RunData) -> list[Hint]:
@@ -114,9 +114,9 @@ def constant_columns(data: RunData) -> str | None:
 
 def model_error(data: RunData) -> str | None:
     """The error of the model's predictions is not smaller in the last third of the run than in the first."""
-    name = next((name for name in MODEL_ERRORS if any(name in row for row in data.metrics)), None)
+    name = next((name for name in MODEL_ERRORS if any(name in row for row in data.metrics)), "")
     values = _finite([row.get(name, np.nan) for row in data.metrics])
-    if name is None or len(values) < _ROUNDS:
+    if len(values) < _ROUNDS:
         return None
     first, last = _ends(values)
     if not first > 0 or last < _FALLEN * first:

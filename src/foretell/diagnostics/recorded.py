@@ -48,7 +48,8 @@ def newest_tracks(directory: RunDirectory, most: int) -> list[tuple[int, Track]]
     for row in learned:
         with suppress(UserError, KeyError):
             data = directory.read_episode(int(row["episode"]))
-            obs, actions, rewards = (np.float32(data[name]) for name in ("observations", "actions", "rewards"))
+            parts = (np.asarray(data[name], np.float32) for name in ("observations", "actions", "rewards"))
+            obs, actions, rewards = parts
             found.append((int(row["episode"]), Track(obs, actions, rewards, row.get("end") == "terminated")))
     return found
 

@@ -126,7 +126,7 @@ def _search(one: Searched) -> Tree:
         "actions": rounded(np.moveaxis(one.actions, 2, 1)),
         "quantiles": rounded(one.quantiles),
         "spread": rounded(one.spread),
-        "count": one.count,
+        "count": one.tried,
     }
 
 

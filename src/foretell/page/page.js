@@ -22,7 +22,7 @@ function layout(x, y, more = {}) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 50, r: 12, t: 8, b: 40 },
     font: { color: variable("--ink"), size: 12, family: "system-ui, sans-serif" }, hovermode: "closest", showlegend: true,
     hoverlabel: { namelength: -1, align: "left" },
-    legend: { orientation: "h", y: -0.2, x: 0, yanchor: "top", font: { size: 11.5 } },
+    legend: { orientation: "h", y: 1.02, x: 0, yanchor: "bottom", font: { size: 11.5 } },
     xaxis: { ...axis, title: { text: x, standoff: 6 }, ...more.xaxis },
     yaxis: { ...axis, title: { text: y, standoff: 6 }, ...more.yaxis },
     ...Object.fromEntries(Object.entries(more).filter(([key]) => key !== "xaxis" && key !== "yaxis")),
@@ -45,7 +45,7 @@ function drawPanel(element, panel, view) {
   const of = [...new Set(panel.groups.map((group) => group.of))].join(" and ");
   const ylabel = `${view.y === "best" ? "best return so far" : "return"} (${of})`;
   const xlabel = over === "steps" ? "environment steps" : `wall time (${name})`;
-  draw(element, traces, layout(xlabel, ylabel, { xaxis: { range: [0, (1.04 * most) / unit] }, legend: { ...layout("", "").legend, y: -0.16 } }));
+  draw(element, traces, layout(xlabel, ylabel, { xaxis: { range: [0, (1.04 * most) / unit] } }));
   const note = document.querySelector(`[data-published="${element.dataset.panel}"]`);
   if (note) note.textContent = publishedNote(panel, view, most);
 }
@@ -115,7 +115,7 @@ function drawTimes() {
   }));
   element.style.height = `${130 + 34 * labels.length}px`;
   const narrow = element.clientWidth < 500;
-  draw(element, traces, layout(`wall time of a mean run (${name})`, "", { barmode: "stack", yaxis: { autorange: "reversed", title: null, showticklabels: !narrow || labels.length > 1, tickfont: { size: narrow ? 9 : 12 } }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, traceorder: "normal" }, margin: { l: 10, r: 12, t: 34, b: 40 } }));
+  draw(element, traces, layout(`wall time (${name})`, "", { barmode: "stack", yaxis: { autorange: "reversed", title: null, showticklabels: !narrow || labels.length > 1, tickfont: { size: narrow ? 9 : 12 } }, margin: { l: 10, r: 12, t: 34, b: 40 } }));
 }
 
 function drawMeasurements() {
@@ -217,11 +217,11 @@ class Believed {
     const { tree, at } = this, found = tree.searches[at];
     if (!found) return;
     const members = [tree.member_values?.[at] ?? [], ...found.ranks.map((_, c) => tree.rejected_members?.[at][c] ?? [])];
-    const labels = ["plan", ...found.ranks], dots = members.flatMap((values, i) => values.map((value) => [labels[i], value]));
+    const ranks = found.ranks.map((rank) => ({ "upper quartile": "75 %", "lower quartile": "25 %" })[rank] ?? rank), labels = ["plan", ...ranks], dots = members.flatMap((values, i) => values.map((value) => [labels[i], value]));
     this.plot(".candidates", [
       { type: "scatter", mode: "markers", x: dots.map((dot) => dot[0]), y: dots.map((dot) => dot[1]), name: "each particle", marker: { color: faded(colour(0), 0.5), size: 6 } },
-      { type: "scatter", mode: "markers", x: found.ranks, y: found.values, name: "as the search saw it", marker: { color: colour(1), size: 9, symbol: "diamond" } },
-    ], layout("", "imagined return", { xaxis: { categoryarray: labels, categoryorder: "array" } }));
+      { type: "scatter", mode: "markers", x: ranks, y: found.values, name: "as the search saw it", marker: { color: colour(1), size: 9, symbol: "diamond" } },
+    ], layout("", "imagined return", { xaxis: { type: "category", categoryarray: labels, categoryorder: "array" } }));
   }
 
   drawSearch() {
@@ -240,7 +240,7 @@ class Believed {
     const traces = [["planned", "of the plan", 0], ["expected", "of the executed actions", 1]].filter(([name]) => this[name]).map(([name, label, i]) => ({
       type: "scatter", mode: "lines", name: label, line: { color: colour(i), width: 2 }, x: range(this[name].shape[1]), y: range(this[name].shape[1]).map((k) => this.disagreement(this[name], k)),
     }));
-    this.plot(".horizon", traces, layout("steps ahead", "std of particles (1 = std of the episode)", { yaxis: { rangemode: "tozero" } }));
+    this.plot(".horizon", traces, layout("steps ahead", "std of particles", { yaxis: { rangemode: "tozero" } }));
   }
 
   disagreement(fan, k) {
@@ -284,17 +284,17 @@ class Believed {
     this.plot(".errors", [
       { ...line, x: steps, y: found.mse.map(Math.sqrt), name: "error (root mean square)", line: { color: hue, width: 2.2 } },
       { ...line, x: steps, y: found.std, name: "std of particles", line: { color: colour(1), width: 2.2 } },
-    ], layout("steps predicted ahead", "1 = std of the episode", { yaxis: { rangemode: "tozero" } }));
+    ], layout("steps predicted ahead", "units of the std", { yaxis: { rangemode: "tozero" } }));
     const ends = Object.entries(found.shares), levels = [0, ...found.levels];
     this.plot(".calibration", [
       { ...line, x: [0, 1], y: [0, 1], name: "calibrated", line: { color: variable("--soft"), width: 1, dash: "dash" } },
       ...ends.map(([k, shares], i) => ({ ...line, mode: "lines+markers", x: levels, y: [0, ...shares], name: `${k} step${k === "1" ? "" : "s"} ahead`, line: { color: colour(i), width: 2 } })),
-    ], layout("nominal share (central interval)", "share of real values inside", { xaxis: { range: [0, 1] }, yaxis: { range: [0, 1.02] } }));
+    ], layout("nominal share", "share inside", { xaxis: { range: [0, 1] }, yaxis: { range: [0, 1.02] } }));
     const over = Object.entries(found.over_time).flatMap(([k, one], i) => [
       { ...line, x: found.starts, y: one.error, name: `error, ${k} ahead`, line: { color: colour(i), width: 1.8 } },
       { ...line, x: found.starts, y: one.std, name: `std, ${k} ahead`, line: { color: colour(i), width: 1.4, dash: "dot" } },
     ]);
-    this.plot(".disagreement", over, layout("step at which the prediction starts", "1 = std of the episode", { yaxis: { rangemode: "tozero" } }));
+    this.plot(".disagreement", over, layout("step of the episode", "units of the std", { yaxis: { rangemode: "tozero" } }));
   }
 }
 

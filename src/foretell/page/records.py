@@ -40,14 +40,8 @@ class Record(NamedTuple):
     """Rows of `metrics.csv`, numbers as numbers."""
     diagnostics: list[Row]
     """Rows of `diagnostics.csv`, likewise."""
-    before: int
-    """Environment steps of the earlier stages."""
-
-    @property
-    def points(self) -> Points:
-        """Of its learning curve, over the steps of the earlier stages too."""
-        found = points_of(self.episodes)
-        return found._replace(steps=found.steps + self.before)
+    points: Points
+    """Of its learning curve, over the steps of the earlier stages too."""
 
     @property
     def curve(self) -> Curve:
@@ -106,9 +100,12 @@ def read_record(path: Path) -> Record:
         before = steps_before(directory)
     except (UserError, RecursionError):  # an earlier stage is not there, or is the run itself
         before = 0
+    episodes = directory.read_episodes()
+    points = points_of(episodes)
     return Record(
-        directory, str(path), preset, str(value_at(tree, "task.env")), seed, tree, _versions(directory),
-        directory.read_episodes(), read_numbers(directory.metrics), read_numbers(directory.diagnostics), before,
+        directory, str(path), preset, str(value_at(tree, "task.env")), seed, tree, _versions(directory), episodes,
+        read_numbers(directory.metrics), read_numbers(directory.diagnostics),
+        points._replace(steps=points.steps + before),
     )  # fmt: skip
 
 

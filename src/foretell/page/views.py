@@ -73,7 +73,7 @@ def _band(records: Sequence[Record], values: Sequence[Float[np.ndarray, "points"
 
 def _places(points: Points, axis: str) -> Int[np.ndarray, "points"]:
     """Where the points are: environment steps, or thousandths of a second."""
-    return points.steps if axis == "steps" else np.int64(np.round(_TICKS * points.seconds))
+    return points.steps if axis == "steps" else np.round(_TICKS * points.seconds).astype(int)
 
 
 def _band_tree(band: Band, unit: int) -> Tree:

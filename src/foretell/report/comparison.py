@@ -92,7 +92,7 @@ def points_of(rows: Sequence[dict[str, Any]]) -> Points:
     kind = "eval" if any(row["kind"] == "eval" for row in rows) else "train"
     rounds = groupby((row for row in rows if row["kind"] == kind), lambda row: row["env_steps"])
     points = [(steps, list(group)) for steps, group in rounds]
-    seconds = [group[0]["wall_seconds"] for _, group in points]
+    seconds = [group[0].get("wall_seconds", 0.0) for _, group in points]
     returns = [fmean(row["return"] for row in group) for _, group in points]
     return Points(np.array([steps for steps, _ in points], int), np.array(seconds, float), np.array(returns, float))
 
