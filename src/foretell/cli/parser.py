@@ -133,6 +133,7 @@ def _film(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     which = "their numbers in episodes.csv (default 0 1 8 27 64 ...)"
     sub.add_argument("--episodes", type=int, nargs="+", metavar="N", help=which)
+    sub.add_argument("--overlay", action="store_true", help="write step, return so far and action on the frames")
     _trust(sub)
 
 

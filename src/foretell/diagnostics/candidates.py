@@ -51,7 +51,7 @@ class Watched(Planner):
     kind: str = "watched"
     planner: Planner
     """The other one."""
-    note: Callable[[np.ndarray, np.ndarray], None]
+    note: Callable[[Any, Any], None]
     """Called with candidates and imagined returns."""
 
     def begin(self, bounds: Bounds) -> WarmStart:
@@ -93,7 +93,7 @@ class Notes:
         rounds, self._rounds = [one for one in self._rounds if len(one.values)], []
         return searched(rounds, np.asarray(bounds.high) - np.asarray(bounds.low)) if rounds else None
 
-    def _note(self, actions: np.ndarray, values: np.ndarray) -> None:
+    def _note(self, actions: Any, values: Any) -> None:
         values = np.asarray(values, np.float64)
         kept = np.isfinite(values)
         self._rounds.append(Round(np.asarray(actions)[kept], values[kept]))

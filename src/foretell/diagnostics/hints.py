@@ -28,6 +28,7 @@ _FALLEN, _GROWN, _SHARE = 0.9, 2.0, 0.1
 _FAR, _STDS = 0.3, 2.0
 """Difference of evaluation and training: as a share of the range of returns, and in standard deviations."""
 _NAMED = 6
+_KINDS = ("random", "train", "eval")
 
 
 class RunData(NamedTuple):
@@ -170,8 +171,8 @@ def value_bias(data: RunData) -> str | None:
         return None
     return (
         f"the bias of the critics grows: {first:.3g} in the first third of the run, {last:.3g} in the last "
-        "(q_bias_critic in diagnostics.csv); two critics (td3), a smaller learner.learning_rate or fewer updates per "
-        "step may help"
+        "(q_bias_critic in diagnostics.csv); the two critics of td3, a smaller learner.critic_learning_rate, or fewer "
+        "updates per step may help"
     )
 
 
@@ -192,9 +193,6 @@ def evaluation_gap(data: RunData) -> str | None:
     )
 
 
-_KINDS = ("random", "train", "eval")
-
-
 def _ends(values: Float[np.ndarray, "rows"]) -> tuple[float, float]:
     """Medians of the first and of the last third."""
     third = len(values) // 3
@@ -206,7 +204,7 @@ def _finite(values: Sequence[float]) -> Float[np.ndarray, "rows"]:
     return found[np.isfinite(found)]
 
 
-def _joined(parts: Sequence[Float[np.ndarray, "steps"]]) -> Float[np.ndarray, "steps"]:
+def _joined(parts: Sequence[Float[np.ndarray, "_"]]) -> Float[np.ndarray, "all"]:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

@@ -46,7 +46,8 @@ def beliefs(
         try:
             found = believed(record, left, seed)
         except (UserError, jax.errors.JaxRuntimeError) as error:
-            notes.append(f"What the model of {record.name} believed is left out: {brief(error)}.")
+            why = str(error) if isinstance(error, UserError) else brief(error)
+            notes.append(f"What the model of {record.name} believed is left out: {why}.")
             continue
         if found is not None:
             yield found

@@ -59,7 +59,7 @@ def transforms(returns: Float[np.ndarray, "points"], window: int) -> dict[str, F
     return {"raw": returns, "smooth": smoothed(returns, window), "best": np.maximum.accumulate(returns)}
 
 
-def _band(records: Sequence[Record], values: Sequence[Float[np.ndarray, "points"]], axis: str) -> Tree | None:
+def _band(records: Sequence[Record], values: Sequence[Float[np.ndarray, "_"]], axis: str) -> Tree | None:
     """The interquartile mean over runs with its interval; None if the runs have nothing in common on this axis."""
     curves = [
         Curve(_places(record.points, axis), mean, np.zeros(len(mean)))
