@@ -44,26 +44,19 @@ def film(path):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def opened(address):
+    """The page in a window; at the end nothing has gone wrong in it, and nothing was asked for."""
     with playwright.sync_playwright() as running:
-        found = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def opened(browser, address, request):
-    """The page in a window, and what went wrong in it."""
-    width, scheme = getattr(request, "param", (1440, "light"))
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page, faults = context.new_page(), []
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
-    page.goto(address)
-    page.wait_for_selector("html[data-ready=yes]")
-    yield page
-    context.close()
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page, faults = browser.new_page(), []
+        page.set_default_timeout(180_000)
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda asked: faults.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        yield page
+        browser.close()
     assert faults == []
 
 
@@ -71,14 +64,21 @@ def picture(locator):
     return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L"), float)
 
 
-@pytest.mark.parametrize("opened", [(360, "dark"), (1440, "light"), (360, "light"), (1440, "dark")], indirect=True)
-def test_it_is_drawn_within_the_window(opened):
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [360, 1440])
+def test_it_is_drawn_within_the_window(opened, width, scheme):
+    opened.set_viewport_size({"width": width, "height": 900})
+    opened.emulate_media(color_scheme=scheme)
+    opened.wait_for_selector(f"html[data-theme={scheme}]")
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert opened.evaluate("[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('.main-svg'))")
-    dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    assert (picture(opened.locator("header")).mean() < 100) == dark
+    assert (picture(opened.locator("header")).mean() < 100) == (scheme == "dark")
+
+
+def test_the_theme_is_toggled(opened):
+    before = picture(opened.locator("header")).mean()
     opened.click("#theme")
-    assert (picture(opened.locator("header")).mean() < 100) != dark
+    assert (picture(opened.locator("header")).mean() < 100) != (before < 100)
 
 
 def test_curves_are_toggled(opened):
@@ -110,7 +110,7 @@ def test_the_moments_move(opened):
     assert np.abs(picture(belief.locator(".trajectory")) - first).max() > 50
     assert belief.locator(".nearest tr").count() == 6
     belief.locator(".play").click()
-    opened.wait_for_function("document.querySelector('[data-belief] .moment').value !== '3'")
+    opened.wait_for_function("() => document.querySelector('[data-belief] .moment').value !== '3'")
     belief.locator(".play").click()
     assert belief.locator(".picture").get_attribute("src").startswith("data:image/jpeg")
 
@@ -118,4 +118,4 @@ def test_the_moments_move(opened):
 def test_the_video_plays(opened):
     video = opened.locator("video")
     video.evaluate("(video) => video.play()")
-    opened.wait_for_function("document.querySelector('video').currentTime > 0.2")
+    opened.wait_for_function("() => document.querySelector('video').currentTime > 0.2")
