@@ -54,6 +54,6 @@ def test_its_commands_and_its_python_work(in_place, capsys):
 
 def test_the_sections_and_the_hints_are_those_that_there_are():
     tables = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", PAGE, re.M)
-    rows = [name.strip() for name in tables if name.strip() not in ("section", "hint", "---")]
+    rows = ["Progress", *(name.strip() for name in tables if name.strip() not in ("section", "hint", "---"))]
     named = re.findall(r'"([\w ]+)": \w+\(data\)', Path(hints.__file__).read_text())
     assert rows == [*document._SECTIONS.values(), *named]

@@ -205,7 +205,7 @@ class Run:
         if render:
             choose_renderer()
         lived = live(agent, self.task, state, seed=seed, seconds=seconds, moments=moments, render=render)
-        return believe(agent, self.task, state, lived, newest_tracks(self._files, _RECORDED), seed)
+        return believe(agent, self.task, state, lived, newest_tracks(self._files, self.episodes, _RECORDED), seed)
 
     @property
     def planned_steps(self) -> int:

@@ -124,18 +124,6 @@ def plot(args: argparse.Namespace) -> int:
     return 0
 
 
-def report(args: argparse.Namespace) -> int:
-    """Write a report of runs and studies."""
-    from foretell.page.report import write_report
-
-    path = write_report(
-        args.run_dirs, args.out, format=args.format, smooth=args.smooth, videos=args.videos,
-        model_seconds=args.model_seconds, seed=args.seed, say=lambda text: say(f"{text} ..."), trust=args.trust,
-    )  # fmt: skip
-    print(f"report      {path}")
-    return 0
-
-
 def film(args: argparse.Namespace) -> int:
     """Film finished episodes of a run."""
     for path in load("foretell.api").film(args.run_dir, args.episodes, overlay=args.overlay):

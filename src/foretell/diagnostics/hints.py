@@ -63,9 +63,10 @@ def read_data(directory: RunDirectory, names: tuple[str, ...] = ()) -> RunData:
         directory: the run's.
         names: of the dimensions of the observation.
     """
-    tracks = [track for _, track in newest_tracks(directory, EPISODES)]
+    episodes = directory.read_episodes()
+    tracks = [track for _, track in newest_tracks(directory, episodes, EPISODES)]
     metrics, diagnostics = (read_numbers(path) for path in (directory.metrics, directory.diagnostics))
-    return RunData(directory.read_episodes(), metrics, diagnostics, tracks, names)
+    return RunData(episodes, metrics, diagnostics, tracks, names)
 
 
 def hints(data: RunData) -> list[Hint]:

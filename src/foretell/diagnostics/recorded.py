@@ -34,16 +34,17 @@ def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.rand
     return [_track(directory, task, learned[i]) for i in sorted(chosen)]
 
 
-def newest_tracks(directory: RunDirectory, most: int) -> list[tuple[int, Track]]:
+def newest_tracks(directory: RunDirectory, episodes: Sequence[Mapping[str, Any]], most: int) -> list[tuple[int, Track]]:
     """The newest finished episodes of trials and random actions with their numbers, in their order.
 
     Files that cannot be read are left out.
 
     Args:
         directory: of the run.
+        episodes: the rows of its `episodes.csv`.
         most: how many to read.
     """
-    learned = [row for row in directory.read_episodes() if row["kind"] != "eval"][-most:]
+    learned = [row for row in episodes if row["kind"] != "eval"][-most:]
     found = []
     for row in learned:
         with suppress(UserError, KeyError):

@@ -113,7 +113,7 @@ def _hints(groups: Sequence[RecordGroup], believed: Sequence[Believed]) -> list[
 
 def _run_data(record: Record, believed: Sequence[Believed]) -> RunData:
     mine = next((one for one in believed if one.name == record.name), None)
-    tracks = [track for _, track in newest_tracks(record.directory, EPISODES)]
+    tracks = [track for _, track in newest_tracks(record.directory, record.episodes, EPISODES)]
     searches: list[Searched] = []
     if mine is not None:
         searches = [moment.searched for moment in mine.belief.lived.moments if moment.searched is not None]

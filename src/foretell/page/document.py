@@ -14,6 +14,7 @@ from foretell.page.tables import Table
 from foretell.page.views import Tree
 
 _SECTIONS = {
+    "progress": "Progress",
     "curves": "Learning curves", "results": "Results", "hints": "Hints", "settings": "Settings", "time": "Time",
     "belief": "What the model believed", "diagnostics": "Diagnostics", "videos": "Videos", "made": "How they were made",
 }  # fmt: skip
@@ -51,11 +52,19 @@ class Content(NamedTuple):
     videos: Sequence[Medium]
     configurations: Sequence[tuple[str, str]]
     """Names of groups and their settings as text."""
+    progress: Table | None = None
+    """How far the runs are, in a page that follows them."""
 
 
-def html(content: Content) -> str:
-    """The page. All texts are escaped: names of runs and settings may be anybody's."""
+def html(content: Content, *, live: bool = False) -> str:
+    """The page. All texts are escaped: names of runs and settings may be anybody's.
+
+    Args:
+        content: what it shows.
+        live: fetch the page again and again from where it came from, and Plotly's script once.
+    """
     there = {
+        "progress": content.progress,
         "curves": content.data["panels"], "results": True, "hints": content.hints, "settings": content.settings.rows,
         "time": content.data["times"], "belief": content.data["beliefs"], "videos": content.videos, "made": True,
         "diagnostics": content.diagnoses or content.data["diagnostics"] or content.pictures,
@@ -67,7 +76,8 @@ def html(content: Content) -> str:
         version=foretell.__version__,
         css=Markup(_text("page.css")),
         script=Markup(_text("page.js")),
-        plotly=Markup(plotly_script()),
+        plotly=Markup("" if live else plotly_script()),
+        live=live,
     )
 
 

@@ -1,5 +1,5 @@
 "use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
+let data = JSON.parse(document.getElementById("data").textContent);
 const PALETTES = {
   light: ["#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#0f8b8d", "#a5672b", "#5f6b76"],
   dark: ["#6db1ec", "#f0a55a", "#5cc792", "#bb8fe6", "#ef7c70", "#4fc3c5", "#d3a06a", "#a4b0bb"],
@@ -319,3 +319,21 @@ document.getElementById("theme").addEventListener("click", () => setTheme(!isDar
 system.addEventListener("change", (event) => setTheme(event.matches));
 setTheme(system.matches);
 document.documentElement.dataset.ready = "yes";
+
+// A page that follows runs: it is fetched again, and everything but the controls is replaced.
+const parts = ["counts", "notes", "progress", "results", "hints", "settings", "time-table"];
+async function follow() {
+  try {
+    const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");
+    const sections = (page) => [...page.querySelectorAll("section, [data-panel]")].map((one) => one.id || one.dataset.panel).join();
+    if (sections(fresh) !== sections(document)) { location.reload(); return; }
+    data = JSON.parse(fresh.getElementById("data").textContent);
+    for (const id of parts) document.getElementById(id)?.replaceWith(document.adoptNode(fresh.getElementById(id)));
+    drawCurves(); drawTimes(); drawMeasurements();
+    document.getElementById("counts").append(`, at ${new Date().toLocaleTimeString()}`);
+  } catch {
+    const said = document.getElementById("counts");
+    if (!said.textContent.includes("no answer")) said.append("; no answer: is `foretell watch` still running?");
+  }
+}
+if (document.documentElement.dataset.live) setInterval(follow, 5000);
