@@ -206,7 +206,7 @@ def load(
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)
-    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions)
+    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions, trial)
 
 
 @opens_runs

@@ -10,6 +10,7 @@ from foretell.callbacks.iterations import Iterations
 from foretell.callbacks.models import Models, load_model, model_path
 from foretell.callbacks.predictions import Predictions
 from foretell.callbacks.tensorboard import TensorBoard
+from foretell.callbacks.validation import Validation
 from foretell.callbacks.video import Films
 from foretell.callbacks.wandb import WandB
 from foretell.training.events import (
@@ -50,6 +51,7 @@ __all__ = [
     "TensorBoard",
     "TrainingEnded",
     "TrainingStarted",
+    "Validation",
     "WandB",
     "Warned",
     "default_callbacks",
@@ -88,6 +90,8 @@ def default_callbacks(run: RunInfo, *, quiet: bool) -> list[Callback]:
         callbacks.append(StopAtReturn(schedule.stop_at_return))
     if schedule.diagnose_every is not None:
         callbacks.append(Diagnostics(run, schedule.diagnose_every))
+    if schedule.validation_errors:
+        callbacks.append(Validation(run))
     if schedule.log_predictions != "none":
         callbacks.append(Predictions(run.agent, run.task.spec, schedule.log_predictions))
     if schedule.record:

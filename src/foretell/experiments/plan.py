@@ -14,7 +14,7 @@ from foretell.runs.presets import is_file, parse_override, preset_label, preset_
 from foretell.tasks import make_task
 from foretell.training.pretraining import stages
 
-_SEEDS = 5
+_SEEDS, _MOST_SEEDS = 5, 10_000
 _RESERVED = ("logs",)
 """Folders of a study that do not belong to a variant."""
 
@@ -78,8 +78,8 @@ def make_plan(
     found, own_seeds, own_goal = _variants(names, paper)
     found = _matching(found, only)
     seeds = own_seeds if seeds is None else seeds
-    if seeds < 1:
-        raise UserError(f"seeds must be at least 1, not {seeds}")
+    if not 1 <= seeds <= _MOST_SEEDS:
+        raise UserError(f"seeds must be from 1 to {_MOST_SEEDS}, not {seeds}")
     if goal is not None and not math.isfinite(goal):
         raise UserError(f"goal must be a finite number, not {goal}")
     arms = tuple(_arm(label, variant, env, overrides) for label, variant in found.items())

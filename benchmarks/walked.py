@@ -1,0 +1,399 @@
+"""The cases of `walk.py`: made from the parser, the signatures and the classes of settings, none of them by hand."""
+
+import argparse
+import importlib
+import inspect
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bad_input
+import numpy as np
+import tiny_runs
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import foretell
+from foretell.errors import UserError, one_line
+from foretell.runs.mistakes import validate
+from foretell.runs.presets import families, preset_names, read_preset
+from foretell.runs.schema import agent_class, section_class, section_classes
+from foretell.runs.trees import leaf_paths, merge, value_at
+from foretell.training.events import Callback, StopTraining
+
+STEPS = 150
+"""After which a run with an accepted setting has gone far enough."""
+
+
+class Fault(Exception):
+    """What must not happen; its text says what did."""
+
+
+class Case(NamedTuple):
+    """One input."""
+
+    name: str
+    run: Callable[[], str]
+    """Gives it to Foretell, in the working directory. Returns `refused`, `memory` or `accepted`; raises `Fault`."""
+
+
+class Stops(Callback):
+    """Ends a run after some steps."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def on_step(self, event: Any) -> None:
+        self.steps += 1
+        if self.steps >= STEPS:
+            raise StopTraining("far enough")
+
+
+class Reached(BaseException):
+    """The computation would begin here."""
+
+
+def shorten() -> None:
+    """Runs and diagnoses end where they would begin to compute, and the run that is inspected is loaded once."""
+    from foretell import api, run
+
+    load, loop = api.load, api.Loop
+
+    def begin(info: Any, callbacks: Any) -> Any:
+        if any(isinstance(each, Stops) for each in callbacks):
+            return loop(info, callbacks)
+        raise Reached
+
+    def found(run_dir: Any, **options: Any) -> Any:
+        if run_dir != "run" or any(value not in (None, False) for name, value in options.items() if name != "quiet"):
+            return load(run_dir, **options)
+        if not _run:
+            _run.append(load("run", quiet=True))
+        return _run[0]
+
+    def examine(*args: Any) -> Any:
+        raise Reached
+
+    api.Loop, api.load, run.Examiner = begin, found, examine  # type: ignore[misc, assignment]
+    api.draw_learning_curve = lambda *args, **options: None
+
+
+_run: list[Any] = []
+
+# Commands.
+
+_SET = [f"{path}={value_at(tiny_runs.PLANNED, path)}" for path in leaf_paths(tiny_runs.PLANNED)]
+_TINY = ["--set", *_SET, "train.trials=1"]
+_FILLED = {
+    "RUN_DIR": ["run"],
+    "PRESET": ["pets/default"],
+    "PRESET_OR_STUDY": ["pets/default"],
+    "FAMILY": ["pets"],
+    "WHAT": ["pets/default"],
+}
+"""Arguments that work, by their names in the help."""
+_SMALL = {
+    "train": ["--out", "new", *_TINY],
+    "resume": ["--set", "train.trials=7"],
+    "eval": ["--episodes", "1"],
+    "inspect": ["--episodes", "1"],
+    "diagnose": ["--episodes", "1", "--horizon", "2", "--starts", "4", "--oracle", "1"],
+    "random": ["--episodes", "1", "--set", *_SET],
+    "show": ["--set", *_SET],
+    "study": ["--out", "new", "--dry-run", *_TINY],
+    "toy": ["--steps", "20", "--trials", "1", "--out", "new"],
+}
+"""Options with which a command takes no time."""
+
+
+def commands() -> Iterator[Case]:
+    """Every command with every option and argument: left out, without a value, and with every kind of value."""
+    parser = importlib.import_module("foretell.cli.parser")._parser()
+    subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    yield from (_command([word], [word]) for word in bad_input.words())
+    for name, sub in subparsers.choices.items():
+        given = [each for each in sub._actions if not each.option_strings]
+        filled = [word for action in given for word in _FILLED[str(action.metavar)]]
+        small = _SMALL.get(name, [])
+        for words in ([], filled, small, [*filled, "more"], [*filled, *small]):
+            yield _command([name, *words], [name, *words])
+        for action in sub._actions:
+            if isinstance(action, argparse._HelpAction):
+                continue
+            for wrong in _wrong(action):
+                own = {each.dest: _FILLED[str(each.metavar)] for each in given}
+                changed = own | {action.dest: wrong} if action.dest in own else own | {"": [*small, *wrong]}
+                yield _command([name, *(word for words in changed.values() for word in words)], [name, *wrong])
+
+
+def _wrong(action: argparse.Action) -> Iterator[list[str]]:
+    """The words of an option or an argument that is left out, or has some value."""
+    if not action.option_strings:
+        yield from ([word] for word in bad_input.words())
+        return
+    option = action.option_strings[-1]
+    yield [option]
+    if action.nargs == 0:
+        yield from ([f"{option}={word}"] for word in ("", "x", "true"))
+        return
+    for word in bad_input.words():
+        yield [f"{option}={word}"] if word.startswith("-") else [option, word]
+        if action.nargs == "+":
+            yield [option, "1", word]
+
+
+def _command(argv: list[str], told: list[str]) -> Case:
+    return Case(f"foretell {' '.join(map(bad_input.shown, told))}", lambda: _call(argv))
+
+
+def _call(argv: list[str]) -> str:
+    from foretell.cli import main
+
+    before = content()
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(argv)
+    said = err.getvalue()
+    if code not in (0, 1, 2):
+        raise Fault(f"exit code {code}")
+    if "Traceback" in said + out.getvalue() and "--traceback" not in argv:
+        raise Fault("a traceback was printed")
+    if code == 0:
+        return "accepted"
+    return _refused(said.removeprefix("foretell: ").removesuffix("\n"), before, loud="--traceback" in argv)
+
+
+# Functions.
+
+
+def functions() -> Iterator[Case]:
+    """Every argument of every public function and method with every kind of value."""
+    for name in foretell.__all__:
+        thing = getattr(foretell, name)
+        if inspect.isfunction(thing):
+            yield from _arguments(name, thing, lambda name=name: getattr(foretell, name))
+    for name, method in inspect.getmembers(foretell.Run, inspect.isfunction):
+        if not name.startswith("_"):
+            yield from _arguments(f"Run.{name}", method, lambda name=name: getattr(_loaded(), name))
+    examination = importlib.import_module("foretell.diagnostics.examination")
+    for field in examination.Sizes._fields:
+        for value in bad_input.objects():
+            sizes = _TINY_SIZES | {field: value}
+            call = lambda sizes=sizes: _loaded().diagnose(examination.Sizes(**sizes))  # noqa: E731
+            yield Case(f"Run.diagnose(Sizes({field}={bad_input.shown(value)}))", lambda call=call: _outcome(call))
+
+
+_TINY_SIZES = {"episodes": 1, "horizon": 2, "starts": 4, "oracle": (1,)}
+_WORKING: dict[str, Any] = {
+    "preset": "pets/default",
+    "run_dir": "run",
+    "names": "pets/default",
+    "out": "new",
+    "overrides": [tiny_runs.PLANNED, {"train": {"trials": 1}}],
+    "obs": [1.0, 0.0, 0.0],
+    "section": "planner",
+    "kind": "mine",
+}
+"""Arguments that work, by name, of what has no default."""
+_FEW: dict[str, dict[str, Any]] = {
+    "train": {name: _WORKING[name] for name in ("out", "overrides")},
+    "resume": {"overrides": {"train.trials": 7}},
+    "study": {"overrides": _SET, "executor": lambda members, stop: iter(()), "seeds": 1},
+    "film": {"episodes": [0]},
+    "Run.evaluate": {"episodes": 1},
+    "Run.inspect": {"episodes": 1},
+}
+"""Arguments with which a function takes no time."""
+
+
+def _loaded() -> Any:
+    """The run in the working directory."""
+    return foretell.load("run", quiet=True)
+
+
+def _arguments(name: str, function: Callable, get: Callable[[], Callable]) -> Iterator[Case]:
+    parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
+    needed = {each.name: _WORKING[each.name] for each in parameters if each.default is inspect.Parameter.empty}
+    quiet = {"quiet": True} if any(each.name == "quiet" for each in parameters) else {}
+    for parameter in parameters:
+        for value in bad_input.objects():
+            given = {**needed, **_FEW.get(name, {}), **quiet, parameter.name: value}
+            call = lambda given=given: _finished(get()(**given))  # noqa: E731
+            yield Case(f"{name}({parameter.name}={bad_input.shown(value)})", lambda call=call: _outcome(call))
+
+
+def _finished(result: Any) -> None:
+    """Use what was returned."""
+    if isinstance(result, Iterator):
+        list(islice(result, 3))
+    elif isinstance(result, foretell.Run):
+        result.act(np.zeros(result.task.spec.obs_size))
+    elif callable(result):  # a decorator
+        result(type("Mine", (), {}))
+
+
+# Settings.
+
+BASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    **{name: base for name, base in tiny_runs.AGENTS.items() if name not in ("staged", "workers")},
+    "mve": ("mve/default", [tiny_runs.EXPANSION, tiny_runs.STEPWISE]),
+    "trpo": (
+        "trpo/default",
+        [{key: tiny_runs.STAGES["tuner"][key] for key in ("task", "policy", "train")}, {"train": {"pretrained": None}}],
+    ),
+    "imitation": ("kills/imitator", [{"train": {"pretrained": "planner"}}]),
+}
+"""Tiny runs of all agents, which together have all settings."""
+_MODES = ("pets", "sac", "trpo")
+"""Agents with which the settings of `train` mean something else."""
+
+
+class Leaf(NamedTuple):
+    """A setting in a tree."""
+
+    path: str
+    field: FieldInfo
+    owner: type[BaseModel]
+    tree: Mapping[str, Any]
+    """All settings, among which the section of this one has its kind."""
+
+
+def settings() -> Iterator[Case]:
+    """Every setting of every family with every kind of value, and runs with some of each kind that are accepted."""
+    for name in (f"{family}/default" for family in families() if f"{family}/default" in preset_names()):
+        tree = merge(read_preset(name), {"task": tiny_runs.ENV})
+        for leaf in leaves(agent_class(tree["agent"]), tree):
+            yield Case(f"{name} {leaf.path}, every kind of value", lambda leaf=leaf: _validated(leaf))
+    seen: set[Any] = set()
+    for name, (preset, overrides) in BASES.items():
+        tree = read_preset(preset)
+        for override in overrides:
+            tree = merge(tree, override)
+        for leaf in leaves(agent_class(tree["agent"]), tree):
+            place = leaf.owner, leaf.path, name if leaf.owner.__name__ == "Schedule" and name in _MODES else ""
+            if place not in seen:
+                seen.add(place)
+                for value in _chosen(leaf):
+                    run = lambda leaf=leaf, value=value: _trained(leaf, value)  # noqa: E731
+                    yield Case(f"{name}: {_kind(leaf)}{leaf.path}={bad_input.shown(value)}", run)
+
+
+def leaves(cls: type[BaseModel], tree: Mapping[str, Any]) -> Iterator[Leaf]:
+    """All settings, those of a section's every kind."""
+    for section, field in cls.model_fields.items():
+        kinds = section_classes(field)
+        if not kinds:
+            yield Leaf(section, field, cls, tree)
+        for kind in kinds:
+            changed = merge(tree, {section: {"kind": kind} if kind else {}})
+            with suppress(UserError):
+                validate(changed)
+                yield from _inside(section, field, changed)
+
+
+def _inside(path: str, field: FieldInfo, tree: Mapping[str, Any]) -> Iterator[Leaf]:
+    """The settings of a section, and of the sections in it."""
+    cls = section_class(field, value_at(tree, path))
+    assert cls is not None
+    for name, inner in cls.model_fields.items():
+        below = f"{path}.{name}"
+        if section_class(inner, {}) is None:
+            yield Leaf(below, inner, cls, tree)
+        else:
+            changed = merge(tree, nested(below, {}))
+            with suppress(UserError):
+                validate(changed)
+                yield from _inside(below, inner, changed)
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """A setting as a tree."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def _kind(leaf: Leaf) -> str:
+    """The kind of its section, if it has one."""
+    kind = value_at(leaf.tree, f"{leaf.path.rpartition('.')[0]}.kind")
+    return f"{kind} " if kind else ""
+
+
+def _accepted(leaf: Leaf, value: Any) -> bool:
+    """Whether settings with this value are valid; raises `Fault` if that is not said as it should be."""
+    try:
+        validate(merge(leaf.tree, nested(leaf.path, value)))
+    except UserError as error:
+        _check_sentence(str(error))
+        return False
+    except Exception as error:
+        raise Fault(f"{leaf.path}={bad_input.shown(value)}: {one_line(repr(error))}") from error
+    return True
+
+
+def _validated(leaf: Leaf) -> str:
+    found = [_accepted(leaf, value) for value in (*bad_input.SETTINGS, *bad_input.of_type(leaf.field))]
+    return f"refused {len(found) - sum(found)} of {len(found)}"
+
+
+def _chosen(leaf: Leaf) -> list[Any]:
+    """Of each kind of value the accepted ones that are furthest apart; every choice of a name."""
+    choices = list(bad_input.of_type(leaf.field))
+    found: dict[str, list[Any]] = {}
+    for value in (*choices, *bad_input.SETTINGS):
+        with suppress(Fault):
+            if _accepted(leaf, value):
+                found.setdefault(bad_input.sort_of(value), []).append(value)
+    numbers = sorted(found.pop("number", []))
+    names = [value for value in found.get("text", []) if value in choices]
+    few = [value for values in found.values() for value in values[:3] if value not in names]
+    middle = [value for value in (2, 0.3) if value in numbers][:1]
+    return [*dict.fromkeys([*numbers[:1], *middle, *numbers[-1:]]), *names, *few]
+
+
+def _trained(leaf: Leaf, value: Any) -> str:
+    """A run with the setting."""
+    import yaml
+
+    Path("own.yaml").write_text(yaml.safe_dump({**merge(leaf.tree, nested(leaf.path, value))}))
+    return _outcome(lambda: foretell.train("./own.yaml", out="new", callbacks=[Stops()], quiet=True))
+
+
+# What is right.
+
+
+def _outcome(call: Callable[[], Any]) -> str:
+    before = content()
+    try:
+        call()
+    except UserError as error:
+        return _refused(str(error), before)
+    return "accepted"
+
+
+def _refused(text: str, before: Mapping[str, Any], *, loud: bool = False) -> str:
+    """What a refusal is; raises `Fault` unless it is one sentence, before anything has been written."""
+    if not loud:
+        _check_sentence(text)
+    if "more memory than there is" in text:
+        return "memory"
+    if (after := content()) != before:
+        changed = sorted(str(path) for path in before.keys() ^ after.keys()) or ["its files"]
+        raise Fault(f"'{text}', but only after it had written {', '.join(changed[:3])}")
+    return "refused"
+
+
+def _check_sentence(text: str) -> None:
+    if not text.strip() or not text.isprintable() or len(text) > 1210:
+        raise Fault(f"no sentence: {text!r}")
+    if any(mark in text for mark in ("Traceback", "pydantic", "NoneType' object", "has no attribute")):
+        raise Fault(f"no sentence for a user: {text}")
+
+
+def content() -> dict[str, int]:
+    """Every file in the working directory, with its time of change."""
+    files = (path for path in Path().rglob("*") if path.is_file() and path.name not in (".lock", "own.yaml"))
+    return {str(path): path.stat().st_mtime_ns for path in files}
