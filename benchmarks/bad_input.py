@@ -17,7 +17,20 @@ from foretell.settings import Name
 LARGEST = 2**31 - 1
 WORDS = ("", " ", "x", "0", "-1", "3", "1.5", "nan", "inf", "-inf", "1e400", "9" * 30, str(LARGEST), str(LARGEST + 1))
 """Numbers as the command line gives them, and what is none."""
-TEXTS = ("ünïcödé 🙂", "x" * 5000, "a\nb", "\0", "\udcff", "%s %d {0}", "*[", "a=b", "planner.population=[", "-", "~", "$")
+TEXTS = (
+    "ünïcödé 🙂",
+    "x" * 5000,
+    "a\nb",
+    "\0",
+    "\udcff",
+    "%s %d {0}",
+    "*[",
+    "a=b",
+    "planner.population=[",
+    "-",
+    "~",
+    "$",
+)
 PATHS = ("nowhere", "folder", "file.txt", "file.txt/x", ".", "/", "/proc/x", "x" * 300)
 NUMBERS = (0, -1, 1, 2, 3, 7, LARGEST, LARGEST + 1, 2**63, 10**30, -(10**30))
 FRACTIONS = (0.0, -0.5, 0.3, 1.5, 5e-324, 1e-39, 1e-30, 1e30, 1e39, 1e308, math.nan, math.inf, -math.inf)
@@ -35,8 +48,27 @@ def words() -> tuple[str, ...]:
 def objects() -> tuple[Any, ...]:
     """What an argument of a function may be given."""
     generated = (each for each in (1, 2))
-    arrays = (np.zeros(0), np.zeros(3), np.full(3, np.nan), np.zeros((2, 3)), np.float32(1.5), np.int64(2), np.str_("x"))
-    things = (object(), int, len, lambda: None, lambda obs, action, next_obs: obs, generated, range(2), {1, 2}, b"x", 3 + 4j)
+    arrays = (
+        np.zeros(0),
+        np.zeros(3),
+        np.full(3, np.nan),
+        np.zeros((2, 3)),
+        np.float32(1.5),
+        np.int64(2),
+        np.str_("x"),
+    )
+    things = (
+        object(),
+        int,
+        len,
+        lambda: None,
+        lambda obs, action, next_obs: obs,
+        generated,
+        range(2),
+        {1, 2},
+        b"x",
+        3 + 4j,
+    )
     places = (Path("folder"), Path("file.txt"), datetime.date(2020, 1, 1))
     return (*SETTINGS, (), *arrays, *things, *places)
 
@@ -62,8 +94,17 @@ def _limits(marks: Any) -> Iterator[Any]:
     """At, above and below each limit."""
     for mark in marks:
         for name in ("gt", "ge", "lt", "le"):
-            if isinstance(mark, annotated_types.BaseMetadata | FieldInfo) and (limit := getattr(mark, name, None)) is not None:
-                yield from (limit, limit + 1, limit - 1, math.nextafter(limit, math.inf), math.nextafter(limit, -math.inf))
+            if (
+                isinstance(mark, annotated_types.BaseMetadata | FieldInfo)
+                and (limit := getattr(mark, name, None)) is not None
+            ):
+                yield from (
+                    limit,
+                    limit + 1,
+                    limit - 1,
+                    math.nextafter(limit, math.inf),
+                    math.nextafter(limit, -math.inf),
+                )
 
 
 def sort_of(value: Any) -> str:

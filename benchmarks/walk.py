@@ -12,6 +12,7 @@ import argparse
 import importlib
 import os
 import pkgutil
+import re
 import resource
 import shutil
 import signal
@@ -29,15 +30,16 @@ from typing import Any, NamedTuple
 
 import tiny_runs
 import walked
+import walked_settings
 from walked import Case, Fault
 
 PARTS: dict[str, Callable[[], Iterator[Case]]] = {
     "commands": walked.commands,
     "functions": walked.functions,
-    "settings": walked.settings,
+    "settings": walked_settings.settings,
 }
-SECONDS = 8
-"""After which a case that goes on is stopped, and counts as accepted."""
+SECONDS = 15
+"""CPU time after which a case that goes on is stopped, and counts as accepted."""
 GIGABYTES = 10
 """Of address space that a case may use."""
 
@@ -134,17 +136,17 @@ def _limited() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TimeUp
 
-    timer = Timer(1.5 * SECONDS, lambda: os._exit(_HANGS))
+    timer = Timer(5 * SECONDS, lambda: os._exit(_HANGS))  # wall time
     timer.daemon = True
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
 @contextmanager
@@ -203,8 +205,9 @@ def _walk_part(part: str, only: str, chosen: slice, folder: Path) -> int:
         counts["FAULT" if found.fault else found.outcome.partition(" ")[0]] += 1
         if not sum(counts.values()) % 250:
             print(f"{part}: {sum(counts.values())} of {len(cases)} after {time.monotonic() - start:.0f} s", flush=True)
-        seen[found.outcome] += 1
-        if found.fault and seen[found.outcome] < 3:
+        kind = re.sub(r"'[^']*'|\S*\d\S*", "_", found.outcome)[:60]
+        seen[kind] += 1
+        if found.fault and seen[kind] < 3:
             print(f"FAULT {found.case}\n      {found.outcome}", flush=True)
         elif found.outcome in ("slow", "memory"):
             print(f"{found.outcome} {found.case}", flush=True)

@@ -1,31 +1,23 @@
-"""The cases of `walk.py`: made from the parser, the signatures and the classes of settings, none of them by hand."""
+"""The cases of `walk.py` for commands and functions, made from the parser and the signatures; what is right."""
 
 import argparse
 import importlib
 import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import bad_input
 import numpy as np
-import tiny_runs
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
+import bad_input
 import foretell
-from foretell.errors import UserError, one_line
-from foretell.runs.mistakes import validate
-from foretell.runs.presets import families, preset_names, read_preset
-from foretell.runs.schema import agent_class, section_class, section_classes
-from foretell.runs.trees import leaf_paths, merge, value_at
-from foretell.training.events import Callback, StopTraining
-
-STEPS = 150
-"""After which a run with an accepted setting has gone far enough."""
+import tiny_runs
+from foretell import registry
+from foretell.errors import UserError
+from foretell.runs.trees import leaf_paths, value_at
 
 
 class Fault(Exception):
@@ -40,18 +32,6 @@ class Case(NamedTuple):
     """Gives it to Foretell, in the working directory. Returns `refused`, `memory` or `accepted`; raises `Fault`."""
 
 
-class Stops(Callback):
-    """Ends a run after some steps."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def on_step(self, event: Any) -> None:
-        self.steps += 1
-        if self.steps >= STEPS:
-            raise StopTraining("far enough")
-
-
 class Reached(BaseException):
     """The computation would begin here."""
 
@@ -63,12 +43,15 @@ def shorten() -> None:
     load, loop = api.load, api.Loop
 
     def begin(info: Any, callbacks: Any) -> Any:
-        if any(isinstance(each, Stops) for each in callbacks):
+        if any(getattr(each, "walks", False) for each in callbacks):
             return loop(info, callbacks)
         raise Reached
 
     def found(run_dir: Any, **options: Any) -> Any:
-        if run_dir != "run" or any(value not in (None, False) for name, value in options.items() if name != "quiet"):
+        same = isinstance(run_dir, str) and run_dir == "run"
+        if not same or any(
+            value is not None and value is not False for key, value in options.items() if key != "quiet"
+        ):
             return load(run_dir, **options)
         if not _run:
             _run.append(load("run", quiet=True))
@@ -183,7 +166,7 @@ def functions() -> Iterator[Case]:
         for value in bad_input.objects():
             sizes = _TINY_SIZES | {field: value}
             call = lambda sizes=sizes: _loaded().diagnose(examination.Sizes(**sizes))  # noqa: E731
-            yield Case(f"Run.diagnose(Sizes({field}={bad_input.shown(value)}))", lambda call=call: _outcome(call))
+            yield Case(f"Run.diagnose(Sizes({field}={bad_input.shown(value)}))", lambda call=call: outcome(call))
 
 
 _TINY_SIZES = {"episodes": 1, "horizon": 2, "starts": 4, "oracle": (1,)}
@@ -222,7 +205,7 @@ def _arguments(name: str, function: Callable, get: Callable[[], Callable]) -> It
         for value in bad_input.objects():
             given = {**needed, **_FEW.get(name, {}), **quiet, parameter.name: value}
             call = lambda given=given: _finished(get()(**given))  # noqa: E731
-            yield Case(f"{name}({parameter.name}={bad_input.shown(value)})", lambda call=call: _outcome(call))
+            yield Case(f"{name}({parameter.name}={bad_input.shown(value)})", lambda call=call: outcome(call))
 
 
 def _finished(result: Any) -> None:
@@ -232,140 +215,15 @@ def _finished(result: Any) -> None:
     elif isinstance(result, foretell.Run):
         result.act(np.zeros(result.task.spec.obs_size))
     elif callable(result):  # a decorator
+        registered = {section: dict(kinds) for section, kinds in registry._registered.items()}
         result(type("Mine", (), {}))
-
-
-# Settings.
-
-BASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
-    **{name: base for name, base in tiny_runs.AGENTS.items() if name not in ("staged", "workers")},
-    "mve": ("mve/default", [tiny_runs.EXPANSION, tiny_runs.STEPWISE]),
-    "trpo": (
-        "trpo/default",
-        [{key: tiny_runs.STAGES["tuner"][key] for key in ("task", "policy", "train")}, {"train": {"pretrained": None}}],
-    ),
-    "imitation": ("kills/imitator", [{"train": {"pretrained": "planner"}}]),
-}
-"""Tiny runs of all agents, which together have all settings."""
-_MODES = ("pets", "sac", "trpo")
-"""Agents with which the settings of `train` mean something else."""
-
-
-class Leaf(NamedTuple):
-    """A setting in a tree."""
-
-    path: str
-    field: FieldInfo
-    owner: type[BaseModel]
-    tree: Mapping[str, Any]
-    """All settings, among which the section of this one has its kind."""
-
-
-def settings() -> Iterator[Case]:
-    """Every setting of every family with every kind of value, and runs with some of each kind that are accepted."""
-    for name in (f"{family}/default" for family in families() if f"{family}/default" in preset_names()):
-        tree = merge(read_preset(name), {"task": tiny_runs.ENV})
-        for leaf in leaves(agent_class(tree["agent"]), tree):
-            yield Case(f"{name} {leaf.path}, every kind of value", lambda leaf=leaf: _validated(leaf))
-    seen: set[Any] = set()
-    for name, (preset, overrides) in BASES.items():
-        tree = read_preset(preset)
-        for override in overrides:
-            tree = merge(tree, override)
-        for leaf in leaves(agent_class(tree["agent"]), tree):
-            place = leaf.owner, leaf.path, name if leaf.owner.__name__ == "Schedule" and name in _MODES else ""
-            if place not in seen:
-                seen.add(place)
-                for value in _chosen(leaf):
-                    run = lambda leaf=leaf, value=value: _trained(leaf, value)  # noqa: E731
-                    yield Case(f"{name}: {_kind(leaf)}{leaf.path}={bad_input.shown(value)}", run)
-
-
-def leaves(cls: type[BaseModel], tree: Mapping[str, Any]) -> Iterator[Leaf]:
-    """All settings, those of a section's every kind."""
-    for section, field in cls.model_fields.items():
-        kinds = section_classes(field)
-        if not kinds:
-            yield Leaf(section, field, cls, tree)
-        for kind in kinds:
-            changed = merge(tree, {section: {"kind": kind} if kind else {}})
-            with suppress(UserError):
-                validate(changed)
-                yield from _inside(section, field, changed)
-
-
-def _inside(path: str, field: FieldInfo, tree: Mapping[str, Any]) -> Iterator[Leaf]:
-    """The settings of a section, and of the sections in it."""
-    cls = section_class(field, value_at(tree, path))
-    assert cls is not None
-    for name, inner in cls.model_fields.items():
-        below = f"{path}.{name}"
-        if section_class(inner, {}) is None:
-            yield Leaf(below, inner, cls, tree)
-        else:
-            changed = merge(tree, nested(below, {}))
-            with suppress(UserError):
-                validate(changed)
-                yield from _inside(below, inner, changed)
-
-
-def nested(path: str, value: Any) -> dict[str, Any]:
-    """A setting as a tree."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
-
-
-def _kind(leaf: Leaf) -> str:
-    """The kind of its section, if it has one."""
-    kind = value_at(leaf.tree, f"{leaf.path.rpartition('.')[0]}.kind")
-    return f"{kind} " if kind else ""
-
-
-def _accepted(leaf: Leaf, value: Any) -> bool:
-    """Whether settings with this value are valid; raises `Fault` if that is not said as it should be."""
-    try:
-        validate(merge(leaf.tree, nested(leaf.path, value)))
-    except UserError as error:
-        _check_sentence(str(error))
-        return False
-    except Exception as error:
-        raise Fault(f"{leaf.path}={bad_input.shown(value)}: {one_line(repr(error))}") from error
-    return True
-
-
-def _validated(leaf: Leaf) -> str:
-    found = [_accepted(leaf, value) for value in (*bad_input.SETTINGS, *bad_input.of_type(leaf.field))]
-    return f"refused {len(found) - sum(found)} of {len(found)}"
-
-
-def _chosen(leaf: Leaf) -> list[Any]:
-    """Of each kind of value the accepted ones that are furthest apart; every choice of a name."""
-    choices = list(bad_input.of_type(leaf.field))
-    found: dict[str, list[Any]] = {}
-    for value in (*choices, *bad_input.SETTINGS):
-        with suppress(Fault):
-            if _accepted(leaf, value):
-                found.setdefault(bad_input.sort_of(value), []).append(value)
-    numbers = sorted(found.pop("number", []))
-    names = [value for value in found.get("text", []) if value in choices]
-    few = [value for values in found.values() for value in values[:3] if value not in names]
-    middle = [value for value in (2, 0.3) if value in numbers][:1]
-    return [*dict.fromkeys([*numbers[:1], *middle, *numbers[-1:]]), *names, *few]
-
-
-def _trained(leaf: Leaf, value: Any) -> str:
-    """A run with the setting."""
-    import yaml
-
-    Path("own.yaml").write_text(yaml.safe_dump({**merge(leaf.tree, nested(leaf.path, value))}))
-    return _outcome(lambda: foretell.train("./own.yaml", out="new", callbacks=[Stops()], quiet=True))
+        registry._registered.update(registered)
 
 
 # What is right.
 
 
-def _outcome(call: Callable[[], Any]) -> str:
+def outcome(call: Callable[[], Any]) -> str:
     before = content()
     try:
         call()
@@ -377,7 +235,7 @@ def _outcome(call: Callable[[], Any]) -> str:
 def _refused(text: str, before: Mapping[str, Any], *, loud: bool = False) -> str:
     """What a refusal is; raises `Fault` unless it is one sentence, before anything has been written."""
     if not loud:
-        _check_sentence(text)
+        check_sentence(text)
     if "more memory than there is" in text:
         return "memory"
     if (after := content()) != before:
@@ -386,7 +244,7 @@ def _refused(text: str, before: Mapping[str, Any], *, loud: bool = False) -> str
     return "refused"
 
 
-def _check_sentence(text: str) -> None:
+def check_sentence(text: str) -> None:
     if not text.strip() or not text.isprintable() or len(text) > 1210:
         raise Fault(f"no sentence: {text!r}")
     if any(mark in text for mark in ("Traceback", "pydantic", "NoneType' object", "has no attribute")):

@@ -222,6 +222,7 @@ def film(
     Each is repeated from its seed and its actions, random ones too. `env` and `trust` are as for `load`. Raises
     `UserError`.
     """
+    arguments.switch(trust=trust)
     episodes = None if episodes is None else arguments.numbers("episodes", episodes)
     functions = functions_again(env, None, None)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))

@@ -91,6 +91,7 @@ class Run:
         """Return of each trial."""
         return [row["return"] for row in self.episodes if row["kind"] == "train"]
 
+    @within_memory()
     def warm_up(self, batch: SupportsIndex | None = None, *, explore: bool = False) -> None:
         """Compile what acting needs, so that no later call of `act` with as many observations compiles anything.
 
@@ -272,11 +273,11 @@ def check_sizes(sizes: Any) -> None:
         raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")
     for name in ("episodes", "horizon", "starts"):
         arguments.whole_number(name, getattr(sizes, name), 1)
-    for steps in sizes.oracle:
+    for steps in arguments.numbers("the steps of oracle estimators", sizes.oracle):
         arguments.whole_number("the steps of oracle estimators", steps, 0)
-    if sizes.tail is not None and not 0 < sizes.tail <= 1:
+    if sizes.tail is not None and not 0 < arguments.number("tail", sizes.tail) <= 1:
         raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
-    if sizes.policy not in ("target", "online"):
+    if not isinstance(sizes.policy, str) or sizes.policy not in ("target", "online"):
         raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 

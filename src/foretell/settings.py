@@ -16,7 +16,6 @@ from pydantic_core import CoreSchema, core_schema
 from foretell import registry
 from foretell.errors import UserError
 
-
 LARGEST_INTEGER = 2**31 - 1
 LARGEST_FLOAT, SMALLEST_FLOAT = float.fromhex("0x1.fffffep127"), float.fromhex("0x1p-126")
 """Of normal numbers of single precision."""

@@ -1,4 +1,4 @@
-"""`validation.csv`: errors of predictions on held-out episodes, here of a model that drifts by its state at each step."""
+"""`validation.csv`: errors of predictions on held-out episodes, here of a model that drifts at each step."""
 
 import csv
 from dataclasses import replace

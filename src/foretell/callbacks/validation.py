@@ -27,7 +27,7 @@ class Validation(Callback):
         if model is None or not model.needs_data:
             raise UserError("train.validation_errors needs an agent with a learned model; set it to false")
         self._predict = Predictor(model)
-        self._std: Float[np.ndarray, "obs"] | None = None
+        self._std: Float[np.ndarray, obs] | None = None
 
     def on_training_start(self, event: TrainingStarted) -> None:
         """Remove what was written after the checkpoint from which the run continues."""

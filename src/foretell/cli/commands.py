@@ -86,7 +86,9 @@ def inspect(args: argparse.Namespace) -> int:
     """Play fresh episodes, and print how good the agent's model is there."""
     run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
     if args.replay and (args.video or args.best):
-        raise UserError(f"--replay shows the data of a trial, so it cannot be given with --{'video' if args.video else 'best'}")
+        raise UserError(
+            f"--replay shows the data of a trial, so it cannot be given with --{'video' if args.video else 'best'}"
+        )
     found = run.inspect(args.episodes, seed=args.seed, video=args.video, replay=args.replay)
     if found.results:
         _print_results(found.results)

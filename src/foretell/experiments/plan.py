@@ -4,6 +4,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ def _check_name(name: str) -> None:
 def _beside(variant: Variant, folder: Path) -> Variant:
     """The variant, with a path in place of its preset if that is a file in the study file's folder."""
     path = str(folder / variant.preset)
-    is_there = is_file(variant.preset) and Path(split_name(path)[0]).is_file()
+    is_there = is_file(variant.preset) and isfile(split_name(path)[0])
     return variant.model_copy(update={"preset": path}) if is_there else variant
 
 

@@ -76,7 +76,7 @@ def study(
     listed, folder = arguments.texts("names", names), arguments.path("out", out)
     overrides, only = arguments.texts("overrides", overrides), arguments.texts("only", only)
     arguments.switch(paper=paper, quiet=quiet)
-    arguments.optional_text("env", env)
+    env = arguments.optional_text("env", env)
     seeds, jobs = (
         None if value is None else arguments.whole_number(name, value, 1)
         for name, value in (("seeds", seeds), ("jobs", jobs))

@@ -3,8 +3,8 @@
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from operator import index
 from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def preset_name(value: object) -> str:
     """The name of a preset, or the path of its file."""
     if not isinstance(value, str | os.PathLike):
         raise UserError(f"preset must be the name of a preset or the path of a file, not {value!r}")
-    return os.fsdecode(value)
+    return str(os.fsdecode(value))
 
 
 def number(name: str, value: object) -> float:
@@ -75,13 +75,14 @@ def texts(name: str, value: object) -> list[str]:
     found = list(several) if isinstance(several, Iterable) and not isinstance(several, bytes | Mapping) else [several]
     if wrong := [each for each in found if not isinstance(each, str)]:
         raise UserError(f"{name} must be a list of texts, not {wrong[0]!r}")
-    return found
+    return [str(each) for each in found]
 
 
-def optional_text(name: str, value: object) -> None:
-    """Check that a value is a string or None."""
+def optional_text(name: str, value: object) -> str | None:
+    """A string of Python or NumPy, or None."""
     if value is not None and not isinstance(value, str):
         raise UserError(f"{name} must be a text, not {value!r}")
+    return None if value is None else str(value)
 
 
 def function(name: str, value: object) -> None:

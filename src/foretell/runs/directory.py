@@ -304,8 +304,12 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise a refusal of the disk as a `UserError`."""
+    """Raise a refusal of the disk as a `UserError`, and what no system takes for a path."""
     try:
         yield
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise UserError(f"cannot write '{path}': a path cannot hold the null character") from error
