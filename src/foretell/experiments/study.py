@@ -78,7 +78,7 @@ def study(
     arguments.switch(paper=paper, quiet=quiet)
     env = arguments.optional_text("env", env)
     seeds, jobs = (
-        None if value is None else arguments.whole_number(name, value, 1)
+        None if value is None else arguments.whole_number(name, value)
         for name, value in (("seeds", seeds), ("jobs", jobs))
     )
     goal = None if goal is None else arguments.number("goal", goal)
