@@ -15,6 +15,7 @@ from foretell.diagnostics.examination import Sizes
 from foretell.errors import UserError
 from foretell.run import Run, check_sizes
 from foretell.runs import arguments
+from foretell.runs.trust import opens_runs
 from tiny import LINE, TINY, snapshot
 
 
@@ -183,6 +184,18 @@ def test_arguments_of_a_study(name, value, sentence, tmp_path):
     with pytest.raises(UserError) as mistake:
         unwrap(foretell.study)(**{"names": "pets/default", "out": tmp_path / "study", name: value})
     assert str(mistake.value).startswith(sentence)
+
+
+def test_a_study_whose_path_is_too_long(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot write .*File name too long"):
+        foretell.study("pets/default", out=tmp_path / ("x" * 300), env=LINE)
+
+
+def test_an_array_is_no_switch(trained):
+    """Whether it is true is checked early, for `trust`."""
+    for function in (foretell.load, foretell.resume, foretell.film):
+        with pytest.raises(UserError, match="trust must be True or False"):
+            opens_runs(unwrap(function))(trained, trust=np.zeros(3))
 
 
 def test_numbers_of_more_than_32_bits():
