@@ -94,10 +94,9 @@ _SMALL = {
 
 def commands() -> Iterator[Case]:
     """Every command with every option and argument: left out, without a value, and with every kind of value."""
-    parser = importlib.import_module("foretell.cli.parser")._parser()
-    subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    subparsers = importlib.import_module("foretell.cli.parser")._parsers()[1]
     yield from (_command([word], [word]) for word in bad_input.words())
-    for name, sub in subparsers.choices.items():
+    for name, sub in subparsers.items():
         given = [each for each in sub._actions if not each.option_strings]
         filled = [word for action in given for word in _FILLED[str(action.metavar)]]
         small = _SMALL.get(name, [])

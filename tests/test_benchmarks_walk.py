@@ -31,8 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_option_and_argument_of_every_command_is_walked():
     told = [case.name for case in walked.commands()]
-    subparsers = next(each for each in parser._parser()._actions if isinstance(each, argparse._SubParsersAction))
-    for command, sub in subparsers.choices.items():
+    for command, sub in parser._parsers()[1].items():
         names = [name for name in told if name.startswith(f"foretell '{command}' ")]
         for action in sub._actions:
             if action.option_strings and not isinstance(action, argparse._HelpAction):
