@@ -98,7 +98,7 @@ def test_the_command_reports_on_a_folder(tmp_path, monkeypatch, capsys):
     assert "report      report.html" in capsys.readouterr().out
     page = text_of((tmp_path / "report.html").read_text())
     assert (
-        "3 runs, 1 preset, 1 environment" in page
+        "3 runs in 1 group, 1 environment" in page
         and "Without a finished evaluation episode or trial: runs/unfi" in page
     )
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "y.png").is_file()

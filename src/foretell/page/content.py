@@ -55,7 +55,7 @@ def content(
         notes.append(f"{left_out} videos are left out: the page would be too large.")
     figures = [picture for record in records for picture in pictures(record)]
     drawn, diagnoses = {one.run for one in figures}, {record.name: tables.diagnosis(record) for record in records}
-    counts = f"{_count(len(records), 'run')}, {_count(len(groups), 'preset')}, {_count(len(envs), 'environment')}"
+    counts = f"{_count(len(records), 'run')} in {_count(len(groups), 'group')}, {_count(len(envs), 'environment')}"
     return Content(
         title=_title(groups), counts=counts, notes=notes, window=smooth, data=data, results=tables.results(groups),
         runs=tables.runs(groups), settings=_settings(groups), times=tables.time_table(shares),

@@ -77,7 +77,7 @@ function groupTraces(group, i, view, unit) {
   }
   const line = band || { x: [null], middle: [null] };
   const mode = line.x.length <= 30 ? "lines+markers" : "lines";
-  traces.push({ ...common, mode, x: scaled(line.x), y: line.middle, name: label, line: { color: hue, width: 2.4 }, marker: { size: 5, color: hue },
+  traces.push({ ...common, mode, x: scaled(line.x), y: line.middle, name: label, line: { color: hue, width: 2.4, dash: ["solid", ...DASHES][Math.floor(i / 8) % 5] }, marker: { size: 5, color: hue },
     hovertemplate: "%{y:.5g} at %{x:,}<extra>%{fullData.name}</extra>" });
   return traces;
 }
