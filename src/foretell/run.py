@@ -217,17 +217,13 @@ class Run:
     ) -> Belief | None:
         """What the agent's world model believes along a fresh episode: plans, predictions, rejected candidates.
 
+        None if the agent has no model that may be wrong. Raises `UserError` if the environment fails.
+
         Args:
             seed: of the initial state and all noise.
             seconds: wall time after which the episode is left, about.
             moments: of the episode that are looked at, at most.
             render: keep a picture of each moment, where the environment can be rendered.
-
-        Returns:
-            What it believes; None if the agent has no model that may be wrong.
-
-        Raises:
-            UserError: if the environment fails.
         """
         seed, moments = arguments.seed_number(seed), arguments.whole_number("moments", moments, 1)
         agent, state = self._controller.agent, self._controller.state

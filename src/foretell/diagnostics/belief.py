@@ -83,7 +83,8 @@ class Belief(NamedTuple):
     expected: Foreseen
     """What it predicts for the actions that were executed, the last one repeated beyond the end."""
     rejected: Foreseen | None
-    """What it expected of the candidates of `candidates.RANKS`, `[m * c, ...]`; None without a search."""
+    """What it expected of the candidates of `candidates.RANKS`, `[m * c, ...]`; None without a search, or if plans are
+    not known."""
     has_value: bool
     """Whether imagined returns are what is planned for; along a path they are not."""
     accuracy: Accuracy
@@ -120,8 +121,9 @@ def believe(
     look = Foresight(agent, state, seed)
     plans = _plans(agent, look, lived, horizon)
     at_m = track.obs[times]
+    tried = [one.searched for one in lived.moments if one.searched is not None]
     rejected = None
-    if (tried := [one.searched for one in lived.moments if one.searched is not None]) and len(tried) == len(times):
+    if plans is not None and len(tried) == len(times):
         actions = np.concatenate([one.actions for one in tried])
         rejected = look(np.repeat(at_m, len(actions) // len(times), 0), actions)
     return Belief(
