@@ -55,7 +55,7 @@ def live(
         task: its task.
         state: what it has learned.
         seed: of the initial state and all noise.
-        seconds: wall time after which the episode is left; the first step is always played.
+        seconds: wall time after the first action at which the episode is left.
         moments: how many to keep, at most; at least half as many are kept of an episode that is as long.
         render: keep a picture of each, where the environment can be rendered.
 
@@ -70,12 +70,13 @@ def live(
         obs, _ = env.reset(seed=int(numpy_generator(seed, Stream.DIAGNOSE).integers(2**31)))
         policy, carry, over, end = jax.jit(agent.policy)(state), None, False, False
         steps: list[tuple] = []
-        started = time.monotonic()
-        while not over and (not steps or time.monotonic() - started < seconds):
+        started = float("inf")
+        while not over and time.monotonic() - started < seconds:
             t = len(steps)
             with serving([env]):
                 action, carry, extras = act(policy, carry, np.asarray(obs, np.float32)[None], seed, t)
                 action = np.asarray(action)[0]
+            started = min(started, time.monotonic())  # not before what acting needs is compiled
             search = notes.take(bounds) if t % every == 0 else None
             if t % stride == 0:
                 plan = np.asarray(extras["plan"])[0] if "plan" in extras else None
