@@ -4,6 +4,7 @@ Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and determ
 The bounded log-variance is their appendix A.1.
 """
 
+import math
 from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
@@ -20,6 +21,10 @@ from foretell.regression.prediction import Prediction, Predictor, Rows
 from foretell.settings import Settings
 
 
+_LEAST_LOGVAR = 2.0 * math.log(1e-3)
+"""The likelihood rewards no constant log-variance below this."""
+
+
 class EnsembleParams(eqx.Module):
     """What the optimiser trains. The log-variance bounds are shared by all members."""
 
@@ -27,6 +32,8 @@ class EnsembleParams(eqx.Module):
     max_logvar: Float[Array, "out"]
     min_logvar: Float[Array, "out"]
     probabilistic: bool = eqx.field(static=True)
+    logvar: Float[Array, "members 1 out"] | None = None
+    """The log-variance itself, where it does not depend on the input."""
 
 
 class EnsembleState(eqx.Module):
@@ -63,6 +70,9 @@ class Ensemble(Settings):
     probabilistic: bool = True
     """Predict mean and variance of each output, trained by likelihood (true: PE, P), or only the mean, trained by
     squared error (false: DE, D)."""
+    variance: Literal["input", "constant"] = "input"
+    """What the predicted variance depends on: the input (`input`: PETS), or nothing but the member and the output
+    (`constant`: DHMBPO). A constant variance is trained too; the likelihood gains nothing where it is below 1e-6."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
     """Widths of the hidden layers."""
     activation: Activation = "silu"
@@ -124,6 +134,14 @@ class Ensemble(Settings):
         return tuple(np.interp(places, np.arange(len(given)), given).tolist())
 
     @property
+    def _has_constant_variance(self) -> bool:
+        return self.probabilistic and self.variance == "constant"
+
+    @property
+    def _predicts_variance(self) -> bool:
+        return self.probabilistic and self.variance == "input"
+
+    @property
     def name(self) -> str:
         """The paper's name of this type of model."""
         return ("P" if self.probabilistic else "D") + ("E" if self.members > 1 else "")
@@ -138,7 +156,7 @@ class Ensemble(Settings):
             flags: number of yes/no outputs.
         """
         low, high = self.logvar_init
-        sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
+        sizes = (in_size, *self.hidden, (1 + self._predicts_variance) * out_size + flags)
         network = init_mlp(
             key,
             sizes,
@@ -148,7 +166,9 @@ class Ensemble(Settings):
             layer_norm=self.hidden_norm == "layer",
             batch_norm=self.hidden_norm == "batch",
         )
-        params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
+        logvar = jnp.zeros((self.members, 1, out_size)) if self._has_constant_variance else None
+        bounds = high * jnp.ones(out_size), low * jnp.ones(out_size)
+        params = EnsembleParams(network, *bounds, self.probabilistic, logvar)
         moments = no_moments(network) if network.batch_norm else None
         return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size), moments)
 
@@ -183,7 +203,7 @@ class Ensemble(Settings):
             0.5 * decay * jnp.square(w).sum() for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
         )
         total = likelihood + decay
-        if self.probabilistic:
+        if self._predicts_variance:
             total += self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
         return total, Passed(likelihood / self.members, moments)
 
@@ -242,7 +262,10 @@ class Ensemble(Settings):
         square = jnp.square(prediction.mean - y)
         if not self.probabilistic:
             return 0.5 * square
-        nll = square / prediction.variance + jnp.log(prediction.variance)
+        logvar = jnp.log(prediction.variance)
+        if self._has_constant_variance:
+            logvar = jnp.maximum(logvar, _LEAST_LOGVAR)
+        nll = square / prediction.variance + logvar
         return nll * jax.lax.stop_gradient(prediction.variance**self.nll_beta) if self.nll_beta else nll
 
 
@@ -257,6 +280,9 @@ def read(params: EnsembleParams, out: Float[Array, "members rows columns"]) -> P
     if not params.probabilistic:
         mean = out[..., :out_size]
         return Prediction(mean, jnp.zeros_like(mean), out[..., out_size:])
+    if params.logvar is not None:
+        mean = out[..., :out_size]
+        return Prediction(mean, jnp.broadcast_to(jnp.exp(params.logvar), mean.shape), out[..., out_size:])
     variance = bounded_variance(out[..., out_size : 2 * out_size], params.min_logvar, params.max_logvar)
     return Prediction(out[..., :out_size], variance, out[..., 2 * out_size :])
 
