@@ -273,7 +273,8 @@ class PolicyOptimization(Agent):
         refit: Bool[Array, ""],
     ) -> tuple[PolicyOptimizationState, Metrics]:
         """So many updates, with the branches that are due between them; after a refit, those of the critics first."""
-        state = self._grown(state, refit, data=data, params=params, key=key)
+        grow_key, key = jax.random.split(key)
+        state = self._grown(state, refit, data=data, params=params, key=grow_key)
         if self.improvement.kind == "replay":
             update = partial(self._update_by_replay, data=data)
         else:
@@ -282,7 +283,7 @@ class PolicyOptimization(Agent):
             state, _ = repeat(self.updates.critic_first * refit, alone, state, first_key)
         syncs: list[Sync] = []
         if self.branches is not None and self.branches.every is not None:
-            syncs.append((self.branches.every, partial(self._grown, data=data, params=params, key=key)))
+            syncs.append((self.branches.every, partial(self._grown, data=data, params=params, key=grow_key)))
         return repeat_with_syncs(count, update, state, key, state.learner.updates, syncs)
 
     def _grown(
