@@ -26,7 +26,9 @@ def test_targets_and_policy_value_of_three_steps():
 def test_what_is_imagined_after_the_end_may_be_infinite():
     none = jnp.zeros((3, 1, 1))
     path = Path(none, none, jnp.zeros((3, 1)), jnp.array([[1.0], [jnp.inf]]), jnp.array([[1.0], [0.0]]))
-    target, gain = on_host(lambda p, v: (path_targets(p, v, GAMMA), soft_return(p, v, GAMMA)))(path, jnp.array([jnp.nan]))
+    target, gain = on_host(lambda p, v: (path_targets(p, v, GAMMA), soft_return(p, v, GAMMA)))(
+        path, jnp.array([jnp.nan])
+    )
     assert target == 1.0 and gain == 1.0
 
 
@@ -70,5 +72,5 @@ def gain_of(k, log_std, *, alpha=ALPHA, ends=0.0, stopped=False, squashed=True):
 )
 def test_the_gradient_flows_through_the_states(options, expected):
     """Without the states' gradient the derivative by the first parameter has the other sign."""
-    found = on_host(jax.value_and_grad(lambda k, l: gain_of(k, l, **options), argnums=(0, 1)))(0.4, -1.0)
+    found = on_host(jax.value_and_grad(lambda k, log_std: gain_of(k, log_std, **options), argnums=(0, 1)))(0.4, -1.0)
     np.testing.assert_allclose([found[0], *found[1]], expected, rtol=2e-5)

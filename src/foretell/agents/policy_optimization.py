@@ -6,46 +6,29 @@ real (SAC-SVG, Amos et al. 2021); without a model the learner is alone.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.agents.base import Agent, Extras, Metrics, RunSettings
-from foretell.agents.updates import Sync, due_updates, repeat, repeat_with_syncs
+from foretell.agents.updates import Sync, repeat, repeat_with_syncs
 from foretell.errors import UserError
-from foretell.models import ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model, rollout
+from foretell.models import ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model
 from foretell.nn import MLP, Normalizer, fit_normalizer, identity_normalizer
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, init_replay, sample
 from foretell.settings import Section, Settings
 from foretell.tasks import Task
-from foretell.values import Expansion, imagine
-from foretell.values.branches import Branches, grow, spread
+from foretell.values.branches import Branches, drawn, grow
+from foretell.values.improvement import Improvement, Improver
 from foretell.values.learners import Learner, LearnerState
-from foretell.values.learners.steps import fresh_optimizers, step_critics, step_policy
-from foretell.values.value_gradient import Path, path_targets, soft_return
-
-_UNROLLED = 8
-"""Imagined steps that are compiled as straight code."""
-
-
-class Improvement(Settings):
-    """How policy and critics are improved. The defaults are those of DHMBPO."""
-
-    kind: Literal["gradient", "replay"] = "gradient"
-    """By the gradient of an imagined return through the model, and targets along the same rollout (`gradient`: SVG,
-    DHMBPO), or by the learner's own losses on transitions (`replay`: MBPO, SAC)."""
-    horizon: PositiveInt = 5
-    """Steps of the rollout through which gradients flow."""
-    real_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of the transitions of each minibatch that are real, with `replay`; all are without branches."""
+from foretell.values.learners.steps import fresh_optimizers
 
 
 class UpdateSchedule(Settings):
@@ -184,6 +167,11 @@ class PolicyOptimization(Agent):
     pretraining: int
     """Calls of `learn` for these."""
 
+    @property
+    def improver(self) -> Improver:
+        """Its updates of policy and critics."""
+        return Improver(self.task, self.learner, self.model, self.improvement.horizon)
+
     def init(self, key: Key[Array, ""]) -> PolicyOptimizationState:
         learner_key, model_key = jax.random.split(key)
         spec, size = self.task.spec, self.task.feature_size
@@ -206,7 +194,7 @@ class PolicyOptimization(Agent):
     def act(
         self, params: Acting, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
     ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
-        features = params.inputs.normalize(self.task.features(obs))
+        features = self.improver.features(params.inputs, obs)
         return self.task.from_unit(self.learner.act(params.network, features, key, explore=explore)), carry, {}
 
     def learn(
@@ -292,7 +280,7 @@ class PolicyOptimization(Agent):
         """With a new set of branches, if there are branches and that is due."""
         if self.branches is None or self.model is None or state.branches is None:
             return state
-        act = self._act(state.learner, state.inputs)
+        act = self.improver.act(state.learner, state.inputs)
         one = partial(
             grow,
             jax.random.fold_in(key, state.learner.updates),
@@ -307,104 +295,32 @@ class PolicyOptimization(Agent):
         # A loop, because a conditional would copy them.
         return state._replace(branches=jax.lax.fori_loop(0, 1 * due, lambda _, kept: one(kept), state.branches))
 
-    def _act(self, learner: LearnerState, inputs: Normalizer) -> Callable[..., Any]:
-        """The policy in imagination; it keeps the action in [-1, 1] and its entropy bonus."""
-
-        def act(key: Key[Array, ""], obs: Array, t: Array) -> tuple[Array, tuple[Array, Array]]:
-            del t
-            action, bonus = self.learner.propose(learner, inputs.normalize(self.task.features(obs)), key)
-            return self.task.from_unit(action), (action, bonus)
-
-        return act
-
-    def path(
-        self,
-        policy: MLP,
-        state: PolicyOptimizationState,
-        params: Params,
-        obs: Float[Array, "rows obs"],
-        key: Key[Array, ""],
-    ) -> Path:
-        """The rollout of a policy from these observations, through which gradients flow."""
-        assert self.model is not None
-        begin_key, roll_key, last_key = jax.random.split(key, 3)
-        act, horizon = self._act(state.learner._replace(policy=policy), state.inputs), self.improvement.horizon
-        begin = spread(self.model, params, obs, begin_key, self.model.particles)
-        steps = rollout(self.model, params, begin, act, horizon, roll_key, unroll=min(horizon, _UNROLLED))
-        _, last = act(last_key, steps.end.obs, jnp.int32(horizon))
-        action, bonus = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), steps.extras, last)
-        features = state.inputs.normalize(self.task.features(steps.obs))
-        reward = self.learner.reward_scale * steps.reward.mean(1)
-        found = Path(features, action, bonus, reward, steps.terminated)
-        return jax.tree.map(lambda a: a.reshape(len(a), -1, *a.shape[3:]), found)
-
-    def _with_targets(
-        self, state: PolicyOptimizationState, path: Path
-    ) -> tuple[PolicyOptimizationState, Float[Array, "rows"]]:
-        """The scale of values after a rollout, and the targets of its first pairs."""
-        soft = jax.lax.stop_gradient(path.reward + path.bonus[:-1])
-        ended = jnp.cumsum(path.terminated > 0.5, 0) - (path.terminated > 0.5) > 0
-        learner = self.learner.rescaled(state.learner, jnp.where(ended, jnp.nan, soft))
-        value = self.learner.target_values(learner, path.features[-1], path.action[-1], path.bonus[-1]).mean(0)
-        return state._replace(learner=learner), path_targets(path, value, self.learner.discount)
-
-    def _starts(self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""]) -> Float[Array, "batch obs"]:
+    def _obs(self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""]) -> Float[Array, "batch obs"]:
         """Observations from which the policy is improved: those of branches, or real ones."""
-        return sample(data if state.branches is None else state.branches, key, self.learner.batch_size).obs
+        return self._drawn(state, data, key, self.learner.batch_size).obs
 
     def _update_critics(
         self, state: PolicyOptimizationState, data: Replay, params: Params, key: Key[Array, ""]
     ) -> tuple[PolicyOptimizationState, Metrics]:
-        """One update of the critics alone."""
-        sample_key, roll_key, step_key = jax.random.split(key, 3)
-        path = self.path(state.learner.policy, state, params, self._starts(state, data, sample_key), roll_key)
-        state, target = self._with_targets(state, path)
-        pairs = path.features[0], path.action[0]
-        learner, metrics = step_critics(self.learner, state.learner, step_key, *pairs, target)
+        key, sample_key = jax.random.split(key)
+        obs = self._obs(state, data, sample_key)
+        learner, metrics = self.improver.update_critics(state.learner, state.inputs, params, obs, key)
         return state._replace(learner=learner), metrics
 
     def _update_by_gradient(
         self, state: PolicyOptimizationState, data: Replay, params: Params, key: Key[Array, ""]
     ) -> tuple[PolicyOptimizationState, Metrics]:
-        """One update of the critics, then one of the policy, both by the same rollout."""
-        sample_key, roll_key, step_key = jax.random.split(key, 3)
-        obs = self._starts(state, data, sample_key)
-        path, pull_back = jax.vjp(lambda policy: self.path(policy, state, params, obs, roll_key), state.learner.policy)
-        state, target = self._with_targets(state, path)
-        pairs = path.features[0], path.action[0]
-        learner, metrics = step_critics(self.learner, state.learner, step_key, *pairs, target)
-
-        def loss_of(path: Path) -> Float[Array, ""]:
-            value = self.learner.policy_value(learner, path.features[-1], path.action[-1])
-            return -soft_return(path, value, self.learner.discount).mean()
-
-        loss, slope = jax.value_and_grad(loss_of)(path)
-        (grads,) = pull_back(slope)
-        learner, found = step_policy(self.learner, learner, loss, grads, path.bonus[0])
-        skipped = jnp.maximum(metrics["value_skipped"], found.pop("policy_skipped"))
-        return state._replace(learner=learner), {**metrics, **found, "value_skipped": skipped}
+        key, sample_key = jax.random.split(key)
+        obs = self._obs(state, data, sample_key)
+        learner, metrics = self.improver.update_by_gradient(state.learner, state.inputs, params, obs, key)
+        return state._replace(learner=learner), metrics
 
     def _update_by_replay(
         self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""]
     ) -> tuple[PolicyOptimizationState, Metrics]:
-        """One update of critics and policy by the learner's own losses on real and imagined transitions."""
-        sample_key, imagine_key, update_key = jax.random.split(key, 3)
-        batch, features_of = self._batch(state, data, sample_key), lambda obs: state.inputs.normalize(self.task.features(obs))
-        frames = imagine(
-            imagine_key,
-            0,
-            batch,
-            model=None,
-            params=None,
-            particles=1,
-            act=self._act(state.learner, state.inputs),
-            value=lambda obs, action, bonus: self.learner.target_values(state.learner, features_of(obs), action, bonus),
-        )
-        found = Expansion(horizon=0).targets(frames, self.learner.discount, self.learner.reward_scale)
-        features, action = features_of(batch.obs)[None, None], self.task.to_unit(batch.action)[None, None]
-        learner, metrics = self.learner.update(
-            state.learner, update_key, features, action, found.target, found.weight
-        )
+        key, sample_key = jax.random.split(key)
+        batch = self._batch(state, data, sample_key)
+        learner, metrics = self.improver.update_by_replay(state.learner, state.inputs, batch, key)
         return state._replace(learner=learner), metrics
 
     def _batch(self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""]) -> Transitions:
@@ -414,5 +330,11 @@ class PolicyOptimization(Agent):
             return sample(data, key, size)
         real_key, branch_key = jax.random.split(key)
         real = int(size * self.improvement.real_share)
-        parts = sample(data, real_key, real), sample(state.branches, branch_key, size - real)
+        parts = sample(data, real_key, real), self._drawn(state, data, branch_key, size - real)
         return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
+
+    def _drawn(self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""], count: int) -> Transitions:
+        """Transitions of branches, or real ones where there are no branches."""
+        if self.branches is None or state.branches is None:
+            return sample(data, key, count)
+        return drawn(self.branches, state.branches, key, count, self.branches.length(state.steps))

@@ -16,6 +16,7 @@ from foretell.nn.normalizer import Normalizer
 Activation = Literal["silu", "relu", "tanh", "gelu"]
 Initializer = Literal["truncated", "glorot", "glorot-joint"]
 
+
 @jax.custom_jvp
 def _silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """x * sigmoid(x) by way of tanh, which compiles to fewer and faster instructions than the exponential."""

@@ -59,6 +59,23 @@ class Branches(Settings):
         return init_replay(self.starts * self.horizon * self.retention, obs_size, action_size)
 
 
+def drawn(settings: Branches, kept: Replay, key: Key[Array, ""], count: int, horizon: Int[Array, ""]) -> Transitions:
+    """Transitions drawn uniformly, with replacement, from as many of the newest as the kept sets have.
+
+    While branches are short, the sets before those are still there, and are not drawn from.
+
+    Args:
+        settings: of the branches.
+        kept: their transitions; there must be some.
+        key: for the draw.
+        count: of transitions.
+        horizon: steps of a branch now.
+    """
+    newest = jnp.minimum(kept.size, settings.starts * settings.retention * horizon)
+    slot = (kept.added - 1 - jax.random.randint(key, (count,), 0, newest)) % kept.capacity
+    return jax.tree.map(lambda store: store[slot], kept.data)
+
+
 class _Tips(NamedTuple):
     """Branches that grow."""
 
@@ -68,7 +85,9 @@ class _Tips(NamedTuple):
     kept: Replay
 
 
-def spread(model: WorldModel, params: Params, obs: Float[Array, "rows obs"], key: Key[Array, ""], particles: int) -> Start:
+def spread(
+    model: WorldModel, params: Params, obs: Float[Array, "rows obs"], key: Key[Array, ""], particles: int
+) -> Start:
     """The start of one rollout from each observation, with the same number of rows in each particle.
 
     Args:

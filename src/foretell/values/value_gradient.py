@@ -29,9 +29,7 @@ class Path(NamedTuple):
     """Probability that the step ends the episode."""
 
 
-def soft_return(
-    path: Path, value: Float[Array, "rows"], discount: float
-) -> Float[Array, "rows"]:
+def soft_return(path: Path, value: Float[Array, "rows"], discount: float) -> Float[Array, "rows"]:
     """The discounted return with entropy bonuses, the first one included, and the value of where the rollout ends.
 
     Every term is multiplied by the probability that the episode goes on so far, which counts as constant.
