@@ -111,7 +111,9 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
 
     def _check_rows(self, particles: int) -> None:
         """Raises `UserError` unless batches can be spread evenly over particles."""
-        counts = {"learner.batch_size": self.learner.batch_size}
+        counts = {}
+        if self.improvement.kind == "gradient":
+            counts["learner.batch_size"] = self.learner.batch_size
         if self.branches is not None:
             counts["branches.starts"] = self.branches.starts
         for name, count in counts.items():
