@@ -79,6 +79,7 @@ def test_what_is_no_override_is_told(text):
 
 
 AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
+AGENTS_OF |= {family: ["policy-optimization"] for family in ("mbpo", "dhmbpo", "svg")}
 
 
 @pytest.mark.parametrize("name", preset_names())
