@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-quick lint format types provenance study bench clean
+.PHONY: demo test test-quick lint format types docs provenance study bench clean
 
 demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
@@ -30,6 +30,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.docs  ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 provenance: $(VENV)/.runtime  ## the page of the tables in src/foretell/presets/provenance/
 	$(BIN)/python -m foretell.runs.provenance > docs/provenance.md
 
@@ -42,7 +46,7 @@ bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
 	$(BIN)/python benchmarks/updates.py steve
 
 clean:
-	rm -rf .venv .venv-[0-9]* .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-[0-9]* docs/_build docs/reference .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; a minute or so)"
@@ -53,4 +57,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP) --editable '.[docs]'
 	@touch $@

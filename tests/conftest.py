@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
+import jaxtyping
 import pytest
 
 # JAX reads these when it is imported; workers and subprocesses of this session inherit them. The cache is kept from
@@ -36,6 +37,10 @@ _KNOWN: dict = {}
 """Functions and tasks by what they are made of, see `equal_agents_share_programs`."""
 _ROOM = 2**31
 """Bytes that a worker may hold before it forgets its programs."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--shapes", action="store_true", help="check the shapes in signatures in long tests too")
 
 
 def pytest_collection_finish():
@@ -96,6 +101,16 @@ def equal_agents_share_programs():
             patch.setattr(module, "partial", interned)
         patch.setattr(api, "make_task", task_of)
         yield
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_checked_in_short_tests(request):
+    """Check the shapes in signatures, but not in long tests: that would take a third of their time.
+
+    Those are whole runs of what short tests check part by part. `pytest --shapes` checks them everywhere.
+    """
+    checked = request.config.getoption("--shapes") or not request.node.get_closest_marker("long")
+    jaxtyping.config.update("jaxtyping_disable", not checked)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,11 +1,13 @@
 """What the documentation claims about settings must be what the presets say."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from foretell import registry
+from foretell.cli.parser import parse
 from foretell.experiments.files import study_names
 from foretell.runs.presets import resolve
 from foretell.runs.schema import setting_paths
@@ -65,6 +67,13 @@ def test_presets_settings_and_files_that_a_page_names_exist(page):
         assert name in KNOWN
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+def test_commands_of_a_page_are_understood(page):
+    text = re.sub(r"\\\n *", " ", page.read_text())
+    for line in re.findall(r"^(?:\$ )?foretell (?!--version)(.*)$", text, re.M):
+        assert parse(shlex.split(line, comments=True)).command, line
 
 
 def test_every_fault_that_is_listed_has_a_test():

@@ -20,9 +20,10 @@ from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for, numpy_generator
 from foretell.output import STDERR
+from foretell.report.exported import PLATFORMS, exported
 from foretell.report.video import record
 from foretell.runs import arguments
-from foretell.runs.directory import RunDirectory, check_folder
+from foretell.runs.directory import RunDirectory, check_folder, writing
 from foretell.runs.mistakes import validate
 from foretell.tasks import Task, make_task
 from foretell.training.controller import Controller, EvaluationResult
@@ -176,6 +177,38 @@ class Run:
         write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")
         return found
+
+    @within_memory()
+    def export(
+        self,
+        out: str | Path | None = None,
+        *,
+        batch: SupportsIndex = 1,
+        platforms: str | Sequence[str] = "cpu",
+    ) -> Path:
+        """Write the agent as one file that JAX runs without Foretell, see `foretell.report.exported`.
+
+        Args:
+            out: the file; by default `agent.stablehlo` in the run directory.
+            batch: how many observations it is given at once.
+            platforms: of the machines that will run it: `cpu`, `cuda`, `rocm` or `tpu`.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            UserError: for wrong arguments, or if the agent plans with a copy of the environment.
+        """
+        size = arguments.whole_number("batch", batch, 1)
+        given = [platforms] if isinstance(platforms, str) else platforms
+        names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
+        path = self.directory / "agent.stablehlo" if out is None else arguments.path("out", out)
+        controller = self._controller
+        data = exported(controller.agent, controller.state, self.task.spec, batch=size, platforms=names)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return path
 
     @within_memory()
     def _play(

@@ -16,6 +16,7 @@ from foretell.training.clock import (
     Save,
     Stop,
     after_evaluation,
+    evaluation_numbers,
     kind_of_episode,
     learned_environments,
     must_log,
@@ -293,3 +294,9 @@ def test_the_last_trials_before_learning_are_for_validation(environments, rounds
 def test_something_must_be_learned_from(change):
     with pytest.raises(ValueError, match=r"validation_episodes \(1\) must be at most 0: the agent has to learn from"):
         Schedule(**{"random_episodes": 0, "random_steps": 5, **change})
+
+
+def test_evaluation_episodes_are_the_next_ones_and_no_more_than_are_left_of_the_round():
+    schedule = Schedule(eval_episodes=5, eval_every=100)
+    assert evaluation_numbers(schedule, Counters(begun=7), width=3) == [7, 8, 9]
+    assert evaluation_numbers(schedule, Counters(begun=10, evaluated=3), width=3) == [10, 11]

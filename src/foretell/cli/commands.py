@@ -142,6 +142,13 @@ def export_mat(args: argparse.Namespace) -> int:
     return 0
 
 
+def export(args: argparse.Namespace) -> int:
+    """Write a trained agent as one file that JAX runs without Foretell."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    print(f"written to {run.export(args.out, batch=args.batch, platforms=args.platforms)}")
+    return 0
+
+
 def random(args: argparse.Namespace) -> int:
     """Play episodes of random actions, print their returns, and write them if asked."""
     task, played = _random_task(args), load("foretell.envs.random_policy")

@@ -16,7 +16,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if name not in (*_COMMANDS, "-h", "--help", "--version"):
         said = f"no command '{name}'" if name else "name a command"
         raise UserError(f"{said}{nearest(name, _COMMANDS)}")
-    args, unknown = _parser().parse_known_args(argv)
+    args, unknown = _parsers()[0].parse_known_args(argv)
     args.words = argv
     if unknown:
         options = re.findall(r"--[a-z-]+", args.parser.format_help())
@@ -37,7 +37,13 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_texts() -> dict[str, str]:
+    """What `foretell COMMAND --help` prints, by command."""
+    return {name: sub.format_help() for name, sub in _parsers()[1].items()}
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """That of the program, and that of each command."""
     parser = _Parser(prog="foretell", description="Model-based reinforcement learning for continuous control.")
     parser.add_argument("--version", action="version", version=f"foretell {foretell.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -46,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=run, parser=sub)
         add_options(sub)
         sub.add_argument("--traceback", action="store_true", help="print the whole traceback if something fails")
-    return parser
+    return parser, subparsers.choices
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
@@ -127,6 +133,16 @@ def _film(sub: argparse.ArgumentParser) -> None:
 def _export(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     sub.add_argument("--out", metavar="FILE", help="default RUN_DIR/logs.mat")
+
+
+def _export_agent(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    sub.add_argument("--out", metavar="FILE", help="default RUN_DIR/agent.stablehlo")
+    sub.add_argument("--batch", type=int, default=1, metavar="N", help="observations at once (default 1)")
+    help = "of the machines that will run it (default cpu; also cuda, rocm, tpu)"
+    sub.add_argument("--platforms", nargs="+", default=["cpu"], metavar="NAME", help=help)
+    _which_agent(sub)
+    _trust(sub)
 
 
 def _presets(sub: argparse.ArgumentParser) -> None:
@@ -232,6 +248,7 @@ _COMMANDS: dict[str, _Command] = {
     ),
     "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
     "film": ("film past episodes of a run, including random ones", commands.film, _film),
+    "export": ("write a trained agent as one file that JAX runs without Foretell", commands.export, _export_agent),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),
     "show": ("show what a preset resolves to, or what settings there are", listing.show, _show),

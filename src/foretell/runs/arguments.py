@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.errors import UserError
+from foretell.errors import UserError, nearest
 from foretell.runs.trees import parse_override
 
 Overrides = Mapping[str, Any] | str | Sequence[Mapping[str, Any] | str]
@@ -48,6 +48,13 @@ def path(name: str, value: object) -> Path:
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise UserError(f"{name} must be a path, not {value!r}")
     return Path(os.fsdecode(value))
+
+
+def choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """One of these names."""
+    if value not in choices:
+        raise UserError(f"{name} cannot be {value!r}{nearest(str(value), choices)}")
+    return str(value)
 
 
 def preset_name(value: object) -> str:

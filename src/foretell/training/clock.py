@@ -115,6 +115,12 @@ COUNTED = {"warmup": {"warmups": 1}, "train": {"trials": 1, "unsaved_trials": 1}
 """What is counted when an episode of each kind is finished."""
 
 
+def evaluation_numbers(schedule: Schedule, counters: Counters, width: int) -> list[int]:
+    """The numbers of the next evaluation episodes: as many as are left of this round, at most `width` side by side."""
+    left = schedule.eval_episodes - counters.evaluated
+    return [counters.begun + i for i in range(max(1, min(width, left)))]
+
+
 def after_evaluation(schedule: Schedule, counters: Counters) -> Counters:
     """The counters after an evaluation episode: if it was the last of its round, all rounds that were due are over."""
     if counters.evaluated < schedule.eval_episodes:

@@ -23,6 +23,20 @@ def place_in(episodes: Episodes, begun: int) -> str:
     return f"episode {episodes.number[0] if episodes.number[0] >= 0 else begun}, step {episodes.length[0]}"
 
 
+class Interruption:
+    """The user's wish to stop: the first one ends a run where it can be saved, the second one at once."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        """`say` tells the user that the wish was heard."""
+        self.asked, self._say = False, say
+
+    def ask(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say()
+
+
 @contextmanager
 def interrupt_calls(handler: Callable[[], None]) -> Iterator[None]:
     """Call `handler` on Ctrl-C, a polite request to end or the end of the terminal, if this thread may decide that."""

@@ -14,9 +14,8 @@ from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
 from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
-from foretell.training.interrupt import Interrupted, interrupt_calls, place_in
+from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
 from foretell.training.learner import Learner
-from foretell.training.notices import Notices
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
@@ -34,8 +33,7 @@ class Loop:
         self._actor = Actor(run.agent, run.seed, explore=True)
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
-        self._notices = Notices(run, self._report.warned)
-        self._interrupted = False
+        self._interruption = Interruption(lambda: self._report.interrupt_requested(self.counters))
         self._envs: Environments
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
@@ -75,7 +73,7 @@ class Loop:
             self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
             evaluator.compile(self._policy, state.carry)
-            stack.enter_context(interrupt_calls(self._on_interrupt))
+            stack.enter_context(interrupt_calls(self._interruption.ask))
             self._report.training_started(state)
             self.state = resumed(run, self.state, self._envs, self._saver, partial(self._report.warned, self.counters))
             self._saver.prepare(self.state)
@@ -116,8 +114,7 @@ class Loop:
             actions, extras = self._choose(kind)
         with self._watch.phase("step"):
             self._envs.step(episodes, actions, min(horizon, activity.limit or horizon))
-        if activity.cut:
-            episodes.over[:] = 1
+        episodes.over[:] |= activity.cut
         self._collect(stepped)
         self._report.step_taken(self.state, kind, episodes, self._policy, self.state.carry, extras)
         waits = self._schedule.steps_per_learning is None  # until all episodes are over
@@ -133,15 +130,13 @@ class Loop:
         before, finish = self.state.carry, self._finish_learning
         actions, carry, extras = self._actor.act(self._policy, before, self._envs, episodes, finish)
         self.state = self.state._replace(carry=carry)
-        self._notices.acted(extras)
         return actions, extras
 
     def _collect(self, stepped: list[int]) -> None:
         """Count and keep the latest step of these environments."""
         if self.state.collected.is_full:
             self.state = self._learner.flush(self.state)
-        most = clock.learned_environments(self._schedule, self.counters)
-        kept = [row for row in stepped if row < most]
+        kept = [row for row in stepped if row < clock.learned_environments(self._schedule, self.counters)]
         self.state.collected.take(self.state.episodes, kept, self._time_limit)
         self._watch.steps += len(stepped)
         self._count(env_steps=len(stepped), new_steps=len(stepped), under_way_steps=len(stepped))
@@ -164,10 +159,9 @@ class Loop:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
             means = self._learner.means(metrics, self.counters.unlogged)
-        self._notices.learned(self.counters, means, self.state.agent)
         self._count(logged=1, unlogged=-self.counters.unlogged)
         self.state = self.state.without_metrics()
-        self._report.learned(self.counters, means)
+        self._report.learned(self.state, means)
 
     def _evaluate(self, evaluator: Evaluator) -> None:
         """Play the next evaluation episodes to their end. If interrupted they are played again, and go the same way."""
@@ -176,8 +170,7 @@ class Loop:
             self._report.step_taken(self.state, "eval", episodes, self._policy, carry, extras)
             self._check_interrupt()
 
-        left = self._schedule.eval_episodes - self.counters.evaluated
-        numbers = [self.counters.begun + i for i in range(max(1, min(evaluator.width, left)))]
+        numbers = clock.evaluation_numbers(self._schedule, self.counters, evaluator.width)
         episodes, extras = evaluator.play(self._policy, self.state.carry, numbers, self._finish_learning, after_step)
         self._count(begun=len(numbers))
         for row in range(len(numbers)):
@@ -188,7 +181,6 @@ class Loop:
         """Count and report a finished episode, and clear it."""
         self._count(episodes=1, **clock.COUNTED.get(kind, {}))
         self._report.episode_ended(self.state, kind, episodes, row, extras)
-        self._notices.episode_ended(self.counters, int(episodes.number[row]))
         episodes.clear(row)
 
     def _save(self) -> None:
@@ -196,16 +188,9 @@ class Loop:
 
     def _check_interrupt(self) -> None:
         """If the user asked to stop, save and raise `Interrupted`."""
-        if not self._interrupted:
-            return
-        self._save()
-        raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
-
-    def _on_interrupt(self) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt
-        self._interrupted = True
-        self._report.interrupt_requested(self.counters)
+        if self._interruption.asked:
+            self._save()
+            raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _take_over(self, state: RunState) -> None:
         self.state, self._policy = state, jax.jit(self.run_info.agent.policy)(state.agent)

@@ -32,7 +32,7 @@ class Notices:
         if skipped is not None and skipped != self._skipped:
             self._warn(counters, skipped)
         self._skipped = skipped
-        if not counters.logged and (kept := kept_columns(agent, self._names)):
+        if counters.logged == 1 and (kept := kept_columns(agent, self._names)):
             names = f"{', '.join(kept[:_NAMED])}{f' and {len(kept) - _NAMED} more' if len(kept) > _NAMED else ''}"
             text = f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
             self._warn(counters, text)

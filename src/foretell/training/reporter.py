@@ -24,6 +24,7 @@ from foretell.training.events import (
     TrainingStarted,
     Warned,
 )
+from foretell.training.notices import Notices
 from foretell.training.state import RunState
 from foretell.training.stopwatch import Stopwatch
 
@@ -33,6 +34,7 @@ class Reporter:
 
     def __init__(self, run: RunInfo, callbacks: Sequence[Callback], watch: Stopwatch) -> None:
         self._run, self._callbacks, self._watch = run, Callbacks(callbacks), watch
+        self._notices = Notices(run, self.warned)
         self.stopping: str | None = None
         """Why a callback asked the run to end early, if one did."""
 
@@ -42,8 +44,10 @@ class Reporter:
     def learning_started(self, counters: Counters) -> None:
         self._call("on_learn_start", LearningStarted, counters)
 
-    def learned(self, counters: Counters, metrics: dict[str, float]) -> None:
-        """A row of metrics, which are means over the calls of `learn` since the last row, is complete."""
+    def learned(self, state: RunState, metrics: dict[str, float]) -> None:
+        """A row of metrics, means over the calls of `learn` since the last row. Raises `UserError` if they diverge."""
+        counters = state.counters
+        self._notices.learned(counters, metrics, state.agent)
         count = {"learn": counters.learned, "episode": counters.episodes, "env_steps": counters.env_steps}
         self._call("on_learn_end", Learned, counters, row={**count, **metrics, **self._watch.columns()})
         self._watch.lap()
@@ -60,6 +64,8 @@ class Reporter:
     def step_taken(
         self, state: RunState, kind: Kind, episodes: Episodes, policy: PolicyParams, carry: Carry, extras: Extras
     ) -> None:
+        if kind != "eval":
+            self._notices.acted(extras)
         acted = {"policy": policy, "carry": carry, "extras": extras, "state": state.agent}
         self._call("on_step", StepTaken, state.counters, kind=kind, episodes=episodes, **acted)
 
@@ -87,6 +93,7 @@ class Reporter:
             state=state.agent,
             policy_version=int(np.asarray(extras["policy_version"])[row]) if "policy_version" in extras else 0,
         )
+        self._notices.episode_ended(state.counters, line["episode"])
 
     def _call(self, hook: str, record: Callable[..., Event], counters: Counters, **fields: Any) -> None:
         """Call a hook of all callbacks; one of them may ask the run to stop."""
