@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import foretell
 from foretell.agents.policy_optimization import PolicyOptimization, PolicyOptimizationSettings, UpdateSchedule
 from foretell.errors import UserError
 from foretell.models import ModelDefaults, Step
@@ -17,7 +18,7 @@ from foretell.tasks import Task, TaskSpec, make_task
 from foretell.values.branches import Branches, drawn, grow
 from foretell.values.improvement import Improvement, Improver
 from foretell.values.learners import REDQ, SAC
-from tiny import on_host, quick_jit
+from tiny import LINE, interrupted_at, on_host, quick_jit, results
 
 PARTICLES = 2
 
@@ -246,3 +247,27 @@ def test_presets_are_arrangements_of_the_same_agent():
     agent = settings.build(make_task(settings.task))
     assert isinstance(settings, PolicyOptimizationSettings)
     assert (agent.pretraining, agent.first, agent.most) == (5, 5000, 1000)
+
+
+RUN = {
+    "task": {"env": LINE, "terminated": "none"},
+    "model": {"members": 2, "hidden": [8]},
+    "fit": {"min_steps": 2, "max_steps": 4, "batch_size": 8},
+    "imagination": {"particles": 2},
+    "learner": {"hidden": [8], "batch_size": 8},
+    "branches": {"starts": 4, "horizon": 3, "every": 2},
+    "updates": {"refit_every": 10, "critic_first": 2},
+    "train": {"steps": 60, "steps_per_learning": 5, "random_steps": 10, "eval_every": 20, "capacity": 50},
+}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_continues_exactly(tmp_path):
+    """At any step, within an episode and between two refits."""
+    options = {"overrides": RUN, "quiet": True}
+    whole = foretell.train("dhmbpo/default", out=tmp_path / "whole", **options)
+    for number in (12, 33):
+        with interrupted_at("step", number):
+            foretell.train("dhmbpo/default", out=tmp_path / f"run{number}", **options)
+        foretell.resume(tmp_path / f"run{number}", quiet=True)
+        assert results(tmp_path / f"run{number}") == results(whole.directory)
