@@ -10,8 +10,9 @@ import pytest
 import foretell
 from foretell.agents.policy_optimization import PolicyOptimization, PolicyOptimizationSettings, UpdateSchedule
 from foretell.errors import UserError
-from foretell.models import ModelDefaults, Step
+from foretell.models import EnsembleModel, Imagination, ModelDefaults, Step, Unknown
 from foretell.nn import identity_normalizer
+from foretell.regression.fit import Fit
 from foretell.replay import Transitions, add, init_replay
 from foretell.runs.presets import resolve
 from foretell.tasks import Task, TaskSpec, make_task
@@ -97,6 +98,19 @@ def test_inputs_are_standardised_by_the_replay():
     state, _ = learned(agent_with(first_fits=2), 8)[0]
     obs = np.asarray(replay_with(0).data.obs[:20])
     np.testing.assert_allclose([state.inputs.mean, state.inputs.std], [obs.mean(0), obs.std(0)], rtol=1e-5)
+
+
+def test_changes_are_never_those_to_the_next_episode():
+    """Section 7.16: with the jump to the next episode in the last row the deviation would be 0.41."""
+    change = jnp.array([0.1, -0.1, 0.1, -0.1, 0.1])[:, None]
+    networks = EnsembleModel(members=2, hidden=(4,), scale_targets=True)
+    unknown, imagination = Unknown(reward=False, termination=False), Imagination(particles=2)
+    model = networks.build(TASK, fit=Fit(), imagination=imagination, unknown=unknown)
+    rows = Transitions(0.0 * change, change, change[:, 0], change, jnp.zeros(5, bool))
+    prepare = on_host(
+        lambda: model.prepare(model.init(jax.random.key(0)), add(init_replay(5, 1, 1), rows)).regressor.targets
+    )
+    np.testing.assert_allclose(prepare().std, 0.097980, rtol=1e-5)
 
 
 @pytest.mark.parametrize("branches", [None, Branches(starts=4, horizon=3, every=None)], ids=["sac", "mbpo"])
