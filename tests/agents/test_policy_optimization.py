@@ -255,6 +255,12 @@ def test_rows_must_be_spread_evenly_over_particles():
         settings.build(make_task(settings.task))
 
 
+def test_gradients_do_not_flow_through_a_simulator():
+    settings = settings_with(model={"kind": "true-model"})
+    with pytest.raises(UserError, match="improvement.kind=gradient needs a learned model, because no gradient flows"):
+        settings.build(make_task(settings.task))
+
+
 def test_presets_are_arrangements_of_the_same_agent():
     """The first burst is one update for each random step, in calls of at most a thousand."""
     settings = settings_with()

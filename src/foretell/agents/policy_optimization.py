@@ -94,6 +94,11 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
 
     def build(self, task: Task) -> "PolicyOptimization":
         model = build_model(task, self) if self.imagines else None
+        if isinstance(model, TrueModel) and self.improvement.kind == "gradient":
+            raise UserError(
+                "improvement.kind=gradient needs a learned model, because no gradient flows through a simulator; choose "
+                "model.kind=ensemble, or improvement.kind=replay"
+            )
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
                 f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not "
