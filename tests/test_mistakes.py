@@ -106,7 +106,7 @@ SETTINGS = [
     ("fit.learning_rate=.nan", "fit.learning_rate=nan: input should be a finite number"),
     ("fit.learning_rate=.inf", "fit.learning_rate=inf: input should be a finite number"),
     ("fit.learning_rate=[1]", "fit.learning_rate=[1]: input should be a valid number"),
-    ("agent=foo", "no agent 'foo'; choose one of: imitation, mbmpc, pets, trpo, value-expansion"),
+    ("agent=foo", "no agent 'foo'; choose one of: imitation, mbmpc, pets, policy-optimization, trpo, value-expansion"),
     ("agent=environments:Line", "agent 'environments:Line': 'environments' has no RunSettings 'Line'"),
     ("agent=[pets]", "no agent '['pets']'; did you mean 'pets'?"),
     ("train.capacity=3", "train.capacity must be from 5 (the steps between two calls of learn) to 2147483647, not 3"),
