@@ -36,6 +36,11 @@ class Replay(NamedTuple):
         return jnp.minimum(self.added, self.capacity)
 
     @property
+    def doubled(self) -> Bool[Array, ""]:
+        """Whether, since the last call of `learn`, `added` has reached the next power of two."""
+        return jax.lax.clz(self.added) < jax.lax.clz(self.added - self.new)  # zeros before the first binary digit
+
+    @property
     def valid(self) -> Bool[Array, "capacity"]:
         return jnp.arange(self.capacity) < self.size
 
