@@ -67,16 +67,16 @@ def test_all_networks_of_a_learner_have_the_statistics_of_the_replay(learner):
         np.testing.assert_allclose(network.input_mean[0, 0], [*obs.mean(0), *[0.0] * actions], rtol=1e-6)
         np.testing.assert_allclose(network.input_std[0, 0], [obs[:, 0].std(), 1.0, *[1.0] * actions], rtol=1e-5)
     again = standardized(state, replay_of(9.0)._replace(new=jnp.int32(0)), TASK.features)
-    np.testing.assert_array_equal(again.policy.input_mean, state.policy.input_mean)  # nothing has doubled
+    np.testing.assert_array_equal(again.policy.input_mean, state.policy.input_mean)  # there is nothing new
 
 
-COUNTS = [(0, 1, True), (1, 2, True), (2, 3, False), (3, 9, True), (64, 127, False), (127, 128, True), (5, 5, False)]
+COUNTS = [(0, 1, True), (1, 2, True), (1000, 1020, False), (1000, 1060, True), (50_000, 50_020, False), (5, 5, False)]
 
 
-@pytest.mark.parametrize(("before", "after", "doubled"), COUNTS)
-def test_a_replay_doubles_at_powers_of_two(before, after, doubled):
+@pytest.mark.parametrize(("before", "after", "grown"), COUNTS)
+def test_a_replay_has_grown_at_powers_of_1_05(before, after, grown):
     replay = init_replay(4, 1, 1)._replace(added=jnp.int32(after), new=jnp.int32(after - before))
-    assert bool(replay.doubled) == doubled
+    assert bool(replay.grown) == grown
 
 
 @pytest.mark.long

@@ -69,7 +69,7 @@ class SteveNetworks(ModelSettings):
     """Layer norm before the activation of each hidden layer, with a trained gain and shift (`layer`), or no
     normalisation (`none`, as released)."""
     standardize: bool = False
-    """Standardise inputs, targets and rewards with their statistics over the replay, renewed as it doubles. False, as
+    """Standardise inputs, targets and rewards with their statistics over the replay, renewed as it grows. False, as
     released: the weights of the losses depend on the units of observations and rewards."""
     weight_decay: NonNegativeFloat = 1e-4
     """Weight decay: adds this times half the sum of all members' squared weights and biases to the loss. Gains and
@@ -185,12 +185,12 @@ class SteveModel(ModelDefaults):
         return SteveImagination(state.networks, state.columns, state.scales)
 
     def prepare(self, state: SteveState, replay: Replay) -> SteveState:
-        """With what the data say of the columns, and new scales if the replay has doubled."""
+        """With what the data say of the columns, and new scales if the replay has grown by a share."""
         if state.columns is not None:
             state = state._replace(columns=state.columns.after(replay))
         if state.scales is None:
             return state
-        return jax.lax.cond(replay.doubled, lambda: self._rescaled(state, replay), lambda: state)
+        return jax.lax.cond(replay.grown, lambda: self._rescaled(state, replay), lambda: state)
 
     def _rescaled(self, state: SteveState, replay: Replay) -> SteveState:
         """With the statistics of all inputs and outputs in the replay."""

@@ -69,7 +69,7 @@ class Learner(Settings):
     reward_scale: PositiveFloat = 1.0
     """Factor on the rewards in targets."""
     standardize: bool = False
-    """Policy and critics see features with mean 0 and standard deviation 1 over the replay, renewed as it doubles."""
+    """Policy and critics see features with mean 0 and standard deviation 1 over the replay, renewed as it grows."""
 
     @property
     def has_target_policy(self) -> bool:

@@ -16,9 +16,7 @@ _MIN_STD = 1e-6
 def standardized(
     state: LearnerState, replay: Replay, features: Callable[[Float[Array, "rows obs"]], Float[Array, "rows features"]]
 ) -> LearnerState:
-    """With new statistics in all networks that standardise their inputs, if the replay has doubled.
-
-    Statistics that changed with every row would change what the networks compute all the time.
+    """With new statistics in all networks that standardise their inputs, if the replay has grown by a share.
 
     Args:
         state: what has been learned.
@@ -31,7 +29,7 @@ def standardized(
     def renew() -> LearnerState:
         return _with_inputs(state, fit_normalizer(features(replay.data.obs), replay.valid, min_std=_MIN_STD))
 
-    return jax.lax.cond(replay.doubled, renew, lambda: state)
+    return jax.lax.cond(replay.grown, renew, lambda: state)
 
 
 def _with_inputs(state: LearnerState, inputs: Normalizer) -> LearnerState:
