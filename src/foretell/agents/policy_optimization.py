@@ -83,6 +83,8 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
                 f"updates.refit_every ({refit}) must be a multiple of train.steps_per_learning ({every}), after which "
                 f"the agent learns; the nearest is {nearest}"
             )
+        if self.learner.standardize:
+            raise ValueError("learner.standardize must be false: updates.standardize does the same at each refit")
         if self.improvement.kind == "gradient" and self.learner.has_target_policy:
             raise ValueError(
                 f"improvement.kind=gradient needs a learner without a target policy, not {self.learner.kind}; choose "

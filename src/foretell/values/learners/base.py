@@ -68,6 +68,8 @@ class Learner(Settings):
     """Discount factor."""
     reward_scale: PositiveFloat = 1.0
     """Factor on the rewards in targets."""
+    standardize: bool = False
+    """Policy and critics see features with mean 0 and standard deviation 1 over the replay, renewed as it grows."""
 
     @property
     def has_target_policy(self) -> bool:
@@ -166,7 +168,8 @@ class Learner(Settings):
     @property
     def network(self) -> Callable[..., MLP]:
         """Makes untrained networks: (key, sizes, members)."""
-        return partial(init_mlp, activation=self.activation, initializer=self.initializer, layer_norm=self.layer_norm)
+        make = partial(init_mlp, activation=self.activation, initializer=self.initializer)
+        return partial(make, layer_norm=self.layer_norm, standardize_inputs=self.standardize)
 
     def initial_log_alpha(self) -> Float[Array, ""] | None:
         """Logarithm of the initial temperature; None for learners without one."""
