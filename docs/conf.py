@@ -20,6 +20,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
+suppress_warnings = ["ref.python"]  # names within signatures, such as 'planner', are those of several attributes
+highlight_language = "none"  # commands, unless a block says otherwise
 html_theme, html_title = "furo", "Foretell"
 html_show_copyright = html_show_sourcelink = False
 
@@ -46,7 +48,7 @@ autodoc_default_options = {
 }
 _BULLET = ["pybullet", "pybullet_envs_gymnasium", "pybullet_utils"]
 autodoc_mock_imports = [] if util.find_spec("pybullet") else _BULLET
-autodoc_typehints = "none"  # the signature of each function shows its types
+autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 default_role = "code"
@@ -75,6 +77,8 @@ def _plain(text):
 
 def _docstring(app, what, name, thing, options, lines):
     """Docstrings have `code` as Markdown does, and no other markup."""
+    if lines[:1] and lines[0].startswith("Alias for field number"):
+        lines.clear()
     spans = re.split(r"(`[^`]+`)(?=(\w?))", "\n".join(lines))
     text = ""
     for plain, code, after in zip(spans[::3], [*spans[1::3], ""], [*spans[2::3], ""], strict=True):

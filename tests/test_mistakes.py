@@ -112,8 +112,14 @@ SETTINGS = [
     ("train.capacity=3", "train.capacity must be from 5 (the steps between two calls of learn) to 2147483647, not 3"),
     (
         "train.capacity=9999999999",
-        "train.capacity must be from 5 (the steps between two calls of learn) to 2147483647, not 9999999999",
+        "train: capacity (9999999999) is not a number of 32 bits, which are up to 2147483647 in magnitude",
     ),
+    ("model.hidden=[2147483648]", "model: hidden (2147483648) is not a number of 32 bits"),
+    (
+        "fit.learning_rate=1.0e+39",
+        "fit: learning_rate (1e+39) is not a number of single precision, which are 0 and from",
+    ),
+    ("model.weight_decay=1.0e-39", "model: weight_decay (1e-39) is not a number of single precision"),
     ("task.horizon=0", "task.horizon=0: input should be greater than 0"),
     ("task.action_noise=-1", "task.action_noise=-1: input should be greater than or equal to 0"),
     ("task.action_noise=.nan", "task.action_noise=nan: input should be a finite number"),

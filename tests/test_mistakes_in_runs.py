@@ -273,7 +273,7 @@ def test_a_disk_that_is_full_loses_nothing(file, run_copy, refused, monkeypatch)
 @pytest.mark.long
 def test_too_little_memory(refused, tmp_path):
     command = ["train", "pets/default", "--env", LINE, "--out", tmp_path / "run", *TINY_SET]
-    sentence = refused(*command, "imagination.particles=1000000000000")
+    sentence = refused(*command, "imagination.particles=2147483646")
     assert sentence.startswith("the settings ask for more memory than there is; lower planner.population")
 
 

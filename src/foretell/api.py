@@ -206,7 +206,7 @@ def load(
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     state = _learned(directory, settings, task, agent, seed, trial=trial, best=best, quiet=quiet)
-    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions)
+    return Run(directory, settings, seed, task, Controller(agent, state, task.spec), functions, trial)
 
 
 @opens_runs
@@ -222,6 +222,7 @@ def film(
     Each is repeated from its seed and its actions, random ones too. `env` and `trust` are as for `load`. Raises
     `UserError`.
     """
+    arguments.switch(trust=trust)
     episodes = None if episodes is None else arguments.numbers("episodes", episodes)
     functions = functions_again(env, None, None)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))

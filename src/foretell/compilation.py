@@ -1,5 +1,6 @@
 """The persistent compilation cache, and counts of what was compiled."""
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -97,6 +98,33 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def check_fits(program: Any) -> None:
+    """Raises `MemoryError` if an array of a traced program is larger than the memory of this machine.
+
+    XLA ends the process when it meets some of these.
+    """
+    for equation in getattr(program, "jaxpr", program).eqns:
+        for variable in equation.outvars:
+            size = math.prod(getattr(variable.aval, "shape", ())) * 4
+            if size > _memory():
+                raise MemoryError(f"an array of shape {variable.aval.shape} needs {size / 1e9:.3g} GB")
+        for inner in jax.tree.leaves(equation.params, is_leaf=_is_program):
+            if _is_program(inner):
+                check_fits(inner)
+
+
+def _is_program(value: object) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def _memory() -> float:
+    """Bytes of physical memory; without limit where that is unknown."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
 class BackgroundProgram:
     """A function compiled in a thread of its own, so that programs compile in parallel and during other work."""
 
@@ -120,6 +148,8 @@ class BackgroundProgram:
 
     def _work(self, *example: Any) -> None:
         try:
-            self._compiled.set_result(self._program.lower(*example).compile())
+            traced = self._program.trace(*example)
+            check_fits(traced.jaxpr)
+            self._compiled.set_result(traced.lower().compile())
         except BaseException as error:  # raised in the caller
             self._compiled.set_exception(error)

@@ -38,15 +38,17 @@ def register(section: str, kind: str) -> Callable[[T], T]:
         kind: the name by which settings choose it.
 
     Raises:
-        ValueError: if there is no such section, or something else has that name.
+        UserError: if there is no such section, or something else has that name.
     """
-    if section not in _registered:
-        raise ValueError(f"no section '{section}'{nearest(section, _registered)}")
+    if not isinstance(section, str) or section not in _registered:
+        raise UserError(f"no section '{section}'{nearest(str(section), _registered)}")
+    if not isinstance(kind, str) or not kind.strip():
+        raise UserError(f"kind must be a name, not {kind!r}")
 
     def keep(thing: T) -> T:
         there = _registered[section].setdefault(kind, thing)
         if there is not thing and _origin(there) != _origin(thing):
-            raise ValueError(f"{section} '{kind}' is registered already, by {_origin(there)}")
+            raise UserError(f"{section} '{kind}' is registered already, by {_origin(there)}")
         _registered[section][kind] = thing
         return thing
 

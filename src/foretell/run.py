@@ -10,23 +10,35 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from foretell.agents import RunSettings
+from foretell.agents import RunSettings, ValueExpansion
 from foretell.diagnostics.examination import Examiner, Findings, Sizes
 from foretell.diagnostics.figures import draw_findings
-from foretell.diagnostics.inspection import Inspection, Recording, draw_weights, horizon_weights, weight_histogram
+from foretell.diagnostics.inspection import (
+    Inspection,
+    Recording,
+    draw_weights,
+    horizon_weights,
+    recorded,
+    weight_histogram,
+)
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
-from foretell.diagnostics.recorded import recorded_tracks, unrepeated
+from foretell.diagnostics.recorded import learned_tracks, recorded_tracks, unrepeated
+from foretell.diagnostics.snapshots import added_by, transitions_at
 from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for, numpy_generator
 from foretell.output import STDERR
+from foretell.replay import Transitions
 from foretell.report.exported import PLATFORMS, exported
 from foretell.report.video import record
 from foretell.runs import arguments
+from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import RunDirectory, check_folder, writing
 from foretell.runs.mistakes import validate
 from foretell.tasks import Task, make_task
 from foretell.training.controller import Controller, EvaluationResult
+from foretell.training.learner import Learner
+from foretell.training.state import init_run
 
 _RECORDED = 50
 """Recorded episodes from which a learner's batch is drawn."""
@@ -55,9 +67,12 @@ class Run:
         task: Task,
         controller: Controller,
         functions: Mapping[str, Any] | None = None,
+        trial: int | None = None,
     ) -> None:
-        """`functions` is what was given to `make_task` beside the settings; the rest is of the run."""
-        self._functions = dict(functions or {})
+        """`functions` is what was given to `make_task` beside the settings, `trial` that of the agent, if not the last;
+        the rest is of the run.
+        """
+        self._functions, self._trial = dict(functions or {}), trial
         self.directory, self.settings, self.seed, self.task = directory.path, settings, seed, task
         self._files, self._controller, self._compared = directory, controller, False
 
@@ -65,7 +80,7 @@ class Run:
         """Pickled with its settings and what the agent has learned; the task is made anew."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self._controller.state)]
         tree = self.settings.model_dump(mode="json")
-        return _unpickled, (self.directory, tree, self.seed, leaves, self._functions)
+        return _unpickled, (self.directory, tree, self.seed, leaves, self._functions, self._trial)
 
     @property
     def episodes(self) -> list[dict[str, Any]]:
@@ -77,6 +92,7 @@ class Run:
         """Return of each trial."""
         return [row["return"] for row in self.episodes if row["kind"] == "train"]
 
+    @within_memory()
     def warm_up(self, batch: SupportsIndex | None = None, *, explore: bool = False) -> None:
         """Compile what acting needs, so that no later call of `act` with as many observations compiles anything.
 
@@ -128,27 +144,42 @@ class Run:
         """Fresh episodes with the agent as it is; with `video`, each is saved under `videos/`. Raises `UserError`."""
         return self._play(episodes, seed, video, lambda env: env)
 
-    def inspect(self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False) -> Inspection:
-        """Fresh episodes, and how far the agent's targets trust its model there, or how far its model sees.
+    def inspect(
+        self, episodes: SupportsIndex = 10, *, seed: SupportsIndex = 0, video: bool = False, replay: bool = False
+    ) -> Inspection:
+        """How far the agent's targets trust its model, or how far its model sees, along fresh episodes or in its data.
 
         For targets the weight of each horizon, drawn as `figures/horizon_weights.png`. For plans the error of open-loop
-        predictions, of which that of the first episode is drawn as `figures/prediction.png`. With `video`, each episode
-        is saved under `videos/`. Raises `UserError`.
+        predictions, of which that of the first episode is drawn as `figures/prediction.png`.
+
+        Args:
+            episodes: number of fresh episodes.
+            seed: of their start states and all noise.
+            video: save each episode under `videos/`.
+            replay: use the agent's data instead of fresh episodes: the transitions in its replay, or the episodes that
+                it learned from. Those of the agent of a trial are the data at the end of that trial.
+
+        Raises:
+            UserError: if an environment fails, or the data of a trial have been overwritten since.
         """
+        arguments.switch(replay=replay)
         rows: list[tuple] = []
-        results = self._play(episodes, seed, video, lambda env: Recording(env, rows))
-        name = self.task.spec.env_id
-        weights, model = horizon_weights(self._controller, rows), getattr(self._controller.agent, "model", None)
-        if weights is None and model is not None and model.needs_data:
-            played = tracks(rows, results)
-            figure, names = self.prediction_figure, self.task.spec.obs_names
-            draw_prediction(self._controller, played[0], names, figure, title=f"{name}: open-loop prediction")
-            return Inspection(results, errors=prediction_errors(self._controller, played))
-        if weights is None:
+        results = [] if replay else self._play(episodes, seed, video, lambda env: Recording(env, rows))
+        controller, name = self._controller, self.task.spec.env_id
+        agent: Any = controller.agent
+        if isinstance(agent, ValueExpansion) and agent.model is not None:
+            weights = horizon_weights(controller, self._replayed() if replay else recorded(rows))
+            assert weights is not None
+            histogram = weight_histogram(weights)
+            draw_weights(histogram, self.weights_figure, title=f"{name}: trust in each horizon")
+            return Inspection(results, histogram)
+        if getattr(agent, "model", None) is None or not agent.model.needs_data:
             return Inspection(results)
-        histogram = weight_histogram(weights)
-        draw_weights(histogram, self.weights_figure, title=f"{name}: trust in each horizon")
-        return Inspection(results, histogram)
+        schedule = self.settings.train
+        played = learned_tracks(self._files, self.task, schedule, self._trial) if replay else tracks(rows, results)
+        figure, names = self.prediction_figure, self.task.spec.obs_names
+        draw_prediction(controller, played[0], names, figure, title=f"{name}: open-loop prediction")
+        return Inspection(results, errors=prediction_errors(controller, played))
 
     @within_memory()
     def diagnose(self, sizes: Sizes = Sizes(), *, seed: SupportsIndex = 0, out: str | Path | None = None) -> Findings:  # noqa: B008
@@ -216,12 +247,24 @@ class Run:
     ) -> list[EvaluationResult]:
         arguments.switch(video=video)
         seed, episodes = arguments.seed_number(seed), arguments.whole_number("episodes", episodes, 1)
+        if episodes > (most := arguments.LARGEST // self.task.spec.horizon):  # steps are counted with 32 bits
+            raise UserError(f"episodes must be at most {most}, not {episodes}")
         controller = self._controller.with_seed(seed)
         self._compare()
         if video:
             return record(controller, self.task, self.videos / f"seed-{seed}", episodes=episodes, wrap=wrap)
         with closing(wrap(self.task.make())) as env:
             return [controller.play(env, episode=i) for i in range(episodes)]
+
+    def _replayed(self) -> Transitions:
+        """The transitions in the replay, as they were at the end of the agent's trial. Raises `UserError`."""
+        agent, schedule = self._controller.agent, self.settings.train
+        like, _ = init_run(agent, self.task.spec, schedule, self.seed)
+        with closing(Checkpoints(self._files.checkpoints)) as checkpoints:
+            state = Learner(agent, self.seed).flush(checkpoints.restore(like, _warn))
+        added = None if self._trial is None else added_by(self.episodes, schedule, self._trial)
+        assert state.replay is not None  # an agent with targets has one
+        return transitions_at(state.replay, added)
 
     def _compare(self) -> None:
         """Say once if a new environment, in which episodes are played, does not repeat a recorded one."""
@@ -234,7 +277,7 @@ class Run:
                 f"a new copy of '{self.task.spec.env_id}' does not repeat the recorded episode {row['episode']}, so "
                 "what the agent earns here may differ from what it earned in training"
             )
-            STDERR.write(f"warning: {text}\n")
+            _warn(text)
 
     @property
     def videos(self) -> Path:
@@ -253,22 +296,31 @@ class Run:
         return self._files.figures / "learning_curve.png"
 
 
+def _warn(text: str) -> None:
+    STDERR.write(f"warning: {text}\n")
+
+
 def check_sizes(sizes: Any) -> None:
     """Raises `UserError` unless something can be measured."""
     if not isinstance(sizes, Sizes):
         raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")
     for name in ("episodes", "horizon", "starts"):
         arguments.whole_number(name, getattr(sizes, name), 1)
-    for steps in sizes.oracle:
+    for steps in arguments.numbers("the steps of oracle estimators", sizes.oracle):
         arguments.whole_number("the steps of oracle estimators", steps, 0)
-    if sizes.tail is not None and not 0 < sizes.tail <= 1:
+    if sizes.tail is not None and not 0 < arguments.number("tail", sizes.tail) <= 1:
         raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
-    if sizes.policy not in ("target", "online"):
+    if not isinstance(sizes.policy, str) or sizes.policy not in ("target", "online"):
         raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 
 def _unpickled(
-    directory: Path, tree: Mapping[str, Any], seed: int, leaves: Sequence[np.ndarray], functions: Mapping[str, Any]
+    directory: Path,
+    tree: Mapping[str, Any],
+    seed: int,
+    leaves: Sequence[np.ndarray],
+    functions: Mapping[str, Any],
+    trial: int | None,
 ) -> Run:
     """The run that `Run.__reduce__` describes."""
     settings = validate(tree)
@@ -276,4 +328,4 @@ def _unpickled(
     agent = settings.build(task)
     like = jax.eval_shape(lambda: agent.init(key_for(seed, Stream.INIT)))
     state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    return Run(RunDirectory(directory), settings, seed, task, Controller(agent, state, task.spec), functions)
+    return Run(RunDirectory(directory), settings, seed, task, Controller(agent, state, task.spec), functions, trial)

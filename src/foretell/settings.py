@@ -9,18 +9,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from foretell import registry
 from foretell.errors import UserError
 
+LARGEST_INTEGER = 2**31 - 1
+LARGEST_FLOAT, SMALLEST_FLOAT = float.fromhex("0x1.fffffep127"), float.fromhex("0x1p-126")
+"""Of normal numbers of single precision."""
+
 
 class Settings(BaseModel):
     """Base of everything configurable. Unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> "Settings":
+        for name in type(self).model_fields:
+            check_number(name, getattr(self, name))
+        return self
+
+
+def check_number(name: str, value: object) -> None:
+    """Raises `ValueError` if a number, or one in a list, is beyond what JAX computes with: 32 bits."""
+    if isinstance(value, tuple | list):
+        for each in value:
+            check_number(name, each)
+    elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        raise ValueError(f"{name} ({value}) is not a number of 32 bits, which are up to {LARGEST_INTEGER} in magnitude")
+    elif isinstance(value, float) and value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+        raise ValueError(
+            f"{name} ({value:g}) is not a number of single precision, which are 0 and "
+            f"from {SMALLEST_FLOAT:.2g} to {LARGEST_FLOAT:.2g} in magnitude"
+        )
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from saved import HORIZON, PARTICLES, SPARSE, data_of, files_of, train
+from scipy.io import loadmat
 
 import foretell
 from environments import STEPS
 from foretell.agents import Schedule
 from foretell.callbacks import Predictions
+from foretell.cli import main
 from foretell.errors import UserError
 from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
@@ -52,6 +54,18 @@ def test_every_plan_of_every_episode_that_was_planned_has_one(kept):
         assert arrays.keys() == {"predictions"}
         assert arrays["predictions"].shape == (STEPS, HORIZON + 1, PARTICLES, 2)
         assert np.isfinite(arrays["predictions"]).all()
+
+
+@pytest.mark.long
+def test_they_are_exported_by_iteration(kept, tmp_path, capsys):
+    """Of the trial and the evaluation episode after it."""
+    assert main(["export-mat", str(kept.directory), "--out", str(tmp_path / "logs.mat")]) == 0
+    found, out = predictions_of(kept.directory), capsys.readouterr().out
+    for i in (1, 2):
+        path = tmp_path / f"train_iter{i}" / "predictions.mat"
+        assert f"written to {path}\n" in out
+        parts = [found[f"episode_{number:04d}.npz"]["predictions"] for number in (2 * i - 1, 2 * i)]
+        np.testing.assert_array_equal(loadmat(path)["predictions"], np.concatenate(parts))
 
 
 @pytest.mark.long

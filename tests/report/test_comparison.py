@@ -85,6 +85,8 @@ def test_the_command_draws_and_prints(tmp_path, capsys):
 def test_mistakes(tmp_path, refused):
     run, empty = run_in(tmp_path / "run", [1, 1]), run_in(tmp_path / "empty", [])
     assert refused("plot", run, "--smooth", "0") == "smooth must be at least 1, not 0"
+    assert refused("plot", run, "--smooth", 10**30) == f"smooth must be at most {2**31 - 1}, not {10**30}"
+    assert refused("plot", run, "--hline", "nan") == "a horizontal line must be a finite number, not nan"
     assert refused("plot", tmp_path / "nowhere").startswith("no run directory")
     assert "neither an evaluation episode nor a trial" in refused("plot", empty)
     assert "must end in .png or .pdf or .svg, not 'x.doc'" in refused("plot", run, "--out", tmp_path / "x.doc")

@@ -6,7 +6,7 @@ from scipy.io import loadmat
 
 from foretell.cli import main
 from foretell.errors import UserError
-from foretell.report.mat import export_mat
+from foretell.report.mat import export_mat, export_predictions
 from foretell.runs.directory import RunDirectory
 
 EPISODES = [("random", 3), ("warmup", 2), ("train", 5), ("eval", 7), ("train", 4)]
@@ -55,6 +55,34 @@ def test_a_run_without_episodes(tmp_path):
     with pytest.raises(UserError, match="has no finished episode to export"):
         export_mat(directory, tmp_path / "logs.mat")
     assert not (tmp_path / "logs.mat").exists()
+
+
+@pytest.fixture
+def predicted(run):
+    """The run with predictions of every plan: as many as steps, each of the episode's number."""
+    run.predictions.mkdir()
+    for number, (_, length) in enumerate(EPISODES[2:], 2):
+        np.savez(run.predictions / f"episode_{number:04d}.npz", predictions=np.full((length, 4, 2, 3), number))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("each", "iterations"), [(1, {1: [2] * 5 + [3] * 7, 2: [4] * 4}), (2, {1: [2] * 5 + [3] * 7 + [4] * 4})]
+)
+def test_predictions_are_written_by_iteration(each, iterations, predicted, tmp_path):
+    paths = export_predictions(predicted, tmp_path, each)
+    assert paths == [tmp_path / f"train_iter{i}" / "predictions.mat" for i in iterations]
+    for path, plans in zip(paths, iterations.values(), strict=True):
+        found = loadmat(path)["predictions"]
+        assert found.shape == (len(plans), 4, 2, 3) and found[:, 0, 0, 0].tolist() == plans
+
+
+def test_a_run_without_predictions_has_no_file_of_them(run, tmp_path):
+    assert export_predictions(run, tmp_path, 1) == []
+
+
+def test_a_path_that_no_system_takes(run, refused):
+    assert refused("export-mat", run.path, "--out", "a\0b").endswith("a path cannot hold the null character")
 
 
 @pytest.mark.parametrize("out", [None, "there/mine.mat", "any.name"])

@@ -11,10 +11,12 @@ import pytest
 
 import foretell
 from environments import Line
+from foretell.diagnostics.examination import Sizes
 from foretell.errors import UserError
-from foretell.run import Run
+from foretell.run import Run, check_sizes
 from foretell.runs import arguments
-from tiny import LINE, snapshot
+from foretell.runs.trust import opens_runs
+from tiny import LINE, TINY, snapshot
 
 
 @pytest.mark.parametrize(
@@ -160,3 +162,65 @@ def test_wrong_arguments_of_a_run(method, wrong, sentence, trained):
     with pytest.raises(UserError) as mistake:
         unwrap(getattr(Run, method))(run, **wrong)
     assert sentence in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("names", 3, "names must be a list of texts, not 3"),
+        ("names", ["pets/default", None], "names must be a list of texts, not None"),
+        ("out", 3, "out must be a path, not 3"),
+        ("env", ["Pendulum-v1"], "env must be a text, not ['Pendulum-v1']"),
+        ("seeds", "2", "seeds must be a whole number, not '2'"),
+        ("jobs", 1.5, "jobs must be a whole number, not 1.5"),
+        ("overrides", {"a": 1}, "overrides must be a list of texts, not {'a': 1}"),
+        ("only", b"x", "only must be a list of texts, not b'x'"),
+        ("paper", "yes", "paper must be True or False, not 'yes'"),
+        ("goal", float("nan"), "goal must be a finite number, not nan"),
+        ("executor", "local", "executor must be the function itself"),
+    ],
+)
+def test_arguments_of_a_study(name, value, sentence, tmp_path):
+    with pytest.raises(UserError) as mistake:
+        unwrap(foretell.study)(**{"names": "pets/default", "out": tmp_path / "study", name: value})
+    assert str(mistake.value).startswith(sentence)
+
+
+def test_a_study_whose_path_is_too_long(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot write .*File name too long"):
+        foretell.study("pets/default", out=tmp_path / ("x" * 300), env=LINE)
+
+
+def test_an_array_is_no_switch(trained):
+    """Whether it is true is checked early, for `trust`."""
+    for function in (foretell.load, foretell.resume, foretell.film):
+        with pytest.raises(UserError, match="trust must be True or False"):
+            opens_runs(unwrap(function))(trained, trust=np.zeros(3))
+
+
+def test_numbers_of_more_than_32_bits():
+    with pytest.raises(UserError, match=f"^trial must be at most {2**31 - 1}, not {2**31}"):
+        arguments.whole_number("trial", 2**31, 1)
+
+
+@pytest.mark.parametrize("section", ["plannr", None, [], 3])
+def test_what_cannot_be_registered(section):
+    with pytest.raises(UserError, match="no section"):
+        unwrap(foretell.register)(section, "mine")
+    with pytest.raises(UserError, match="kind must be a name, not"):
+        unwrap(foretell.register)("planner", section if section != "plannr" else " ")
+
+
+@pytest.mark.parametrize("changed", [{"tail": "x"}, {"tail": [1]}, {"oracle": 1.5}, {"oracle": "1"}, {"policy": []}])
+def test_sizes_of_a_diagnosis(changed):
+    with pytest.raises(UserError, match="must be"):
+        check_sizes(Sizes(**changed))
+
+
+@pytest.mark.long
+def test_strings_of_numpy_are_names(tmp_path):
+    """They would fail where the settings are written."""
+    text = np.str_
+    options = {"env": text(LINE), "reward": text("environments:reward"), "overrides": [TINY, text("train.trials=1")]}
+    run = foretell.train(text("pets/default"), out=tmp_path / "run", quiet=True, **options)
+    assert foretell.load(run.directory, quiet=True).settings == run.settings

@@ -121,6 +121,11 @@ class Schedule(Settings):
     validation_episodes: NonNegativeInt = 0
     """Number of trials, the latest before each call of `learn`, that the agent does not learn from (the released MB-MF:
     1, for validation)."""
+    validation_errors: bool = False
+    """Write the errors of the model's predictions after 1, 5, 10, 50 and 100 steps to `validation.csv`, on episodes
+    that the agent has not learned from: on all trials that `validation_episodes` has kept out so far, once after each
+    call of `learn`; without these on each trial, before the agent learns from it; with `steps_per_learning` on each
+    evaluation episode."""
     stop_at_return: FiniteFloat | None = None
     """End the run early once a round of evaluation episodes reaches this mean return; without evaluation, once five
     trials in a row do. Null: never."""
@@ -130,7 +135,8 @@ class Schedule(Settings):
     record: NonNegativeInt = 0
     """Film this many of the trials and evaluation episodes after each call of `learn`."""
     save_all_models: bool = False
-    """Keep the agent of every trial in `models/`, for `foretell eval RUN_DIR --trial N`."""
+    """Keep the agent of every trial in `models/`, for `foretell eval RUN_DIR --trial N`; `foretell inspect` shows the
+    replay of that trial too."""
     diagnose_every: PositiveInt | None = None
     """Environment steps between two measurements of the errors of model and values, which are written to
     `diagnostics.csv`; null: never. The measurements are those of `foretell diagnose`."""

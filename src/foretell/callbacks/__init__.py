@@ -1,5 +1,7 @@
 """Callbacks: what watches a run. One concern per file; `docs/how-to/your-own-callback.md` shows how to write one."""
 
+from collections.abc import Iterator
+
 from foretell.callbacks.best import KeepBest, load_best
 from foretell.callbacks.console import Console, plain_console, sparkline, warn
 from foretell.callbacks.csv import CSVLog
@@ -10,6 +12,7 @@ from foretell.callbacks.iterations import Iterations
 from foretell.callbacks.models import Models, load_model, model_path
 from foretell.callbacks.predictions import Predictions
 from foretell.callbacks.tensorboard import TensorBoard
+from foretell.callbacks.validation import Validation
 from foretell.callbacks.video import Films
 from foretell.callbacks.wandb import WandB
 from foretell.training.events import (
@@ -50,6 +53,7 @@ __all__ = [
     "TensorBoard",
     "TrainingEnded",
     "TrainingStarted",
+    "Validation",
     "WandB",
     "Warned",
     "default_callbacks",
@@ -86,10 +90,18 @@ def default_callbacks(run: RunInfo, *, quiet: bool) -> list[Callback]:
         callbacks.append(KeepBest())
     if schedule.stop_at_return is not None:
         callbacks.append(StopAtReturn(schedule.stop_at_return))
-    if schedule.diagnose_every is not None:
-        callbacks.append(Diagnostics(run, schedule.diagnose_every))
-    if schedule.log_predictions != "none":
-        callbacks.append(Predictions(run.agent, run.task.spec, schedule.log_predictions))
+    callbacks += _measuring(run)
     if schedule.record:
         callbacks.append(Films(run.task))
     return callbacks
+
+
+def _measuring(run: RunInfo) -> Iterator[Callback]:
+    """Those that measure the agent's model or its values. Raises `UserError`."""
+    schedule = run.schedule
+    if schedule.diagnose_every is not None:
+        yield Diagnostics(run, schedule.diagnose_every)
+    if schedule.validation_errors:
+        yield Validation(run)
+    if schedule.log_predictions != "none":
+        yield Predictions(run.agent, run.task.spec, schedule.log_predictions)

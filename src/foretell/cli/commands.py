@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from foretell.diagnostics.inspection import Inspection
     from foretell.envs.random_policy import RandomEpisode
     from foretell.run import Run
+    from foretell.runs.directory import RunDirectory
     from foretell.tasks import Task
     from foretell.training.controller import EvaluationResult
 
@@ -83,9 +84,14 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def inspect(args: argparse.Namespace) -> int:
     """Play fresh episodes, and print how good the agent's model is there."""
-    run = load("foretell.api").load(args.run_dir)
-    found = run.inspect(args.episodes, seed=args.seed, video=args.video)
-    _print_results(found.results)
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    if args.replay and (args.video or args.best):
+        raise UserError(
+            f"--replay shows the data of a trial, so it cannot be given with --{'video' if args.video else 'best'}"
+        )
+    found = run.inspect(args.episodes, seed=args.seed, video=args.video, replay=args.replay)
+    if found.results:
+        _print_results(found.results)
     if args.video:
         print(f"videos in {run.videos / f'seed-{args.seed}'}")
     if found.errors is not None:
@@ -139,7 +145,19 @@ def export_mat(args: argparse.Namespace) -> int:
     for name, shape in export.export_mat(directory, path).items():
         print(f"{name:12}  {' x '.join(map(str, shape))}")
     print(f"written to {path}")
+    if directory.predictions.is_dir():
+        for written in export.export_predictions(directory, path.parent, _trials_each(directory)):
+            print(f"written to {written}")
     return 0
+
+
+def _trials_each(directory: "RunDirectory") -> int:
+    """Trials of an iteration of a run, whose code is not imported. Raises `UserError`."""
+    schedule, whole_number = directory.read_tree()[0].get("train"), load("foretell.runs.arguments").whole_number
+    found = schedule if isinstance(schedule, dict) else {}
+    return whole_number("train.environments", found.get("environments", 1), 1) * whole_number(
+        "train.episodes_per_learning", found.get("episodes_per_learning", 1), 1
+    )
 
 
 def export(args: argparse.Namespace) -> int:

@@ -90,6 +90,9 @@ def _eval(sub: argparse.ArgumentParser) -> None:
 def _inspect(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _episodes(sub)
+    _which_agent(sub)
+    data = "inspect the agent's data instead of fresh episodes; with --trial, the data at the end of that trial"
+    sub.add_argument("--replay", action="store_true", help=data)
     sub.add_argument("--video", action="store_true", help="film every episode")
     _trust(sub)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import jax
@@ -24,6 +25,7 @@ class Inspection:
     """Episodes of a trained agent, and what its model is good for there."""
 
     results: list[EvaluationResult]
+    """Empty if the replay was inspected."""
     histogram: Float[np.ndarray, "buckets frames"] | None = None
     """Of the weights of horizons in its targets, if they follow a model: shares of the transitions; bucket `b` holds
     weights from `b / 10` to `(b + 1) / 10`."""
@@ -50,20 +52,25 @@ class Recording(gymnasium.Wrapper):
         return obs, float(reward), terminated, truncated, info
 
 
-def horizon_weights(controller: Controller, rows: list[tuple]) -> Float[np.ndarray, "frames rows"] | None:
+def recorded(rows: list[tuple]) -> Transitions:
+    """The transitions of a `Recording`."""
+    columns = (np.array(column) for column in zip(*rows, strict=True))
+    data: list[Any] = [a if a.dtype == bool else a.astype(np.float32) for a in columns]
+    return Transitions(*data)
+
+
+def horizon_weights(controller: Controller, data: Transitions) -> Float[np.ndarray, "frames rows"] | None:
     """The weight of each horizon in the targets of transitions; None if the agent's targets follow no model."""
-    agent = controller.agent
+    agent, count = controller.agent, len(data.reward)
     if not isinstance(agent, ValueExpansion) or agent.model is None:
         return None
     weigh = jax.jit(partial(agent.horizon_weights, controller.state))
-    columns = (jnp.asarray(np.array(column)) for column in zip(*rows, strict=True))
-    data = Transitions(*(a if a.dtype == bool else a.astype(jnp.float32) for a in columns))
-    parts, keys = [], jax.random.split(jax.random.key(0), -(-len(rows) // _CHUNK))
-    for key, start in zip(keys, range(0, len(rows), _CHUNK), strict=True):
+    parts, keys = [], jax.random.split(jax.random.key(0), -(-count // _CHUNK))
+    for key, start in zip(keys, range(0, count, _CHUNK), strict=True):
         # Chunks of one size, of which the program is compiled once; the last is filled up by repeating rows.
-        index = jnp.minimum(jnp.arange(start, start + _CHUNK), len(rows) - 1)
-        parts.append(np.asarray(weigh(jax.tree.map(lambda a: a[index], data), key)))  # noqa: B023
-    return np.concatenate(parts, 1)[:, : len(rows)]
+        index = np.minimum(np.arange(start, start + _CHUNK), count - 1)
+        parts.append(np.asarray(weigh(jax.tree.map(lambda a: jnp.asarray(a[index]), data), key)))  # noqa: B023
+    return np.concatenate(parts, 1)[:, :count]
 
 
 def weight_histogram(weights: Float[np.ndarray, "frames rows"]) -> Float[np.ndarray, "buckets frames"]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from foretell.diagnostics.open_loop import std_of
 from foretell.models import Params, TrainedModel, open_loop, rollout, start
 from foretell.runs.directory import writing
 from foretell.training.controller import Controller, EvaluationResult
@@ -16,8 +17,6 @@ from foretell.training.controller import Controller, EvaluationResult
 STEPS = (1, 5, 10, 50, 100)
 """Numbers of steps after which errors are reported (Nagabandi et al. 2018, released code)."""
 _STARTS, _CHUNK = 256, 32
-_LEAST_STD = 1e-6
-"""A dimension with a smaller standard deviation counts as constant: the value 1 is used instead."""
 
 
 class Track(NamedTuple):
@@ -44,19 +43,38 @@ def tracks(rows: list[tuple], results: list[EvaluationResult]) -> list[Track]:
     return found
 
 
+class Predictor:
+    """Predictions of a world model for recorded actions; compiled once for each number of steps."""
+
+    def __init__(self, model: TrainedModel) -> None:
+        self._program = jax.jit(partial(_predict, model))
+
+    def __call__(
+        self,
+        params: Params,
+        obs: Float[np.ndarray, "starts obs"],
+        actions: Float[np.ndarray, "starts steps action"],
+    ) -> Float[np.ndarray, "starts times particles obs"]:
+        """The observations at which the actions start, and those that are predicted."""
+        parts, keys = [], jax.random.split(jax.random.key(0), -(-len(obs) // _CHUNK))
+        for key, first in zip(keys, range(0, len(obs), _CHUNK), strict=True):
+            # Chunks of one size, of which the program is compiled once; the last is filled up by repeating rows.
+            index = np.minimum(np.arange(first, first + _CHUNK), len(obs) - 1)
+            parts.append(np.asarray(self._program(params, obs[index], actions[index], key)))
+        return np.concatenate(parts)[: len(obs)]
+
+
 def open_loop_predictions(
     controller: Controller, obs: Float[np.ndarray, "starts obs"], actions: Float[np.ndarray, "starts steps action"]
 ) -> Float[np.ndarray, "starts times particles obs"]:
     """What the agent's world model predicts for recorded actions; the observation at which they start comes first."""
-    agent = controller.agent
-    assert agent.model is not None
-    predict = jax.jit(partial(_predict, agent.model, jax.jit(agent.model_params)(controller.state)))
-    parts, keys = [], jax.random.split(jax.random.key(0), -(-len(obs) // _CHUNK))
-    for key, first in zip(keys, range(0, len(obs), _CHUNK), strict=True):
-        # Chunks of one size, of which the program is compiled once; the last is filled up by repeating rows.
-        index = np.minimum(np.arange(first, first + _CHUNK), len(obs) - 1)
-        parts.append(np.asarray(predict(obs[index], actions[index], key)))
-    return np.concatenate(parts)[: len(obs)]
+    assert controller.agent.model is not None
+    return Predictor(controller.agent.model)(_params(controller), obs, actions)
+
+
+def _params(controller: Controller) -> Params:
+    """What imagination needs of what the agent has learned."""
+    return jax.jit(controller.agent.model_params)(controller.state)
 
 
 def _predict(
@@ -72,18 +90,36 @@ def _predict(
 
 
 def prediction_errors(controller: Controller, episodes: list[Track]) -> dict[int, float]:
-    """Mean square error after each of `STEPS` that the longest episode allows, in units of standard deviations.
+    """As `errors_along`, of an agent's model, in units of the standard deviations in these episodes."""
+    assert controller.agent.model is not None
+    return errors_along(Predictor(controller.agent.model), _params(controller), episodes)
+
+
+def spread(episodes: list[Track]) -> Float[np.ndarray, "obs"]:
+    """The standard deviation of each dimension of the observations, 1 for a constant one."""
+    return std_of(np.concatenate([track.obs for track in episodes]))
+
+
+def errors_along(
+    predict: Predictor, params: Params, episodes: list[Track], std: Float[np.ndarray, "obs"] | None = None
+) -> dict[int, float]:
+    """Mean square error after each of `STEPS` that the longest episode allows (Nagabandi et al. 2018, released code).
 
     Predictions are means over particles, from up to 256 moments, evenly spread over those with enough steps to come.
+
+    Args:
+        predict: of the world model.
+        params: of the world model.
+        episodes: real ones.
+        std: the unit of each dimension; by default its standard deviation in these episodes.
     """
     steps = max(n for n in STEPS if n <= max(len(track.actions) for track in episodes))
     starts = [(track, t) for track in episodes for t in range(len(track.actions) - steps + 1)]
     starts = [starts[i] for i in np.linspace(0, len(starts) - 1, min(_STARTS, len(starts))).astype(int)]
     real = np.stack([track.obs[t : t + steps + 1] for track, t in starts])
     actions = np.stack([track.actions[t : t + steps] for track, t in starts])
-    expected = open_loop_predictions(controller, real[:, 0], actions).mean(2)
-    std = np.concatenate([track.obs for track in episodes]).std(0)
-    square = np.square((expected - real) / np.where(std < _LEAST_STD, 1.0, std)).mean((0, 2))
+    expected = predict(params, real[:, 0], actions).mean(2)
+    square = np.square((expected - real) / (spread(episodes) if std is None else std)).mean((0, 2))
     return {n: float(square[n]) for n in STEPS if n <= steps}
 
 

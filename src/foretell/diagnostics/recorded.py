@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from foretell.agents import Schedule
 from foretell.diagnostics.prediction import Track
+from foretell.diagnostics.snapshots import held_out_trials, steps_by
 from foretell.envs.environments import first_difference
 from foretell.envs.simulators import Past
 from foretell.errors import UserError
@@ -31,7 +33,29 @@ def recorded_tracks(directory: RunDirectory, task: Task, most: int, rng: np.rand
     """
     learned = [row for row in directory.read_episodes() if row["kind"] != "eval"]
     chosen = rng.permutation(len(learned))[:most]
-    return [_track(directory, task, learned[i]) for i in sorted(chosen)]
+    return [read_track(directory, task, learned[i]) for i in sorted(chosen)]
+
+
+def learned_tracks(directory: RunDirectory, task: Task, schedule: Schedule, trial: int | None) -> list[Track]:
+    """The finished episodes that the agent learned from, by the end of a trial or all.
+
+    Args:
+        directory: of the run.
+        task: the run's.
+        schedule: the run's.
+        trial: its number, from 1; None for all episodes.
+
+    Raises:
+        UserError: if the run has no such trial, or there are no such episodes.
+    """
+    rows = directory.read_episodes()
+    last = steps_by(rows, trial)
+    held_out = {row["episode"] for row in held_out_trials(rows, schedule)}
+    learned = [row for row in rows if row["kind"] != "eval" and row["episode"] not in held_out]
+    found = [read_track(directory, task, row) for row in learned if row["env_steps"] <= last]
+    if not found:
+        raise UserError(f"'{directory.path}' has no finished episode to inspect")
+    return found
 
 
 def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, Any] | None:
@@ -58,7 +82,8 @@ def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, A
     return None
 
 
-def _track(directory: RunDirectory, task: Task, row: Mapping[str, Any]) -> Track:
+def read_track(directory: RunDirectory, task: Task, row: Mapping[str, Any]) -> Track:
+    """The episode of a row of `episodes.csv`. Raises `UserError` if it cannot be read."""
     data = directory.read_episode(int(row["episode"]))
     obs, actions, rewards = (np.asarray(data[name], np.float32) for name in ("observations", "actions", "rewards"))
     return Track(obs, actions, rewards, row["kind"] == "train" and len(rewards) < task.spec.horizon)

@@ -55,6 +55,10 @@ class StudyDirectory:
 
     def check(self, plan: Plan) -> None:
         """Raises `UserError` unless a study with this plan can start or continue here; writes nothing."""
+        with writing(self.path):
+            self._check(plan)
+
+    def _check(self, plan: Plan) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"'{self.path}' is a file; choose another --out")
         if (self.path / "config.yaml").is_file():

@@ -6,6 +6,7 @@ lists the included ones.
 
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +77,7 @@ def study_names() -> list[str]:
 
 def is_study(name: str) -> bool:
     """Whether this is the name of an included study or the path of a study file."""
-    return name in study_names() or (Path(name).is_file() and "variants" in _tree(name))
+    return name in study_names() or (isfile(name) and "variants" in _tree(name))
 
 
 def read_study(name: str) -> StudyFile:

@@ -4,6 +4,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from foretell.runs.presets import is_file, parse_override, preset_label, preset_
 from foretell.tasks import make_task
 from foretell.training.pretraining import stages
 
-_SEEDS = 5
+_SEEDS, _MOST_SEEDS = 5, 10_000
 _RESERVED = ("logs",)
 """Folders of a study that do not belong to a variant."""
 
@@ -78,8 +79,8 @@ def make_plan(
     found, own_seeds, own_goal = _variants(names, paper)
     found = _matching(found, only)
     seeds = own_seeds if seeds is None else seeds
-    if seeds < 1:
-        raise UserError(f"seeds must be at least 1, not {seeds}")
+    if not 1 <= seeds <= _MOST_SEEDS:
+        raise UserError(f"seeds must be from 1 to {_MOST_SEEDS}, not {seeds}")
     if goal is not None and not math.isfinite(goal):
         raise UserError(f"goal must be a finite number, not {goal}")
     arms = tuple(_arm(label, variant, env, overrides) for label, variant in found.items())
@@ -120,7 +121,7 @@ def _check_name(name: str) -> None:
 def _beside(variant: Variant, folder: Path) -> Variant:
     """The variant, with a path in place of its preset if that is a file in the study file's folder."""
     path = str(folder / variant.preset)
-    is_there = is_file(variant.preset) and Path(split_name(path)[0]).is_file()
+    is_there = is_file(variant.preset) and isfile(split_name(path)[0])
     return variant.model_copy(update={"preset": path}) if is_there else variant
 
 

@@ -22,6 +22,7 @@ from foretell.experiments.executor import (
 from foretell.experiments.plan import Plan, make_plan
 from foretell.experiments.progress import Monitor, console
 from foretell.experiments.summary import Summary, summarise, write_summary
+from foretell.runs import arguments
 from foretell.training.interrupt import interrupt_calls
 
 _SUMMARY_SECONDS = 60.0
@@ -72,9 +73,18 @@ def study(
         StudyStopped: if the user interrupts it; every run is saved.
         StudyFailed: at the end, if runs failed; the others are finished.
     """
-    listed = [names] if isinstance(names, str) else list(names)
+    listed, folder = arguments.texts("names", names), arguments.path("out", out)
+    overrides, only = arguments.texts("overrides", overrides), arguments.texts("only", only)
+    arguments.switch(paper=paper, quiet=quiet)
+    env = arguments.optional_text("env", env)
+    seeds, jobs = (
+        None if value is None else arguments.whole_number(name, value)
+        for name, value in (("seeds", seeds), ("jobs", jobs))
+    )
+    goal = None if goal is None else arguments.number("goal", goal)
+    arguments.function("executor", executor)
     plan = make_plan(listed, env=env, seeds=seeds, overrides=overrides, only=only, paper=paper, goal=goal)
-    return run_study(plan, Path(out), jobs=jobs, quiet=quiet, executor=executor)
+    return run_study(plan, folder, jobs=jobs, quiet=quiet, executor=executor)
 
 
 def run_study(

@@ -10,12 +10,12 @@ carry names them. A rollout takes its slots in `begin` and goes on from wherever
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
-from pydantic import PositiveInt
+from pydantic import Field
 
 from foretell.envs.slots import Slots, Stepped, prototype_of
 from foretell.errors import UserError
@@ -34,7 +34,7 @@ class TrueDynamics(ModelSettings):
     trains_stepwise: ClassVar[bool] = True
 
     kind: str = "true-model"
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Environments that are stepped in parallel; null: one for each core."""
 
     def count(self) -> int:

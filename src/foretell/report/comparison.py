@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from foretell.errors import UserError
+from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, writing
 from foretell.runs.trees import value_at
 
@@ -132,8 +133,7 @@ def read_groups(paths: Sequence[str], window: int) -> list[Group]:
         paths: run directories.
         window: points to smooth over.
     """
-    if window < 1:
-        raise UserError(f"smooth must be at least 1, not {window}")
+    arguments.whole_number("smooth", window, 1)
     groups: dict[tuple[str, str], list[tuple[str, Curve]]] = {}
     for path in paths:
         directory = RunDirectory.open(Path(path))
@@ -158,9 +158,11 @@ def read_lines(values: Sequence[str], window: int) -> list[Line]:
     numbers, paths = [], []
     for value in values:
         try:
-            numbers.append(Line(value, float(value)))
+            number = float(value)
         except ValueError:
             paths.append(value)
+        else:
+            numbers.append(Line(value, arguments.number("a horizontal line", number)))
     groups = read_groups(paths, window) if paths else []
     return numbers + [Line(group.label, fmean(float(c.mean[-1]) for c in group.curves)) for group in groups]
 

@@ -1,7 +1,9 @@
 """Checks of the arguments of the Python interface. All of these functions raise `UserError`."""
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ Overrides = Mapping[str, Any] | str | Sequence[Mapping[str, Any] | str]
 """Settings as `{"planner": {"population": 200}}`, `{"planner.population": 200}`, `"planner.population=200"`, or several
 of these in order."""
 
-LARGEST_SEED = 2**31 - 1
+LARGEST = 2**31 - 1
+"""Of whole numbers, also of seeds."""
 
 
 def whole_number(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """An integer of Python or NumPy, within these limits if they are given."""
+    """An integer of Python or NumPy of 32 bits, within these limits if they are given."""
     try:
         number = None if isinstance(value, bool | np.bool_) else index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -28,12 +31,14 @@ def whole_number(name: str, value: object, least: int | None = None, most: int |
         limits = "" if least is None else f" of at least {least}" if most is None else f" from {least} to {most}"
         expected = f"at least {least}" if number is not None and most is None else f"a whole number{limits}"
         raise UserError(f"{name} must be {expected}, not {value!r}")
+    if number > LARGEST:
+        raise UserError(f"{name} must be at most {LARGEST}, not {value!r}")
     return number
 
 
 def seed_number(value: object) -> int:
     """A random seed."""
-    return whole_number("seed", value, 0, LARGEST_SEED)
+    return whole_number("seed", value, 0, LARGEST)
 
 
 def switch(**values: object) -> None:
@@ -61,7 +66,30 @@ def preset_name(value: object) -> str:
     """The name of a preset, or the path of its file."""
     if not isinstance(value, str | os.PathLike):
         raise UserError(f"preset must be the name of a preset or the path of a file, not {value!r}")
-    return os.fsdecode(value)
+    return str(os.fsdecode(value))
+
+
+def number(name: str, value: object) -> float:
+    """A finite real number of Python or NumPy."""
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise UserError(f"{name} must be a finite number, not {value!r}")
+
+
+def texts(name: str, value: object) -> list[str]:
+    """A list of strings, from one string or several."""
+    several = [value] if isinstance(value, str) else value
+    found = list(several) if isinstance(several, Iterable) and not isinstance(several, bytes | Mapping) else [several]
+    if wrong := [each for each in found if not isinstance(each, str)]:
+        raise UserError(f"{name} must be a list of texts, not {wrong[0]!r}")
+    return [str(each) for each in found]
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """A string of Python or NumPy, or None."""
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{name} must be a text, not {value!r}")
+    return None if value is None else str(value)
 
 
 def function(name: str, value: object) -> None:

@@ -54,6 +54,7 @@ class RunDirectory:
         self.greedy = path / "greedy.csv"
         self.log = path / "log.txt"
         self.diagnostics = path / "diagnostics.csv"
+        self.validation = path / "validation.csv"
         self.diagnosis = path / "diagnostics"
 
     @classmethod
@@ -95,7 +96,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
         with writing(self.path):
-            for file in (self.episodes, self.metrics, self.greedy, self.log, self.diagnostics):
+            for file in (self.episodes, self.metrics, self.greedy, self.log, self.diagnostics, self.validation):
                 file.unlink(missing_ok=True)
             made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
             for folder in (self.data, *made, self.best, self.wandb, self.diagnosis):
@@ -217,12 +218,7 @@ class RunDirectory:
 
     def read_episode(self, number: int) -> dict[str, np.ndarray]:
         """The `observations` `[T + 1, obs]`, `actions` and `rewards` of a finished episode. Raises `UserError`."""
-        path = self.episode_path(number)
-        try:
-            with np.load(path) as file:
-                return dict(file)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise UserError(f"cannot read '{path}' ({brief(error)})") from error
+        return read_arrays(self.episode_path(number))
 
     def rewind(self, episodes: int, metrics: int, finished: Callable[[int], bool]) -> None:
         """Remove what was written after the checkpoint a run continues from; it will be written again.
@@ -236,6 +232,15 @@ class RunDirectory:
             if path.name.endswith(".tmp.npz") or (number.isdecimal() and not finished(int(number))):
                 with writing(path):
                     path.unlink()
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file of NumPy's. Raises `UserError` if it cannot be read."""
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise UserError(f"cannot read '{path}' ({brief(error)})") from error
 
 
 def parse_episode(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,8 +304,12 @@ def replacing(path: Path, suffix: str = ".tmp") -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise a refusal of the disk as a `UserError`."""
+    """Raise a refusal of the disk as a `UserError`, and what no system takes for a path."""
     try:
         yield
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise UserError(f"cannot write '{path}': a path cannot hold the null character") from error

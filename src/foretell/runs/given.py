@@ -41,7 +41,7 @@ def chosen_settings(env: Given | None, env_options: object, functions: Mapping[s
 def name_of(function: Any) -> str:
     """`module:function`, by which a function may be imported. Raises `UserError` if it is not a function."""
     if isinstance(function, str):
-        return function
+        return str(function)  # NumPy's strings too
     if not callable(function):
         raise UserError(f"reward and terminated must be functions or 'module:function', not {function!r}")
     return f"{function.__module__}:{getattr(function, '__qualname__', '<' + type(function).__name__ + '>')}"

@@ -53,7 +53,7 @@ def given(env: object) -> Given:
         UserError: if it is something else.
     """
     if isinstance(env, str):
-        return Given(env, (), None)
+        return Given(str(env), (), None)  # NumPy's strings too
     spec = env.spec if isinstance(env, gymnasium.Env) else env
     if isinstance(spec, EnvSpec):
         if not spec.additional_wrappers and _is_plain(spec.kwargs) and spec.id in gymnasium.registry:

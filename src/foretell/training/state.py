@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 
 from foretell.agents import Agent, Schedule
 from foretell.agents.base import Carry, Metrics, PolicyParams, State
+from foretell.compilation import check_fits
 from foretell.envs import Episodes, empty_episodes
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, init_replay
@@ -93,6 +94,7 @@ def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tup
     arrays = jax.jit(
         partial(_arrays, agent, spec, times, environments, schedule.capacity, schedule.steps_per_learning is not None)
     )
+    check_fits(arrays.trace(key_for(seed, Stream.INIT)).jaxpr)
     state, policy, carry, replay, metrics = arrays(key_for(seed, Stream.INIT))
     collected = Collected(_no_steps(spec, times, environments), np.zeros((), np.int64))
     return RunState(state, carry, replay, metrics, collected, empty_episodes(spec, environments), Counters()), policy
