@@ -257,7 +257,7 @@ def test_rows_must_be_spread_evenly_over_particles():
 
 def test_gradients_do_not_flow_through_a_simulator():
     settings = settings_with(model={"kind": "true-model"})
-    with pytest.raises(UserError, match="improvement.kind=gradient needs a learned model, because no gradient flows"):
+    with pytest.raises(UserError, match="needs a learned model, because no gradient flows"):
         settings.build(make_task(settings.task))
 
 

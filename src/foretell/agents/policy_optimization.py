@@ -98,8 +98,8 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
         model = build_model(task, self) if self.imagines else None
         if isinstance(model, TrueModel) and self.improvement.kind == "gradient":
             raise UserError(
-                "improvement.kind=gradient needs a learned model, because no gradient flows through a simulator; choose "
-                "model.kind=ensemble, or improvement.kind=replay"
+                "improvement.kind=gradient needs a learned model, because no gradient flows through a simulator; "
+                "choose model.kind=ensemble, or improvement.kind=replay"
             )
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
