@@ -15,7 +15,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     name = argv[0] if argv else ""
     if name not in (*_COMMANDS, "-h", "--help", "--version"):
         said = f"no command '{name}'" if name else "name a command"
-        raise UserError(f"{said}{nearest(name, _COMMANDS)}")
+        choices = f"; choose one of: {', '.join(sorted(_COMMANDS))}"
+        raise UserError(f"{said}{nearest(name, _COMMANDS) or choices}")
     args, unknown = _parsers()[0].parse_known_args(argv)
     args.words = argv
     if unknown:
