@@ -58,6 +58,16 @@ WITHOUT_MODEL = {name: EXPANSION[name] for name in ("task", "learner", "updates"
 WORKERS = {
     "train": {"environments": 2, "eval_environments": 2, "eval_episodes": 2, "workers": 2, "steps_per_learning": 4}
 }
+BRANCHED = {
+    "task": ENV,
+    "model": {"members": 2, "hidden": [8]},
+    "fit": {"min_steps": 2, "max_steps": 4, "batch_size": 8},
+    "imagination": {"particles": 2},
+    "learner": {"hidden": [8], "batch_size": 8},
+    "branches": {"starts": 4, "horizon": 3, "every": 2},
+    "updates": {"refit_every": 10, "critic_first": 2},
+    "train": {**STEPS, "eval_episodes": 1},
+}
 STAGES: dict[str, dict[str, Any]] = {
     "planner": {"description": "a planner", "base": "mbmpc/default", **SHOOTING},
     "imitator": {
@@ -96,6 +106,7 @@ AGENTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "steve-td3": ("steve/default+td3", [EXPANSION, STEPWISE]),
     "steve-sac": ("steve/default+sac", [EXPANSION, STEPWISE]),
     "sac": ("sac/default", [WITHOUT_MODEL, STEPWISE]),
+    "dhmbpo": ("dhmbpo/default", [BRANCHED]),
     "workers": ("sac/default", [WITHOUT_MODEL, STEPWISE, WORKERS]),
 }
 """The preset and the settings of each agent; the stages of `staged` are MB-MPC, its imitation and TRPO."""

@@ -59,7 +59,7 @@ def _section(cls: type[BaseModel]) -> Iterator[str]:
 def _presets() -> Iterator[str]:
     """Every preset, part and study with its description."""
     yield "# Presets, parts and studies"
-    yield "`foretell train PRESET` trains a preset. Parts are added to its name: `pets/cartpole+gp+ts1`."
+    yield "`foretell train PRESET` trains a preset. Parts are added to its name: `pets/cartpole+de+ts1`."
     for family in families():
         yield f"## {family}"
         names = [name for name in preset_names() if name.startswith(f"{family}/")]

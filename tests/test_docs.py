@@ -13,6 +13,8 @@ from foretell.runs.presets import resolve
 from foretell.runs.schema import setting_paths
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if page.parent.name not in ("reference", "_build"))
+PAGES.append(DOCS.parent / "README.md")
 PATHS = [path.split(".") for settings in registry.kinds("agent").values() for path in setting_paths(settings)]
 KNOWN = {".".join(path[:2]) for path in PATHS}
 SECTIONS = sorted({path[0] for path in PATHS if len(path) > 1})
@@ -56,7 +58,7 @@ def show(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 @pytest.mark.long
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
@@ -69,7 +71,7 @@ def test_presets_settings_and_files_that_a_page_names_exist(page):
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")) + [DOCS.parent / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_of_a_page_are_understood(page):
     text = re.sub(r"\\\n *", " ", page.read_text())
     for line in re.findall(r"^(?:\$ )?foretell (?!--version)(.*)$", text, re.M):

@@ -490,7 +490,7 @@ def test_it_is_chosen_by_its_kind_and_learns_nothing():
 def test_there_is_a_thread_for_each_core_unless_set():
     assert TrueDynamics().count() == len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else True
     assert TrueDynamics(threads=3).count() == 3
-    with pytest.raises(ValueError, match="greater than 0"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         TrueDynamics(threads=0)
 
 

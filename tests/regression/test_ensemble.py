@@ -164,7 +164,7 @@ def test_biases_are_not_decayed():
         np.testing.assert_allclose(g, decay * w, rtol=1e-5)
 
 
-number = st.floats(0, 1, allow_subnormal=False)
+number = st.floats(0, 1, allow_subnormal=False, width=32)
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)

@@ -1,5 +1,6 @@
 """How a learner is doing: gradients of its losses on a batch, noise of exploration, sizes of its weights."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -66,8 +67,9 @@ def mean_absolute(tree: PyTree) -> Metrics:
 
 
 def weights(state: State) -> Metrics:
-    """`mean_absolute` of the policy and of the critics of a learner."""
-    parts = {"policy": state.learner.policy, "critic": state.learner.critics}
+    """`mean_absolute` of what is trained of the policy and of the critics of a learner."""
+    networks = {"policy": state.learner.policy, "critic": state.learner.critics}
+    parts = {part: replace(network, input_mean=None, input_std=None) for part, network in networks.items()}
     return {f"{part}_{name}": value for part, tree in parts.items() for name, value in mean_absolute(tree).items()}
 
 

@@ -133,7 +133,7 @@ class SteveImagination(NamedTuple):
     networks: SteveParams
     columns: Unchanging | None
     """What is known of the columns of observations; None: nothing."""
-    scales: Scales | None
+    scales: Scales | None = None
     """None: outputs are in the environment's units."""
 
 
