@@ -43,7 +43,8 @@ def python_of(group: str, venvs: Path) -> Path:
     """
     folder = venvs / group.replace(" ", "-")
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
-    wanted = "".join(f"{package.requirement}\n" for package in PACKAGES if package.group == group)
+    own = [package.requirement for package in PACKAGES if package.group == group]
+    wanted = "".join(f"{name}\n" for name in (*own, *GROUPS[group].get("also", ())))
     if not stamp.exists() or stamp.read_text() != wanted:
         venv.create(folder, with_pip=True)
         constraints = ["-c", str(CLONE / "constraints.txt")] if GROUPS[group]["constraints"] else []

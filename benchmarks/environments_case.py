@@ -45,6 +45,7 @@ TIME_UP = -9999
 """The exit code of a command that was stopped."""
 COMMANDS = ("train", "resume", "eval", "film")
 _SENTENCE = re.compile(r"^foretell: (.*)$", re.MULTILINE)
+_FOLDER = re.compile(r"\S*/site-packages/")
 _RESUMED = {"continues from the physical state": "physical state", "continues with a new episode": "new episode"}
 """How a run says that it could not repeat its episode, and what the table says."""
 
@@ -99,7 +100,7 @@ def ending(name: str, code: int, output: str) -> Ending:
     if code == TIME_UP:
         return Ending("time is up", f"{name} took more than {SECONDS:.0f} seconds")
     if code == 2 and _SENTENCE.search(output):
-        return Ending("refused", _SENTENCE.findall(output)[-1])
+        return Ending("refused", _FOLDER.sub("", _SENTENCE.findall(output)[-1]))
     if code != (-signal.SIGKILL if name == "train" else 0):
         lines = [line for line in output.splitlines() if line.strip()]
         return Ending("fault", f"{name} ended with {code}: {(lines or ['it printed nothing'])[-1]}")

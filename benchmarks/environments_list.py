@@ -24,12 +24,17 @@ def _weights(count: int) -> str:
     return f"task.reward_weights=[{','.join(['1.0'] * count)}]"
 
 
+_SHORT = "train.trials=30"
+"""For episodes that end after a step or two: the run must last until it is killed."""
 _FLAT = 'task.wrappers=[{"PyFlyt.gym_envs:FlattenWaypointEnv":{"context_length":2}}]'
+_STEERED = 'task.options.config={"action":{"type":"ContinuousAction"}}'
 GROUPS: dict[str, dict[str, Any]] = {
     "newest": {"constraints": True},
-    "gymnasium 1.2": {"constraints": False},
+    "gymnasium 1.2": {"constraints": False, "also": ("gymnasium==1.2.3", "mujoco==3.6.0")},
 }
-"""Groups, and whether the versions in `constraints.txt` are used for what Foretell itself needs."""
+"""Groups; whether the versions in `constraints.txt` are used for what Foretell itself needs, and what else is pinned.
+
+Several packages do not work with MuJoCo 4, though their requirements allow it."""
 PACKAGES = (
     Package(
         "gymnasium[mujoco]==1.4.0",
@@ -61,7 +66,7 @@ PACKAGES = (
             "cardiosim/DefibrillationTiming-v0",
         ),
     ),
-    Package("antibiosim==0.1.0", "newest", _in("antibiosim", "antibiosim/DoseOptimization-v0")),
+    Package("antibiosim==0.1.0", "newest", _in("antibiosim", ("antibiosim/DoseOptimization-v0", _SHORT))),
     Package("gym-sailing==0.2.1", "newest", _in("gym_sailing", "Motorboat-v0", "Sailboat-v0")),
     Package("gym-pusht==0.1.8", "newest", _in("gym_pusht", "gym_pusht/PushT-v0")),
     Package("lettuce-greenhouse-gym==0.1.3", "newest", _in("lettuce_greenhouse_gym", "LettuceGreenhouse-v0")),
@@ -102,29 +107,12 @@ PACKAGES = (
         "newest",
         _in("gym_electric_motor", "Cont-CC-PMSM-v0", "Cont-SC-SeriesDc-v0", "Cont-TC-SCIM-v0"),
     ),
-    Package("highway-env==1.12.1", "newest", _in("highway_env", "parking-v0", "racetrack-v0", "lane-keeping-v0")),
     Package(
-        "gymnasium-robotics==1.4.2",
+        "highway-env==1.12.1",
         "newest",
-        _in(
-            "gymnasium_robotics",
-            "FetchReach-v4",
-            "PointMaze_UMaze-v3",
-            "AntMaze_UMaze-v5",
-            "AdroitHandDoor-v1",
-            "FrankaKitchen-v1",
-        ),
+        _in("highway_env", "parking-v0", "lane-keeping-v0", ("highway-v0", _STEERED), "racetrack-v0"),
     ),
-    Package(
-        "metaworld==3.0.0",
-        "newest",
-        _in(
-            "metaworld",
-            ("Meta-World/MT1", "task.options.env_name=reach-v3"),
-            ("Meta-World/MT1", "task.options.env_name=door-open-v3"),
-        ),
-    ),
-    Package("gym-softrobot==0.3.0", "newest", _in("gym_softrobot", "SoftPendulum-v0", "ContinuumSnake-v0")),
+    Package("gym-softrobot==0.3.0", "newest", _in("gym_softrobot", "SoftPendulum-v0")),
     Package(
         "myosuite==2.12.1",
         "gymnasium 1.2",
@@ -139,6 +127,29 @@ PACKAGES = (
             "dm_control/reacher-easy-v0",
             "dm_control/cheetah-run-v0",
             "dm_control/finger-spin-v0",
+        ),
+    ),
+    Package(
+        "gymnasium-robotics==1.4.2",
+        "gymnasium 1.2",
+        _in(
+            "gymnasium_robotics",
+            "FetchReach-v4",
+            "PointMaze_UMaze-v3",
+            "AntMaze_UMaze-v5",
+            "AdroitHandDoor-v1",
+            "FrankaKitchen-v1",
+            "HandReach-v3",
+            "FetchPushDense-v4",
+        ),
+    ),
+    Package(
+        "metaworld==3.0.0",
+        "gymnasium 1.2",
+        _in(
+            "metaworld",
+            ("Meta-World/MT1", "task.options.env_name=reach-v3"),
+            ("Meta-World/MT1", "task.options.env_name=door-open-v3"),
         ),
     ),
     Package("gym-aloha==0.1.5", "gymnasium 1.2", _in("gym_aloha", "gym_aloha/AlohaTransferCube-v0")),
