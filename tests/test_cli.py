@@ -350,7 +350,7 @@ def test_episodes_of_a_finished_run_are_filmed(run_copy, no_probe, capsys):
 def test_numbers_of_episodes_that_are_filmed_are_cubes(monkeypatch, no_probe, tmp_path):
     rows = [{"episode": number} for number in range(160)]
     monkeypatch.setattr(video.RunDirectory, "read_episodes", lambda _: rows)
-    monkeypatch.setattr(video, "film", lambda task, directory, seed, number, warn: number)
+    monkeypatch.setattr(video, "film", lambda task, directory, seed, number, warn, overlay: number)
     found = video.film_finished(make_task(TaskSettings(env=LINE)), video.RunDirectory(tmp_path), 0, None)
     assert list(found) == [0, 1, 8, 27, 64, 125]
 

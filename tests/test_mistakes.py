@@ -13,7 +13,8 @@ from tiny import LINE, TINY_SET, snapshot
 ENV = "environments:tiny/"
 
 
-ALL = "diagnose, eval, export-mat, film, inspect, plot, presets, random, resume, show, studies, study, toy, train"
+ALL = "diagnose, eval, export, export-mat, film, inspect, plot, presets, random, report, resume, show, studies, study, "
+ALL += "toy, train, watch"
 COMMANDS = [
     ([], f"name a command; choose one of: {ALL}"),
     (["--quiet", "train"], f"no command '--quiet'; choose one of: {ALL}"),
@@ -33,7 +34,8 @@ COMMANDS = [
     (["resume"], "required: RUN_DIR; see `foretell resume --help`"),
     (["eval"], "required: RUN_DIR; see `foretell eval --help`"),
     (["export-mat"], "required: RUN_DIR; see `foretell export-mat --help`"),
-    (["export"], "no command 'export'; did you mean 'export-mat'?"),
+    (["export-ma"], "no command 'export-ma'; did you mean 'export-mat'?"),
+    (["export"], "required: RUN_DIR; see `foretell export --help`"),
     (["export-mat", "run", "--ot", "x.mat"], "foretell export-mat does not take '--ot'; did you mean '--out'?"),
 ]
 
@@ -106,7 +108,7 @@ SETTINGS = [
     ("fit.learning_rate=.nan", "fit.learning_rate=nan: input should be a finite number"),
     ("fit.learning_rate=.inf", "fit.learning_rate=inf: input should be a finite number"),
     ("fit.learning_rate=[1]", "fit.learning_rate=[1]: input should be a valid number"),
-    ("agent=foo", "no agent 'foo'; choose one of: imitation, mbmpc, pets, trpo, value-expansion"),
+    ("agent=foo", "no agent 'foo'; choose one of: imitation, mbmpc, pets, policy-optimization, trpo, value-expansion"),
     ("agent=environments:Line", "agent 'environments:Line': 'environments' has no RunSettings 'Line'"),
     ("agent=[pets]", "no agent '['pets']'; did you mean 'pets'?"),
     ("train.capacity=3", "train.capacity must be from 5 (the steps between two calls of learn) to 2147483647, not 3"),

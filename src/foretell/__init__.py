@@ -1,8 +1,8 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume`, `load`, `film` and `study` are the Python interface, `Callback` and `StopTraining` what a callback
-needs, and `register` makes a class of one's own available by name. The environments are registered with Gymnasium as
-`foretell/...`.
+`train`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and `StopTraining`
+what a callback needs, and `register` makes a class of one's own available by name. The environments are registered with
+Gymnasium as `foretell/...`.
 """
 
 from foretell.starting import end_quietly, is_the_command
@@ -18,13 +18,26 @@ import gymnasium
 from foretell.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"]
+__all__ = [
+    "Callback",
+    "Run",
+    "StopTraining",
+    "UserError",
+    "film",
+    "load",
+    "register",
+    "resume",
+    "study",
+    "train",
+    "write_report",
+]
 _HOMES = {
     "Callback": "training.events",
     "StopTraining": "training.events",
     "register": "registry",
     "Run": "run",
     "study": "experiments.study",
+    "write_report": "page.report",
 }
 """Where what is not in `foretell.api` comes from."""
 

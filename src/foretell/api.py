@@ -215,20 +215,21 @@ def film(
     episodes: SupportsIndex | Sequence[SupportsIndex] | None = None,
     *,
     env: Env | None = None,
+    overlay: bool = False,
     trust: bool = False,
 ) -> Iterator[Path]:
     """Film finished episodes of a run by their numbers, or at numbers that are cubes; one video after the other.
 
-    Each is repeated from its seed and its actions, random ones too. `env` and `trust` are as for `load`. Raises
-    `UserError`.
+    Each is repeated from its seed and its actions, random ones too. With `overlay`, step, return so far and action are
+    written on the frames. `env` and `trust` are as for `load`. Raises `UserError`.
     """
-    arguments.switch(trust=trust)
+    arguments.switch(overlay=overlay, trust=trust)
     episodes = None if episodes is None else arguments.numbers("episodes", episodes)
     functions = functions_again(env, None, None)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated", *supplied(functions)))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
-    return film_finished(make_task(where, functions), directory, seed, episodes, warn)
+    return film_finished(make_task(where, functions), directory, seed, episodes, warn, overlay=overlay)
 
 
 def _learned(

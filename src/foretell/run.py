@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from foretell.agents import RunSettings, ValueExpansion
-from foretell.diagnostics.examination import Examiner, Findings, Sizes
+from foretell.diagnostics.belief import Belief, believe, can_believe, horizon_of
+from foretell.diagnostics.episode import live
+from foretell.diagnostics.examination import Examiner, Findings, Sizes, check_sizes
 from foretell.diagnostics.figures import draw_findings
 from foretell.diagnostics.inspection import (
     Inspection,
@@ -22,7 +24,7 @@ from foretell.diagnostics.inspection import (
     weight_histogram,
 )
 from foretell.diagnostics.prediction import draw_prediction, prediction_errors, tracks
-from foretell.diagnostics.recorded import learned_tracks, recorded_tracks, unrepeated
+from foretell.diagnostics.recorded import learned_tracks, newest_tracks, recorded_tracks, unrepeated
 from foretell.diagnostics.snapshots import added_by, transitions_at
 from foretell.diagnostics.tables import TABLES, write_tables
 from foretell.errors import UserError, brief
@@ -30,7 +32,7 @@ from foretell.keys import Stream, key_for, numpy_generator
 from foretell.output import STDERR
 from foretell.replay import Transitions
 from foretell.report.exported import PLATFORMS, exported
-from foretell.report.video import record
+from foretell.report.video import choose_renderer, record
 from foretell.runs import arguments
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import RunDirectory, check_folder, writing
@@ -41,7 +43,7 @@ from foretell.training.learner import Learner
 from foretell.training.state import init_run
 
 _RECORDED = 50
-"""Recorded episodes from which a learner's batch is drawn."""
+"""Recorded episodes from which a learner's batch is drawn, and in which similar steps are looked for."""
 
 
 @contextmanager
@@ -210,6 +212,34 @@ class Run:
         return found
 
     @within_memory()
+    def believe(
+        self, *, seed: SupportsIndex = 0, seconds: float = 60.0, moments: SupportsIndex = 60, render: bool = True
+    ) -> Belief | None:
+        """What the agent's world model believes along a fresh episode: plans, predictions, rejected candidates.
+
+        None if the agent has no model that may be wrong. Raises `UserError` if the environment fails.
+
+        Args:
+            seed: of the initial state and all noise.
+            seconds: wall time after which the episode is left, about.
+            moments: of the episode that are looked at, at most.
+            render: keep a picture of each moment, where the environment can be rendered.
+        """
+        seed, moments = arguments.seed_number(seed), arguments.whole_number("moments", moments, 1)
+        agent, state = self._controller.agent, self._controller.state
+        if not can_believe(agent):
+            return None
+        if render:
+            choose_renderer()
+        lived = live(agent, self.task, state, seed=seed, seconds=seconds, moments=moments, render=render)
+        return believe(agent, self.task, state, lived, newest_tracks(self._files, self.episodes, _RECORDED), seed)
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps that `believe` looks ahead, at most."""
+        return horizon_of(self._controller.agent)
+
+    @within_memory()
     def export(
         self,
         out: str | Path | None = None,
@@ -298,20 +328,6 @@ class Run:
 
 def _warn(text: str) -> None:
     STDERR.write(f"warning: {text}\n")
-
-
-def check_sizes(sizes: Any) -> None:
-    """Raises `UserError` unless something can be measured."""
-    if not isinstance(sizes, Sizes):
-        raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")
-    for name in ("episodes", "horizon", "starts"):
-        arguments.whole_number(name, getattr(sizes, name), 1)
-    for steps in arguments.numbers("the steps of oracle estimators", sizes.oracle):
-        arguments.whole_number("the steps of oracle estimators", steps, 0)
-    if sizes.tail is not None and not 0 < arguments.number("tail", sizes.tail) <= 1:
-        raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
-    if not isinstance(sizes.policy, str) or sizes.policy not in ("target", "online"):
-        raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 
 def _unpickled(

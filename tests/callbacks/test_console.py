@@ -10,6 +10,7 @@ from played import Played
 import foretell
 from foretell.callbacks import Console, StopAtReturn, sparkline
 from foretell.callbacks.console import Pace
+from foretell.diagnostics.hints import RunData
 from tiny import TINY, interrupted_at, tiny_run
 
 
@@ -55,6 +56,16 @@ def test_stepwise_runs_print_rows_of_metrics_and_evaluation(tmp_path):
         "10/20  mean of last 1 returns 3.0  critic loss 0.25  7200.0 s",
         "eval         return      2.0  best     3.0     5 steps  2.0 ms/step  0.5 s",
     ]
+
+
+def test_a_run_ends_with_the_hints_of_its_data(tmp_path, monkeypatch):
+    worse = RunData([], [{"new_mse": 0.1 + 0.01 * i} for i in range(6)])
+    monkeypatch.setattr("foretell.callbacks.console.read_data", lambda directory, names: worse)
+    run = Printed(tmp_path / "run", trials=2)
+    for value in (3.0, 2.0):
+        run.episode("train", value)
+    run.end()
+    assert run.lines[-1].startswith("hint: the model's error (new_mse in metrics.csv) does not fall: 0.105 in the")
 
 
 def test_a_run_that_ends_early_prints_why(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState, bounded_variance, predict
+from foretell.regression.prediction import Prediction
 from tiny import on_host
 
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
@@ -321,3 +322,28 @@ def test_the_types_of_model_have_the_papers_names(members, probabilistic, name):
 def test_impossible_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Ensemble(**{**ENSEMBLE.model_dump(), **change})
+
+
+def test_a_constant_variance_is_a_number_for_each_member_and_output():
+    """Numbers of the specification of DHMBPO, section 7.2; the loss here is twice that, and rows weigh the same."""
+    ensemble = Ensemble(members=2, hidden=(4,), variance="constant", weight_decay=0.0)
+    fresh = ensemble.init(jax.random.key(0), 3, 2, 1).params
+    assert fresh.network.biases[-1].shape[-1] == 3 and fresh.logvar.shape == (2, 1, 2)
+    mean = jnp.array([[[0.1, 0.2], [0.0, -0.3]], [[0.3, -0.1], [0.4, 0.0]]])
+    y = jnp.array([[[0.0, 0.2001], [0.2, -0.3002]], [[0.0, 0.5], [0.2, -0.3]]])
+    log_std = jnp.array([[[-0.5, -8.0]], [[0.2, -1.0]]])
+    variance = jnp.broadcast_to(jnp.exp(2.0 * log_std), mean.shape)
+    found = ensemble._error(Prediction(mean, variance, jnp.zeros((2, 2, 0))), y).sum(-1)
+    np.testing.assert_allclose(0.5 * found, [[-7.349733, -7.175667], [0.560194, -0.454086]], rtol=1e-4)
+
+
+def test_the_loss_of_mbpo():
+    """Section 7.1: summed over members, with the distance of the bounds, without a factor 1/2."""
+    ensemble = Ensemble(members=2, hidden=(4,), weight_decay=0.0)
+    raw = jnp.array([[[0.0, 3.0], [-12.0, -1.0]], [[0.5, -10.0], [2.0, 0.0]]])
+    mean = jnp.array([[[0.1, 0.2], [0.0, -0.3]], [[0.3, -0.1], [0.4, 0.0]]])
+    y = jnp.broadcast_to(jnp.array([[0.0, 0.5], [0.2, -0.3]]), (2, 2, 2))
+    variance = bounded_variance(raw, jnp.full(2, -10.0), jnp.full(2, 0.5))
+    none = jnp.zeros((2, 2, 0))
+    likelihood = ensemble._likelihood(Prediction(mean, variance, none), y, none > 0, jnp.full(2, 0.5))
+    np.testing.assert_allclose(likelihood + 0.01 * 21.0, 1180.312163, rtol=1e-5)

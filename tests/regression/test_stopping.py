@@ -146,3 +146,59 @@ def test_rows_that_do_not_count_may_hold_anything():
     mse = squared(state, rows, weight)
     assert float(clean) == pytest.approx(0.5 * float(mse), rel=1e-5)
     assert np.isnan(error(state, rows, 0 * weight))
+
+
+HOLDOUT = [  # epochs x members: numbers of the specification of MBPO, section 7.4
+    (1.00, 0.90, 2.00),
+    (0.80, 0.895, 1.50),
+    (0.795, 0.85, 1.60),
+    (0.79, 0.86, 1.70),
+    (0.81, 0.87, 1.495),
+    (0.80, 0.88, 1.49),
+    (0.82, 0.86, 1.60),
+    (0.83, 0.86, 1.60),
+    (0.84, 0.86, 1.60),
+    (0.84, 0.86, 1.60),
+]
+
+
+def test_each_member_keeps_its_best_epoch_and_all_train_until_none_improves():
+    """An error must fall by 1 % to count as lower; the number of the best epoch is its progress minus 1."""
+    errors = jnp.array(HOLDOUT)
+    found = on_host(
+        lambda: until_stale(
+            lambda number, now: now + 1,
+            lambda now: errors[now[0] - 1],
+            jnp.zeros(3, jnp.int32),
+            least=jnp.int32(0),
+            most=jnp.int32(10),
+            patience=6,
+            keep_best=True,
+            improvement=0.01,
+            keep=lambda lower, now, best: jnp.where(lower, now, best),
+        )
+    )()
+    assert found.epochs - 1 == 9
+    np.testing.assert_array_equal(found.best - 1, [3, 2, 1])
+    np.testing.assert_allclose(found.lowest, [0.79, 0.85, 1.5])
+    elites = Ensemble(members=3, elites=2, hidden=(4,)).with_elites
+    state = Ensemble(members=3, elites=2, hidden=(4,)).init(jax.random.key(0), 2, 1, 0)
+    np.testing.assert_array_equal(elites(state, jnp.array(found.lowest)).elites, [0, 1])
+
+
+def test_elites_alone_predict():
+    """Those of the least error on held-out rows; the others are trained on."""
+    few = Ensemble(members=3, elites=2, hidden=(8,), weight_decay=0.0)
+    settings = Fit(epochs=3, holdout=0.3, early_stopping=True, snapshots="member", improvement=0.01)
+    x = jax.random.normal(jax.random.key(1), (40, 2))
+    rows, state = Rows(x, x[:, :1], jnp.zeros((40, 0), bool)), few.init(jax.random.key(0), 2, 1, 0)
+
+    def trained():
+        found = settings.fit(jax.random.key(2), few, state, settings.start(state), rows, jnp.int32(40))
+        weights = [of.params.network.weights[1] for of in (few.ready(found.state), found.state)]
+        return found.state.elites, weights, found.metrics["holdout_loss"]
+
+    elites, (ready, all_of_them), loss = on_host(trained)()
+    assert few.serving == len(elites) == len(ready) == 2
+    np.testing.assert_array_equal(ready, all_of_them[elites])
+    assert np.isfinite(loss)

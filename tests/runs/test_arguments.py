@@ -11,9 +11,9 @@ import pytest
 
 import foretell
 from environments import Line
-from foretell.diagnostics.examination import Sizes
+from foretell.diagnostics.examination import Sizes, check_sizes
 from foretell.errors import UserError
-from foretell.run import Run, check_sizes
+from foretell.run import Run
 from foretell.runs import arguments
 from foretell.runs.trust import opens_runs
 from tiny import LINE, TINY, snapshot

@@ -107,7 +107,11 @@ def test_a_file_may_be_complete_in_itself():
             "no setting 'planner.horizn' with planner.kind=cem; did you mean 'planner.horizon'?",
         ),
         ("x.yaml", "description: x\nagent: pets\n", "the setting 'task' is missing"),
-        ("x.yaml", "description: x\n", "no agent 'None'; choose one of: imitation, mbmpc, pets, trpo, value-expansion"),
+        (
+            "x.yaml",
+            "description: x\n",
+            "no agent 'None'; choose one of: imitation, mbmpc, pets, policy-optimization, trpo, value-expansion",
+        ),
         (
             "x.yaml+cov",
             "base: pets/cartpole\n",

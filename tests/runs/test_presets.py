@@ -79,6 +79,7 @@ def test_what_is_no_override_is_told(text):
 
 
 AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
+AGENTS_OF |= {family: ["policy-optimization"] for family in ("mbpo", "dhmbpo", "svg")}
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -148,7 +149,10 @@ def test_a_section_within_a_section_has_paths_too():
         ),
         ("imagination.propagation=TS2", "no imagination.propagation 'TS2'; did you mean 'TS1'?"),
         ("imagination.propagation=3", "imagination.propagation=3: input should be a valid string"),
-        ("agent=null", "no agent 'None'; choose one of: imitation, mbmpc, pets, trpo, value-expansion"),
+        (
+            "agent=null",
+            "no agent 'None'; choose one of: imitation, mbmpc, pets, policy-optimization, trpo, value-expansion",
+        ),
         ("agent=pet", "no agent 'pet'; did you mean 'pets'?"),
     ],
 )

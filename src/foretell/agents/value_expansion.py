@@ -38,7 +38,7 @@ from foretell.settings import Section
 from foretell.tasks import Task
 from foretell.values import Expansion, Frames, Targets, candidates, imagine, pairs
 from foretell.values.imagined_data import ImaginedData, ImaginedReplay
-from foretell.values.learners import Learner, LearnerState, Visits
+from foretell.values.learners import Learner, LearnerState, Visits, standardized
 
 _PRETRAINING_BLOCK = 500
 """Model updates per call of `learn` before the agent acts: enough to be fast, few enough to show progress."""
@@ -332,7 +332,8 @@ class ValueExpansion(Agent):
         return state._replace(model=state.model._replace(online=online)), losses
 
     def _prepared(self, state: ValueExpansionState, replay: Replay) -> ValueExpansionState:
-        """With the statistics of the data that the model's updates need."""
+        """With the statistics of the data that updates of learner and model need."""
+        state = state._replace(learner=standardized(state.learner, replay, self.task.features))
         if self.model is None or state.model is None:
             return state
         return state._replace(model=state.model._replace(online=self.model.prepare(state.model.online, replay)))

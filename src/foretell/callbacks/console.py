@@ -3,13 +3,15 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, cast
 
 import numpy as np
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from foretell.errors import one_line
+from foretell.diagnostics.hints import lines, read_data
+from foretell.errors import UserError, one_line
 from foretell.output import STDERR, STDOUT
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
@@ -118,6 +120,13 @@ class Console(Callback):
             self._say(f"ended early: {event.reason}")
         if (_is_done(event) or event.reason is not None) and len(self._returns) > 1:
             self._screen.print(f"returns      {sparkline(self._returns)}")
+            self._hint(event)
+
+    def _hint(self, event: TrainingEnded) -> None:
+        """Say what the data of the run say may be wrong, unless they cannot be read."""
+        with suppress(UserError):
+            for line in lines(read_data(event.run.directory, event.run.task.spec.obs_names)):
+                self._say(line)
 
     def _success_rate(self, kind: str) -> str:
         """Of the latest episodes of this kind, if their environment says whether they succeeded."""

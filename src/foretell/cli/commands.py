@@ -132,7 +132,7 @@ def plot(args: argparse.Namespace) -> int:
 
 def film(args: argparse.Namespace) -> int:
     """Film finished episodes of a run."""
-    for path in load("foretell.api").film(args.run_dir, args.episodes):
+    for path in load("foretell.api").film(args.run_dir, args.episodes, overlay=args.overlay):
         print(f"video       {path}", flush=True)
     return 0
 

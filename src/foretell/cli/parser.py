@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import foretell
-from foretell.cli import commands, listing, studies
+from foretell.cli import commands, listing, pages, studies
 from foretell.errors import UserError, nearest
 
 
@@ -15,7 +15,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     name = argv[0] if argv else ""
     if name not in (*_COMMANDS, "-h", "--help", "--version"):
         said = f"no command '{name}'" if name else "name a command"
-        raise UserError(f"{said}{nearest(name, _COMMANDS)}")
+        choices = f"; choose one of: {', '.join(sorted(_COMMANDS))}"
+        raise UserError(f"{said}{nearest(name, _COMMANDS) or choices}")
     args, unknown = _parsers()[0].parse_known_args(argv)
     args.words = argv
     if unknown:
@@ -126,10 +127,29 @@ def _plot(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="curves.png", metavar="FILE", help="PNG, PDF or SVG (default curves.png)")
 
 
+def _report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run_dirs", metavar="RUN_DIR", nargs="+", help="directories of runs, of studies, or of many runs")
+    sub.add_argument("-o", "--out", metavar="FILE", help="HTML, PNG or PDF (default report.html)")
+    sub.add_argument("--format", metavar="FORMAT", help="html, or png or pdf for the learning curves alone")
+    sub.add_argument("--smooth", type=int, default=10, metavar="N", help="points of smoothed curves (default 10)")
+    sub.add_argument("--videos", type=int, default=2, metavar="N", help="newest videos of each run (default 2)")
+    asked = "time to ask the models of the best runs what they believed, 0 for none (default 60)"
+    sub.add_argument("--model-seconds", type=float, default=60.0, metavar="S", help=asked)
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the episodes for this (default 0)")
+    _trust(sub)
+
+
+def _watch(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run_dirs", metavar="RUN_DIR", nargs="+", help="directories of runs, of studies, or of many runs")
+    sub.add_argument("--port", type=int, default=8866, metavar="N", help="on this machine (default 8866; 0: any)")
+    sub.add_argument("--smooth", type=int, default=10, metavar="N", help="points of smoothed curves (default 10)")
+
+
 def _film(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     which = "their numbers in episodes.csv (default 0 1 8 27 64 ...)"
     sub.add_argument("--episodes", type=int, nargs="+", metavar="N", help=which)
+    sub.add_argument("--overlay", action="store_true", help="write step, return so far and action on the frames")
     _trust(sub)
 
 
@@ -250,6 +270,8 @@ _COMMANDS: dict[str, _Command] = {
         _diagnose,
     ),
     "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
+    "report": ("write a page on what happened in runs and studies, to be opened offline", pages.report, _report),
+    "watch": ("follow runs and studies in a browser as they are trained", pages.watch, _watch),
     "film": ("film past episodes of a run, including random ones", commands.film, _film),
     "export": ("write a trained agent as one file that JAX runs without Foretell", commands.export, _export_agent),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),

@@ -20,9 +20,11 @@ from foretell.diagnostics.play import Played, Player, TargetPolicy
 from foretell.diagnostics.prediction import Track
 from foretell.diagnostics.recorded import transitions
 from foretell.diagnostics.returns import complete_et, expanded_et, plan_gap, returns_et
+from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
 from foretell.models import TrueModel
 from foretell.replay import Transitions
+from foretell.runs import arguments
 from foretell.tasks import Task
 from foretell.tasks.base import Follows
 
@@ -44,6 +46,20 @@ class Sizes(NamedTuple):
     as in the original, whose truth is biased towards 0 near the end."""
     policy: Literal["target", "online"] = "target"
     """Of agents with critics, who plays the episodes: the policy of the targets, or the one that acts."""
+
+
+def check_sizes(sizes: Any) -> None:
+    """Raises `UserError` unless something can be measured."""
+    if not isinstance(sizes, Sizes):
+        raise UserError(f"sizes must be foretell.diagnostics.examination.Sizes, not {sizes!r}")
+    for name in ("episodes", "horizon", "starts"):
+        arguments.whole_number(name, getattr(sizes, name), 1)
+    for steps in arguments.numbers("the steps of oracle estimators", sizes.oracle):
+        arguments.whole_number("the steps of oracle estimators", steps, 0)
+    if sizes.tail is not None and not 0 < arguments.number("tail", sizes.tail) <= 1:
+        raise UserError(f"tail must be bootstrap or a share above 0 and up to 1, not {sizes.tail}")
+    if not isinstance(sizes.policy, str) or sizes.policy not in ("target", "online"):
+        raise UserError(f"policy must be target or online, not {sizes.policy!r}")
 
 
 class Values(NamedTuple):

@@ -153,7 +153,7 @@ class Imaginer:
             real = self._replay(obs[rows], planned.action, second)
             return planned, jax.block_until_ready(real)
 
-        planned, real = self._chunks(one, len(obs), key)
+        planned, real = chunked(one, len(obs), self._chunk, key)
         return OpenLoop(planned.obs, real.obs, planned.reward, real.reward, real.terminated > 0, std, True)
 
     def _recorded(
@@ -169,17 +169,31 @@ class Imaginer:
         def one(rows: np.ndarray, key: Key[Array, ""]) -> Imagined:
             return self._imagine(state, obs[rows, 0], action[rows], key)
 
-        planned = self._chunks(one, len(windows), key)
+        planned = chunked(one, len(windows), self._chunk, key)
         return OpenLoop(planned.obs, obs[:, 1:], planned.reward, reward, terminated, std, False)
 
-    def _chunks(self, function: Callable[..., Any], count: int, key: Key[Array, ""]) -> Any:
-        """A function of rows and a key, for chunks of one size, of which the last is filled up by repeating rows."""
-        size = min(self._chunk, count)
-        keys = jax.random.split(key, -(-count // size))
-        rows = [np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)]
-        parts = [jax.tree.map(np.asarray, function(*pair)) for pair in zip(rows, keys, strict=True)]
-        raise_reported()
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+def chunked(function: Callable[..., Any], count: int, size: int, key: Key[Array, ""]) -> Any:
+    """A function of rows and a key, for `count` rows in chunks of one size; the last is filled up by repeating rows.
+
+    Args:
+        function: called with the numbers of the rows of a chunk, and a key; it returns a tree of arrays.
+        count: rows in all.
+        size: of a chunk.
+        key: for the noise of all chunks.
+
+    Returns:
+        The arrays of all chunks, joined on the host.
+
+    Raises:
+        UserError: if the simulator fails.
+    """
+    size = min(size, count)
+    keys = jax.random.split(key, -(-count // size))
+    rows = [np.minimum(np.arange(first, first + size), count - 1) for first in range(0, count, size)]
+    parts = [jax.tree.map(np.asarray, function(*pair)) for pair in zip(rows, keys, strict=True)]
+    raise_reported()
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
 
 
 def draw(rows: Any, count: int, rng: np.random.Generator) -> Any:

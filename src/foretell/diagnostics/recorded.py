@@ -58,6 +58,27 @@ def learned_tracks(directory: RunDirectory, task: Task, schedule: Schedule, tria
     return found
 
 
+def newest_tracks(directory: RunDirectory, episodes: Sequence[Mapping[str, Any]], most: int) -> list[tuple[int, Track]]:
+    """The newest finished episodes of trials and random actions with their numbers, in their order.
+
+    Files that cannot be read are left out.
+
+    Args:
+        directory: of the run.
+        episodes: the rows of its `episodes.csv`.
+        most: how many to read.
+    """
+    learned = [row for row in episodes if row["kind"] != "eval"][-most:]
+    found = []
+    for row in learned:
+        with suppress(UserError, KeyError):
+            data = directory.read_episode(int(row["episode"]))
+            parts = (np.asarray(data[name], np.float32) for name in ("observations", "actions", "rewards"))
+            obs, actions, rewards = parts
+            found.append((int(row["episode"]), Track(obs, actions, rewards, row.get("end") == "terminated")))
+    return found
+
+
 def unrepeated(directory: RunDirectory, task: Task, seed: int) -> Mapping[str, Any] | None:
     """The latest recorded training episode, if a new environment does not repeat its first steps; None if it does.
 

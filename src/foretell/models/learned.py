@@ -38,7 +38,7 @@ class RegressionSettings(ModelSettings):
     def check(self, fit: Any, imagination: Imagination) -> None:
         """Raises `ValueError` where the model does not go with the propagation (the rules of the released PETS)."""
         regressor: Any = self
-        name, members = imagination.propagation, regressor.members
+        name, members = imagination.propagation, regressor.serving
         if name.startswith("TS") and members < 2:
             raise ValueError(
                 f"imagination.propagation={name} needs a model of several networks, not {regressor.name}; "
@@ -57,8 +57,9 @@ class RegressionSettings(ModelSettings):
             raise ValueError("imagination.propagation=MM needs several particles to match, not 1")
         if name in ("TS1", "TSinf") and count % members:
             near = max(1, round(count / members)) * members
+            which = "members" if members == regressor.members else "elites"
             raise ValueError(
-                f"imagination.particles ({imagination.particles}) must be a multiple of model.members ({members}) "
+                f"imagination.particles ({imagination.particles}) must be a multiple of model.{which} ({members}) "
                 f"with {name}; the nearest is {near}"
             )
 
@@ -77,6 +78,8 @@ class EnsembleModel(Ensemble, RegressionSettings):
     def check(self, fit: Any, imagination: Imagination) -> None:
         if fit.kind != "adam":
             raise ValueError(f"model.kind=ensemble is trained with fit.kind=adam, not {fit.kind}")
+        if self.elites is not None and fit.snapshots != "member":
+            raise ValueError("model.elites needs fit.snapshots=member: the error of each member on held-out rows")
         self.check_batches("fit", fit.batch_size)
         super().check(fit, imagination)
 
@@ -137,7 +140,7 @@ class LearnedModel(ModelDefaults):
 
     @property
     def particles(self) -> int:
-        return particles_of(self.imagination, self.regressor.members)
+        return particles_of(self.imagination, self.regressor.serving)
 
     def init(self, key: Key[Array, ""]) -> LearnedState:
         task = self.task
@@ -207,7 +210,7 @@ class LearnedModel(ModelDefaults):
         return validation_loss(key, self.training, self.regressor, state.regressor, self.rows, replay)
 
     def error(self, params: LearnedParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
-        return mean_square_error(self._predictor(params), self.regressor.members, self.rows(data), weight)
+        return mean_square_error(self._predictor(params), self.regressor.serving, self.rows(data), weight)
 
     def _predictor(self, params: LearnedParams) -> Predictor:
         predictor = self.regressor.predictor(params.regressor)
@@ -217,7 +220,7 @@ class LearnedModel(ModelDefaults):
         name, ignored = self.imagination.propagation, self.imagination.ignore_variance
         name = "E" if ignored and name in ("DS", "MM") else "DS" if self._matches_state else name
         propagation: Propagation = registry.find("propagation", name)
-        return propagation(predictor, self.regressor.members, inputs, noise)
+        return propagation(predictor, self.regressor.serving, inputs, noise)
 
     @property
     def _matches_state(self) -> bool:

@@ -88,7 +88,7 @@ class WithRewardModel:
     ) -> tuple[RewardCarry, Step]:
         inner, step = self.dynamics.step(params.dynamics, carry.dynamics, action, key)
         x = jnp.concatenate([inputs_of(self.task, carry.obs, action), self.task.features(step.obs)], -1)
-        mean, _, logits = everyone(self.networks.predictor(params.networks), self.networks.members, x)
+        mean, _, logits = everyone(self.networks.predictor(params.networks), self.networks.serving, x)
         reward = mean[..., 0].mean(0) if self.unknown.reward else None
         ends = jax.nn.sigmoid(logits[..., 0]).mean(0) if self.unknown.termination else None
         return RewardCarry(inner, step.obs), known_step(self.task, carry.obs, action, step.obs, reward, ends)

@@ -20,7 +20,16 @@ from foretell.models.base import Step as ModelStep
 from foretell.models.learned import inputs_of, known_step
 from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.models.unchanging import Unchanging, unknown_columns
-from foretell.nn import MLP, all_finite, init_mlp, step_if
+from foretell.nn import (
+    MLP,
+    Normalizer,
+    all_finite,
+    fit_normalizer,
+    identity_normalizer,
+    init_mlp,
+    step_if,
+    with_inputs,
+)
 from foretell.nn.mlp import Activation, Initializer
 from foretell.registry import register
 from foretell.regression.fit import Fit
@@ -28,6 +37,8 @@ from foretell.replay import Replay, Transitions, sample
 from foretell.tasks.base import Task
 
 Losses = dict[str, Float[Array, ""]]
+_MIN_STD = 1e-6
+"""A standard deviation below this is replaced by 1."""
 Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
@@ -57,6 +68,9 @@ class SteveNetworks(ModelSettings):
     hidden_norm: Literal["none", "layer"] = "none"
     """Layer norm before the activation of each hidden layer, with a trained gain and shift (`layer`), or no
     normalisation (`none`, as released)."""
+    standardize: bool = False
+    """Standardise inputs, targets and rewards with their statistics over the replay, renewed as it grows. False, as
+    released: the weights of the losses depend on the units of observations and rewards."""
     weight_decay: NonNegativeFloat = 1e-4
     """Weight decay: adds this times half the sum of all members' squared weights and biases to the loss. Gains and
     shifts of a layer norm are not decayed."""
@@ -106,12 +120,21 @@ class SteveParams(NamedTuple):
     """From the same to the logit of the probability that the episode ends."""
 
 
+class Scales(NamedTuple):
+    """What the outputs of the networks are relative to."""
+
+    target: Normalizer
+    reward: Normalizer
+
+
 class SteveImagination(NamedTuple):
     """What imagination needs of a `SteveModel`."""
 
     networks: SteveParams
     columns: Unchanging | None
     """What is known of the columns of observations; None: nothing."""
+    scales: Scales | None
+    """None: outputs are in the environment's units."""
 
 
 class SteveState(NamedTuple):
@@ -121,11 +144,13 @@ class SteveState(NamedTuple):
     opt: optax.OptState
     columns: Unchanging | None = None
     """What is known of the columns of observations; None: nothing."""
+    scales: Scales | None = None
+    """Those of the outputs; None: the environment's units."""
 
 
 @dataclass(frozen=True)
 class SteveModel(ModelDefaults):
-    """Rewards and actions are in the environment's units; nothing is standardised.
+    """Rewards and actions are in the environment's units.
 
     Particle `p` of `P` moves and ends as member `floor(p / (P / members))` says; every reward network is applied to it.
     """
@@ -143,6 +168,7 @@ class SteveModel(ModelDefaults):
             activation=settings.activation,
             initializer=settings.initializer,
             layer_norm=settings.hidden_norm == "layer",
+            standardize_inputs=settings.standardize,
         )
         seen = task.feature_size
         sizes = (seen + task.spec.action_size, *settings.hidden, task.target_size)
@@ -152,14 +178,32 @@ class SteveModel(ModelDefaults):
             network(keys[1], aux, members=settings.reward_members) if self.unknown.reward else None,
             network(keys[2], aux, members=settings.members) if self.unknown.termination else None,
         )
-        return SteveState(networks, self.optimizer.init(networks), unknown_columns(task.spec.obs_size))
+        scales = Scales(identity_normalizer(task.target_size), identity_normalizer(1)) if settings.standardize else None
+        return SteveState(networks, self.optimizer.init(networks), unknown_columns(task.spec.obs_size), scales)
 
     def params(self, state: SteveState) -> SteveImagination:
-        return SteveImagination(state.networks, state.columns)
+        return SteveImagination(state.networks, state.columns, state.scales)
 
     def prepare(self, state: SteveState, replay: Replay) -> SteveState:
-        """With what the data say of the columns."""
-        return state if state.columns is None else state._replace(columns=state.columns.after(replay))
+        """With what the data say of the columns, and new scales if the replay has grown by a share."""
+        if state.columns is not None:
+            state = state._replace(columns=state.columns.after(replay))
+        if state.scales is None:
+            return state
+        return jax.lax.cond(replay.grown, lambda: self._rescaled(state, replay), lambda: state)
+
+    def _rescaled(self, state: SteveState, replay: Replay) -> SteveState:
+        """With the statistics of all inputs and outputs in the replay."""
+        task, data = self.task, replay.data
+        fitted = partial(fit_normalizer, valid=replay.valid, min_std=_MIN_STD)
+        inputs = inputs_of(task, data.obs, data.action)
+        seen, aux = fitted(inputs), fitted(jnp.concatenate([task.features(data.next_obs), inputs], -1))
+        networks = SteveParams(
+            with_inputs(state.networks.transition, seen),
+            *(network and with_inputs(network, aux) for network in state.networks[1:]),
+        )
+        scales = Scales(fitted(task.target(data.obs, data.next_obs)), fitted(data.reward[:, None]))
+        return state._replace(networks=networks, scales=scales)
 
     def step(
         self,
@@ -170,7 +214,8 @@ class SteveModel(ModelDefaults):
     ) -> tuple[Float[Array, "particles batch obs"], ModelStep]:
         del key
         networks, task, inputs = params.networks, self.task, inputs_of(self.task, carry, action)
-        next_obs = task.advance(carry, self._by_member(networks.transition, inputs))
+        output = self._by_member(networks.transition, inputs)
+        next_obs = task.advance(carry, output if params.scales is None else params.scales.target.denormalize(output))
         if params.columns is not None:
             next_obs = params.columns.keep(carry, next_obs)
         x = jnp.concatenate([task.features(next_obs), inputs], -1)
@@ -179,11 +224,14 @@ class SteveModel(ModelDefaults):
             ends = jax.nn.sigmoid(self._by_member(networks.termination, x)[..., 0])
         step = known_step(task, carry, action, next_obs, terminated=ends)
         if networks.reward is not None:
-            reward = _everyone(networks.reward, x.reshape(-1, x.shape[-1])).reshape(-1, *x.shape[:2])
-            step = step._replace(reward=reward)
+            reward = _everyone(networks.reward, x.reshape(-1, x.shape[-1]))
+            reward = reward if params.scales is None else params.scales.reward.denormalize(reward)
+            step = step._replace(reward=reward.reshape(-1, *x.shape[:2]))
         return next_obs, step
 
-    def loss(self, params: SteveParams, data: Transitions, key: Key[Array, ""]) -> tuple[Float[Array, ""], Losses]:
+    def loss(
+        self, params: SteveParams, data: Transitions, key: Key[Array, ""], scales: Scales | None = None
+    ) -> tuple[Float[Array, ""], Losses]:
         """The sum of the errors, averaged over rows, and of the decay; and its parts.
 
         The errors are half the squared error of target and reward, summed over outputs, and the cross-entropy of
@@ -194,10 +242,13 @@ class SteveModel(ModelDefaults):
         inputs = inputs_of(task, data.obs, data.action)
         x = jnp.concatenate([task.features(data.next_obs), inputs], -1)
         output = self._assigned(keys[0], params.transition, inputs)
-        losses = {"transition_loss": _half_square(output - task.target(data.obs, data.next_obs))}
+        target, reward = task.target(data.obs, data.next_obs), data.reward[:, None]
+        if scales is not None:
+            target, reward = scales.target.normalize(target), scales.reward.normalize(reward)
+        losses = {"transition_loss": _half_square(output - target)}
         if params.reward is not None:
             output = self._assigned(keys[1], params.reward, x)
-            losses["reward_loss"] = _half_square(output - data.reward[:, None])
+            losses["reward_loss"] = _half_square(output - reward)
         if params.termination is not None:
             logit = self._assigned(keys[2], params.termination, x)[:, 0]
             losses["termination_loss"] = (jax.nn.softplus(logit) - data.terminated * logit).mean()
@@ -236,7 +287,8 @@ class SteveModel(ModelDefaults):
 
     def learn_from(self, state: SteveState, data: Transitions, key: Key[Array, ""]) -> tuple[SteveState, Metrics]:
         """The same on given rows."""
-        (total, losses), grads = jax.value_and_grad(self.loss, has_aux=True)(state.networks, data, key)
+        learn = jax.value_and_grad(self.loss, has_aux=True)
+        (total, losses), grads = learn(state.networks, data, key, state.scales)
         networks, opt = step_if(jnp.isfinite(total), self.optimizer, grads, state.networks, state.opt)
         ok = all_finite(total, grads)
         metrics = {name: jnp.where(ok, loss, 0.0) for name, loss in {"model_loss": total, **losses}.items()}
@@ -244,6 +296,7 @@ class SteveModel(ModelDefaults):
 
     def error(self, params: SteveImagination, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         mean = _everyone(params.networks.transition, inputs_of(self.task, data.obs, data.action)).mean(0)
+        mean = mean if params.scales is None else params.scales.target.denormalize(mean)
         return weighted_error(mean, self.task.target(data.obs, data.next_obs), weight)
 
     def _by_member(self, network: MLP, x: Float[Array, "particles batch in"]) -> Float[Array, "particles batch out"]:

@@ -11,14 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from foretell.nn.normalizer import Normalizer
+from foretell.nn.normalizer import Normalizer, identity_normalizer
 
 Activation = Literal["silu", "relu", "tanh", "gelu"]
 Initializer = Literal["truncated", "glorot", "glorot-joint"]
 
+
+@jax.custom_jvp
+def _silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x * sigmoid(x) by way of tanh, which compiles to fewer and faster instructions than the exponential."""
+    return 0.5 * x * (1.0 + jnp.tanh(0.5 * x))
+
+
+@_silu.defjvp
+def _silu_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """With a slope that is one array; the slope that JAX derives needs several in the backward pass."""
+    (x,), (dx,) = primals, tangents
+    tanh = jnp.tanh(0.5 * x)
+    y, sigmoid = 0.5 * x * (1.0 + tanh), 0.5 + 0.5 * tanh
+    return y, (sigmoid + y * (1.0 - sigmoid)) * dx
+
+
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    # x * sigmoid(x) by way of tanh, which compiles to fewer and faster instructions than the exponential.
-    "silu": lambda x: 0.5 * x * (1.0 + jnp.tanh(0.5 * x)),
+    "silu": _silu,
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "gelu": jax.nn.gelu,
@@ -42,6 +57,9 @@ class MLP(eqx.Module):
     """Likewise, what is added after the gain."""
     batch_norm: bool = eqx.field(static=True, default=False)
     """Whether gains and shifts belong to a batch norm; see `foretell.nn.regularization`."""
+    input_mean: Float[Array, "members 1 _in"] | None = None
+    """What inputs are standardised with, which is not trained; None where they are not."""
+    input_std: Float[Array, "members 1 _in"] | None = None
 
     def __call__(self, x: Float[Array, "members rows in"]) -> Float[Array, "members rows out"]:
         """Member `b` maps its own rows `x[b]`."""
@@ -50,6 +68,8 @@ class MLP(eqx.Module):
     def forward(self, x: Float[Array, "members rows in"], before: Before) -> Float[Array, "members rows out"]:
         """The same, with `before(layer, x)` between the linear map and the activation of each hidden layer."""
         activate = _ACTIVATIONS[self.activation]
+        if self.input_mean is not None and self.input_std is not None:
+            x = (x - jax.lax.stop_gradient(self.input_mean)) / jax.lax.stop_gradient(self.input_std)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             x = jnp.matmul(x, weight) + bias
             if layer < len(self.weights) - 1:
@@ -76,6 +96,7 @@ def init_mlp(
     initializer: Initializer = "truncated",
     layer_norm: bool = False,
     batch_norm: bool = False,
+    standardize_inputs: bool = False,
 ) -> MLP:
     """Random weights, and biases of zero.
 
@@ -91,6 +112,7 @@ def init_mlp(
         layer_norm: normalise the inputs of every hidden activation over the units of its layer, row by row, then
             multiply by a trained gain, at first 1, and add a trained shift, at first 0 (Ba et al. 2016).
         batch_norm: likewise, but unit by unit over the rows of a batch (Ioffe and Szegedy 2015); not both.
+        standardize_inputs: standardise inputs, at first with mean 0 and standard deviation 1, see `with_inputs`.
     """
     shapes = list(pairwise(sizes))
     counts = [members * fan_in * fan_out for fan_in, fan_out in shapes]
@@ -108,9 +130,19 @@ def init_mlp(
         for divisor, draw, (fan_in, fan_out) in zip(divisors, draws, shapes, strict=True)
     )
     biases = tuple(jnp.zeros((members, 1, fan_out)) for _, fan_out in shapes)
-    if not layer_norm and not batch_norm:
-        return MLP(weights, biases, activation)
-    return MLP(weights, biases, activation, tuple(map(jnp.ones_like, biases[:-1])), biases[:-1], batch_norm)
+    network = MLP(weights, biases, activation)
+    if layer_norm or batch_norm:
+        gains = tuple(map(jnp.ones_like, biases[:-1]))
+        network = MLP(weights, biases, activation, gains, biases[:-1], batch_norm)
+    return with_inputs(network, identity_normalizer(sizes[0])) if standardize_inputs else network
+
+
+def with_inputs(network: MLP, inputs: Normalizer) -> MLP:
+    """The network that standardises its inputs in this way; further inputs, beyond those, stay as they are."""
+    extra = network.weights[0].shape[-2] - len(inputs.mean)
+    shape = len(network.weights[0]), 1, len(inputs.mean) + extra
+    mean, std = jnp.pad(inputs.mean, (0, extra)), jnp.pad(inputs.std, (0, extra), constant_values=1.0)
+    return replace(network, input_mean=jnp.broadcast_to(mean, shape), input_std=jnp.broadcast_to(std, shape))
 
 
 def standardize(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:

@@ -4,13 +4,15 @@ Chua et al. 2018, section 4: PE and DE are ensembles of probabilistic and determ
 The bounded log-variance is their appendix A.1.
 """
 
+import math
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from foretell.nn import MLP, Normalizer, identity_normalizer, init_mlp
@@ -18,6 +20,9 @@ from foretell.nn.mlp import Activation, Initializer, fold_normalizer
 from foretell.nn.regularization import Moments, fold_moments, no_moments, training_pass
 from foretell.regression.prediction import Prediction, Predictor, Rows
 from foretell.settings import Settings
+
+_LEAST_LOGVAR = 2.0 * math.log(1e-3)
+"""The likelihood rewards no constant log-variance below this."""
 
 
 class EnsembleParams(eqx.Module):
@@ -27,6 +32,8 @@ class EnsembleParams(eqx.Module):
     max_logvar: Float[Array, "out"]
     min_logvar: Float[Array, "out"]
     probabilistic: bool = eqx.field(static=True)
+    logvar: Float[Array, "members 1 out"] | None = None
+    """The log-variance itself, where it does not depend on the input."""
 
 
 class EnsembleState(eqx.Module):
@@ -37,6 +44,8 @@ class EnsembleState(eqx.Module):
     targets: Normalizer
     moments: Moments | None = None
     """Running statistics of the hidden layers, where there is batch norm."""
+    elites: Int[Array, "elites"] | None = None
+    """The members that predict, where only some do."""
 
 
 class Passed(NamedTuple):
@@ -60,9 +69,15 @@ class Ensemble(Settings):
 
     members: PositiveInt = 5
     """Networks in the ensemble: several (PE, DE), or 1 (P, D)."""
+    elites: PositiveInt | None = None
+    """Predict with this many of the networks alone, those with the least error on held-out rows after each call of
+    training; `fit.snapshots` must be `member` (MBPO: 5 of 7). Null: with all."""
     probabilistic: bool = True
     """Predict mean and variance of each output, trained by likelihood (true: PE, P), or only the mean, trained by
     squared error (false: DE, D)."""
+    variance: Literal["input", "constant"] = "input"
+    """What the predicted variance depends on: the input (`input`: PETS), or nothing but the member and the output
+    (`constant`: DHMBPO). A constant variance is trained too; the likelihood gains nothing where it is below 1e-6."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
     """Widths of the hidden layers."""
     activation: Activation = "silu"
@@ -112,6 +127,10 @@ class Ensemble(Settings):
             raise ValueError("standardize=false needs scale_targets=false and center_targets=false")
         if self.hidden_norm == "layer" and min(self.hidden) < 2:
             raise ValueError("hidden_norm=layer needs hidden layers of at least 2 units, not 1: one alone would be 0")
+        if self.elites is not None and self.elites > self.members:
+            raise ValueError(f"elites ({self.elites}) must be at most {self.members}, the number of members")
+        if self.elites is not None and self.hidden_norm == "batch":
+            raise ValueError("elites must be null with hidden_norm=batch")
         if self.logvar_init[0] >= self.logvar_init[1]:
             raise ValueError(f"logvar_init must be (low, high) with low < high, not {self.logvar_init}")
         return self
@@ -122,6 +141,19 @@ class Ensemble(Settings):
         given = np.atleast_1d(self.weight_decay)
         places = np.linspace(0, len(given) - 1, len(self.hidden) + 1)
         return tuple(np.interp(places, np.arange(len(given)), given).tolist())
+
+    @property
+    def serving(self) -> int:
+        """Number of networks that predict."""
+        return self.elites or self.members
+
+    @property
+    def _has_constant_variance(self) -> bool:
+        return self.probabilistic and self.variance == "constant"
+
+    @property
+    def _predicts_variance(self) -> bool:
+        return self.probabilistic and self.variance == "input"
 
     @property
     def name(self) -> str:
@@ -138,7 +170,7 @@ class Ensemble(Settings):
             flags: number of yes/no outputs.
         """
         low, high = self.logvar_init
-        sizes = (in_size, *self.hidden, (1 + self.probabilistic) * out_size + flags)
+        sizes = (in_size, *self.hidden, (1 + self._predicts_variance) * out_size + flags)
         network = init_mlp(
             key,
             sizes,
@@ -148,9 +180,12 @@ class Ensemble(Settings):
             layer_norm=self.hidden_norm == "layer",
             batch_norm=self.hidden_norm == "batch",
         )
-        params = EnsembleParams(network, high * jnp.ones(out_size), low * jnp.ones(out_size), self.probabilistic)
+        logvar = jnp.zeros((self.members, 1, out_size)) if self._has_constant_variance else None
+        bounds = high * jnp.ones(out_size), low * jnp.ones(out_size)
+        params = EnsembleParams(network, *bounds, self.probabilistic, logvar)
         moments = no_moments(network) if network.batch_norm else None
-        return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size), moments)
+        elites = None if self.elites is None else jnp.arange(self.elites)
+        return EnsembleState(params, identity_normalizer(in_size), identity_normalizer(out_size), moments, elites)
 
     def loss(
         self,
@@ -183,7 +218,7 @@ class Ensemble(Settings):
             0.5 * decay * jnp.square(w).sum() for decay, w in zip(self.layer_decay, params.network.weights, strict=True)
         )
         total = likelihood + decay
-        if self.probabilistic:
+        if self._predicts_variance:
             total += self.logvar_penalty * (params.max_logvar.sum() - params.min_logvar.sum())
         return total, Passed(likelihood / self.members, moments)
 
@@ -199,7 +234,8 @@ class Ensemble(Settings):
             Its mean over rows, weighted, and over members; NaN if no row counts.
         """
         x, y = (jnp.where(weight[:, None] > 0, a, 0.0) for a in (rows.x, state.targets.normalize(rows.y)))
-        prediction = predict(self.ready(state).params, jnp.broadcast_to(x, (self.members, *x.shape)))
+        everyone = self.ready(replace(state, elites=None)).params
+        prediction = predict(everyone, jnp.broadcast_to(x, (self.members, *x.shape)))
         return self._likelihood(prediction, y, rows.flags, weight / weight.sum()) / self.members
 
     def check_batches(self, section: str, batch_size: int) -> None:
@@ -211,8 +247,15 @@ class Ensemble(Settings):
         """What prediction needs: the network with the input normaliser as part of its first layer."""
         network = state.params.network
         network = network if state.moments is None else fold_moments(network, state.moments)
-        network = fold_normalizer(network, state.inputs)
-        return ReadyEnsemble(eqx.tree_at(lambda p: p.network, state.params, network), state.targets)
+        params = replace(state.params, network=fold_normalizer(network, state.inputs))
+        if state.elites is not None:
+            chosen = jax.tree.map(lambda a: a[state.elites], (params.network, params.logvar))
+            params = replace(params, network=chosen[0], logvar=chosen[1])
+        return ReadyEnsemble(params, state.targets)
+
+    def with_elites(self, state: EnsembleState, error: Float[Array, "..."]) -> EnsembleState:
+        """The ensemble that predicts with the members of the least errors, one for each member, if not with all."""
+        return state if self.elites is None else replace(state, elites=jnp.argsort(error)[: self.elites])
 
     def predictor(self, ready: "ReadyEnsemble") -> Predictor:
         """The function from raw inputs to predictions of raw targets."""
@@ -242,8 +285,21 @@ class Ensemble(Settings):
         square = jnp.square(prediction.mean - y)
         if not self.probabilistic:
             return 0.5 * square
-        nll = square / prediction.variance + jnp.log(prediction.variance)
+        logvar = jnp.log(prediction.variance)
+        if self._has_constant_variance:
+            logvar = jnp.maximum(logvar, _LEAST_LOGVAR)
+        nll = square / prediction.variance + logvar
         return nll * jax.lax.stop_gradient(prediction.variance**self.nll_beta) if self.nll_beta else nll
+
+
+def better_members(lower: Bool[Array, "members"], now: EnsembleState, best: EnsembleState) -> EnsembleState:
+    """The ensemble `now`, but for the members that are not better now: these are as in `best`."""
+
+    def choose(new: Float[Array, "members _in _out"], old: Float[Array, "members _in _out"]) -> Array:
+        return jnp.where(lower[:, None, None], new, old)
+
+    own = lambda state: (state.params.network, state.params.logvar)  # noqa: E731
+    return eqx.tree_at(own, now, jax.tree.map(choose, own(now), own(best)), is_leaf=lambda a: a is None)
 
 
 def predict(params: EnsembleParams, x: Float[Array, "members rows in"]) -> Prediction:
@@ -257,6 +313,9 @@ def read(params: EnsembleParams, out: Float[Array, "members rows columns"]) -> P
     if not params.probabilistic:
         mean = out[..., :out_size]
         return Prediction(mean, jnp.zeros_like(mean), out[..., out_size:])
+    if params.logvar is not None:
+        mean = out[..., :out_size]
+        return Prediction(mean, jnp.broadcast_to(jnp.exp(params.logvar), mean.shape), out[..., out_size:])
     variance = bounded_variance(out[..., out_size : 2 * out_size], params.min_logvar, params.max_logvar)
     return Prediction(out[..., :out_size], variance, out[..., 2 * out_size :])
 

@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.regression.batches import minibatch, mixed_minibatch
-from foretell.regression.ensemble import Ensemble, EnsembleState
+from foretell.regression.ensemble import Ensemble, EnsembleState, better_members
 from foretell.regression.prediction import Rows
-from foretell.regression.split import Split, errors, hold_out, holdout_loss
+from foretell.regression.split import Split, errors, hold_out, holdout_loss, member_errors
 from foretell.regression.statistics import noisy, restandardized
 from foretell.regression.stopping import until_stale
 from foretell.regression.updates import update
@@ -83,6 +83,12 @@ class Fit(Settings):
     maximum; `min_steps` still applies."""
     patience: PositiveInt = 1
     """Epochs in a row without a new lowest held-out loss after which early stopping ends training."""
+    improvement: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the lowest held-out loss by which a loss must be below it to count as lower (MBPO: 0.01)."""
+    snapshots: Literal["joint", "member"] = "joint"
+    """What early stopping judges and keeps: the loss of the whole ensemble, and the whole ensemble (`joint`), or the
+    squared error of each member, and of each its own weights. Then training ends once no member improves (`member`:
+    MBPO)."""
     keep_best: bool = True
     """After early stopping use the weights with the lowest held-out loss (true), or the last ones (false: the released
     MVE)."""
@@ -93,6 +99,8 @@ class Fit(Settings):
             raise ValueError(f"max_steps ({self.max_steps}) is below min_steps ({self.min_steps})")
         if self.new_share is not None and (self.bootstrap or self.holdout):
             raise ValueError("new_share needs bootstrap=false and holdout=0: it draws its batches itself")
+        if self.snapshots == "member" and not self.early_stopping:
+            raise ValueError("snapshots=member needs early_stopping=true")
         if self.early_stopping and not self.holdout:
             raise ValueError("early_stopping needs holdout above 0, such as 0.3: rows that are kept out of training")
         return self
@@ -233,9 +241,12 @@ def fit(
     now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
     stopped: dict[str, Array] = {}
     if settings.early_stopping:
-        error = partial(holdout_loss, ensemble, split, settings.log_rows)
+        score = member_errors if settings.snapshots == "member" else holdout_loss
+        error = partial(score, ensemble, split, settings.log_rows)
         batches = settings.batches(split.kept, first)
         now, steps, stopped = _stopping_early(settings, body, error, now, steps, batches)
+        now = now._replace(state=ensemble.with_elites(now.state, stopped["holdout_loss"]))
+        stopped["holdout_loss"] = stopped["holdout_loss"].mean()
     else:
         now = jax.lax.fori_loop(0, steps, body, now)
     metrics = {
@@ -281,7 +292,7 @@ def _gradient_step(
 def _stopping_early(
     settings: Fit,
     body: Callable[[Int[Array, ""], _Progress], _Progress],
-    error: Callable[[EnsembleState], Float[Array, ""]],
+    error: Callable[[EnsembleState], Float[Array, "*members"]],
     start: _Progress,
     steps: Int[Array, ""],
     batches: Int[Array, ""],
@@ -299,12 +310,18 @@ def _stopping_early(
         most=-(-steps // batches),
         patience=settings.patience,
         keep_best=settings.keep_best,
+        improvement=settings.improvement,
+        **({"keep": _better_members} if settings.snapshots == "member" else {}),
     )
     now, loss = watched.now, watched.error
     if settings.keep_best:
         now, loss = now._replace(state=watched.best.state, opt_state=watched.best.opt_state), watched.lowest
     taken = jnp.minimum(watched.epochs * batches, steps)
     return now, taken, {"epochs": watched.epochs, "holdout_loss": loss}
+
+
+def _better_members(lower: Bool[Array, "members"], now: _Progress, best: _Progress) -> _Progress:
+    return now._replace(state=better_members(lower, now.state, best.state))
 
 
 def _batch(

@@ -70,6 +70,11 @@ class GP(Settings):
         return 1
 
     @property
+    def serving(self) -> int:
+        """Number of members that predict."""
+        return self.members
+
+    @property
     def name(self) -> str:
         """The paper's name of this type of model."""
         return "GP"

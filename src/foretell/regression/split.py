@@ -1,5 +1,6 @@
 """Which rows a call of training learns from, which are kept out of it, and the errors on both."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -58,6 +59,15 @@ def holdout_loss(ensemble: Ensemble, split: Split, most: int, state: EnsembleSta
     return ensemble.error(state, *split.out(most))
 
 
+def member_errors(ensemble: Ensemble, split: Split, most: int, state: EnsembleState) -> Float[Array, "members"]:
+    """The squared error of each member on at most so many of the rows kept out, in units of standardised targets."""
+    rows, weight = split.out(most)
+    everyone = ensemble.ready(replace(state, elites=None))
+    mean = ensemble.predictor(everyone)(jnp.broadcast_to(rows.x, (ensemble.members, *rows.x.shape))).mean
+    square = jnp.square((mean - rows.y) / state.targets.std).mean(-1)
+    return jnp.where(weight > 0, square * weight, 0.0).sum(1) / weight.sum()
+
+
 def errors(
     ensemble: Ensemble, state: EnsembleState, split: Split, most: int, *, out: bool
 ) -> dict[str, Float[Array, ""]]:
@@ -65,6 +75,6 @@ def errors(
     rows, held, kept, _ = split
     count = min(most, len(rows.x))
     logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
-    error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.members)
+    error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.serving)
     found = {"train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))}
     return {**found, "holdout_mse": error(*split.out(most))} if out else found

@@ -11,6 +11,9 @@ Progress = TypeVar("Progress")
 """What training carries from epoch to epoch: a pytree of arrays."""
 
 
+Keep = Callable[[Bool[Array, "*members"], Any, Any], Any]
+
+
 class Watched(NamedTuple):
     """Training so far."""
 
@@ -19,26 +22,34 @@ class Watched(NamedTuple):
     """What training carries on."""
     best: Any
     """The same, when the error was lowest; nothing if that is not kept."""
-    error: Float[Array, ""]
-    """After the last epoch."""
-    lowest: Float[Array, ""]
+    error: Float[Array, "*members"]
+    """After the last epoch; of the whole, or of each member."""
+    lowest: Float[Array, "*members"]
     """After any epoch so far."""
     stale: Int[Array, ""]
-    """Epochs since then."""
+    """Epochs since then, for the last member whose error fell."""
+
+
+def _whole(lower: Bool[Array, ""], now: Any, best: Any) -> Any:
+    """All of the progress, if the error is lower."""
+    return jax.tree.map(lambda a, b: jnp.where(lower, a, b), now, best)
 
 
 def until_stale(
     epoch: Callable[[Int[Array, ""], Progress], Progress],
-    error: Callable[[Progress], Float[Array, ""]],
+    error: Callable[[Progress], Float[Array, "*members"]],
     start: Progress,
     *,
     least: Int[Array, ""],
     most: Int[Array, ""],
     patience: int,
     keep_best: bool,
+    improvement: float = 0.0,
+    keep: Keep = _whole,
 ) -> Watched:
     """Train epoch by epoch, at least one, until the error has been no lower than before for `patience` of them.
 
+    There may be several errors, one for each member: then all of them must have been no lower.
     An error that is not a number counts as lower: nothing is known that would speak for stopping.
 
     Args:
@@ -49,6 +60,8 @@ def until_stale(
         most: most epochs.
         patience: epochs without a lower error after which training stops.
         keep_best: keep the progress of the lowest error.
+        improvement: share of the lowest error so far by which an error must be below it to count as lower.
+        keep: (which errors are lower, progress, best so far) -> best so far.
     """
 
     def goes_on(watched: Watched) -> Bool[Array, ""]:
@@ -57,10 +70,11 @@ def until_stale(
     def one(watched: Watched) -> Watched:
         now = epoch(watched.epochs, watched.now)
         found = error(now)
-        lower = ~(found >= watched.lowest)
-        best = jax.tree.map(lambda a, b: jnp.where(lower, a, b), now, watched.best) if keep_best else ()
-        lowest, stale = jnp.where(lower, found, watched.lowest), jnp.where(lower, 0, watched.stale + 1)
+        most = watched.lowest - improvement * jnp.abs(watched.lowest) if improvement else watched.lowest
+        lower = ~(found >= most)
+        best = keep(lower, now, watched.best) if keep_best else ()
+        lowest, stale = jnp.where(lower, found, watched.lowest), jnp.where(lower.any(), 0, watched.stale + 1)
         return Watched(watched.epochs + 1, now, best, found, lowest, stale)
 
-    zero, none = jnp.zeros((), jnp.int32), jnp.array(jnp.inf)
+    zero, none = jnp.zeros((), jnp.int32), jnp.full(jax.eval_shape(error, start).shape, jnp.inf)
     return jax.lax.while_loop(goes_on, one, Watched(zero, start, start if keep_best else (), none, none, zero))

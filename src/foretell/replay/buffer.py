@@ -1,5 +1,6 @@
 """A ring buffer of transitions whose length is traced: growing data never recompile a program."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,15 @@ class Replay(NamedTuple):
     @property
     def size(self) -> Int[Array, ""]:
         return jnp.minimum(self.added, self.capacity)
+
+    @property
+    def grown(self) -> Bool[Array, ""]:
+        """Whether, since the last call of `learn`, `added` has reached the next power of 1.05.
+
+        What is computed of all transitions then costs little in all, and changes little each time.
+        """
+        after, before = (jnp.floor(jnp.log(count) / math.log(1.05)) for count in (self.added, self.added - self.new))
+        return after > before
 
     @property
     def valid(self) -> Bool[Array, "capacity"]:

@@ -15,7 +15,7 @@ from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, writing
 from foretell.runs.trees import value_at
 
-_COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
+COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
 _STYLES = ("-", "--", ":", "-.")
 _COLUMNS = 3
 """Panels side by side."""
@@ -29,6 +29,17 @@ class Curve(NamedTuple):
     mean: Float[np.ndarray, "points"]
     std: Float[np.ndarray, "points"]
     """Population standard deviation over runs."""
+
+
+class Points(NamedTuple):
+    """What one run has reached, and when."""
+
+    steps: Int[np.ndarray, "points"]
+    """Environment steps."""
+    seconds: Float[np.ndarray, "points"]
+    """Wall time of the run."""
+    returns: Float[np.ndarray, "points"]
+    """Mean return of the episodes of a round of evaluation, or the return of a trial."""
 
 
 class Band(NamedTuple):
@@ -69,11 +80,22 @@ def curve_of(rows: Sequence[dict[str, Any]], window: int) -> Curve:
         rows: of `episodes.csv`.
         window: points to smooth over, see `smoothed`.
     """
+    steps, _, returns = points_of(rows)
+    return Curve(steps, smoothed(returns, window), np.zeros(len(returns)))
+
+
+def points_of(rows: Sequence[dict[str, Any]]) -> Points:
+    """The points of one run: rounds of evaluation, or without any the trials.
+
+    Args:
+        rows: of `episodes.csv`.
+    """
     kind = "eval" if any(row["kind"] == "eval" for row in rows) else "train"
     rounds = groupby((row for row in rows if row["kind"] == kind), lambda row: row["env_steps"])
-    points = [(steps, fmean(row["return"] for row in group)) for steps, group in rounds]
-    steps, returns = np.array([p[0] for p in points], int), np.array([p[1] for p in points], float)
-    return Curve(steps, smoothed(returns, window), np.zeros(len(returns)))
+    points = [(steps, list(group)) for steps, group in rounds]
+    seconds = [group[0].get("wall_seconds", 0.0) for _, group in points]
+    returns = [fmean(row["return"] for row in group) for _, group in points]
+    return Points(np.array([steps for steps, _ in points], int), np.array(seconds, float), np.array(returns, float))
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
@@ -117,8 +139,8 @@ def read_curve(directory: RunDirectory, window: int = 1) -> Curve:
 
 def steps_before(directory: RunDirectory) -> int:
     """Environment steps of the runs that a run goes on from (`train.pretrained`). Raises `UserError`."""
-    earlier = directory.read_config()[0].train.pretrained
-    if earlier is None:
+    earlier = value_at(directory.read_tree()[0], "train.pretrained")
+    if not isinstance(earlier, str):
         return 0
     named, beside = Path(earlier), directory.path.parent / Path(earlier).name
     stage = RunDirectory.open(named if (named / "config.yaml").is_file() or not beside.is_dir() else beside)
@@ -211,10 +233,10 @@ def _draw_panel(
     axes: Any, groups: Sequence[Group], lines: Sequence[Line], title: str, band: Callable[[Sequence[Curve]], Band]
 ) -> None:
     for i, group in enumerate(groups):
-        drawn, colour = band(group.curves), _COLOURS[i % len(_COLOURS)]
+        drawn, colour = band(group.curves), COLOURS[i % len(COLOURS)]
         count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
         style: Any = {"marker": "o", "ms": 3.5} if len(drawn.steps) <= 30 else {}
-        style |= {"color": colour, "lw": 1.8, "ls": _STYLES[i // len(_COLOURS) % len(_STYLES)]}
+        style |= {"color": colour, "lw": 1.8, "ls": _STYLES[i // len(COLOURS) % len(_STYLES)]}
         axes.plot(drawn.steps, drawn.middle, label=_literal(group.label + count), **style)
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from foretell.envs import reset
 from foretell.errors import UserError, brief
+from foretell.report.overlay import Overlay
 from foretell.runs.directory import RunDirectory, writing
 from foretell.tasks import Task
 from foretell.training.controller import Controller, EvaluationResult
@@ -55,7 +56,13 @@ def record(
 
 
 def film(
-    task: Task, directory: RunDirectory, seed: int, number: int, warn: Callable[[str], None] = lambda text: None
+    task: Task,
+    directory: RunDirectory,
+    seed: int,
+    number: int,
+    warn: Callable[[str], None] = lambda text: None,
+    *,
+    overlay: bool = False,
 ) -> Path:
     """Repeat a finished episode of a run and film it. A video ends where the environment fails.
 
@@ -65,6 +72,7 @@ def film(
         seed: the run's.
         number: the number of the episode.
         warn: called with a sentence if the episode is not as it was recorded.
+        overlay: write step, return so far and action on the frames.
 
     Returns:
         The video.
@@ -74,7 +82,8 @@ def film(
     """
     episode = directory.read_episode(number)
     actions, random = episode["actions"].astype(np.float32), str(episode["kind"]) == "random"
-    with writing(directory.videos), _camera(_drawable(task), directory.videos, "run") as env:
+    drawable = Overlay(_drawable(task)) if overlay else _drawable(task)
+    with writing(directory.videos), _camera(drawable, directory.videos, "run") as env:
         env.episode_id = number - 1  # the number in its file's name
         differs = _repeat(env, task, seed, number, episode["observations"], actions, random=random)
     video = directory.videos / f"run-episode-{number}.mp4"
@@ -116,6 +125,8 @@ def film_finished(
     seed: int,
     numbers: Sequence[int] | None,
     warn: Callable[[str], None] = lambda text: None,
+    *,
+    overlay: bool = False,
 ) -> Iterator[Path]:
     """Film finished episodes of a run.
 
@@ -125,6 +136,7 @@ def film_finished(
         seed: the run's.
         numbers: those of the episodes; None for those that Gymnasium films by default: cubes, then every thousandth.
         warn: as for `film`.
+        overlay: likewise.
 
     Returns:
         The videos; each is made when the iterator reaches it.
@@ -142,7 +154,7 @@ def film_finished(
             last = f"; the nearest is {min(finished, key=lambda n: abs(n - number))}" if finished else ""
             raise UserError(f"the run has finished no episode {number}{last}")
     choose_renderer()
-    return (film(task, directory, seed, number, warn) for number in numbers)
+    return (film(task, directory, seed, number, warn, overlay=overlay) for number in numbers)
 
 
 def check_drawable(task: Task) -> None:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from foretell.agents import RunSettings
 from foretell.errors import UserError, brief, nearest
 from foretell.runs.computing import provenance
+from foretell.runs.files import parse
 from foretell.runs.presets import validate
 from foretell.runs.schema import Tree
 from foretell.runs.trees import completed
@@ -26,6 +27,8 @@ _NOTHING: Tree = MappingProxyType({})
 EPISODE_COLUMNS = ("episode", "env_steps", "kind", "return", "length", "end", "success", "wall_seconds")
 _BEGUN = (".lock", "config.tmp")
 """All that a run leaves which was killed before it had settings."""
+_BESIDE = ("preset", "seed", "provenance")
+"""What `config.yaml` holds beside the settings; the last one is the end of the file."""
 _READ: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("episode", "env_steps", "length"), int),
     **dict.fromkeys(("return", "wall_seconds"), float),
@@ -129,8 +132,7 @@ class RunDirectory:
 
     def asked(self, settings: RunSettings) -> dict[str, Any]:
         """The settings of section `task` that were chosen besides the preset."""
-        made = yaml.safe_load(self.config.read_text())["provenance"]
-        names = made.get("asked", ()) if isinstance(made, dict) else ()
+        names = self.read_provenance().get("asked", ())
         return {name: getattr(settings.task, name) for name in names if name in type(settings.task).model_fields}
 
     @contextmanager
@@ -165,18 +167,26 @@ class RunDirectory:
 
     def read_tree(self) -> tuple[dict[str, Any], str, int]:
         """Settings as they are written, preset name and seed. Raises `UserError` if the file was damaged."""
-        try:
-            tree = yaml.safe_load(self.config.read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read '{self.config}' ({brief(error)})") from error
-        required = ("preset", "seed", "provenance")  # the last one is the end of the file
-        missing = [key for key in required if not isinstance(tree, dict) or key not in tree]
-        if missing:
-            raise UserError(f"'{self.config}' is damaged: '{missing[0]}' is missing")
-        preset, seed, _ = (tree.pop(key) for key in required)
+        tree = self._read_whole()
+        preset, seed, _ = (tree.pop(key) for key in _BESIDE)
         if not isinstance(seed, int):
             raise UserError(f"'{self.config}' is damaged: seed must be a whole number, not {seed!r}")
         return tree, str(preset), seed
+
+    def read_provenance(self) -> dict[str, Any]:
+        """How the run was made: command, versions, commit. Raises `UserError` if the file was damaged."""
+        made = self._read_whole()["provenance"]
+        return made if isinstance(made, dict) else {}
+
+    def _read_whole(self) -> dict[str, Any]:
+        try:
+            tree = parse(self.config.read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"cannot read '{self.config}' ({brief(error)})") from error
+        missing = [key for key in _BESIDE if not isinstance(tree, dict) or key not in tree]
+        if missing:
+            raise UserError(f"'{self.config}' is damaged: '{missing[0]}' is missing")
+        return tree
 
     def episode_path(self, number: int) -> Path:
         """The data of an episode."""
@@ -246,6 +256,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def parse_episode(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `episodes.csv`, numbers as numbers. Raises `ValueError` or `TypeError` if it is torn."""
     return {name: _READ.get(name, str)(value) for name, value in row.items()}
+
+
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a table of numbers; cells that are none are left out. Empty without the file. Raises `UserError`."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [dict(_numbers(row)) for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"'{path}' is damaged ({brief(error)})") from error
+
+
+def _numbers(row: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in row.items():
+        with suppress(TypeError, ValueError):
+            yield str(name), float(value)
 
 
 def append_row(path: Path, row: dict[str, Any], *, delimiter: str = ",") -> None:

@@ -67,7 +67,18 @@ def _sections() -> dict[str, list[_User]]:
 
 
 def _section(name: str, users: list[_User]) -> str | None:
-    """A whole section, one of its kinds, or one of its settings; None if there is no such thing."""
+    """A whole section, one of its kinds, or one of its settings; None if there is no such thing.
+
+    A section that is of another class with other agents is described once for each class.
+    """
+    groups: dict[tuple, list[_User]] = {}
+    for user in users:
+        groups.setdefault(tuple(section_classes(user.field).values()), []).append(user)
+    return "\n\n".join(filter(None, (_same_section(name, group) for group in groups.values()))) or None
+
+
+def _same_section(name: str, users: list[_User]) -> str | None:
+    """What `_section` says of a section that is of the same class with all its users."""
     section, _, inner = name.partition(".")
     classes = section_classes(users[0].field)
     if not inner:

@@ -41,10 +41,10 @@ class Learner(Settings):
     """Use layer norm before the activation of every hidden layer of policy and critics (MVE)."""
     critics: PositiveInt = 1
     """Critics in the ensemble (STEVE: 4); all have the same targets."""
-    assignment: Literal["balanced", "independent"] = "balanced"
+    assignment: Literal["balanced", "independent", "all"] = "balanced"
     """Which critic learns from an element of the minibatch. `balanced`: each critic learns from an equal part of it;
     element `b` of `B` trains critic `floor(b * critics / B)`. `independent`: a random critic for each element (the
-    released STEVE), with `critics` times the work."""
+    released STEVE), with `critics` times the work. `all`: every critic, with `critics` times the work (REDQ)."""
     batch_size: PositiveInt = 512
     """Transitions in the minibatch of each update."""
     policy_learning_rate: PositiveFloat = 3e-4
@@ -68,6 +68,8 @@ class Learner(Settings):
     """Discount factor."""
     reward_scale: PositiveFloat = 1.0
     """Factor on the rewards in targets."""
+    standardize: bool = False
+    """Policy and critics see features with mean 0 and standard deviation 1 over the replay, renewed as it grows."""
 
     @property
     def has_target_policy(self) -> bool:
@@ -166,7 +168,8 @@ class Learner(Settings):
     @property
     def network(self) -> Callable[..., MLP]:
         """Makes untrained networks: (key, sizes, members)."""
-        return partial(init_mlp, activation=self.activation, initializer=self.initializer, layer_norm=self.layer_norm)
+        make = partial(init_mlp, activation=self.activation, initializer=self.initializer)
+        return partial(make, layer_norm=self.layer_norm, standardize_inputs=self.standardize)
 
     def initial_log_alpha(self) -> Float[Array, ""] | None:
         """Logarithm of the initial temperature; None for learners without one."""
@@ -191,6 +194,27 @@ class Learner(Settings):
         """The values that targets use, without the entropy bonus of these actions, which targets add."""
         del bonus
         return self.values(state.target_critics, features, action)
+
+    def policy_value(
+        self, state: LearnerState, features: Float[Array, "*rows features"], action: Float[Array, "*rows action"]
+    ) -> Float[Array, "*rows"]:
+        """The value that a policy's actions should raise, by the online critics."""
+        return self.to_value(state, self.values(state.critics, features, action).mean(0))
+
+    def to_value(self, state: LearnerState, output: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """Values, from outputs of the critics; the same unless overridden."""
+        del state
+        return output
+
+    def to_output(self, state: LearnerState, value: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """The inverse of `to_value`."""
+        del state
+        return value
+
+    def rescaled(self, state: LearnerState, reward: Float[Array, "*rows"]) -> LearnerState:
+        """With a scale of values that goes with such rewards, where the learner has one; NaN: a reward to leave out."""
+        del reward
+        return state
 
     def critic_loss(
         self,
@@ -222,6 +246,8 @@ class Learner(Settings):
             x, target, weight = (
                 jnp.stack(jnp.split(a, self.critics, axis)) for a, axis in ((x, 2), (target, 1), (weight, 1))
             )
+        elif self.assignment == "all":
+            x, target, weight = map(self.to_all, (x, target, weight))
         else:
             assigned = jax.random.randint(key, target.shape[1:], 0, self.critics)
             weight = jnp.where(assigned == jnp.arange(self.critics)[:, None, None], weight, 0.0)
@@ -265,7 +291,7 @@ class Learner(Settings):
         due = (state.updates + 1) % self.policy_delay == 0 if self.policy_delay > 1 else jnp.ones((), bool)
         actor = Actor(state.policy, state.log_alpha)
         (critic_loss, mean_q), critic_grads = jax.value_and_grad(self.critic_loss, has_aux=True)(
-            state.critics, critic_key, features, action, target, weight
+            state.critics, critic_key, features, action, self.to_output(state, target), weight
         )
         (loss, metrics), policy_grads = self._policy_gradient(actor, state, features[0, 0], policy_key, due)
         ok, sound = all_finite(critic_loss + loss, (policy_grads, critic_grads)), jnp.isfinite(critic_loss + loss)
@@ -274,7 +300,7 @@ class Learner(Settings):
         state = state._replace(policy=actor.policy, log_alpha=actor.log_alpha, policy_opt=policy_opt)
         state = state._replace(critics=critics, critic_opt=critic_opt, updates=state.updates + 1)
         state, noise = self.after_update(state, features[0, 0], jax.random.fold_in(key, 2))
-        metrics = {**metrics, **noise, "critic_loss": critic_loss, "mean_q": mean_q}
+        metrics = {**metrics, **noise, "critic_loss": critic_loss, "mean_q": self.to_value(state, mean_q)}
         metrics = {name: jnp.where(ok, value, 0.0) for name, value in metrics.items()}
         return self._follow(state, due), {**metrics, "value_skipped": jnp.where(ok, 0.0, 1.0)}
 

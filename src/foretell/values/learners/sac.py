@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Key
 from pydantic import Field, PositiveFloat
 
 from foretell.registry import register
-from foretell.values.learners.networks import join, predict
 from foretell.values.learners.state import Actor, LearnerState, Metrics
 from foretell.values.learners.stochastic import Stochastic
 
@@ -48,9 +47,15 @@ class SAC(Stochastic):
         """Minus the mean soft value of sampled actions (the metric `policy_loss`), plus the loss of the temperature."""
         assert actor.log_alpha is not None
         action, log_density = self.sample(actor.policy, features, key)
-        value = predict(state.critics, self.to_all(join(features, action)), self.pair).min(1).mean(0)
+        value = self.policy_value(state, features, action)
         alpha, entropy = jax.lax.stop_gradient(jnp.exp(actor.log_alpha)), -log_density.mean()
         loss = -alpha * entropy - value.mean()
-        wanted = -action.shape[-1] if self.target_entropy is None else self.target_entropy
-        temperature_loss = actor.log_alpha * (jax.lax.stop_gradient(entropy) - wanted)
+        temperature_loss = self.temperature_loss(actor.log_alpha, entropy, action.shape[-1])
         return loss + temperature_loss, {"policy_loss": loss, "alpha": alpha, "entropy": entropy}
+
+    def temperature_loss(
+        self, log_alpha: Float[Array, ""], entropy: Float[Array, ""], action_size: int
+    ) -> Float[Array, ""]:
+        """A loss whose gradient adapts the temperature to the mean entropy of the policy's actions."""
+        wanted = -action_size if self.target_entropy is None else self.target_entropy
+        return log_alpha * (jax.lax.stop_gradient(entropy) - wanted)

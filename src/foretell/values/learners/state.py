@@ -2,8 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from foretell.nn import MLP
 
@@ -24,6 +25,32 @@ class StateValue(NamedTuple):
     network: MLP
     target: MLP
     opt: optax.OptState
+
+
+class ValueRange(NamedTuple):
+    """Between which numbers values are expected, in the units of values."""
+
+    low: Float[Array, ""]
+    high: Float[Array, ""]
+    known: Bool[Array, ""]
+    """Whether it was ever measured; before, it is arbitrary."""
+
+    @property
+    def centre(self) -> Float[Array, ""]:
+        return 0.5 * (self.high + self.low)
+
+    @property
+    def width(self) -> Float[Array, ""]:
+        """Half of the distance between the two."""
+        return jnp.maximum(0.5 * (self.high - self.low), 1e-6)
+
+    def value(self, output: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """The value that an output of a network stands for."""
+        return self.centre + self.width * output
+
+    def output(self, value: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+        """The inverse of `value`."""
+        return (value - self.centre) / self.width
 
 
 class Visits(NamedTuple):
@@ -55,3 +82,5 @@ class LearnerState(NamedTuple):
     """The policy that explores, with what it needs, where that is another than the greedy one."""
     state_value: StateValue | None = None
     """The state-value function, if one is learned."""
+    value_range: ValueRange | None = None
+    """The scale of the critics' outputs, where that is adapted."""

@@ -1,7 +1,7 @@
 """What learners of stochastic policies share: the action is `tanh` of a sample of a diagonal Gaussian."""
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from foretell.nn import MLP
 from foretell.values.learners.base import Learner
 from foretell.values.learners.networks import policy_output
 
+_LEAST_STD = 1e-5
+"""Of a policy whose standard deviation is a softplus."""
+
 
 class Stochastic(Learner):
     """An actor-critic learner whose policy is a distribution. Its network's outputs are means, then log-stds."""
@@ -20,6 +23,9 @@ class Stochastic(Learner):
 
     log_std_range: tuple[float, float] = (-20.0, 2.0)
     """Bounds to which the logarithms of the standard deviations are clipped."""
+    std: Literal["log", "softplus"] = "log"
+    """What the network's second outputs are: logarithms of the standard deviations (`log`), or numbers whose softplus,
+    plus 1e-5, is the standard deviation (`softplus`: DHMBPO)."""
     mean_limit: PositiveFloat | None = None
     """Means are clipped to plus and minus this before `tanh`; null: no clipping."""
 
@@ -42,6 +48,8 @@ class Stochastic(Learner):
         mean, log_std = jnp.split(policy_output(policy, features), 2, -1)
         if self.mean_limit is not None:
             mean = jnp.clip(mean, -self.mean_limit, self.mean_limit)
+        if self.std == "softplus":
+            log_std = jnp.log(jax.nn.softplus(log_std) + _LEAST_STD)
         return mean, jnp.clip(log_std, *self.log_std_range)
 
     def sample(

@@ -1,0 +1,1 @@
+"""The report of runs: one page that says what happened, and opens without a network."""

@@ -1,0 +1,82 @@
+"""`foretell report`: what happened in runs, as one page or as a figure."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from foretell.errors import UserError, nearest
+from foretell.page.chosen import beliefs
+from foretell.page.content import content
+from foretell.page.document import html
+from foretell.page.images import write_images
+from foretell.page.records import find_runs, grouped, read_record
+from foretell.page.references import references
+from foretell.runs import arguments
+from foretell.runs.directory import writing
+from foretell.runs.trust import opens_runs
+
+FORMATS = ("html", "png", "pdf")
+
+
+@opens_runs
+def write_report(
+    paths: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    format: str | None = None,
+    smooth: int = 10,
+    videos: int = 2,
+    model_seconds: float = 60.0,
+    seed: int = 0,
+    say: Callable[[str], object] = lambda text: None,
+    trust: bool = False,
+) -> Path:
+    """Write a report of runs, and of all runs of studies.
+
+    Args:
+        paths: run directories, study directories, or folders with either.
+        out: the file; by default `report.html`, or with the ending of `format`.
+        format: `html` for a page, `png` or `pdf` for the learning curves alone; by default as the file ends.
+        smooth: points to average over, for smoothed curves.
+        videos: newest videos of each run in the page, at most.
+        model_seconds: wall time for what the models believed, about: of the best run of each preset and environment
+            that has a checkpoint, as far as the time is enough; 0: none.
+        seed: of the episodes that are played for it, and of all noise.
+        say: called with what is being done.
+        trust: run code that the runs' settings name, even if they are not one's own.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: if there is no run, or one cannot be read.
+    """
+    arguments.switch(trust=trust)
+    smooth = arguments.whole_number("smooth", smooth, 1)
+    videos, seed = arguments.whole_number("videos", videos, 0), arguments.seed_number(seed)
+    path = _path(out, format)
+    groups = grouped([read_record(run) for run in find_runs(paths)])
+    if path.suffix != ".html":
+        if not any(group.with_points for group in groups):
+            raise UserError("none of the runs has finished an evaluation episode or a trial, so there is no curve")
+        write_images(groups, references(), smooth, path)
+        return path
+    notes: list[str] = []
+    believed = list(beliefs(groups, model_seconds, seed, notes, say)) if model_seconds > 0 else []
+    say("writing the page")
+    text = html(content(groups, believed, notes, smooth, videos))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _path(out: str | Path | None, format: str | None) -> Path:
+    """The file to write. Raises `UserError` for an unknown format."""
+    path = None if out is None else arguments.path("out", out)
+    chosen = format or (path.suffix.removeprefix(".") if path is not None else "html")
+    if chosen not in FORMATS:
+        what = "format" if format else "the ending of the report"
+        raise UserError(f"{what} must be one of {', '.join(FORMATS)}, not '{chosen}'{nearest(chosen, FORMATS)}")
+    if path is None:
+        return Path(f"report.{chosen}")
+    return path if path.suffix == f".{chosen}" else path.with_name(f"{path.name}.{chosen}")

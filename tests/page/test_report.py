@@ -1,0 +1,130 @@
+"""The page: what it holds, that it needs nothing else, and that it runs and shows no foreign code."""
+
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from written import data_of, text_of, write_run
+
+import foretell
+from foretell.cli import main
+from foretell.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def page(trained, tmp_path_factory):
+    """The page of a real run of two trials, with a video and a figure."""
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("report") / "run")
+    (run / "videos").mkdir()
+    (run / "videos" / "run-episode-0.mp4").write_bytes(b"a video")
+    (run / "diagnostics").mkdir()
+    (run / "diagnostics" / "calibration.png").write_bytes(b"a picture")
+    (run / "diagnostics" / "summary.csv").write_text("name,value\nmse_1,0.25\n")
+    (run / "diagnostics.csv").write_text("env_steps,mse_1\n5,0.5\n10,nan\n")
+    return foretell.write_report([run], run.parent / "report.html").read_text()
+
+
+@pytest.mark.long
+def test_it_has_everything(page):
+    data, text = data_of(page), text_of(page)
+    (panel,) = data["panels"]
+    (group,) = panel["groups"]
+    assert group["label"] == "pets/default" and group["of"] == "trials" and len(group["runs"][0]["raw"]) == 2
+    assert data["times"][0]["seconds"].keys() >= {"learning", "choosing actions", "environment"}
+    assert data["diagnostics"][0]["columns"] == {"mse_1": [0.5, None]}
+    for words in ("Learning curves", "Results", "Where the time went", "What the model believed", "mse_1", "0.25",
+                  "calibration.png", "run-episode-0.mp4", "population: 6", "equinox"):  # fmt: skip
+        assert words in text
+    assert "data:video/mp4;base64,YSB2aWRlbw==" in page and "data:image/png;base64,YSBwaWN0dXJl" in page
+
+
+@pytest.mark.long
+def test_what_the_model_believed(page):
+    (one,) = data_of(page)["beliefs"]
+    assert one["names"] == ["obs[0]", "obs[1]"]
+    assert one["times"] == [0, 1, 2, 3, 4] and len(one["obs"][0]) == 6 and one["complete"]
+    assert one["planned"]["shape"] == [5, 3, 2, 2] and one["rejected"]["shape"] == [5, 5, 3, 2]
+    assert len(one["searches"][0]["values"]) == 5 and len(one["member_values"][0]) == 2
+    assert one["frames"][0].startswith("data:image/jpeg;base64,") and len(one["neighbours"][0]) == 5
+
+
+@pytest.mark.long
+def test_it_needs_no_network(page):
+    shown = re.sub(r"<script[^>]*>.*?</script>", "", page, flags=re.S)
+    assert all(address.startswith(("data:", "#")) for address in re.findall(r'(?:src|href)="([^"]*)"', shown))
+    assert "default-src 'none'" in page and "@import" not in shown and "url(" not in shown
+
+
+def test_names_and_settings_of_others_are_only_text(tmp_path):
+    evil = '</script><img src=x onerror="alert(1)">'
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+    text = (run / "config.yaml").read_text()
+    changed = text.replace("preset: pets/default", f"preset: '{evil}'").replace("env: environments", f"env: '{evil}' #")
+    (run / "config.yaml").write_text(changed)
+    (run / "diagnostics").mkdir()
+    (run / "diagnostics" / "summary.csv").write_text(f"name,value\n{evil},1\n")
+    page = foretell.write_report([run], tmp_path / "r.html").read_text()
+    assert "<img src=x" not in page and evil in text_of(page)
+    assert data_of(page)["panels"][0]["groups"][0]["label"] == evil
+
+
+def test_a_foreign_run_runs_no_code(tmp_path, monkeypatch):
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+    (run / "checkpoints" / "2").mkdir(parents=True)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub("  env: .*", "  env: evil_module:Env", text))
+    page = text_of(foretell.write_report([run], tmp_path / "r.html").read_text())
+    assert "evil_module" not in sys.modules
+    assert "would run the module 'evil_module'" in page and "if you trust its code, add --trust" in page
+
+
+@pytest.mark.long
+def test_the_command_reports_on_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        write_run(tmp_path / "runs" / "v" / str(seed), [1.0, 2.0 + seed], seed=seed)
+    write_run(tmp_path / "runs" / "unfinished", [])
+    for argv in (
+        ["runs"],
+        ["runs", "-o", "x.png"],
+        ["runs", "--format", "pdf"],
+        ["runs", "-o", "y", "--format", "png"],
+    ):
+        assert main(["report", *argv]) == 0
+    assert "report      report.html" in capsys.readouterr().out
+    page = text_of((tmp_path / "report.html").read_text())
+    assert (
+        "3 runs in 1 group, 1 environment" in page
+        and "Without a finished evaluation episode or trial: runs/unfi" in page
+    )
+    assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "y.png").is_file()
+    assert (tmp_path / "report.pdf").read_bytes().count(b"/Type /Page ") == 3
+
+
+def test_mistakes_are_one_sentence(tmp_path, refused):
+    run = write_run(tmp_path / "run", [])
+    assert "must be one of html, png, pdf, not 'htm'; did you mean 'html'?" in refused("report", run, "-o", "x.htm")
+    assert "none of the runs has finished" in refused("report", run, "-o", tmp_path / "x.png")
+    assert "no run directory" in refused("report", tmp_path / "rum")
+    assert "smooth must be" in refused("report", run, "--smooth", "0")
+
+
+@pytest.mark.slow
+def test_fifty_runs_of_a_thousand_episodes(tmp_path):
+    """Less than 15 MB; the time is in the page on reports."""
+    rng = np.random.default_rng(0)
+    for i in range(50):
+        write_run(tmp_path / "runs" / str(i // 5) / str(i % 5), rng.normal(size=1000), seed=i % 5)
+    out = foretell.write_report([tmp_path / "runs"], tmp_path / "r.html", model_seconds=0.0)
+    assert out.stat().st_size < 15e6
+
+
+def test_a_run_that_is_damaged_is_refused_in_one_sentence(tmp_path):
+    run = write_run(tmp_path / "run", [1.0])
+    (run / "metrics.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"metrics.csv' is damaged"):
+        foretell.write_report([run], tmp_path / "r.html")
