@@ -3,8 +3,9 @@
 `python benchmarks/environments.py --out docs/results/environments` makes a virtual environment for each group of
 packages (`environments_list.py`), installs them and this clone in it, and tries every environment with `pets/default`
 and `sac/default`, with tiny settings: the first environment of each package, then the others. Each run is killed
-(SIGKILL) some steps after a checkpoint. `<out>.csv` has a line for each environment and preset; a script that was stopped goes on
-where it was. `<out>.md` has the table. `--only TEXT` tries the environments whose name or package contains a text.
+(SIGKILL) some steps after a checkpoint. `<out>.csv` has a line for each environment and preset; a script that was
+stopped goes on where it was. `<out>.md` has the table. `--only TEXT` tries the environments whose name or package
+contains a text.
 
 Nothing of a run is shown while it lasts; its output is in the folder `--runs`.
 """
