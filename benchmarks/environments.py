@@ -118,17 +118,15 @@ def table(rows: Sequence[Row]) -> str:
 
 def summary(rows: Sequence[Row]) -> str:
     """How many environments, of how many packages, work with all presets."""
-    works = {row["env"] + row["options"]: row["package"] for row in rows}
-    works = {env: package for env, package in works.items() if not _failing(rows, env)}
-    tried = {row["env"] + row["options"] for row in rows}
+    works: dict[str, set[str]] = {}
+    packages = {row["env"] + row["options"]: row["package"] for row in rows}
+    for row in rows:
+        works.setdefault(row["env"] + row["options"], set()).update([row["preset"]] * (row["outcome"] == "ok"))
+    found = [env for env, presets in works.items() if presets >= SETTINGS.keys()]
     return (
-        f"{len(works)} of {len(tried)} environments work with all presets that were tried; they are from "
-        f"{len({*works.values()})} packages."
+        f"{len(found)} of {len(works)} environments work with {' and '.join(f'`{name}`' for name in SETTINGS)}; they are "
+        f"from {len({packages[env] for env in found})} packages."
     )
-
-
-def _failing(rows: Sequence[Row], env: str) -> bool:
-    return any(row["outcome"] != "ok" for row in rows if row["env"] + row["options"] == env)
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
