@@ -123,10 +123,8 @@ def summary(rows: Sequence[Row]) -> str:
     for row in rows:
         works.setdefault(row["env"] + row["options"], set()).update([row["preset"]] * (row["outcome"] == "ok"))
     found = [env for env, presets in works.items() if presets >= SETTINGS.keys()]
-    return (
-        f"{len(found)} of {len(works)} environments work with {' and '.join(f'`{name}`' for name in SETTINGS)}; they are "
-        f"from {len({packages[env] for env in found})} packages."
-    )
+    presets, origins = " and ".join(f"`{name}`" for name in SETTINGS), {packages[env] for env in found}
+    return f"{len(found)} of {len(works)} environments work with {presets}; they are from {len(origins)} packages."
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
