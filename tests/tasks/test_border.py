@@ -2,6 +2,7 @@
 
 import gc
 import random
+from contextlib import closing
 from dataclasses import replace
 
 import gymnasium
@@ -206,7 +207,7 @@ def test_a_batch_repeats_episodes_of_environments_that_draw_from_global_generato
     assert Environments(Gambling(), 2, seed=3).repeat(episodes) == {1: False}
 
 
-@pytest.mark.parametrize("method", ["reset", "step", "render", "close"])
+@pytest.mark.parametrize("method", ["reset", "step", "render"])
 def test_an_environment_that_ends_the_program_does_not(method):
     def leave(self, *args, **keywords):
         raise SystemExit(3)
@@ -217,6 +218,30 @@ def test_an_environment_that_ends_the_program_does_not(method):
         UserError, match=rf"'Line' failed in {method}\(\): SystemExit: 3, at .*test_border.py, line \d+"
     ):
         getattr(env, method)(*([np.zeros(1)] if method == "step" else []))
+
+
+@pytest.mark.parametrize("error", [SystemExit(None), RuntimeError("no window"), UserError("the robot is gone")])
+def test_what_was_done_is_complete_though_closing_fails(error, capsys):
+    def fail(self):
+        raise error
+
+    name = f"Fails-{type(error).__name__}"
+    for _ in range(2):
+        env = behind(type("Fails", (Line,), {"close": fail})(), name=name)
+        env.step(np.zeros(1))
+        env.close()
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("warning: ") and ("is gone" in said or f"'{name}' failed in close(): " in said)
+
+
+def test_a_failure_is_not_hidden_by_another_one_in_closing():
+    def fail(self, *args):
+        raise RuntimeError("broken")
+
+    env = behind(Line())
+    env.env = type("Broken", (Line,), {"step": fail, "close": fail})()
+    with pytest.raises(UserError, match=r"failed in step\(\)"), closing(env):
+        env.step(np.zeros(1))
 
 
 @pytest.mark.parametrize(("seen", "size"), [(Box(-1, 1, (3,)), 3), (Dict({"q": Box(-1, 1, (1,))}), 1)])

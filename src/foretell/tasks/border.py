@@ -5,7 +5,7 @@ Training, evaluation, inspection, filming and imagination all step environments 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -14,6 +14,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 
 from foretell.errors import UserError, located
+from foretell.output import STDERR
 from foretell.tasks.randomness import IMAGINED, GlobalRandom
 from foretell.tasks.spaces import Spaces
 
@@ -116,10 +117,16 @@ class Border(gymnasium.Wrapper):
         return fitted(picture, self._frame)
 
     def close(self) -> None:
-        """Close the environment, and release the global random generators. Raises `UserError`."""
+        """Close the environment, and release the global random generators.
+
+        A failure is printed, but not raised: what was done before is complete, and may have failed itself.
+        """
         self._random.release()
-        with self._blamed("close"):
-            self.env.close()
+        try:
+            with self._blamed("close"):
+                self.env.close()
+        except UserError as error:
+            _warn(str(error))
 
     def observed(self, obs: Any) -> Float[np.ndarray, "obs"]:
         """An observation of the environment as a vector. Raises `ValueError` or `UserError`."""
@@ -179,6 +186,13 @@ class Border(gymnasium.Wrapper):
             if old is None:
                 raise
             raise UserError(f"'{name}' has the old interface of Gym: {old}") from error.__cause__
+
+
+@cache
+def _warn(text: str) -> None:
+    """Print a warning, each text once."""
+    STDERR.write(f"warning: {text}\n")
+    STDERR.flush()
 
 
 @contextmanager
