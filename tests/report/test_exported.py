@@ -64,8 +64,8 @@ def test_the_program_on_the_page_needs_jax_alone(run_copy, capsys):
 
 def test_what_cannot_be_exported(trained, tmp_path):
     run = foretell.load(trained)
-    with pytest.raises(UserError, match=r"^platforms cannot be 'cud'; did you mean 'cuda'\?$"):
-        run.export(tmp_path / "a", platforms="cud")
+    with pytest.raises(UserError, match=r"^platforms cannot be 'gpu'; choose of: cpu, cuda, rocm, tpu$"):
+        run.export(tmp_path / "a", platforms="gpu")
     with pytest.raises(UserError, match=r"^batch must be at least 1, not 0$"):
         run.export(tmp_path / "a", batch=0)
     (tmp_path / "file").touch()

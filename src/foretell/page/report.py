@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from foretell.errors import UserError, nearest
+from foretell.errors import UserError
 from foretell.page.chosen import beliefs
 from foretell.page.content import content
 from foretell.page.document import html
@@ -76,7 +76,7 @@ def _path(out: str | Path | None, format: str | None) -> Path:
     chosen = format or (path.suffix.removeprefix(".") if path is not None else "html")
     if chosen not in FORMATS:
         what = "format" if format else "the ending of the report"
-        raise UserError(f"{what} must be one of {', '.join(FORMATS)}, not '{chosen}'{nearest(chosen, FORMATS)}")
+        raise UserError(f"{what} must be one of {', '.join(FORMATS)}, not '{chosen}'")
     if path is None:
         return Path(f"report.{chosen}")
     return path if path.suffix == f".{chosen}" else path.with_name(f"{path.name}.{chosen}")

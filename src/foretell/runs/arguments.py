@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.errors import UserError, nearest
+from foretell.errors import UserError
 from foretell.runs.trees import parse_override
 
 Overrides = Mapping[str, Any] | str | Sequence[Mapping[str, Any] | str]
@@ -58,7 +58,7 @@ def path(name: str, value: object) -> Path:
 def choice(name: str, value: object, choices: Sequence[str]) -> str:
     """One of these names."""
     if value not in choices:
-        raise UserError(f"{name} cannot be {value!r}{nearest(str(value), choices)}")
+        raise UserError(f"{name} cannot be {value!r}; choose of: {', '.join(choices)}")
     return str(value)
 
 
