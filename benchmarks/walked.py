@@ -127,8 +127,8 @@ def _wrong(action: argparse.Action) -> Iterator[list[str]]:
             yield [option, "1", word]
 
 
-def _command(argv: list[str], told: list[str]) -> Case:
-    return Case(f"foretell {' '.join(map(bad_input.shown, told))}", lambda: _call(argv))
+def _command(argv: list[str], words: list[str]) -> Case:
+    return Case(f"foretell {' '.join(map(bad_input.shown, words))}", lambda: _call(argv))
 
 
 def _call(argv: list[str]) -> str:

@@ -105,7 +105,7 @@ def equal_agents_share_programs():
 
 @pytest.fixture(autouse=True)
 def shapes_are_checked_in_short_tests(request):
-    """Check the shapes in signatures, but not in long tests: that would take a third of their time.
+    """Check the shapes in signatures, but not in long tests: that would take a sixth of their time.
 
     Those are whole runs of what short tests check part by part. `pytest --shapes` checks them everywhere.
     """

@@ -30,9 +30,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_option_and_argument_of_every_command_is_walked():
-    told = [case.name for case in walked.commands()]
+    names_of_cases = [case.name for case in walked.commands()]
     for command, sub in parser._parsers()[1].items():
-        names = [name for name in told if name.startswith(f"foretell '{command}' ")]
+        names = [name for name in names_of_cases if name.startswith(f"foretell '{command}' ")]
         for action in sub._actions:
             if action.option_strings and not isinstance(action, argparse._HelpAction):
                 option = action.option_strings[-1]

@@ -243,8 +243,8 @@ class PolicyOptimization(Agent):
     ) -> PolicyOptimizationState:
         """With the model fitted so many times, new statistics of the inputs, and new moments of Adam."""
         if self.updates.standardize:
-            found = fit_normalizer(self.task.features(data.data.obs), data.valid, min_std=1e-4)
-            inputs = jax.tree.map(partial(jnp.where, refit), found, state.inputs)
+            found = partial(fit_normalizer, valid=data.valid, min_std=1e-4)
+            inputs = jax.lax.cond(refit, lambda: found(self.task.features(data.data.obs)), lambda: state.inputs)
             state = state._replace(inputs=inputs)
         if self.updates.optimizer_reset:
             fresh = fresh_optimizers(self.learner, state.learner)
