@@ -195,7 +195,7 @@ def checksum(tree: Any) -> np.ndarray:
     """CRC-32 of all leaves: Orbax notices a truncated file but not a changed byte."""
     total = 0
     for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)
+        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
     return np.array(total, np.int64)
 
 
