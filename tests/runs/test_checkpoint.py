@@ -1,5 +1,6 @@
 import errno
 import threading
+from typing import NamedTuple
 from unittest.mock import Mock
 
 import jax
@@ -47,6 +48,18 @@ def test_arrays_of_any_size_shape_and_type_are_restored(tmp_path, size):
     for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
         assert leaf.dtype == wanted.dtype and leaf.flags.writeable
         np.testing.assert_array_equal(leaf, wanted)
+
+
+def test_arrays_are_found_by_name_in_whatever_order_they_were_saved(tmp_path):
+    before, now = (
+        NamedTuple("T", [("a", np.ndarray), ("b", np.ndarray)]),
+        NamedTuple("T", [("b", np.ndarray), ("a", np.ndarray)]),
+    )
+    checkpoints = Checkpoints(tmp_path / "c", keep=3)
+    checkpoints.save(1, before(np.zeros(2), np.ones(2)))
+    checkpoints.close()
+    found = Checkpoints(tmp_path / "c").restore(now(np.full(2, 5.0), np.full(2, 5.0)), print)
+    np.testing.assert_array_equal(found, ([1, 1], [0, 0]))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from foretell.errors import UserError, brief
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
 _PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
 _SMALL = 2**16
-"""Bytes up to which arrays are stored as one row of bytes, since Orbax takes a millisecond for each array."""
+"""Bytes up to which arrays are stored as one row of bytes, since Orbax takes up to a millisecond for each array."""
 
 
 class Checkpoints:
@@ -210,16 +210,17 @@ def _packed(tree: Any) -> dict[str, np.ndarray]:
 
 
 def _unpacked(stored: Mapping[str, np.ndarray], like: Any) -> Any:
-    """The tree that was packed; leaves are on the device where those of `like` are."""
-    found, start = [], 0
-    for (name, leaf), kind in zip(_named(like).items(), jax.tree.leaves(like), strict=True):
+    """The tree that was packed, found by name; leaves are on the device where those of `like` are."""
+    wanted, found, start = _named(like), {}, 0
+    for name in json.loads(stored["layout"].tobytes()):
+        leaf = wanted[name]
         if _is_small(leaf):
             row = stored["small"][start : start + leaf.nbytes] if leaf.size else b""
-            value, start = np.ndarray(leaf.shape, leaf.dtype, bytes(row)).copy(), start + leaf.nbytes
+            found[name], start = np.ndarray(leaf.shape, leaf.dtype, bytes(row)).copy(), start + leaf.nbytes
         else:
-            value = stored[f"large.{name}"]
-        found.append(jnp.asarray(value) if isinstance(kind, jax.Array) else value)
-    return jax.tree.unflatten(jax.tree.structure(like), found)
+            found[name] = stored[f"large.{name}"]
+    tree = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    return jax.tree.map(lambda leaf, value: jnp.asarray(value) if isinstance(leaf, jax.Array) else value, like, tree)
 
 
 def _named(tree: Any) -> dict[str, np.ndarray]:
