@@ -85,10 +85,11 @@ class Ensemble(Settings):
     initializer: Initializer = "truncated"
     """Distribution of the initial weights: that of PETS (`truncated`) or of MB-MPC (`glorot`). `glorot-joint` is
     `glorot` with the fans counted over all members."""
-    hidden_norm: Literal["none", "batch", "layer"] = "none"
+    hidden_norm: Literal["none", "batch", "layer", "inputs"] = "none"
     """Layer norm or batch norm before the activation of each hidden layer, with a trained gain and shift. With `batch`,
     prediction uses running statistics (with each batch, older ones keep 0.9 of their weight). They are merged into the
-    linear layers and cost no time."""
+    linear layers and cost no time. `inputs`: layer norm of the inputs of each layer but the first instead, without gain
+    and shift, and with 1, 0.1 and 0.01 added to the variances (DHMBPO)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the hidden units that training sets to 0 before their activation. In the released MVE `dyn_dropout` is
     the share that is kept."""
@@ -125,8 +126,10 @@ class Ensemble(Settings):
     def _check(self) -> "Ensemble":
         if not self.standardize and (self.scale_targets or self.center_targets):
             raise ValueError("standardize=false needs scale_targets=false and center_targets=false")
-        if self.hidden_norm == "layer" and min(self.hidden) < 2:
-            raise ValueError("hidden_norm=layer needs hidden layers of at least 2 units, not 1: one alone would be 0")
+        if self.hidden_norm in ("layer", "inputs") and min(self.hidden) < 2:
+            raise ValueError(
+                f"hidden_norm={self.hidden_norm} needs hidden layers of at least 2 units, not 1: one alone would be 0"
+            )
         if self.elites is not None and self.elites > self.members:
             raise ValueError(f"elites ({self.elites}) must be at most {self.members}, the number of members")
         if self.elites is not None and self.hidden_norm == "batch":
@@ -179,6 +182,7 @@ class Ensemble(Settings):
             initializer=self.initializer,
             layer_norm=self.hidden_norm == "layer",
             batch_norm=self.hidden_norm == "batch",
+            norms_inputs=self.hidden_norm == "inputs",
         )
         logvar = jnp.zeros((self.members, 1, out_size)) if self._has_constant_variance else None
         bounds = high * jnp.ones(out_size), low * jnp.ones(out_size)
