@@ -16,6 +16,7 @@ from foretell.report.video import film_finished
 from foretell.run import Run, within_memory
 from foretell.runs import arguments
 from foretell.runs.arguments import Overrides
+from foretell.runs.auto import decide
 from foretell.runs.checkpoint import Checkpoints, latest_notes
 from foretell.runs.continuing import check_continues, notes_of, read_notes
 from foretell.runs.directory import RunDirectory, writing
@@ -57,7 +58,8 @@ def train(
     its own settings, continued, or taken as it is if it has finished.
 
     Args:
-        preset: a preset's name with parts, as `pets/cartpole+de+ts1`, or the path of a YAML file.
+        preset: a preset's name with parts, as `pets/cartpole+de+ts1`, the path of a YAML file, or `auto`, which chooses
+            a preset for the environment.
         seed: one seed, one result; by default 0, or the seed that the file names.
         out: the run directory itself; by default `runs/<preset-with-dashes>/<seed>`, with the environment between them
             where the preset leaves it open.
@@ -85,7 +87,10 @@ def train(
     environment = None if env is None else given(env)
     functions = functions_of(environment, reward, terminated)
     chosen = chosen_settings(environment, env_options, functions)
-    settings = resolve(preset, [chosen, *arguments.overrides(overrides)])
+    preset, changes, decision = decide(preset, [chosen, *arguments.overrides(overrides)], functions)
+    if decision and not quiet:
+        say(decision)
+    settings = resolve(preset, changes)
     path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     prepare_jax()
     task = make_task(settings.task, functions)

@@ -3,8 +3,8 @@
 import csv
 from typing import Any
 
-from foretell.agents import ValueExpansion
 from foretell.callbacks.tensorboard import Scalars
+from foretell.diagnostics.critics import WithCritics
 from foretell.diagnostics.examination import Examiner, Sizes
 from foretell.diagnostics.recorded import recorded_tracks
 from foretell.diagnostics.tables import one_row
@@ -66,7 +66,7 @@ class Diagnostics(Callback):
     def _examiner_of_run(self) -> Examiner:
         if self._examiner is None:
             run = self._run
-            sizes = SIZES if isinstance(run.agent, ValueExpansion) else SIZES._replace(episodes=0)
+            sizes = SIZES if isinstance(run.agent, WithCritics) else SIZES._replace(episodes=0)
             self._examiner = Examiner(run.agent, run.task, sizes, run.seed, run.schedule.workers)
         return self._examiner
 

@@ -57,7 +57,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("preset", metavar="PRESET", help="a preset with parts, see `foretell presets`, or a YAML file")
+    which = "a preset with parts, see `foretell presets`, a YAML file, or 'auto' to choose one for the environment"
+    sub.add_argument("preset", metavar="PRESET", help=which)
     sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
     where = "default runs/<preset-with-dashes>/<seed>, with <env> before <seed> if the preset names no environment"
     sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
@@ -175,6 +176,7 @@ def _presets(sub: argparse.ArgumentParser) -> None:
 def _show(sub: argparse.ArgumentParser) -> None:
     what = "a preset with parts, a YAML file, a section (planner), a kind (planner.cem), a setting, an agent or a part"
     sub.add_argument("what", metavar="WHAT", help=what)
+    sub.add_argument("--env", metavar="ID", help="the environment of a preset; 'auto' chooses a preset for it")
     _set(sub)
     _trust(sub)
 

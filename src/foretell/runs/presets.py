@@ -181,6 +181,8 @@ def _read(head: str) -> dict[str, Any]:
         return files.parse((PRESETS / f"{head}.yaml").read_text())
     if files.split_path(head) is not None:
         return files.read_file(head, preset_names())
+    if head == "auto":
+        raise UserError("auto stands for a preset only in `foretell train` and `foretell show`; name a preset here")
     if isfile(Path(head) / "config.yaml"):
         raise UserError(f"'{head}' is a run directory, not a preset; did you mean '{Path(head) / 'config.yaml'}'?")
     raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")
