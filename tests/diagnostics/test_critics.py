@@ -1,4 +1,4 @@
-"""Diagnostics of policy optimisation: values of pairs in their scale, and the returns that the policy is improved by."""
+"""Diagnostics of policy optimisation: values of pairs in their scale, and returns that the policy is improved by."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,7 +16,7 @@ from foretell.models import ModelDefaults, Step
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from foretell.values.learners.state import ValueRange
-from tiny import LINE, on_host
+from tiny import LINE, on_host, quick_jit
 
 SMALL = {
     "task": {"env": LINE, "terminated": "none"},
@@ -53,7 +53,7 @@ def agent_of(**changes):
 
 @cache
 def untrained():
-    return on_host(agent_of().init)(jax.random.key(0))
+    return quick_jit(agent_of().init)(jax.random.key(0))
 
 
 def test_values_are_in_the_scale_of_the_critics():

@@ -1,4 +1,4 @@
-"""The paired test of early stopping, on numbers of the specification of DHMBPO and beside SciPy; and fits that use it."""
+"""The paired test of early stopping, on numbers of the specification of DHMBPO and beside SciPy; fits that use it."""
 
 import jax
 import jax.numpy as jnp

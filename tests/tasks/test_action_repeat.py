@@ -47,7 +47,9 @@ def test_horizons_are_actions():
 def test_a_reward_of_single_steps_is_learned_and_one_of_the_users_is_kept():
     known = make_task(TaskSettings(env="cartpole"))
     assert known.reward is not None and make_task(TaskSettings(env="cartpole", action_repeat=2)).reward is None
-    own = make_task(TaskSettings(env="cartpole", action_repeat=2), {"reward": lambda obs, action, next_obs: obs[..., 0]})
+    own = make_task(
+        TaskSettings(env="cartpole", action_repeat=2), {"reward": lambda obs, action, next_obs: obs[..., 0]}
+    )
     assert own.reward is not None
 
 
@@ -57,7 +59,7 @@ def test_videos_show_fewer_frames_in_as_much_time():
 
 
 def test_a_path_is_followed_by_single_steps():
-    with pytest.raises(UserError, match="task.action_repeat must be 1 for 'mbmf-swimmer', whose objective is that"):
+    with pytest.raises(UserError, match=r"task.action_repeat must be 1 for 'mbmf-swimmer', whose objective is that"):
         make_task(TaskSettings(env="mbmf-swimmer", options={"path": "straight"}, action_repeat=2))
 
 

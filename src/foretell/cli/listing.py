@@ -40,7 +40,11 @@ def show(args: argparse.Namespace) -> int:
         overrides = [{"task": {"env": args.env}}, *overrides]
     if head == "auto":
         preset, changes, decision = load("foretell.runs.auto").decide(args.what, overrides)
-        print("\n".join([*(f"# {line}" for line in decision.splitlines()), load("foretell.runs.shown").shown(preset, changes)]))
+        print(
+            "\n".join(
+                [*(f"# {line}" for line in decision.splitlines()), load("foretell.runs.shown").shown(preset, changes)]
+            )
+        )
     elif head in preset_names() or is_file(head) or "/" in head:
         print(load("foretell.runs.shown").shown(args.what, overrides))
     elif overrides:

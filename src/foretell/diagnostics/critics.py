@@ -1,6 +1,7 @@
 """Agents with critics: the values of pairs, and what their policy would earn in imagination."""
 
-import jax
+from typing import TypeGuard
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
@@ -15,7 +16,9 @@ from foretell.values.value_gradient import soft_return
 WithCritics = ValueExpansion | PolicyOptimization
 
 
-def features_of(task: Task, inputs: Normalizer | None, obs: Float[Array, "*rows obs"]) -> Float[Array, "*rows features"]:
+def features_of(
+    task: Task, inputs: Normalizer | None, obs: Float[Array, "*rows obs"]
+) -> Float[Array, "*rows features"]:
     """What policy and critics see of observations; `inputs` standardises features, if it is not None."""
     features = task.features(obs)
     return features if inputs is None else inputs.normalize(features)
@@ -47,7 +50,7 @@ def pair_values(
     return critic / learner.reward_scale, target / learner.reward_scale, tail / learner.reward_scale
 
 
-def imagines_returns(agent: Agent) -> bool:
+def imagines_returns(agent: Agent) -> TypeGuard[PolicyOptimization]:
     """Whether `imagined_returns` are defined: the policy is improved in imagination, and the model is learned."""
     return isinstance(agent, PolicyOptimization) and agent.model is not None and not isinstance(agent.model, TrueModel)
 

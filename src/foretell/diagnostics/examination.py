@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
@@ -208,9 +207,7 @@ def q_values(
     return Values(truth, {"critic": critic_et, "target": target_et, **estimates}, used)
 
 
-def learner_state(
-    agent: WithCritics, task: Task, state: State, batch: Transitions, key: Key[Array, ""]
-) -> Metrics:
+def learner_state(agent: WithCritics, task: Task, state: State, batch: Transitions, key: Key[Array, ""]) -> Metrics:
     """Losses with their gradients (of value expansion), noise of exploration, and sizes of weights."""
     loss_key, noise_key = jax.random.split(key)
     noise = learning.action_noise(agent, task, agent.policy(state), batch.obs, noise_key)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,14 +88,16 @@ def _watched(
     most: Int[Array, ""],
 ) -> Watched:
     """Training as long as the rule says: of the whole ensemble by mean losses or row by row, or of each member."""
-    by_rows, by_member = rule.significance is not None, rule.snapshots == "member"
-    score = row_losses if by_rows else member_errors if by_member else holdout_loss
-    error = partial(score, ensemble, split, rule.log_rows)
-    extra = {}
+    score: Callable[..., Float[Array, "*errors"]]
+    more: dict[str, Any]
     if rule.significance is not None:
-        extra = {"judge": judged_by_rows(split.out(rule.log_rows)[1], rule.significance), "from_start": True}
-    elif by_member:
-        extra = {"keep": _better_members}
+        judge = judged_by_rows(split.out(rule.log_rows)[1], rule.significance)
+        score, more = row_losses, {"judge": judge, "from_start": True}
+    elif rule.snapshots == "member":
+        score, more = member_errors, {"keep": _better_members}
+    else:
+        score, more = holdout_loss, {}
+    error = partial(score, ensemble, split, rule.log_rows)
     return until_stale(
         epoch,
         lambda now: error(now.state),
@@ -105,7 +107,7 @@ def _watched(
         patience=rule.patience,
         keep_best=rule.keep_best,
         improvement=rule.improvement,
-        **extra,
+        **more,
     )
 
 

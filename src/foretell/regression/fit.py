@@ -93,8 +93,8 @@ class Fit(Settings):
     significance: Annotated[float, Field(gt=0, lt=0.5)] | None = None
     """With early stopping compare losses row by row, by a one-sided paired test of the ensemble's likelihood. Weights
     are kept as the best if the probability that they are better by chance is below this number (DHMBPO: 0.1). Patience
-    begins again whenever it is below 1/2. The weights before the first epoch count as the first best. Null: compare mean
-    losses."""
+    begins again whenever it is below 1/2. The weights before the first epoch count as the first best. Null: compare
+    means."""
     snapshots: Literal["joint", "member"] = "joint"
     """What early stopping judges and keeps: the loss of the whole ensemble, and the whole ensemble (`joint`), or the
     squared error of each member, and of each its own weights. Then training ends once no member improves (`member`:
@@ -128,9 +128,7 @@ class Fit(Settings):
     @property
     def rule(self) -> Rule:
         """When training stops early."""
-        return Rule(
-            self.patience, self.improvement, self.significance, self.snapshots, self.keep_best, self.log_rows
-        )
+        return Rule(self.patience, self.improvement, self.significance, self.snapshots, self.keep_best, self.log_rows)
 
     def start(self, state: EnsembleState) -> Carried:
         """What training carries before the first call."""

@@ -80,7 +80,7 @@ def _steps_asked(asked: Mapping[str, Any], horizon: int) -> int | None:
 
 
 def _terminates(task: Task, settings: TaskSettings) -> bool:
-    """Whether episodes may end early: said by the task, seen in a few random ones, or possible if none may be played."""
+    """Whether episodes may end early: said by the task, seen in a few random ones, or assumed if none may be played."""
     if task.terminated is not None or not task.learns_termination:
         return task.terminated is not None
     if not settings.check:
