@@ -307,6 +307,24 @@ def test_presets_are_arrangements_of_the_same_agent():
     assert (agent.pretraining, agent.first, agent.most) == (5, 5000, 1000)
 
 
+@pytest.mark.parametrize(
+    ("robot", "keep", "most", "steps"),
+    [
+        ("halfcheetah", 144, 722, 4332),
+        ("walker2d", 144, 722, 4332),
+        ("hopper", 124, 621, 3726),
+        ("ant", 166, 833, 4998),
+        ("humanoid", 191, 957, 5742),
+    ],
+)
+def test_the_paper_s_fits_are_as_long_as_observations_are_large(robot, keep, most, steps):
+    """Section 7.13: epochs of patience, epochs, and gradient steps at most, from the number of outputs."""
+    settings = resolve(f"dhmbpo/{robot}-paper")
+    fit, outputs = settings.fit, make_task(settings.task).spec.obs_size + 1
+    assert (fit.patience, fit.epochs, fit.max_steps) == (keep, most, steps)
+    assert (int(50 * np.log(outputs)), int(250 * np.log(outputs)), most * fit.epoch_steps) == (keep, most, steps)
+
+
 RUN = {
     "task": {"env": LINE, "terminated": "none"},
     "model": {"members": 2, "hidden": [8]},

@@ -80,8 +80,8 @@ class Ensemble(Settings):
     """What the predicted variance depends on: the input (`input`: PETS), or nothing but the member and the output
     (`constant`: DHMBPO). A constant variance is trained too; the likelihood gains nothing where it is below 1e-6."""
     variance_rate: PositiveFloat = 1.0
-    """Factor on Adam's step size for the logarithm of a constant variance, which starts at 0. With 1e-3 and 500 annealed
-    steps, a call can reduce the standard deviation by 12 % at most with a factor of 1, and by 22 % with 2: then the
+    """Factor on Adam's step size for the logarithm of a constant variance, which starts at 0. With a step size of 1e-3,
+    annealed over 500 steps, a call can reduce the standard deviation by 12 % at most with a factor of 1. With 2 the
     logarithm of the standard deviation is trained (DHMBPO, with thousands of steps)."""
     hidden: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (500, 500, 500)
     """Widths of the hidden layers."""
@@ -324,7 +324,9 @@ def read(params: EnsembleParams, out: Float[Array, "members rows columns"]) -> P
         return Prediction(mean, jnp.zeros_like(mean), out[..., out_size:])
     if params.logvar is not None:
         mean = out[..., :out_size]
-        return Prediction(mean, jnp.broadcast_to(jnp.exp(params.logvar_rate * params.logvar), mean.shape), out[..., out_size:])
+        return Prediction(
+            mean, jnp.broadcast_to(jnp.exp(params.logvar_rate * params.logvar), mean.shape), out[..., out_size:]
+        )
     variance = bounded_variance(out[..., out_size : 2 * out_size], params.min_logvar, params.max_logvar)
     return Prediction(out[..., :out_size], variance, out[..., 2 * out_size :])
 
