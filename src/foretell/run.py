@@ -323,7 +323,7 @@ class Run:
 
     @property
     def figure(self) -> Path:
-        return self._files.figures / "learning_curve.png"
+        return self._files.curve
 
 
 def _warn(text: str) -> None:
