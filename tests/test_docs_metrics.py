@@ -26,10 +26,9 @@ AGENTS = {
     "imitation": ("mbmf/cheetah-imitation", [], "mbmpc"),
     "trpo": ("trpo/default", [POLICY], "trpo"),
     "steve-sac": ("steve/default+sac", [TINY.EXPANSION, TINY.STEPWISE], "steve"),
-    "steve-ddpg": ("steve/default", [TINY.EXPANSION, TINY.STEPWISE], "steve"),
     "mve": ("mve/hc-5", [], "mve"),
     "dhmbpo": ("dhmbpo/default", [TINY.BRANCHED], "dhmbpo"),
-    "mbpo": ("mbpo/default", [TINY.BRANCHED], "mbpo"),
+    "mbpo": ("mbpo/default", [TINY.BRANCHED, {"model": {"members": 2, "elites": None}}], "mbpo"),
 }
 """Preset, settings and page of each agent. Nothing is computed, so networks may be large."""
 COMMON = {"learn", "episode", "env_steps", *Stopwatch().columns()}
@@ -37,7 +36,7 @@ COMMON = {"learn", "episode", "env_steps", *Stopwatch().columns()}
 
 def metrics_of(preset, changes):
     """The names of what `learn` returns; it is traced, but neither compiled nor run."""
-    settings = resolve(preset, [*changes, *([OWN] if settings_leave_open(preset) else [])])
+    settings = resolve(preset, [*changes, *([OWN] if leaves_open(preset) else [])])
     task = make_task(settings.task)
     agent, spec = settings.build(task), task.spec
     state = jax.eval_shape(agent.init, jax.random.key(0))
@@ -48,7 +47,8 @@ def metrics_of(preset, changes):
     return {*jax.eval_shape(agent.learn, state, data, jax.random.key(0))[1]}
 
 
-def settings_leave_open(preset):
+def leaves_open(preset):
+    """Whether the preset chooses no environment."""
     return preset.partition("+")[0].endswith("/default")
 
 
@@ -89,6 +89,6 @@ def test_every_name_on_a_page_is_in_the_code():
     source = "".join(path.read_text() for path in (ROOT / "src" / "foretell").rglob("*.py"))
     for page in PAGES.glob("*.md"):
         for name in columns(page.stem):
-            word = name.replace(r"\w+", "").replace(r"\d+", "").replace("\\", "")
+            word = re.sub(r"\\w\+|\\d\+|\d+$", "", name)
             parts = [word, word.removeprefix("imagined_"), word.removesuffix("_seconds")]
-            assert any(f"{part}" in source for part in parts), (page.name, word)
+            assert any(part in source for part in parts), (page.name, word)

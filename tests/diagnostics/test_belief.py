@@ -113,7 +113,7 @@ def test_a_planner_s_plans_and_rejected_candidates(trained):
     found = run.believe(moments=3)
     lived, times = found.lived, [moment.time for moment in found.lived.moments]
     assert times == [0, 2, 4] and len(lived.track.actions) == 5
-    np.testing.assert_allclose(found.plan_mka[:, 0], lived.track.actions[times], rtol=1e-6)
+    np.testing.assert_allclose(found.planned.action[:, 0], lived.track.actions[times], rtol=1e-6)
     assert found.planned.obs.shape == (3, 3, 2, 2) and found.rejected.obs.shape == (15, 3, 2, 2)
     assert all(moment.searched.tried == 6 for moment in lived.moments)
     assert lived.value_t[0] == pytest.approx(lived.moments[0].searched.values[0])

@@ -47,7 +47,9 @@ def test_bands_are_interquartile_means_as_far_as_all_runs_have_come(tmp_path):
 
 
 def test_the_success_rate_is_a_view_where_every_episode_says_it(tmp_path):
-    runs = [write_run(tmp_path / str(i), [1, 2, 3], seed=i, success=said) for i, said in enumerate([(0, 1, 1), (0, 0, 1)])]
+    runs = [
+        write_run(tmp_path / str(i), [1, 2, 3], seed=i, success=said) for i, said in enumerate([(0, 1, 1), (0, 0, 1)])
+    ]
     groups = grouped([read_record(run) for run in runs])
     (panel,) = panels(groups, (), window=1)
     assert panel["groups"][0]["bands"]["success"]["steps"]["middle"] == [0, 0.5, 1]

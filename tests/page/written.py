@@ -10,7 +10,7 @@ from tiny import LINE
 
 
 def write_run(folder, returns, preset="pets/default", kind="train", seed=0, env=LINE, success=(), **changes):
-    """A run directory whose episodes of this kind had these returns, one each 100 steps and 2 seconds; see `success`."""
+    """A run directory whose episodes of this kind had these returns, one each 100 steps and 2 seconds."""
     folder.mkdir(parents=True)
     directory = RunDirectory(folder)
     directory.write_config(resolve(preset, [{"task": {"env": env}}, changes]), preset, seed)

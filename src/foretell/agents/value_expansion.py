@@ -243,14 +243,9 @@ class ValueExpansion(Agent):
         self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
     ) -> Float[Array, "frames batch"]:
         """The weight of every horizon in the target of each real transition."""
-        return self.expansion.reduce(self.horizon_candidates(state, batch, key))[1]
-
-    def horizon_candidates(
-        self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
-    ) -> Float[Array, "frames samples batch"]:
-        """Samples of the candidates of every horizon, from which the target of each real transition is made."""
-        learner, imagined = self.learner, self.expand(key, state.learner, self.model_params(state), batch)
-        return candidates(imagined, discount=learner.discount, reward_scale=learner.reward_scale, sources=1)[0]
+        imagined = self.expand(key, state.learner, self.model_params(state), batch)
+        rows = candidates(imagined, discount=self.learner.discount, reward_scale=self.learner.reward_scale, sources=1)
+        return self.expansion.reduce(rows[0])[1]
 
     def critic_data(
         self, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
@@ -267,7 +262,8 @@ class ValueExpansion(Agent):
         imagined = self.expand(key, state.learner, self.model_params(state), batch)
         targets = self.expansion.targets(imagined, self.learner.discount, self.learner.reward_scale)
         obs, action = pairs(batch.obs, self.task.to_unit(batch.action), imagined, len(targets.target))
-        return self.task.features(obs), action, targets, self.expansion.visits(imagined, self.task.features(imagined.obs))
+        visits = self.expansion.visits(imagined, self.task.features(imagined.obs))
+        return self.task.features(obs), action, targets, visits
 
     def _make_updates(
         self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]

@@ -6,7 +6,7 @@ of the observation, `i` a start of a prediction.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from foretell.compilation import COMPILER_OPTIONS
 from foretell.diagnostics.calibration import Calibration, calibration
 from foretell.diagnostics.episode import Lived
 from foretell.diagnostics.imagining import chunked, imagine_plan
+from foretell.diagnostics.inspection import horizon_candidates
 from foretell.diagnostics.open_loop import Norms, kept_i, mse_k, norms_k, std_of
 from foretell.diagnostics.prediction import Track
 from foretell.models import open_loop, rollout, start
@@ -90,7 +91,7 @@ class Belief(NamedTuple):
 
     lived: Lived
     planned: Foreseen
-    """What the model expected of the planned actions; of agents with a policy, of those that it takes in imagination."""
+    """What the model expected of the plan; of agents with a policy, of what this does in imagination."""
     expected: Foreseen
     """What it predicts for the actions that were executed, the last one repeated beyond the end."""
     rejected: Foreseen | None
@@ -244,15 +245,13 @@ def _planned(look: Foresight, lived: Lived, at_m: Float[np.ndarray, "m d"], hori
     return look(at_m, look.follow(at_m)[:, :horizon])
 
 
-def _horizons(
-    agent: Agent, state: State, track: Track, times: Int[np.ndarray, "m"], seed: int
-) -> Horizons | None:
+def _horizons(agent: Agent, state: State, track: Track, times: Int[np.ndarray, "m"], seed: int) -> Horizons | None:
     """What value expansion would learn from the steps that were taken at these times."""
     if not isinstance(agent, ValueExpansion) or not agent.expansion.horizon:
         return None
     ends = (times == len(track.actions) - 1) & track.terminated
     batch = Transitions(track.obs[times], track.actions[times], track.rewards[times], track.obs[times + 1], ends)
-    samples = jax.jit(agent.horizon_candidates)(state, batch, jax.random.key(seed))
+    samples = jax.jit(partial(horizon_candidates, agent))(state, batch, jax.random.key(seed))
     weight = agent.expansion.reduce(samples)[1]
     mean, std, weight = (np.asarray(a).T for a in (samples.mean(1), samples.std(1), weight))
     return Horizons(mean, std, weight)

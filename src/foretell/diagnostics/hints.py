@@ -189,20 +189,23 @@ def value_range(data: RunData) -> str | None:
 
     The entropy bonus counts as a reward. A tenth of that range is tolerated on each side.
     """
-    values, rewards = _finite([row.get("mean_q", np.nan) for row in data.metrics]), _joined([t.rewards for t in data.tracks])
+    values, rewards = (
+        _finite([row.get("mean_q", np.nan) for row in data.metrics]),
+        _joined([t.rewards for t in data.tracks]),
+    )
     discount = float(data.learner.get("discount", 1.0))
     if discount >= 1 or len(values) < _ROUNDS or len(rewards) < _STEPS:
         return None
     last = data.metrics[-1]
-    bonus = last.get("alpha", 0.0) * last.get("entropy", 0.0)
+    bonus = float(np.nan_to_num(last.get("alpha", 0.0) * last.get("entropy", 0.0)))
     ends = float(data.learner.get("reward_scale", 1.0)) * np.array([rewards.min(), rewards.max()]) + bonus
     low, high = np.array([min(ends[0], 0.0), max(ends[1], 0.0)]) / (1.0 - discount)
     value, slack = float(np.median(values[-_ROUNDS:])), _SHARE * (high - low)
     if low - slack <= value <= high + slack:
         return None
     return (
-        f"the mean value of the critics (mean_q in metrics.csv) is {value:.3g}, but the rewards of the latest episodes, "
-        f"earned for ever, are worth {low:.3g} to {high:.3g}: the values diverge; fewer updates per step "
+        f"the mean value of the critics (mean_q in metrics.csv) is {value:.3g}, but the rewards of the latest "
+        f"episodes, earned for ever, are worth {low:.3g} to {high:.3g}: the values diverge; fewer updates per step "
         "(updates.per_step), shorter imagined rollouts (section branches or expansion) or more critics may help"
     )
 

@@ -255,7 +255,7 @@ class Believed {
     this.plot(".targets", [
       { type: "bar", x, y: weight, name: "weight in the target", yaxis: "y2", marker: { color: faded(colour(1), 0.35) }, hovertemplate: "%{y:.3f}<extra>weight</extra>" },
       { type: "scatter", mode: "markers", x, y: mean, name: "candidate, with its std", marker: { color: colour(0), size: 8 }, error_y: { type: "data", array: std, color: colour(0) } },
-    ], layout("horizon (imagined steps)", "target", { xaxis: { dtick: 1 }, yaxis2: { overlaying: "y", side: "right", range: [0, 1], showgrid: false, title: { text: "weight" } }, margin: { l: 50, r: 44, t: 8, b: 40 } }));
+    ], layout("horizon (imagined steps)", "target", { xaxis: { dtick: 1 }, yaxis2: { overlaying: "y", side: "right", range: [0, 1], tickmode: "linear", tick0: 0, dtick: 0.5, showgrid: false, zeroline: false, automargin: true, title: { text: "weight", standoff: 6 } } }));
   }
 
   drawHorizon() {
@@ -314,9 +314,10 @@ class Believed {
       { ...line, x: [0, 1], y: [0, 1], name: "calibrated", line: { color: variable("--soft"), width: 1, dash: "dash" } },
       ...ends.map(([k, shares], i) => ({ ...line, mode: "lines+markers", x: levels, y: [0, ...shares], name: `${k} step${k === "1" ? "" : "s"} ahead`, line: { color: colour(i), width: 2 } })),
     ], layout("nominal share", "share inside", { xaxis: { range: [0, 1] }, yaxis: { range: [0, 1.02] } }));
+    const mode = found.starts.length < 20 ? "lines+markers" : "lines";
     const over = Object.entries(found.over_time).flatMap(([k, one], i) => [
-      { ...line, x: found.starts, y: one.error, name: `error, ${k} ahead`, line: { color: colour(i), width: 1.8 } },
-      { ...line, x: found.starts, y: one.std, name: `std, ${k} ahead`, line: { color: colour(i), width: 1.4, dash: "dot" } },
+      { ...line, mode, x: found.starts, y: one.error, name: `error, ${k} ahead`, line: { color: colour(i), width: 1.8 } },
+      { ...line, mode, x: found.starts, y: one.std, name: `std, ${k} ahead`, line: { color: colour(i), width: 1.4, dash: "dot" } },
     ]);
     this.plot(".disagreement", over, layout("step of the episode", "units of the std", { yaxis: { rangemode: "tozero" } }));
   }

@@ -37,7 +37,10 @@ def results(groups: Sequence[RecordGroup]) -> Table:
     header += ["wall time"]
     rows = [_result(group) for group in groups]
     if any(group.reports_success for group in groups):
-        header, rows = [*header, "success rate"], [[*row, _success(group)] for row, group in zip(rows, groups, strict=True)]
+        header, rows = (
+            [*header, "success rate"],
+            [[*row, _success(group)] for row, group in zip(rows, groups, strict=True)],
+        )
     return Table(header, rows)
 
 
