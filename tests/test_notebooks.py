@@ -39,13 +39,14 @@ def test_all_notebooks_are_tried():
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_notebook_runs(name, monkeypatch):
+def test_a_notebook_runs(name):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     space, found = {}, list(cells(name))
     assert [tags for _, tags in found].count("parameters") == 1
     with matplotlib.rc_context():
+        pyplot.close("all")
         for code, tags in found:
             exec(compile(code, name, "exec"), space)
             if tags == "parameters":
