@@ -252,6 +252,5 @@ def _horizons(agent: Agent, state: State, track: Track, times: Int[np.ndarray, "
     ends = (times == len(track.actions) - 1) & track.terminated
     batch = Transitions(track.obs[times], track.actions[times], track.rewards[times], track.obs[times + 1], ends)
     samples = jax.jit(partial(horizon_candidates, agent))(state, batch, jax.random.key(seed))
-    weight = agent.expansion.reduce(samples)[1]
-    mean, std, weight = (np.asarray(a).T for a in (samples.mean(1), samples.std(1), weight))
-    return Horizons(mean, std, weight)
+    parts = samples.mean(1), samples.std(1), agent.expansion.reduce(samples)[1]
+    return Horizons(*(np.asarray(part).T for part in parts))

@@ -108,7 +108,7 @@ def _success(group: RecordGroup) -> str:
     """The share of successful episodes at the points over which the final return is a mean, over runs."""
     if not group.reports_success:
         return "-"
-    curves = [record.curve._replace(mean=record.points.success) for record in group.with_points]
+    curves = [record.curve._replace(mean=np.asarray(record.points.success)) for record in group.with_points]
     return f"{np.mean([measure(curve).final for curve in curves]):.0%}"
 
 

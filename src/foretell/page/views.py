@@ -45,7 +45,9 @@ def group_tree(group: RecordGroup, window: int) -> Tree:
     runs = group.with_points
     transformed = [transforms(record.points.returns, window) for record in runs]
     if group.reports_success:
-        transformed = [{**one, "success": record.points.success} for one, record in zip(transformed, runs, strict=True)]
+        transformed = [
+            {**one, "success": np.asarray(record.points.success)} for one, record in zip(transformed, runs, strict=True)
+        ]
     bands = {
         name: {"steps": _band(runs, values, "steps"), "seconds": _band(runs, values, "seconds")}
         for name in transformed[0]
