@@ -214,6 +214,8 @@ def _study(sub: argparse.ArgumentParser) -> None:
     where = "its directory; an existing study there is continued (default runs/studies/<study-with-dashes>)"
     sub.add_argument("--out", metavar="DIR", help=where)
     sub.add_argument("--dry-run", action="store_true", help="print what would be run, and write nothing")
+    one = "execute this run alone, for job arrays: 0 to the number of runs - 1, seed by seed"
+    sub.add_argument("--run", type=int, metavar="N", help=one)
     _quiet(sub)
 
 
