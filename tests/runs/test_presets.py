@@ -78,7 +78,7 @@ def test_what_is_no_override_is_told(text):
         parse_override(text)
 
 
-AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
+AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo", "imitation")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
 AGENTS_OF |= {family: ["policy-optimization"] for family in ("mbpo", "dhmbpo", "svg")}
 
 

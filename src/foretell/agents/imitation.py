@@ -107,7 +107,6 @@ class ImitatorSettings(MBMPCSettings):
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
         return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
 
-
     def _check_labels(self, task: Task) -> None:
         """Raises `UserError` if the expert would have to plan where it cannot: at the policy's observations."""
         first = self.imitation.demonstrations * self.train.environments * self.train.episodes_per_learning
@@ -302,7 +301,13 @@ class Imitated(Agent):
     """Standard deviation of the noise with which it explores."""
 
     def act(
-        self, params: GaussianState, carry: tuple[()], obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+        self,
+        params: GaussianState,
+        carry: tuple[()],
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
     ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
         """The actions of `Imitator` once there is a policy."""
         action = self.gaussian.mean(params, self.task.features(obs))
