@@ -1,6 +1,7 @@
 """A trained agent as one file that runs without Foretell: any agent as StableHLO, which JAX runs, a policy as ONNX."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from foretell.agents import Agent
 from foretell.agents.base import PolicyParams, State
 from foretell.errors import UserError
 from foretell.keys import Stream
+from foretell.report.converting import converted, within
 from foretell.runs import arguments
 from foretell.tasks import TaskSpec
 from foretell.training.actor import begin_and_act
@@ -76,17 +78,9 @@ def as_onnx(agent: Agent, params: PolicyParams, spec: TaskSpec, *, batch: int = 
             "ONNX holds policies, but this agent plans; export it with format=stablehlo, or train a policy that "
             "imitates it (preset imitation/default)"
         )
-    try:
-        from jax2onnx import to_onnx
-    except ImportError:
-        raise UserError("the converter to ONNX is not installed; run pip install 'foretell[onnx]'") from None
-    key = jax.random.key(0)  # without exploration a policy draws nothing
-
-    def act(obs: Float[Array, "batch obs"]) -> Float[Array, "batch action"]:
-        return _within(spec, agent.act(params, (), obs, key, explore=False)[0])
-
-    model = to_onnx(act, [rows], model_name="foretell", input_names=["obs"], output_names=["action"])
-    return model.SerializeToString()
+    if find_spec("jax2onnx") is None:
+        raise UserError("the converter to ONNX is not installed; run pip install 'foretell[onnx]'")
+    return converted(agent, params, spec, batch=batch)
 
 
 def exported(
@@ -130,7 +124,7 @@ def exported(
         action, after, _ = begin_and_act(
             agent, Stream.EVALUATION, params, before, obs, begins, seed, call, explore=False
         )
-        return _within(spec, action), *jax.tree.leaves(after)
+        return within(spec, action), *jax.tree.leaves(after)
 
     number = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = rows, jax.ShapeDtypeStruct((batch,), bool), number, number, *jax.tree.leaves(carries)
@@ -140,8 +134,3 @@ def exported(
         if "callback" not in str(error):
             raise
         raise UserError("this agent plans with a copy of the environment, which a file cannot hold") from error
-
-
-def _within(spec: TaskSpec, action: Float[Array, "batch action"]) -> Float[Array, "batch action"]:
-    """The nearest actions within the bounds."""
-    return jnp.clip(action, jnp.array(spec.action_low, jnp.float32), jnp.array(spec.action_high, jnp.float32))
