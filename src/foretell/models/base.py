@@ -95,6 +95,14 @@ class ModelDefaults:
 
     needs_data: ClassVar[bool] = True
 
+    @property
+    def followed(self) -> int:
+        """Members among which the particles are divided for a whole rollout, in order; 1: they change, or mix, members.
+
+        Particle `p` of `P` follows member `floor(p / (P / followed))`.
+        """
+        return 1
+
     def params(self, state: ModelState) -> Params:
         """The whole state."""
         return state

@@ -143,6 +143,10 @@ class LearnedModel(ModelDefaults):
     def particles(self) -> int:
         return particles_of(self.imagination, self.regressor.serving)
 
+    @property
+    def followed(self) -> int:
+        return self.regressor.serving if self.imagination.propagation == "TSinf" else 1
+
     def init(self, key: Key[Array, ""]) -> LearnedState:
         task = self.task
         sizes = (task.feature_size + task.spec.action_size, task.target_size + self.unknown.reward)

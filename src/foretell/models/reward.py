@@ -64,6 +64,10 @@ class WithRewardModel:
     def particles(self) -> int:
         return self.dynamics.particles
 
+    @property
+    def followed(self) -> int:
+        return getattr(self.dynamics, "followed", 1)
+
     def init(self, key: Key[Array, ""]) -> RewardState:
         task, unknown = self.task, self.unknown
         in_size = 2 * task.feature_size + task.spec.action_size

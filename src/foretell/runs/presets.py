@@ -17,6 +17,7 @@ import yaml
 
 from foretell.errors import UserError, nearest
 from foretell.runs import files
+from foretell.runs.imitated import with_planner
 from foretell.runs.mistakes import validate
 from foretell.runs.parts import PARTS, Part, apply, check_needs, in_order, part_names, read_part
 from foretell.runs.schema import setting_paths
@@ -131,7 +132,7 @@ def resolve(preset: str, overrides: Sequence[Mapping[str, Any]] = ()) -> "forete
         UserError: for the first mistake, in one sentence.
     """
     found = find_preset(preset)
-    tree = found.tree
+    tree = with_planner(found.tree, found.parts, overrides)
     for override in overrides:
         tree = merge(tree, override)
     settings = validate(_described(found, tree))
