@@ -187,8 +187,8 @@ def prepare() -> None:
     """Import what the commands need; the figure of the learning curve, which takes longer than a run, is left out."""
     for name in ("foretell.cli.commands", "foretell.report.video", "foretell.envs.workers"):
         import_module(name)
-    api = import_module("foretell.api")
-    api.draw_learning_curve = lambda *args, **options: None  # type: ignore[attr-defined]
+    curve = import_module("foretell.callbacks.curve")
+    curve.draw_learning_curve = lambda *args, **options: None  # type: ignore[attr-defined]
 
 
 def import_package(name: str) -> str:

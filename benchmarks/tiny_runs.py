@@ -136,13 +136,14 @@ def trains(agent: str, seed: int) -> Work:
         import numpy as np
 
         from foretell import api
+        from foretell.callbacks import curve
         from foretell.training.saver import Saver
         from foretell.training.stopwatch import Stopwatch
 
         save, moments = Saver.save, random.Random()
         Saver.save = lambda self, *args: (saving(), save(self, *args))[1]  # type: ignore[method-assign]
         Stopwatch.since_saved = property(lambda self: math.inf if moments.random() < SAVED else 0.0)  # type: ignore
-        api.draw_learning_curve = lambda *args, **options: None  # it takes longer than the run
+        curve.draw_learning_curve = lambda *args, **options: None  # it takes longer than the run
         preset, overrides = AGENTS[agent]
         if (folder / "run" / "config.yaml").exists():
             run = api.resume(folder / "run", quiet=True)

@@ -39,6 +39,7 @@ class Reached(BaseException):
 def shorten() -> None:
     """Runs and diagnoses end where they would begin to compute, and the run that is inspected is loaded once."""
     from foretell import api, run
+    from foretell.callbacks import curve
 
     load, loop = api.load, api.Loop
 
@@ -61,7 +62,7 @@ def shorten() -> None:
         raise Reached
 
     api.Loop, api.load, run.Examiner = begin, found, examine  # type: ignore[misc, assignment]
-    api.draw_learning_curve = lambda *args, **options: None
+    curve.draw_learning_curve = lambda *args, **options: None
 
 
 _run: list[Any] = []

@@ -12,7 +12,7 @@ import reference_pages
 project, author = "Foretell", "the authors of Foretell"
 release = metadata.version("foretell")
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -28,6 +28,10 @@ html_show_copyright = html_show_sourcelink = False
 # Pages: headings are targets of links, as in a repository's own view.
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
+
+# Notebooks are stored as text, without what they print and draw; what a build has executed is kept in its cache.
+nb_execution_mode, nb_execution_timeout = "cache", 1800
+nb_execution_raise_on_error, nb_merge_streams, nb_output_stderr = True, True, "remove"
 
 # The interface: every module of the package, from its docstrings.
 apidoc_modules = [

@@ -121,7 +121,7 @@ def quick_curves():
 
     A module that defines this fixture anew has whole ones.
     """
-    from foretell import api
+    from foretell.callbacks import curve
 
     def draw(episodes, path, *, title):
         from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def quick_curves():
         Figure(figsize=(1, 1)).savefig(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "draw_learning_curve", draw)
+        patch.setattr(curve, "draw_learning_curve", draw)
         yield
 
 

@@ -71,6 +71,42 @@ def test_presets_settings_and_files_that_a_page_names_exist(page):
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
+def anchors(page):
+    """The headings of a page, as links name them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    found: list[str] = []
+    for title in re.findall(r"^#+ (.*)$", text, re.M):
+        name = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        found.append(f"{name}-{found.count(name)}" if name in found else name)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_sections_that_a_page_links_to_exist(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    for target, section in re.findall(r"\]\(((?!https?:)[^)#\s]*)#([^)\s]+)\)", text):
+        assert section in anchors((page.parent / target) if target else page), f"{target}#{section}"
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "algorithms").glob("*.md")), ids=lambda p: p.stem)
+def test_a_page_on_an_algorithm_is_complete(page):
+    """Idea, commands, equations, files with links, numbered details, provenance, metrics and results."""
+    text = page.read_text()
+    found = re.findall(r"^## (.*)$", text, re.M)
+    assert {"Equations", "Where things are", "Implementation details", "Metrics", "Results"} <= {*found}
+    before = text.partition("\n## ")[0]
+    assert re.search(r"^foretell train ", before, re.M) and re.search(r"\(20\d\d|NeurIPS|TMLR|20\d\d", before)
+    details = section(text, "Implementation details")
+    assert re.search(r"^1\. ", details, re.M) and re.search(r"^5\. ", details, re.M)
+    assert section(text, "Where things are").count("](../../src/foretell/") >= 4
+    assert "provenance.md" in text or page.stem == "trpo"  # whose constants are in a table of its page
+
+
+def section(text, title):
+    """The text below a heading, up to the next one of its level."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_of_a_page_are_understood(page):
     text = re.sub(r"\\\n *", " ", page.read_text())

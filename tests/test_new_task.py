@@ -79,6 +79,7 @@ def test_all_that_the_page_says_a_task_may_define_is_there(written):
         "feature_size",
         "target_size",
         "action_noise",
+        "action_repeat",
         "random_noise",
         "reset_options",
         "reward_weights",

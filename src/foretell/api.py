@@ -1,7 +1,7 @@
 """The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -11,14 +11,14 @@ from foretell.callbacks import default_callbacks, load_best, load_model, model_p
 from foretell.compilation import prepare_jax
 from foretell.errors import UserError
 from foretell.output import say
-from foretell.report.curve import draw_learning_curve, prepare_to_draw
 from foretell.report.video import film_finished
 from foretell.run import Run, within_memory
 from foretell.runs import arguments
 from foretell.runs.arguments import Overrides
+from foretell.runs.auto import decide
 from foretell.runs.checkpoint import Checkpoints, latest_notes
 from foretell.runs.continuing import check_continues, notes_of, read_notes
-from foretell.runs.directory import RunDirectory, writing
+from foretell.runs.directory import RunDirectory
 from foretell.runs.given import Env, arguments_again, chosen_settings, functions_again, functions_of
 from foretell.runs.presets import continued, default_directory, preset_label, resolve, seed_of, title
 from foretell.runs.trust import opens_runs, unkept
@@ -57,7 +57,8 @@ def train(
     its own settings, continued, or taken as it is if it has finished.
 
     Args:
-        preset: a preset's name with parts, as `pets/cartpole+de+ts1`, or the path of a YAML file.
+        preset: a preset's name with parts, as `pets/cartpole+de+ts1`, the path of a YAML file, or `auto`, which chooses
+            a preset for the environment.
         seed: one seed, one result; by default 0, or the seed that the file names.
         out: the run directory itself; by default `runs/<preset-with-dashes>/<seed>`, with the environment between them
             where the preset leaves it open.
@@ -85,7 +86,10 @@ def train(
     environment = None if env is None else given(env)
     functions = functions_of(environment, reward, terminated)
     chosen = chosen_settings(environment, env_options, functions)
-    settings = resolve(preset, [chosen, *arguments.overrides(overrides)])
+    preset, changes, decision = decide(preset, [chosen, *arguments.overrides(overrides)], functions)
+    if decision and not quiet:
+        say(decision)
+    settings = resolve(preset, changes)
     path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     prepare_jax()
     task = make_task(settings.task, functions)
@@ -256,26 +260,11 @@ def _learned(
 
 
 def _run_to_end(loop: Loop, settings: RunSettings, functions: Mapping[str, Any]) -> Run:
-    """Run, and draw what there is however it ends."""
-    prepare_to_draw()
-    try:
-        loop.run()
-    except BaseException:
-        with suppress(UserError):  # of what the first mistake has left
-            _draw(loop, settings, functions)
-        raise
-    return _draw(loop, settings, functions)
-
-
-def _draw(loop: Loop, settings: RunSettings, functions: Mapping[str, Any]) -> Run:
-    """The run with its learning curve."""
+    """Train to the end of the schedule."""
+    loop.run()
     info = loop.run_info
     controller = Controller(info.agent, loop.state.agent, info.task.spec)
-    run = Run(info.directory, settings, info.seed, info.task, controller, functions)
-    if rows := run.episodes:
-        with writing(run.figure):
-            draw_learning_curve(rows, run.figure, title=title(info.preset, settings, info.seed))
-    return run
+    return Run(info.directory, settings, info.seed, info.task, controller, functions)
 
 
 def _after_stages(
@@ -319,6 +308,7 @@ def _info(directory: RunDirectory, preset: str, seed: int, task: Task, agent: Ag
         task=task,
         agent=agent,
         schedule=settings.train,
+        title=title(preset, settings, seed),
         notes=notes_of(settings, seed),
     )
 

@@ -31,7 +31,7 @@ from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for, numpy_generator
 from foretell.output import STDERR
 from foretell.replay import Transitions
-from foretell.report.exported import PLATFORMS, exported
+from foretell.report.exported import content, format_of
 from foretell.report.video import choose_renderer, record
 from foretell.runs import arguments
 from foretell.runs.checkpoint import Checkpoints
@@ -244,28 +244,29 @@ class Run:
         self,
         out: str | Path | None = None,
         *,
+        format: str | None = None,
         batch: SupportsIndex = 1,
-        platforms: str | Sequence[str] = "cpu",
+        platforms: str | Sequence[str] | None = None,
     ) -> Path:
-        """Write the agent as one file that JAX runs without Foretell, see `foretell.report.exported`.
+        """Write the agent as one file that runs without Foretell, see `foretell.report.exported`.
 
         Args:
-            out: the file; by default `agent.stablehlo` in the run directory.
+            out: the file; by default `agent.stablehlo` or `agent.onnx` in the run directory.
+            format: `stablehlo`, or `onnx` for a policy; by default as the file's ending says, else `stablehlo`.
             batch: how many observations it is given at once.
-            platforms: of the machines that will run it: `cpu`, `cuda`, `rocm` or `tpu`.
+            platforms: of the machines that will run StableHLO: `cpu` (default), `cuda`, `rocm` or `tpu`.
 
         Returns:
             The path of the file.
 
         Raises:
-            UserError: for wrong arguments, or if the agent plans with a copy of the environment.
+            UserError: for wrong arguments, or if such a file cannot hold the agent.
         """
         size = arguments.whole_number("batch", batch, 1)
-        given = [platforms] if isinstance(platforms, str) else platforms
-        names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
-        path = self.directory / "agent.stablehlo" if out is None else arguments.path("out", out)
-        controller = self._controller
-        data = exported(controller.agent, controller.state, self.task.spec, batch=size, platforms=names)
+        path = None if out is None else arguments.path("out", out)
+        kind, controller = format_of(format, path), self._controller
+        path = path or self.directory / f"agent.{kind}"
+        data = content(kind, controller.agent, controller.state, self.task.spec, batch=size, platforms=platforms)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
@@ -323,7 +324,7 @@ class Run:
 
     @property
     def figure(self) -> Path:
-        return self._files.figures / "learning_curve.png"
+        return self._files.curve
 
 
 def _warn(text: str) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import foretell
-from foretell.agents.policy_optimization import PolicyOptimization, PolicyOptimizationSettings, UpdateSchedule
+from foretell.agents.policy_optimization import PolicyOptimization, PolicyOptimizationSettings
+from foretell.agents.policy_updates import UpdateSchedule
 from foretell.errors import UserError
 from foretell.models import EnsembleModel, Imagination, ModelDefaults, Step, Unknown
 from foretell.nn import identity_normalizer
@@ -44,6 +45,9 @@ class Known(ModelDefaults):
     def step(self, params, carry, action, key):
         obs = carry + 0.1 * action
         return obs, Step(obs, -jnp.square(obs[None, ..., 0]), 1.0 * (obs[..., 0] > 2.0))
+
+    def disagreement(self, params, obs, action):
+        return 1.0 + obs[..., 0]
 
 
 TASK, MODEL = Slide(), Known()
@@ -143,14 +147,16 @@ def branches_of(settings, start, horizon=3):
     rows = Transitions(jnp.array([[start]]), jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros((1, 1)), jnp.zeros(1, bool))
     real = add(init_replay(5, 1, 1), rows)
     options = {"model": MODEL, "params": None, "particles": PARTICLES, "act": follow_right}
+    empty = settings.init(1, 1), settings.trust()
     grown = lambda: grow(  # noqa: E731
-        jax.random.key(0), settings.init(1, 1), real, settings=settings, horizon=jnp.int32(horizon), **options
+        jax.random.key(0), *empty, real, settings=settings, horizon=jnp.int32(horizon), **options
     )
     return on_host(grown)()
 
 
 def test_branches_are_what_the_policy_does_in_imagination():
-    kept = branches_of(Branches(starts=4, horizon=3, retention=2), 0.0)
+    kept, trust = branches_of(Branches(starts=4, horizon=3, retention=2), 0.0)
+    assert trust is None
     assert kept.added == 12 and len(kept.data.reward) == 24
     np.testing.assert_allclose(kept.data.obs[:12, 0], np.repeat([0.0, 0.2, 0.4], 4), rtol=1e-6)
     np.testing.assert_allclose(kept.data.next_obs[:12], kept.data.obs[:12] + 0.2, rtol=1e-6)
@@ -158,9 +164,40 @@ def test_branches_are_what_the_policy_does_in_imagination():
 
 def test_where_branches_end_early_more_are_begun():
     """Every branch falls at its second step: six more are needed, in sets of eight rows."""
-    kept = branches_of(Branches(starts=4, horizon=3, retention=2), 1.75)
+    kept, _ = branches_of(Branches(starts=4, horizon=3, retention=2), 1.75)
     assert kept.added == 16
     np.testing.assert_array_equal(kept.data.terminated[:16], np.tile(np.repeat([False, True], 4), 2))
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(1.1, 1), (1.3, 2), (9.0, 3)])
+def test_branches_end_where_members_disagree(limit, steps):
+    """Divergence is 1, 1.2, and 1.4 at the three steps; usual is 1. What is not trusted is no end of the episode."""
+    kept, trust = branches_of(Branches(starts=4, horizon=3, retention=9, max_divergence=limit), 0.0)
+    assert (trust.usual, trust.sets) == (1.0, 1) and kept.added >= 12
+    np.testing.assert_allclose(kept.data.obs[:12, 0], np.resize(np.repeat([0.0, 0.2, 0.4][:steps], 4), 12), rtol=1e-6)
+    assert not kept.data.terminated.any()
+
+
+def test_what_is_usual_is_a_mean_over_all_sets():
+    trust = Branches(max_divergence=1.0).trust()
+    for quantile in (1.0, np.inf, 3.0, np.nan, 8.0):
+        trust = trust.after(jnp.float32(quantile))
+    assert (float(trust.usual), int(trust.sets)) == (pytest.approx(4.0), 3)
+
+
+@pytest.mark.parametrize("reward_model", [None, {"hidden": [4]}], ids=["alone", "with a reward model"])
+def test_an_ensemble_disagrees_where_its_members_do(reward_model):
+    """As its predictions do, for observations with any leading axes."""
+    changes = {"model": {"hidden": [4], "members": 2}, "imagination": {"particles": 2}, "reward_model": reward_model}
+    agent = settings_with(**changes).build(make_task(settings_with().task))
+
+    def found():
+        params = agent.model.params(agent.model.init(jax.random.key(0)))
+        obs, action = jax.random.normal(jax.random.key(1), (2, 3, 3)), jnp.full((2, 3, 1), 0.5)
+        return agent.model.disagreement(params, obs, action), agent.model.disagreement(params, obs[1, 2], action[1, 2])
+
+    several, one = on_host(found)()
+    assert several.shape == (2, 3) and (several > 0).all() and one == pytest.approx(several[1, 2], rel=1e-5)
 
 
 def test_lengths_of_branches_follow_a_schedule():
@@ -240,6 +277,7 @@ def settings_with(**changes):
         ({"improvement": {"kind": "replay"}}, "learner.reward_quantile needs improvement.kind=gradient"),
         ({"branches": {"schedule": [0, 9, 1, 30]}}, r"horizon \(20\) must be at least 30"),
         ({"branches": {"schedule": [9, 0, 1, 2]}}, r"schedule must be \[E0, E1, K0, K1\]"),
+        ({"branches": {"max_divergence": 2.0}, "model": {"probabilistic": False}}, "branches.max_divergence needs"),
         ({"model": {"elites": 4}}, "model.elites needs fit.snapshots=member"),
         ({"train": {"steps_per_learning": None, "random_episodes": 1}}, "train.steps_per_learning must be given"),
     ],
@@ -267,6 +305,24 @@ def test_presets_are_arrangements_of_the_same_agent():
     agent = settings.build(make_task(settings.task))
     assert isinstance(settings, PolicyOptimizationSettings)
     assert (agent.pretraining, agent.first, agent.most) == (5, 5000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("robot", "keep", "most", "steps"),
+    [
+        ("halfcheetah", 144, 722, 4332),
+        ("walker2d", 144, 722, 4332),
+        ("hopper", 124, 621, 3726),
+        ("ant", 166, 833, 4998),
+        ("humanoid", 191, 957, 5742),
+    ],
+)
+def test_the_paper_s_fits_are_as_long_as_observations_are_large(robot, keep, most, steps):
+    """Section 7.13: epochs of patience, epochs, and gradient steps at most, from the number of outputs."""
+    settings = resolve(f"dhmbpo/{robot}-paper")
+    fit, outputs = settings.fit, make_task(settings.task).spec.obs_size + 1
+    assert (fit.patience, fit.epochs, fit.max_steps) == (keep, most, steps)
+    assert (int(50 * np.log(outputs)), int(250 * np.log(outputs)), most * fit.epoch_steps) == (keep, most, steps)
 
 
 RUN = {

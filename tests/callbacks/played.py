@@ -1,5 +1,7 @@
 """A run played by hand: callbacks get the events of a run without a loop, an agent or an environment."""
 
+from types import MappingProxyType
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -43,7 +45,7 @@ class Played:
         self.info(**schedule)
         self.resume(Counters())
 
-    def info(self, **schedule):
+    def info(self, notes=MappingProxyType({}), **schedule):
         """Change the schedule."""
         self.run = RunInfo(
             directory=self.directory,
@@ -52,6 +54,7 @@ class Played:
             task=Line(),
             agent=Idle(),
             schedule=Schedule(**{"trials": 100, **schedule}),
+            notes=notes,
         )
 
     def resume(self, counters):

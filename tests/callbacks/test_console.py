@@ -60,7 +60,7 @@ def test_stepwise_runs_print_rows_of_metrics_and_evaluation(tmp_path):
 
 def test_a_run_ends_with_the_hints_of_its_data(tmp_path, monkeypatch):
     worse = RunData([], [{"new_mse": 0.1 + 0.01 * i} for i in range(6)])
-    monkeypatch.setattr("foretell.callbacks.console.read_data", lambda directory, names: worse)
+    monkeypatch.setattr("foretell.callbacks.console.read_data", lambda directory, names, learner: worse)
     run = Printed(tmp_path / "run", trials=2)
     for value in (3.0, 2.0):
         run.episode("train", value)

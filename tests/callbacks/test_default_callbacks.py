@@ -34,7 +34,7 @@ def names(tmp_path, quiet=True, **schedule):
     ids=str,
 )
 def test_every_run_has_a_log_first_and_what_its_schedule_asks_for(schedule, expected, tmp_path):
-    assert names(tmp_path, **schedule) == ["CSVLog", "TensorBoard", *expected]
+    assert names(tmp_path, **schedule) == ["CSVLog", "LearningCurve", "TensorBoard", *expected]
 
 
 def test_only_a_run_that_is_not_quiet_prints(tmp_path):
@@ -53,7 +53,7 @@ def test_predictions_and_films_are_made_with_what_they_need(tmp_path, monkeypatc
     for name in ("Predictions", "Films"):
         monkeypatch.setattr(foretell.callbacks, name, Made)
     run = Played(tmp_path / "run", list, log_predictions="moments", record=1).run
-    predictions, films = default_callbacks(run, quiet=True)[2:]
+    predictions, films = default_callbacks(run, quiet=True)[3:]
     assert predictions.arguments == (run.agent, run.task.spec, "moments")
     assert films.arguments == (run.task,)
 

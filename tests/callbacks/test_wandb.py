@@ -7,7 +7,7 @@ import pytest
 from played import Played
 
 import foretell
-from foretell.callbacks import WandB
+from foretell.callbacks import LearningCurve, WandB
 from foretell.errors import UserError
 from tiny import LINE, TINY, interrupted_at
 
@@ -19,7 +19,7 @@ class StandIn(SimpleNamespace):
         pass
 
     def __init__(self):
-        super().__init__(calls=[], rows=[], finished=0)
+        super().__init__(calls=[], rows=[], finished=0, Image=str)
 
     def init(self, **arguments):
         self.calls.append(arguments)
@@ -39,17 +39,19 @@ def wandb(monkeypatch):
 
 
 def test_settings_metrics_and_returns_are_logged_over_steps(tmp_path, wandb):
-    run = Played(tmp_path / "run", lambda: [WandB("swing", tags=["first"])])
+    run = Played(tmp_path / "run", lambda: [LearningCurve(), WandB("swing", tags=["first"])])
     run.episode("random", 1.5)
     run.learn(train_loss=0.25)
     run.end()
     arguments, steps = wandb.calls
     assert arguments["project"] == "swing" and arguments["tags"] == ["first"] and arguments["name"] == "toy, seed 3"
     assert arguments["config"] == {"preset": "toy", "seed": 3} and arguments["dir"] == str(tmp_path / "run")
+    assert arguments["group"] == "toy on tiny/Line-v0" and arguments["job_type"] == "train"
     assert steps == ("*", "env_steps")
     assert wandb.rows == [
-        {"env_steps": 5, "random/return": 1.5, "random/length": 5},
-        {"env_steps": 5, "learn/learn": 1, "learn/train_loss": 0.25},
+        {"env_steps": 5, "returns/random": 1.5, "lengths/random": 5},
+        {"env_steps": 5, "progress/learn": 1, "losses/train_loss": 0.25},
+        {"env_steps": 5, "figures/learning_curve": str(run.directory.curve)},
     ]
     assert wandb.finished == 1
 

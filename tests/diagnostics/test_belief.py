@@ -1,17 +1,25 @@
 """What a model believed along an episode: of an agent whose model is known, and of a real run."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import foretell
 from foretell.agents import Agent
-from foretell.diagnostics.belief import Foresight, accuracy, nearest, windows
+from foretell.agents.mbmpc import Guided
+from foretell.diagnostics import belief
+from foretell.diagnostics.belief import Foresight, accuracy, foresee, nearest, windows
 from foretell.diagnostics.episode import live
 from foretell.diagnostics.prediction import Track
 from foretell.models import Step, TrainedModel
+from foretell.runs.presets import resolve
 from foretell.tasks import TaskSettings, make_task
-from tiny import LINE
+from tiny import LINE, benchmark, on_host, quick_jit
+
+TINY = benchmark("tiny_runs")
 
 
 class Drifts(TrainedModel):
@@ -105,10 +113,61 @@ def test_a_planner_s_plans_and_rejected_candidates(trained):
     found = run.believe(moments=3)
     lived, times = found.lived, [moment.time for moment in found.lived.moments]
     assert times == [0, 2, 4] and len(lived.track.actions) == 5
-    np.testing.assert_allclose(found.plan_mka[:, 0], lived.track.actions[times], rtol=1e-6)
+    np.testing.assert_allclose(found.planned.action[:, 0], lived.track.actions[times], rtol=1e-6)
     assert found.planned.obs.shape == (3, 3, 2, 2) and found.rejected.obs.shape == (15, 3, 2, 2)
     assert all(moment.searched.tried == 6 for moment in lived.moments)
     assert lived.value_t[0] == pytest.approx(lived.moments[0].searched.values[0])
     assert len(found.neighbours[0]) == 5 and run.planned_steps == 2
     again = run.believe(moments=3)
     np.testing.assert_array_equal(found.lived.track.obs, again.lived.track.obs)
+
+
+def built(preset, *changes):
+    settings = resolve(preset, [*changes, {"task": {"env": LINE, "terminated": "none"}}])
+    task = make_task(settings.task)
+    return settings.build(task)
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "followed"),
+    [
+        ("pets/default", {}, 5),
+        ("pets/default+ts1", {}, 1),
+        ("pets/default+ds", {}, 1),
+        ("steve/default", {}, 4),
+        ("steve/default", {"reward_model": {}}, 4),
+        ("dhmbpo/default", {}, 1),
+    ],
+)
+def test_particles_are_divided_among_members_where_they_stay_with_them(preset, changes, followed):
+    assert built(preset, changes).model.followed == followed
+
+
+@pytest.mark.long
+def test_a_guide_takes_all_actions_of_a_plan_but_the_first():
+    agent = built("mbmpc/default", TINY.SHOOTING, TINY.GUIDED, {"planner": {"horizon": 3}})
+    assert isinstance(agent, Guided)
+    state = quick_jit(agent.init)(jax.random.key(0))
+    obs, plan = np.float32([[0.1, 0.2], [0.3, -0.1]]), np.float32(np.random.default_rng(0).uniform(-1, 1, (2, 3, 1)))
+    look = on_host(partial(foresee, agent, planned=True))
+    untaught = look(state, obs, plan, jax.random.key(1))
+    np.testing.assert_allclose(untaught.action, plan, rtol=1e-6)
+    taught = look(state._replace(taught=jnp.ones((), bool)), obs, plan, jax.random.key(1))
+    np.testing.assert_allclose(taught.action[:, 0], plan[:, 0], rtol=1e-6)
+    act = on_host(lambda obs: agent._guide(state.clone.network)(None, obs, 1)[0])
+    for k in (1, 2):
+        np.testing.assert_allclose(taught.action[:, k], act(taught.obs[:, k, 0][None])[0], rtol=1e-5)
+
+
+@pytest.mark.long
+def test_candidates_of_all_horizons_weigh_as_they_agree():
+    agent = built("steve/default", TINY.EXPANSION, {"train": {"steps_per_learning": 5}})
+    state = quick_jit(agent.init)(jax.random.key(0))
+    rows = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    track = Track(rows, rows[:5, :1], rows[:5, 1], terminated=True)
+    found = belief._horizons(agent, state, track, np.array([0, 2, 4]), 0)
+    assert found.mean_mj.shape == (3, 4)
+    weight = 1 / (np.square(found.std_mj) + 1e-8)
+    np.testing.assert_allclose(found.weight_mj[:2], (weight / weight.sum(1, keepdims=True))[:2], rtol=1e-3)
+    np.testing.assert_allclose(found.mean_mj[2], track.rewards[4], rtol=1e-5)  # the episode ends: there is no more
+    assert found.std_mj[2].max() < 1e-5

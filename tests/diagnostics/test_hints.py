@@ -47,6 +47,10 @@ CASES = {
         RunData([], [{"new_mse": value} for value in (0.1, 0.11, 0.1, 0.12, 0.1, 0.11)]),
         RunData([], [{"new_mse": value} for value in (0.5, 0.4, 0.2, 0.1, 0.1, 0.1)]),
     ),
+    "value range": (
+        RunData([], [{"mean_q": 1000.0}] * 6, tracks=[track()] * 3, learner={"discount": 0.9}),
+        RunData([], [{"mean_q": 20.0}] * 6, tracks=[track()] * 3, learner={"discount": 0.9}),
+    ),
     "saturated actions": (
         RunData([], tracks=[track(actions=mixed(1.0))] * 3),
         RunData([], tracks=[track(actions=mixed(0.3))] * 3),
@@ -77,7 +81,7 @@ def test_what_triggers_a_hint_and_what_does_not(name):
 @pytest.mark.parametrize("name", CASES)
 def test_too_little_data_say_nothing(name):
     wrong, _ = CASES[name]
-    few = {field: value[:1] for field, value in wrong._asdict().items() if field != "searches"}
+    few = {field: value[:1] for field, value in wrong._asdict().items() if field not in ("searches", "learner")}
     assert hints(RunData(**few)) == []
 
 
@@ -99,7 +103,7 @@ def test_texts_have_the_numbers():
 @pytest.mark.parametrize(
     "setting",
     ["train.random_episodes", "task.reward", "model.hidden", "planner.initial_std", "planner.elites",
-     "planner.iterations", "learner.critic_learning_rate"],
+     "planner.iterations", "learner.critic_learning_rate", "updates.per_step"],
 )  # fmt: skip
 def test_settings_that_hints_name_exist(setting):
     assert setting in Path(module.__file__).read_text()

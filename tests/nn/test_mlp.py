@@ -147,3 +147,22 @@ def test_glorot_weights_are_uniform_up_to_their_limit(initializer, scale):
         assert 0.99 * limit < np.abs(weight).max() <= limit
         assert np.std(weight) == pytest.approx(limit / np.sqrt(3), rel=0.03)
     assert not any(np.any(bias) for bias in network.biases)
+
+
+def test_the_inputs_of_layers_may_be_normalised():
+    """Section 7.3 of the specification of DHMBPO: 1, 0.1 and 0.01 are added to the variances of (1, 2, 3, 6)."""
+    expected = {
+        1.0: (-0.942809, -0.471405, 0.0, 1.414214),
+        0.1: (-1.054093, -0.527046, 0.0, 1.581139),
+        0.01: (-1.067521, -0.533761, 0.0, 1.601282),
+        1e-5: (-1.069043, -0.534522, 0.0, 1.603565),
+    }
+    row = jnp.array([1.0, 2.0, 3.0, 6.0])
+    for epsilon, values in expected.items():
+        np.testing.assert_allclose(standardize(row, epsilon), values, atol=2e-6)
+    identity = (jnp.eye(4)[None],) * 4
+    network = MLP(identity, (jnp.zeros((1, 1, 4)),) * 4, "relu", norms_inputs=True)
+    rows = [row]
+    for epsilon in (1.0, 0.1, 0.01):
+        rows.append(standardize(jnp.maximum(rows[-1], 0.0), epsilon))
+    np.testing.assert_allclose(outputs(network, row[None, None])[0, 0], rows[-1], rtol=1e-5)

@@ -109,6 +109,9 @@ def test_the_moments_move(opened):
     assert belief.locator(".why").inner_text() != said
     assert np.abs(picture(belief.locator(".trajectory")) - first).max() > 50
     assert belief.locator(".nearest tr").count() == 6
+    fan = picture(belief.locator(".trajectory"))
+    belief.locator(".by-member").check()
+    assert np.abs(picture(belief.locator(".trajectory")) - fan).max() > 20
     belief.locator(".play").click()
     opened.wait_for_function("() => document.querySelector('[data-belief] .moment').value !== '3'")
     belief.locator(".play").click()

@@ -47,6 +47,7 @@ def test_what_the_model_believed(page):
     assert one["times"] == [0, 1, 2, 3, 4] and len(one["obs"][0]) == 6 and one["complete"]
     assert one["planned"]["shape"] == [5, 3, 2, 2] and one["rejected"]["shape"] == [5, 5, 3, 2]
     assert len(one["searches"][0]["values"]) == 5 and len(one["member_values"][0]) == 2
+    assert one["members"] == {"all": [0, 1], "shown": [0, 1]} and one["horizons"] is None
     assert one["frames"][0].startswith("data:image/jpeg;base64,") and len(one["neighbours"][0]) == 5
 
 

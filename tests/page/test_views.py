@@ -9,6 +9,7 @@ from written import write_run
 from foretell.page.belief import packed
 from foretell.page.records import grouped, read_record
 from foretell.page.references import Reference
+from foretell.page.tables import results
 from foretell.page.views import panels, rounded, transforms
 from tiny import LINE
 
@@ -43,6 +44,20 @@ def test_bands_are_interquartile_means_as_far_as_all_runs_have_come(tmp_path):
         "name": f"seed 2: {tmp_path / '2'}", "steps": [200, 300, 400], "seconds": [3, 5, 7], "raw": [2, 3, 9],
         "smooth": [2, 2.5, 6], "best": [2, 3, 9],
     }  # fmt: skip
+
+
+def test_the_success_rate_is_a_view_where_every_episode_says_it(tmp_path):
+    runs = [
+        write_run(tmp_path / str(i), [1, 2, 3], seed=i, success=said) for i, said in enumerate([(0, 1, 1), (0, 0, 1)])
+    ]
+    groups = grouped([read_record(run) for run in runs])
+    (panel,) = panels(groups, (), window=1)
+    assert panel["groups"][0]["bands"]["success"]["steps"]["middle"] == [0, 0.5, 1]
+    assert panel["groups"][0]["runs"][1]["success"] == [0, 0, 1]
+    table = results(groups)
+    assert table.header[-1] == "success rate" and table.rows[0][-1] == "50%"  # 2/3 and 1/3 of the last three
+    some = grouped([read_record(write_run(tmp_path / "some", [1, 2, 3], success=(1, 0)))])
+    assert "success" not in panels(some, (), 1)[0]["groups"][0]["bands"] and "success rate" not in results(some).header
 
 
 def test_runs_without_steps_in_common_have_no_band(tmp_path):

@@ -9,13 +9,15 @@ from foretell.runs.presets import resolve
 from tiny import LINE
 
 
-def write_run(folder, returns, preset="pets/default", kind="train", seed=0, env=LINE, **changes):
+def write_run(folder, returns, preset="pets/default", kind="train", seed=0, env=LINE, success=(), **changes):
     """A run directory whose episodes of this kind had these returns, one each 100 steps and 2 seconds."""
     folder.mkdir(parents=True)
     directory = RunDirectory(folder)
     directory.write_config(resolve(preset, [{"task": {"env": env}}, changes]), preset, seed)
     lines = ["episode,env_steps,kind,return,length,end,success,wall_seconds", "0,100,random,-1,100,limit,,1.0"]
-    lines += [f"{i + 1},{100 * (i + 2)},{kind},{value},100,limit,,{2.0 * i + 3}" for i, value in enumerate(returns)]
+    said = [*map(int, success), *[""] * (len(returns) - len(success))]
+    rows = enumerate(zip(returns, said, strict=True))
+    lines += [f"{i + 1},{100 * (i + 2)},{kind},{value},100,limit,{one},{2.0 * i + 3}" for i, (value, one) in rows]
     (folder / "episodes.csv").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from foretell.nn import MLP, Normalizer
 from foretell.regression.ensemble import Ensemble, EnsembleParams, EnsembleState, bounded_variance, predict
-from foretell.regression.prediction import Prediction
+from foretell.regression.fit import Fit
+from foretell.regression.prediction import Prediction, Rows
 from tiny import on_host
 
 ENSEMBLE = Ensemble(members=3, hidden=(5, 4), weight_decay=(0.1, 0.2, 0.3), logvar_penalty=0.07)
@@ -347,3 +348,19 @@ def test_the_loss_of_mbpo():
     none = jnp.zeros((2, 2, 0))
     likelihood = ensemble._likelihood(Prediction(mean, variance, none), y, none > 0, jnp.full(2, 0.5))
     np.testing.assert_allclose(likelihood + 0.01 * 21.0, 1180.312163, rtol=1e-5)
+
+
+def test_a_constant_variance_moves_faster_than_the_weights():
+    """Adam's first steps have the size of its step size: so many of them lower the log-variance by so much in all."""
+    rows = Rows(jnp.ones((4, 2)), jnp.zeros((4, 2)), jnp.zeros((4, 0), bool))
+
+    def found(rate):
+        ensemble = Ensemble(members=2, variance="constant", variance_rate=rate, hidden=(4,), weight_decay=0.0)
+        settings = Fit(learning_rate=1e-3, batch_size=4, epochs=5, bootstrap=False)
+        state = ensemble.init(jax.random.key(0), 2, 2, 0)
+        state = settings.fit(jax.random.key(1), ensemble, state, settings.start(state), rows, jnp.int32(4)).state
+        return ensemble.predictor(ensemble.ready(state))(jnp.ones((2, 1, 2))).variance
+
+    for rate in (1.0, 20.0):
+        variance = on_host(found, 0)(rate)
+        np.testing.assert_allclose(np.log(variance), -5 * 1e-3 * rate, rtol=0.1)

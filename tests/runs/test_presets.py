@@ -78,7 +78,9 @@ def test_what_is_no_override_is_told(text):
         parse_override(text)
 
 
-AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo")} | {"mbmf": ["mbmpc", "imitation", "trpo"]}
+AGENTS_OF = {family: [family] for family in ("pets", "mbmpc", "trpo", "imitation")} | {
+    "mbmf": ["mbmpc", "imitation", "trpo"]
+}
 AGENTS_OF |= {family: ["policy-optimization"] for family in ("mbpo", "dhmbpo", "svg")}
 
 
@@ -260,7 +262,7 @@ def test_the_defaults_leave_the_environment_open(name):
         make_task(settings.task)
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if "-imitation" not in name])
+@pytest.mark.parametrize("name", [name for name in preset_names() if "imitation" not in name])
 @pytest.mark.long
 def test_any_number_of_layers_goes_with_any_preset(name):
     model = getattr(resolve(name), "model", None)

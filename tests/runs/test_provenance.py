@@ -15,7 +15,7 @@ from foretell.tasks import cartpole
 OWN = {
     *(name for name in preset_names() if name.endswith("/default")),
     *(f"pets/{task}" for task in ("cartpole", "reacher", "pusher", "halfcheetah")),
-    *(f"dhmbpo/{robot}" for robot in ("halfcheetah", "hopper", "walker2d", "ant", "humanoid")),
+    *(f"dhmbpo/{robot}" for robot in ("dmc", "halfcheetah", "hopper", "walker2d", "ant", "humanoid")),
     *(f"mbpo/{robot}" for robot in ("halfcheetah", "hopper", "walker2d", "ant", "humanoid", "invertedpendulum")),
     *(f"mve/{robot}-true-model" for robot in ("hc", "swimmer", "walker2d")),
     *(f"mbmf/cheetah-icem{stage}" for stage in ("", "-mpc", "-imitation")),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from foretell.values.expansion import Expansion, Frames
 from foretell.values.value_gradient import Path, path_targets, soft_return
 from tiny import on_host
 
@@ -21,6 +22,17 @@ def test_targets_and_policy_value_of_three_steps():
     target, gain = on_host(lambda p, v: (path_targets(p, v, GAMMA), soft_return(p, v, GAMMA)))(path, value)
     np.testing.assert_allclose(target, [16.74919, 0.851, -1.0], rtol=1e-6)
     np.testing.assert_allclose(gain, [16.71919, 0.871, -1.1], rtol=1e-6)
+
+
+def test_the_one_step_target_of_mbpo():
+    """Section 7.7: the least of two critics, with the entropy of the next action, unless the episode has ended."""
+    reward, done = jnp.array([1.0, -0.5, 2.0]), jnp.array([0.0, 0.0, 1.0])
+    bonus = -0.2 * jnp.array([-1.2, 0.4, -3.0])
+    value = jnp.array([[10.0, 4.0, 7.0], [9.5, 4.5, 6.0]]).min(0)
+    none = jnp.zeros((1, 1, 3, 1))
+    frames = Frames(none, none, reward[None, None, None], done[None, None], bonus[None, None], value[None, None, None])
+    target = on_host(lambda frames: Expansion(horizon=0).targets(frames, 0.99).target[0])(frames)
+    np.testing.assert_allclose(target, [10.6426, 3.3808, 2.0], rtol=1e-6)
 
 
 def test_what_is_imagined_after_the_end_may_be_infinite():

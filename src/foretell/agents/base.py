@@ -55,6 +55,13 @@ class Agent:
         """
         raise NotImplementedError
 
+    def deployed(self, params: PolicyParams) -> tuple["Agent", PolicyParams]:
+        """An agent that acts as this one does with these parameters, and its own: without what only learning needs.
+
+        This method is not compiled, so it may depend on the values of the parameters.
+        """
+        return self, params
+
     def learn(self, state: State, data: Any, key: Key[Array, ""]) -> tuple[State, Metrics]:
         """Learn from a `Replay` or from `Trajectories`, see `data`, in one compiled call of many updates."""
         raise NotImplementedError

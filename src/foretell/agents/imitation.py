@@ -103,8 +103,19 @@ class ImitatorSettings(MBMPCSettings):
     def build(self, task: Task) -> "Imitator":  # type: ignore[override]
         if isinstance(task, Follows):
             raise UserError("task.options.path must be null: a policy does not observe its progress along a path")
+        self._check_labels(task)
         cloning = Cloning(hidden=self.policy.hidden, activation=self.policy.activation, fit=self.policy_fit)
         return Imitator(super().build(task), self.imitation, self.policy, cloning, self.train.capacity)
+
+    def _check_labels(self, task: Task) -> None:
+        """Raises `UserError` if the expert would have to plan where it cannot: at the policy's observations."""
+        first = self.imitation.demonstrations * self.train.environments * self.train.episodes_per_learning
+        if not self.model.needs_data and task.restore is None and self.train.trials > first:
+            raise UserError(
+                f"train.trials must be at most {first}, the demonstrations, not {self.train.trials}: with "
+                f"model.kind={self.model.kind} the expert cannot correct the policy in '{task.spec.env_id}', whose "
+                "observations do not determine the simulator's state"
+            )
 
 
 class Labels(NamedTuple):
@@ -210,6 +221,12 @@ class Imitator(Agent):
             action += std * jax.random.normal(noise_key, action.shape)
         return self.task.from_unit(jnp.clip(action, -1.0, 1.0)), carry, {}
 
+    def deployed(self, params: ImitatorParams) -> tuple[Agent, Any]:
+        """The policy alone, as soon as there is one."""
+        if params.demonstrating:
+            return self, params
+        return Imitated(self.task, self.gaussian, self.imitation.policy_noise), params.policy
+
     def learn(self, state: ImitatorState, data: Trajectories, key: Key[Array, ""]) -> tuple[ImitatorState, Metrics]:
         """Label the new steps; once there have been all demonstrations, train the policy on all labels."""
         label_key, fit_key = jax.random.split(key)
@@ -272,6 +289,31 @@ class Imitator(Agent):
         plans = jnp.swapaxes(trajectory.action[:, 0], 0, 1)  # of the first particle
         mean = jnp.where(params.demonstrating, carry.warm_start.mean, plans)
         return carry._replace(warm_start=carry.warm_start._replace(mean=mean))
+
+
+@dataclass(frozen=True)
+class Imitated(Agent):
+    """The policy without the planner that it has imitated. It acts, and does not learn."""
+
+    task: Task
+    gaussian: GaussianPolicy
+    noise: float
+    """Standard deviation of the noise with which it explores."""
+
+    def act(
+        self,
+        params: GaussianState,
+        carry: tuple[()],
+        obs: Float[Array, "batch obs"],
+        key: Key[Array, ""],
+        *,
+        explore: bool,
+    ) -> tuple[Float[Array, "batch action"], tuple[()], Extras]:
+        """The actions of `Imitator` once there is a policy."""
+        action = self.gaussian.mean(params, self.task.features(obs))
+        if explore:
+            action += self.noise * jax.random.normal(jax.random.split(key)[1], action.shape)
+        return self.task.from_unit(jnp.clip(action, -1.0, 1.0)), carry, {}
 
 
 def _append(labels: Labels, rows: Trajectories, actions: Float[Array, "rows action"]) -> Labels:

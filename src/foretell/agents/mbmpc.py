@@ -19,7 +19,7 @@ from foretell.models import Act, ModelState, Params, PathModel, Start, open_loop
 from foretell.models.path import with_progress
 from foretell.nn import MLP
 from foretell.planning import Objective, mpc, objective_of
-from foretell.planning.imagined import imagined_returns
+from foretell.planning.imagined import guided, imagined_returns
 from foretell.registry import register
 from foretell.replay import Replay
 from foretell.tasks import Task
@@ -166,14 +166,24 @@ class Guided(PETS):
                 self.model, params.model, obs, self.model.particles, optimism=self.optimism, guide=guide
             )
 
-        def guided() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
+        def led() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
             return mpc.act(self.planner, key, objective_from, carry, obs, self.bounds)
 
         def plain() -> tuple[Float[Array, "batch action"], mpc.PlanCarry]:
             return super(Guided, self).act(params.model, carry, obs, key, explore=explore)[:2]
 
-        actions, carry = jax.lax.cond(params.taught, guided, plain)
+        actions, carry = jax.lax.cond(params.taught, led, plain)
         return actions, carry, planned(carry)
+
+    def following(self, params: GuidedParams, plan: Float[Array, "batch horizon action"]) -> Act:
+        """The actions of plans in imagination: all but the first are the guide's, once there is one."""
+        own = open_loop(plan, self.model.particles)
+        with_guide = guided(own, self._guide(params.network))
+
+        def act(key: Key[Array, ""], obs: Float[Array, "particles batch obs"], t: Array) -> tuple[Array, tuple]:
+            return jnp.where(params.taught, with_guide(key, obs, t)[0], own(key, obs, t)[0]), ()
+
+        return act
 
     def learn(self, state: GuidedState, data: Replay, key: Key[Array, ""]) -> tuple[GuidedState, Metrics]:
         """The model learns from everything, the guide from what was added since the first call."""

@@ -8,46 +8,28 @@ real (SAC-SVG, Amos et al. 2021); without a model the learner is alone.
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 
 from foretell.agents.base import Agent, Extras, Metrics, RunSettings
+from foretell.agents.policy_updates import Acting, PolicyOptimizationState, UpdateSchedule
 from foretell.agents.updates import Sync, repeat, repeat_with_syncs
 from foretell.errors import UserError
-from foretell.models import ModelSections, ModelState, Params, TrainedModel, TrueModel, build_model
-from foretell.nn import MLP, Normalizer, fit_normalizer, identity_normalizer
+from foretell.models import ModelSections, Params, TrainedModel, TrueModel, build_model
+from foretell.nn import fit_normalizer, identity_normalizer
 from foretell.registry import register
 from foretell.regression.ensemble import Ensemble
 from foretell.replay import Replay, Transitions, init_replay, sample
-from foretell.settings import Section, Settings
+from foretell.settings import Section
 from foretell.tasks import Task
 from foretell.values.branches import Branches, drawn, grow
 from foretell.values.improvement import Improvement, Improver
-from foretell.values.learners import Learner, LearnerState
+from foretell.values.learners import Learner
 from foretell.values.learners.steps import fresh_optimizers
-
-
-class UpdateSchedule(Settings):
-    """When the model is fitted, and how often policy and critics are updated. The defaults are those of DHMBPO."""
-
-    per_step: PositiveFloat = 1.0
-    """Updates of the policy per environment step."""
-    first: NonNegativeInt | None = None
-    """Updates before the agent first acts; null: `per_step` for every random step."""
-    critic_first: NonNegativeInt = 250
-    """Updates of the critics alone after each refit of the model; only with `gradient`."""
-    refit_every: PositiveInt = 1000
-    """Environment steps between two refits of the model."""
-    first_fits: PositiveInt = 1
-    """Calls of `fit` in the first refit."""
-    optimizer_reset: bool = True
-    """Begin with new moments of Adam for policy and critics after each refit (DHMBPO)."""
-    standardize: bool = True
-    """Standardise the inputs of policy and critics with the statistics of all real observations at each refit."""
 
 
 @register("agent", "policy-optimization")
@@ -92,7 +74,18 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
             )
         if self.improvement.kind == "replay" and getattr(self.learner, "reward_quantile", None) is not None:
             raise ValueError("learner.reward_quantile needs improvement.kind=gradient; set it to null")
+        if self.branches is not None and self.branches.max_divergence is not None:
+            self._check_divergence()
         return self
+
+    def _check_divergence(self) -> None:
+        """Raises `ValueError` unless the model has members that can disagree."""
+        model = self.model
+        if not (isinstance(model, Ensemble) and model.probabilistic and model.serving > 1):
+            raise ValueError(
+                "branches.max_divergence needs model.kind=ensemble with model.probabilistic=true and at least 2 "
+                "networks that predict"
+            )
 
     def build(self, task: Task) -> "PolicyOptimization":
         model = build_model(task, self) if self.imagines else None
@@ -132,33 +125,6 @@ class PolicyOptimizationSettings(ModelSections, RunSettings):
                 )
 
 
-class Acting(NamedTuple):
-    """What acting needs."""
-
-    network: MLP
-    inputs: Normalizer
-
-
-class PolicyOptimizationState(NamedTuple):
-    """What was learned, and how often."""
-
-    learner: LearnerState
-    model: ModelState | None
-    fitted: Metrics
-    """Of the last refit of the model."""
-    inputs: Normalizer
-    """Standardises the features that policy and critics see."""
-    branches: Replay | None
-    calls: Int[Array, ""]
-    """Calls of `learn`."""
-    steps: Int[Array, ""]
-    """Environment steps since the first call."""
-    waiting: Int[Array, ""]
-    """Environment steps since the last refit."""
-    credit: Float[Array, ""]
-    """Updates that are due."""
-
-
 @dataclass(frozen=True)
 class PolicyOptimization(Agent):
     """An actor-critic learner that is trained on what its policy does in a world model."""
@@ -192,7 +158,8 @@ class PolicyOptimization(Agent):
             fitted = {name: jnp.zeros(a.shape) for name, a in shapes.items()}
         branches = None if self.branches is None else self.branches.init(spec.obs_size, spec.action_size)
         inputs = identity_normalizer(size)
-        return PolicyOptimizationState(learner, model, fitted, inputs, branches, zero, zero, zero, jnp.zeros(()))
+        trust = None if self.branches is None else self.branches.trust()
+        return PolicyOptimizationState(learner, model, fitted, inputs, branches, zero, zero, zero, jnp.zeros(()), trust)
 
     def policy(self, state: PolicyOptimizationState) -> Acting:
         return Acting(state.learner.policy, state.inputs)
@@ -302,7 +269,9 @@ class PolicyOptimization(Agent):
             act=act,
         )
         # A loop, because a conditional would copy them.
-        return state._replace(branches=jax.lax.fori_loop(0, 1 * due, lambda _, kept: one(kept), state.branches))
+        so_far = state.branches, state.trust
+        kept, trust = jax.lax.fori_loop(0, 1 * due, lambda _, so_far: one(*so_far), so_far)
+        return state._replace(branches=kept, trust=trust)
 
     def _obs(self, state: PolicyOptimizationState, data: Replay, key: Key[Array, ""]) -> Float[Array, "batch obs"]:
         """Observations from which the policy is improved: those of branches, or real ones."""

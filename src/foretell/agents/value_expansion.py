@@ -84,6 +84,8 @@ class ValueExpansionSettings(ModelSections, RunSettings):
             self.imagined_data.check(steps)
         if self._stops_early and self.updates.model_per_step is None:
             raise ValueError("fit.early_stopping needs updates.model_per_step: updates of the model on their own")
+        if getattr(self.fit, "significance", None) is not None:
+            raise ValueError(f"fit.significance must be null: '{self.agent}' does not keep the best weights")
         if self.imagines and not self.model.trains_stepwise:
             raise ValueError(
                 f"model.kind={self.model.kind} cannot be trained by single gradient steps, as '{self.agent}' does; "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from foretell.callbacks.best import KeepBest, load_best
 from foretell.callbacks.console import Console, plain_console, sparkline, warn
 from foretell.callbacks.csv import CSVLog
+from foretell.callbacks.curve import LearningCurve
 from foretell.callbacks.diagnostics import Diagnostics
 from foretell.callbacks.early_stopping import StopAtReturn
 from foretell.callbacks.greedy import Greedy
@@ -43,6 +44,7 @@ __all__ = [
     "Iterations",
     "KeepBest",
     "Learned",
+    "LearningCurve",
     "LearningStarted",
     "Models",
     "Predictions",
@@ -77,7 +79,7 @@ def default_callbacks(run: RunInfo, *, quiet: bool) -> list[Callback]:
         UserError: if the run cannot do what its schedule asks for.
     """
     schedule = run.schedule
-    callbacks: list[Callback] = [CSVLog(), TensorBoard()]  # the others read what the first one writes
+    callbacks: list[Callback] = [CSVLog(), LearningCurve(), TensorBoard()]  # others read what the first two write
     if not quiet:
         callbacks.append(Console())
     if schedule.steps_per_learning is not None:

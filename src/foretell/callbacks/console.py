@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from foretell.diagnostics.hints import lines, read_data
 from foretell.errors import UserError, one_line
 from foretell.output import STDERR, STDOUT
+from foretell.runs.trees import value_at
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
     Callback,
@@ -124,8 +125,10 @@ class Console(Callback):
 
     def _hint(self, event: TrainingEnded) -> None:
         """Say what the data of the run say may be wrong, unless they cannot be read."""
+        run = event.run
+        learner = value_at(run.notes, "settings.learner") or {}
         with suppress(UserError):
-            for line in lines(read_data(event.run.directory, event.run.task.spec.obs_names)):
+            for line in lines(read_data(run.directory, run.task.spec.obs_names, learner)):
                 self._say(line)
 
     def _success_rate(self, kind: str) -> str:

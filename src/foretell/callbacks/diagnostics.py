@@ -3,8 +3,9 @@
 import csv
 from typing import Any
 
-from foretell.agents import ValueExpansion
-from foretell.callbacks.tensorboard import Scalars
+from foretell.callbacks import names
+from foretell.callbacks.tensorboard import EventFile
+from foretell.diagnostics.critics import WithCritics
 from foretell.diagnostics.examination import Examiner, Sizes
 from foretell.diagnostics.recorded import recorded_tracks
 from foretell.diagnostics.tables import one_row
@@ -33,14 +34,14 @@ class Diagnostics(Callback):
         """
         self._run, self._every, self._done = run, every, 0
         self._examiner: Examiner | None = None
-        self._scalars: Scalars | None = None
+        self._file: EventFile | None = None
 
     def on_training_start(self, event: TrainingStarted) -> None:
         """Remove what was written after the checkpoint from which the run continues."""
         directory, steps = event.run.directory, event.counters.env_steps
         truncate_rows(directory.diagnostics, sum(at <= steps for at in _steps_in(directory)))
         self._done = steps // self._every
-        self._scalars = Scalars(directory.tensorboard / "diagnostics", steps)
+        self._file = EventFile(directory.tensorboard / "diagnostics", steps)
 
     def on_step(self, event: StepTaken) -> None:
         """Measure if that is due, but not an agent that has not learned yet."""
@@ -60,21 +61,20 @@ class Diagnostics(Callback):
     def on_training_end(self, event: TrainingEnded) -> None:
         if self._examiner is not None:
             self._examiner.close()
-        if self._scalars is not None:
-            self._scalars.close()
+        if self._file is not None:
+            self._file.close()
 
     def _examiner_of_run(self) -> Examiner:
         if self._examiner is None:
             run = self._run
-            sizes = SIZES if isinstance(run.agent, ValueExpansion) else SIZES._replace(episodes=0)
+            sizes = SIZES if isinstance(run.agent, WithCritics) else SIZES._replace(episodes=0)
             self._examiner = Examiner(run.agent, run.task, sizes, run.seed, run.schedule.workers)
         return self._examiner
 
     def _write(self, directory: RunDirectory, row: dict[str, Any]) -> None:
         append_row(directory.diagnostics, row)
-        if self._scalars is not None:
-            for name, value in row.items():
-                self._scalars.add(f"diagnostics/{name}", value, row["env_steps"])
+        if self._file is not None:
+            self._file.add(names.of_diagnostics(row), row["env_steps"])
 
 
 def _steps_in(directory: RunDirectory) -> list[int]:

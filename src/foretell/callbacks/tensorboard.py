@@ -1,23 +1,27 @@
 """TensorBoard."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event as Record
 from tensorboardX.proto.event_pb2 import SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import hparams, scalar
 
+from foretell.callbacks import names
 from foretell.callbacks.console import warn
-from foretell.training.events import Callback, EpisodeEnded, Learned, TrainingEnded, TrainingStarted
+from foretell.runs.trees import leaf_paths, value_at
+from foretell.training.events import Callback, EpisodeEnded, Learned, RunInfo, TrainingEnded, TrainingStarted
 
 _FLUSH_SECONDS = 30.0
 
 
-class Scalars:
-    """Writes numbers as TensorBoard events. If it cannot, it says so once and does nothing any more.
+class EventFile:
+    """Writes TensorBoard events. If it cannot, it says so once and does nothing any more.
 
     A `SummaryWriter` writes in a thread, after whose failure it waits for ever.
     """
@@ -34,11 +38,21 @@ class Scalars:
         self._flushed = time.monotonic()
         self._attempt(lambda: self._open(steps))
 
-    def add(self, name: str, value: Any, step: Any) -> None:
-        """Write a number."""
+    def add(self, values: Mapping[str, Any], step: Any) -> None:
+        """Write numbers by their names."""
+        for name, value in values.items():
+            self.write(scalar(name, float(value)), step)
+
+    def write(self, summary: Summary, step: Any) -> None:
+        """Write anything that TensorBoard shows."""
         if self._writer is not None:
-            record = Record(wall_time=time.time(), step=int(step), summary=scalar(name, float(value)))
+            record = Record(wall_time=time.time(), step=int(step), summary=summary)
             self._attempt(lambda: self._write(record))
+
+    def show(self, name: str, path: Path, step: Any) -> None:
+        """Write a PNG, if it is there."""
+        if path.is_file():
+            self._attempt(lambda: self.write(picture(name, path), step))
 
     def close(self) -> None:
         """Return when everything is on disk."""
@@ -71,26 +85,47 @@ class Scalars:
 
 
 class TensorBoard(Callback):
-    """Writes returns and metrics as TensorBoard events over environment steps."""
+    """Writes returns and metrics as TensorBoard events over environment steps, the settings, and the learning curve."""
 
     def __init__(self) -> None:
-        self._scalars: Scalars | None = None
+        self._file: EventFile | None = None
 
     def on_training_start(self, event: TrainingStarted) -> None:
-        self._scalars = Scalars(event.run.directory.tensorboard, event.counters.env_steps)
+        steps = event.counters.env_steps
+        self._file = EventFile(event.run.directory.tensorboard, steps)
+        self._file.write(hparams(hyperparameters(event.run), {})[1], steps)
 
     def on_learn_end(self, event: Learned) -> None:
-        for name, value in event.row.items():
-            self._write(f"learn/{name}", value, event.row["env_steps"])
+        self._add(names.of_metrics(event.row), event.row["env_steps"])
 
     def on_episode_end(self, event: EpisodeEnded) -> None:
-        for name in ("return", "length"):
-            self._write(f"{event.row['kind']}/{name}", event.row[name], event.row["env_steps"])
+        self._add(names.of_episode(event.row), event.row["env_steps"])
 
     def on_training_end(self, event: TrainingEnded) -> None:
-        if self._scalars is not None:
-            self._scalars.close()
+        if self._file is not None:
+            self._file.show(names.CURVE, event.run.directory.curve, event.counters.env_steps)
+            self._file.close()
 
-    def _write(self, name: str, value: Any, step: Any) -> None:
-        if self._scalars is not None:
-            self._scalars.add(name, value, step)
+    def _add(self, values: Mapping[str, Any], step: Any) -> None:
+        if self._file is not None:
+            self._file.add(values, step)
+
+
+def hyperparameters(run: RunInfo) -> dict[str, str | bool | int | float]:
+    """Preset, seed and settings of a run, as TensorBoard compares them: `section.key`, lists as texts."""
+    settings = run.notes.get("settings", {})
+    values = {path: value_at(settings, path) for path in leaf_paths(settings)}
+    found = {"preset": run.preset, "seed": run.seed, **values}
+    return {
+        name: value if isinstance(value, str | bool | int | float) else str(value)
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def picture(name: str, path: Path) -> Summary:
+    """A PNG as TensorBoard shows it."""
+    with Image.open(path) as image:
+        width, height = image.size
+    content = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=path.read_bytes())
+    return Summary(value=[Summary.Value(tag=name, image=content)])

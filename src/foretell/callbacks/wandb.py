@@ -5,13 +5,16 @@ from typing import Any
 
 import yaml
 
+from foretell.callbacks import names
 from foretell.errors import UserError, brief
 from foretell.runs.directory import RunDirectory, writing
 from foretell.training.events import Callback, EpisodeEnded, Learned, TrainingEnded, TrainingStarted
 
 
 class WandB(Callback):
-    """Logs settings, metrics and returns to W&B, over environment steps.
+    """Logs settings, metrics, returns and the learning curve to W&B, over environment steps.
+
+    The names are those of TensorBoard. Runs of one preset on one environment are a group.
 
     A resumed run continues its W&B run, whose id is in `wandb/id.txt`. What happens again since the checkpoint is
     logged again, with the same values at the same steps.
@@ -35,6 +38,7 @@ class WandB(Callback):
         """Start or continue the W&B run. Raises `UserError` if W&B refuses."""
         run, directory = event.run, event.run.directory
         own = {"name": f"{run.preset}, seed {run.seed}", "dir": str(directory.path), "id": _read_id(directory)}
+        own |= {"group": f"{run.preset} on {run.task.spec.env_id}", "job_type": "train"}
         own["config"] = yaml.safe_load(directory.config.read_text())
         try:
             self._run = self._wandb.init(**{**own, "resume": "allow", **self._arguments})
@@ -46,17 +50,18 @@ class WandB(Callback):
         self._run.define_metric("*", step_metric="env_steps")
 
     def on_learn_end(self, event: Learned) -> None:
-        metrics = {f"learn/{name}": value for name, value in event.row.items() if name != "env_steps"}
-        self._run.log({"env_steps": event.row["env_steps"], **metrics})
+        self._run.log({"env_steps": event.row["env_steps"], **names.of_metrics(event.row)})
 
     def on_episode_end(self, event: EpisodeEnded) -> None:
-        row = event.row
-        results = {f"{row['kind']}/{name}": row[name] for name in ("return", "length")}
-        self._run.log({"env_steps": row["env_steps"], **results})
+        self._run.log({"env_steps": event.row["env_steps"], **names.of_episode(event.row)})
 
     def on_training_end(self, event: TrainingEnded) -> None:
-        if self._run is not None:
-            self._run.finish()
+        if self._run is None:
+            return
+        if event.run.directory.curve.is_file():
+            figure = self._wandb.Image(str(event.run.directory.curve))
+            self._run.log({"env_steps": event.counters.env_steps, names.CURVE: figure})
+        self._run.finish()
 
 
 def _import_wandb() -> Any:

@@ -161,9 +161,10 @@ def _trials_each(directory: "RunDirectory") -> int:
 
 
 def export(args: argparse.Namespace) -> int:
-    """Write a trained agent as one file that JAX runs without Foretell."""
+    """Write a trained agent as one file that runs without Foretell."""
     run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
-    print(f"written to {run.export(args.out, batch=args.batch, platforms=args.platforms)}")
+    path = run.export(args.out, format=args.format, batch=args.batch, platforms=args.platforms)
+    print(f"written to {path}")
     return 0
 
 

@@ -36,10 +36,20 @@ def show(args: argparse.Namespace) -> int:
     load("foretell.agents")
     overrides = [parse_override(text) for text in args.set]
     head = split_name(args.what)[0]
-    if head in preset_names() or is_file(head) or "/" in head:
+    if args.env is not None:
+        overrides = [{"task": {"env": args.env}}, *overrides]
+    if head == "auto":
+        preset, changes, decision = load("foretell.runs.auto").decide(args.what, overrides)
+        print(
+            "\n".join(
+                [*(f"# {line}" for line in decision.splitlines()), load("foretell.runs.shown").shown(preset, changes)]
+            )
+        )
+    elif head in preset_names() or is_file(head) or "/" in head:
         print(load("foretell.runs.shown").shown(args.what, overrides))
     elif overrides:
-        raise UserError(f"--set changes the settings of a preset, and '{args.what}' is none")
+        given = "--set changes the settings" if args.env is None else "--env chooses the environment"
+        raise UserError(f"{given} of a preset, and '{args.what}' is none")
     else:
         print(load("foretell.runs.reference").reference(args.what))
     return 0
@@ -52,14 +62,17 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
     load("foretell.runs.arguments").seed_number(seed)
     asked = {"env": args.env, "reward": args.reward, "terminated": args.terminated}
     chosen = {"task": {name: value for name, value in asked.items() if value is not None}}
-    settings = resolve(args.preset, [chosen, *overrides])
+    preset, changes, decision = load("foretell.runs.auto").decide(args.preset, [chosen, *overrides])
+    if decision:
+        print(decision)
+    settings = resolve(preset, changes)
     task = load("foretell.tasks").make_task(settings.task)
     settings.build(task)
     notes = [*task.notes, *load("foretell.tasks.check").examine(task, settings.task)]
-    path = Path(args.out) if args.out else default_directory(args.preset, settings, seed)
+    path = Path(args.out) if args.out else default_directory(preset, settings, seed)
     stages = load("foretell.training.pretraining").stages(settings, chosen)
     lines = {
-        "preset": f"{args.preset}: {settings.description}",
+        "preset": f"{preset}: {settings.description}",
         "environment": f"{task.spec.env_id}, {_sizes(task.spec)}",
         "agent": settings.agent,
         "seed": seed,
@@ -67,7 +80,7 @@ def dry_run(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], se
         **({"trained first": ", ".join(stages)} if stages else {}),
         **({"note": "; ".join(notes)} if notes else {}),
     }
-    print("\n".join([*(f"{name:14} {value}" for name, value in lines.items()), *_departures(args.preset, settings)]))
+    print("\n".join([*(f"{name:14} {value}" for name, value in lines.items()), *_departures(preset, settings)]))
     return 0
 
 

@@ -57,7 +57,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("preset", metavar="PRESET", help="a preset with parts, see `foretell presets`, or a YAML file")
+    which = "a preset with parts, see `foretell presets`, a YAML file, or 'auto' to choose one for the environment"
+    sub.add_argument("preset", metavar="PRESET", help=which)
     sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
     where = "default runs/<preset-with-dashes>/<seed>, with <env> before <seed> if the preset names no environment"
     sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
@@ -160,10 +161,12 @@ def _export(sub: argparse.ArgumentParser) -> None:
 
 def _export_agent(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
-    sub.add_argument("--out", metavar="FILE", help="default RUN_DIR/agent.stablehlo")
+    sub.add_argument("--out", metavar="FILE", help="default RUN_DIR/agent.stablehlo, or agent.onnx")
+    kinds = "stablehlo, or onnx for a policy (default: as the file's ending says, else stablehlo)"
+    sub.add_argument("--format", metavar="FORMAT", help=kinds)
     sub.add_argument("--batch", type=int, default=1, metavar="N", help="observations at once (default 1)")
-    help = "of the machines that will run it (default cpu; also cuda, rocm, tpu)"
-    sub.add_argument("--platforms", nargs="+", default=["cpu"], metavar="NAME", help=help)
+    help = "of the machines that will run StableHLO (default cpu; also cuda, rocm, tpu)"
+    sub.add_argument("--platforms", nargs="+", metavar="NAME", help=help)
     _which_agent(sub)
     _trust(sub)
 
@@ -175,6 +178,7 @@ def _presets(sub: argparse.ArgumentParser) -> None:
 def _show(sub: argparse.ArgumentParser) -> None:
     what = "a preset with parts, a YAML file, a section (planner), a kind (planner.cem), a setting, an agent or a part"
     sub.add_argument("what", metavar="WHAT", help=what)
+    sub.add_argument("--env", metavar="ID", help="the environment of a preset; 'auto' chooses a preset for it")
     _set(sub)
     _trust(sub)
 
@@ -212,6 +216,8 @@ def _study(sub: argparse.ArgumentParser) -> None:
     where = "its directory; an existing study there is continued (default runs/studies/<study-with-dashes>)"
     sub.add_argument("--out", metavar="DIR", help=where)
     sub.add_argument("--dry-run", action="store_true", help="print what would be run, and write nothing")
+    one = "execute this run alone, for job arrays: 0 to the number of runs - 1, seed by seed"
+    sub.add_argument("--run", type=int, metavar="N", help=one)
     _quiet(sub)
 
 
@@ -273,7 +279,7 @@ _COMMANDS: dict[str, _Command] = {
     "report": ("write a page on what happened in runs and studies, to be opened offline", pages.report, _report),
     "watch": ("follow runs and studies in a browser as they are trained", pages.watch, _watch),
     "film": ("film past episodes of a run, including random ones", commands.film, _film),
-    "export": ("write a trained agent as one file that JAX runs without Foretell", commands.export, _export_agent),
+    "export": ("write a trained agent as one file that runs without Foretell", commands.export, _export_agent),
     "export-mat": ("write a run's episodes as the released PETS code did", commands.export_mat, _export),
     "presets": ("list the presets, and the parts they can be combined with", listing.presets, _presets),
     "show": ("show what a preset resolves to, or what settings there are", listing.show, _show),

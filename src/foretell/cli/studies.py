@@ -15,6 +15,8 @@ def study(args: argparse.Namespace) -> int:
     out = _directory(args)
     if args.dry_run:
         return _dry_run(args, out)
+    if args.run is not None:
+        return _one_run(args, out)
     try:
         running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
     except running.StudyStopped as stop:
@@ -59,6 +61,19 @@ def _directory(args: argparse.Namespace) -> Path:
         raise UserError("a study of presets needs a directory: --out DIR")
     name = args.names[0].removesuffix(".yaml").removesuffix(".yml").strip("./").replace("/", "-")
     return Path("runs", "studies", f"{name}{'-paper' if args.paper else ''}")
+
+
+def _one_run(args: argparse.Namespace, out: Path) -> int:
+    """Train or resume the run that `--run` names, in this process."""
+    from foretell.cli.parser import parse
+
+    def train(words: list[str]) -> int:
+        print(f"foretell {shlex.join(words)}", flush=True)
+        chosen = parse([*words, "--quiet"] if args.quiet else words)
+        return chosen.command(chosen)
+
+    plan = load("foretell.experiments.plan").make_plan(args.names, **_asked(args))
+    return load("foretell.experiments.study").run_of_study(plan, out, args.run, train)
 
 
 def _dry_run(args: argparse.Namespace, out: Path) -> int:

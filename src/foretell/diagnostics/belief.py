@@ -6,25 +6,27 @@ of the observation, `i` a start of a prediction.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from foretell.agents import Agent
+from foretell.agents import Agent, ValueExpansion
 from foretell.agents.base import State
 from foretell.agents.mbmpc import Guided
 from foretell.compilation import COMPILER_OPTIONS
 from foretell.diagnostics.calibration import Calibration, calibration
 from foretell.diagnostics.episode import Lived
 from foretell.diagnostics.imagining import chunked, imagine_plan
+from foretell.diagnostics.inspection import horizon_candidates
 from foretell.diagnostics.open_loop import Norms, kept_i, mse_k, norms_k, std_of
 from foretell.diagnostics.prediction import Track
 from foretell.models import open_loop, rollout, start
 from foretell.models.base import returns
 from foretell.models.true import TrueModel
+from foretell.replay import Transitions
 from foretell.tasks import Task
 from foretell.tasks.base import Follows
 
@@ -41,6 +43,18 @@ class Foreseen(NamedTuple):
     """The observation at which they start comes first."""
     value: Float[Array, "b p"]
     """Imagined return of each particle."""
+    action: Float[Array, "b k a"]
+    """The actions, a mean over particles: a guide acts on what each of them observes."""
+
+
+class Horizons(NamedTuple):
+    """The candidates from which value expansion makes its target, one for each horizon `j`, at moments `m`."""
+
+    mean_mj: Float[np.ndarray, "m j"]
+    """In units of values, over the samples of a candidate: models, reward networks and critics."""
+    std_mj: Float[np.ndarray, "m j"]
+    weight_mj: Float[np.ndarray, "m j"]
+    """In the target."""
 
 
 class Neighbour(NamedTuple):
@@ -76,15 +90,16 @@ class Belief(NamedTuple):
     """An episode, and what the model believed at moments of it."""
 
     lived: Lived
-    plan_mka: Float[np.ndarray, "m k a"] | None
-    """Planned actions; of agents with a policy, those that it takes in imagination. None if they are not known."""
-    planned: Foreseen | None
-    """What the model expected of them."""
+    planned: Foreseen
+    """What the model expected of the plan; of agents with a policy, of what this does in imagination."""
     expected: Foreseen
     """What it predicts for the actions that were executed, the last one repeated beyond the end."""
     rejected: Foreseen | None
-    """What it expected of the candidates of `candidates.RANKS`, `[m * c, ...]`; None without a search, or if plans are
-    not known."""
+    """What it expected of the candidates of `candidates.RANKS`, `[m * c, ...]`; None without a search."""
+    members: int
+    """Members among which the particles are divided, in order; 1 if they change members."""
+    horizons: Horizons | None
+    """Of agents whose targets look ahead in the model."""
     has_value: bool
     """Whether imagined returns are what is planned for; along a path they are not."""
     accuracy: Accuracy
@@ -119,16 +134,16 @@ def believe(
     track, horizon = lived.track, min(horizon_of(agent), len(lived.track.actions))
     times = np.array([moment.time for moment in lived.moments])
     look = Foresight(agent, state, seed)
-    plans = _plans(agent, look, lived, horizon)
     at_m = track.obs[times]
     tried = [one.searched for one in lived.moments if one.searched is not None]
     rejected = None
-    if plans is not None and len(tried) == len(times):
+    if len(tried) == len(times):
         actions = np.concatenate([one.actions for one in tried])
-        rejected = look(np.repeat(at_m, len(actions) // len(times), 0), actions)
+        rejected = look(np.repeat(at_m, len(actions) // len(times), 0), actions, planned=True)
     return Belief(
-        lived, plans, None if plans is None else look(at_m, plans), look(at_m, windows(track.actions, times, horizon)),
-        rejected, not isinstance(task, Follows), accuracy(look, track, horizon),
+        lived, _planned(look, lived, at_m, horizon), look(at_m, windows(track.actions, times, horizon)), rejected,
+        getattr(agent.model, "followed", 1), _horizons(agent, state, track, times, seed),
+        not isinstance(task, Follows), accuracy(look, track, horizon),
         nearest([(track.obs[t], track.actions[t]) for t in times], recorded),
     )  # fmt: skip
 
@@ -139,13 +154,17 @@ class Foresight:
     def __init__(self, agent: Agent, state: State, seed: int) -> None:
         self._state, self._key = state, jax.random.key(seed)
         self._foresee = jax.jit(partial(foresee, agent), compiler_options=COMPILER_OPTIONS)
+        self._carry_out = self._foresee
+        if isinstance(agent, Guided):
+            self._carry_out = jax.jit(partial(foresee, agent, planned=True), compiler_options=COMPILER_OPTIONS)
         self._follow = jax.jit(partial(imagine_plan, agent, HORIZON), compiler_options=COMPILER_OPTIONS)
 
-    def __call__(self, obs: Float[np.ndarray, "b d"], action: Float[np.ndarray, "b k a"]) -> Foreseen:
-        """What the model predicts for actions from each observation."""
-        action = np.asarray(action, np.float32)
-        return chunked(lambda rows, key: self._foresee(self._state, obs[rows], action[rows], key), len(obs), _CHUNK,
-                       self._key)  # fmt: skip
+    def __call__(
+        self, obs: Float[np.ndarray, "b d"], action: Float[np.ndarray, "b k a"], *, planned: bool = False
+    ) -> Foreseen:
+        """What the model predicts for actions from each observation; see `foresee`."""
+        action, call = np.asarray(action, np.float32), self._carry_out if planned else self._foresee
+        return chunked(lambda rows, key: call(self._state, obs[rows], action[rows], key), len(obs), _CHUNK, self._key)
 
     def follow(self, obs: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b k a"]:
         """The actions of the agent's policy in imagination."""
@@ -153,14 +172,22 @@ class Foresight:
 
 
 def foresee(
-    agent: Agent, state: State, obs: Float[Array, "b d"], action: Float[Array, "b k a"], key: Key[Array, ""]
+    agent: Agent,
+    state: State,
+    obs: Float[Array, "b d"],
+    action: Float[Array, "b k a"],
+    key: Key[Array, ""],
+    *,
+    planned: bool = False,
 ) -> Foreseen:
-    """What the model predicts for sequences of actions."""
+    """What the model predicts for sequences of actions; if they are planned, a guide may change all but the first."""
     model, params, (begin_key, roll_key) = agent.model, agent.model_params(state), jax.random.split(key)
     assert model is not None
+    guided = planned and isinstance(agent, Guided)
+    act = agent.following(agent.policy(state), action) if guided else open_loop(action, model.particles)  # type: ignore
     begin = start(model, params, obs, begin_key, model.particles)
-    found = rollout(model, params, begin, open_loop(action, model.particles), action.shape[1], roll_key)
-    return Foreseen(jnp.moveaxis(found.obs, 2, 0), returns(found).T)
+    found = rollout(model, params, begin, act, action.shape[1], roll_key)
+    return Foreseen(jnp.moveaxis(found.obs, 2, 0), returns(found).T, jnp.moveaxis(found.action.mean(1), 1, 0))
 
 
 def windows(
@@ -211,10 +238,19 @@ def nearest(
     return found
 
 
-def _plans(agent: Agent, look: Foresight, lived: Lived, horizon: int) -> Any:
-    """Planned actions at each moment, `[m, k, a]`; None of a guided planner, whose plans are more than its actions."""
-    if isinstance(agent, Guided):
-        return None
+def _planned(look: Foresight, lived: Lived, at_m: Float[np.ndarray, "m d"], horizon: int) -> Foreseen:
+    """What the model expected of the plan at each moment, or of the actions of the policy in imagination."""
     if lived.moments[0].plan is not None:
-        return np.stack([np.asarray(moment.plan) for moment in lived.moments])
-    return look.follow(lived.track.obs[[moment.time for moment in lived.moments]])[:, :horizon]
+        return look(at_m, np.stack([np.asarray(moment.plan) for moment in lived.moments]), planned=True)
+    return look(at_m, look.follow(at_m)[:, :horizon])
+
+
+def _horizons(agent: Agent, state: State, track: Track, times: Int[np.ndarray, "m"], seed: int) -> Horizons | None:
+    """What value expansion would learn from the steps that were taken at these times."""
+    if not isinstance(agent, ValueExpansion) or not agent.expansion.horizon:
+        return None
+    ends = (times == len(track.actions) - 1) & track.terminated
+    batch = Transitions(track.obs[times], track.actions[times], track.rewards[times], track.obs[times + 1], ends)
+    samples = jax.jit(partial(horizon_candidates, agent))(state, batch, jax.random.key(seed))
+    parts = samples.mean(1), samples.std(1), agent.expansion.reduce(samples)[1]
+    return Horizons(*(np.asarray(part).T for part in parts))

@@ -5,15 +5,14 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from foretell.agents import Agent, ValueExpansion
 from foretell.agents.base import Metrics, State
-from foretell.agents.value_expansion import ValueExpansionState
 from foretell.diagnostics import learning
 from foretell.diagnostics.calibration import Calibration, calibration
+from foretell.diagnostics.critics import WithCritics, imagined_returns, imagines_returns, pair_values
 from foretell.diagnostics.imagining import Imaginer, draw
 from foretell.diagnostics.open_loop import Gap, OpenLoop
 from foretell.diagnostics.play import Played, Player, TargetPolicy
@@ -68,7 +67,7 @@ class Values(NamedTuple):
     truth_et: Float[np.ndarray, "e t"]
     """Monte-Carlo returns."""
     estimates: dict[str, Float[np.ndarray, "e t"]]
-    """By estimator: `critic`, `target` and `oracle_<H>`."""
+    """By estimator: `critic`, `target`, `oracle_<H>`, and `imagined` where a policy is improved in imagination."""
     used_et: Bool[np.ndarray, "e t"]
 
 
@@ -104,15 +103,16 @@ class Examiner:
         """
         self._agent, self._task, self._sizes = agent, task, sizes
         self._seed = int(numpy_generator(seed, Stream.DIAGNOSE).integers(2**31))  # no episode starts as one of the run
-        self._learns = isinstance(agent, ValueExpansion)
+        self._learns = isinstance(agent, WithCritics)
         self._acting = TargetPolicy(agent) if self._learns and sizes.policy == "target" else agent  # type: ignore[arg-type]
         self._policy_of = jax.jit(self._acting.policy)
         self._player = Player(self._acting, task, sizes.episodes, self._seed, workers) if sizes.episodes else None
         model = getattr(agent, "model", None)
         sees = model is not None and not (isinstance(model, TrueModel) and task.restore is None)
         self._imaginer = Imaginer(agent, task, sizes.horizon) if sees else None
-        if isinstance(agent, ValueExpansion):
+        if isinstance(agent, WithCritics):
             self._values_of = jax.jit(partial(pair_values, agent))
+            self._imagined_of = jax.jit(partial(imagined_returns, agent)) if imagines_returns(agent) else None
             self._learning_of = jax.jit(partial(learner_state, agent, task))
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class Examiner:
             UserError: if an environment fails.
         """
         rng = numpy_generator(self._seed, Stream.DIAGNOSE, number)
-        found = Findings(discount=self._agent.learner.discount if isinstance(self._agent, ValueExpansion) else 1.0)
+        found = Findings(discount=self._agent.learner.discount if isinstance(self._agent, WithCritics) else 1.0)
         tracks = list(recorded)
         if self._player is not None:
             played = self._player.play(self._policy_of(state), number * self._sizes.episodes)
@@ -147,12 +147,15 @@ class Examiner:
 
     def _values(self, state: State, played: Played) -> Values | None:
         agent = self._agent
-        if not isinstance(agent, ValueExpansion):
+        if not isinstance(agent, WithCritics):
             return None
         key = jax.random.key(self._seed)
         critic, target, tail = map(np.asarray, self._values_of(state, played.obs, played.action, played.length, key))
         scale = agent.learner.reward_scale
-        return q_values(played, critic, target, tail, scale, agent.learner.discount, self._sizes)
+        found = q_values(played, critic, target, tail, scale, agent.learner.discount, self._sizes)
+        if self._imagined_of is not None:
+            found.estimates["imagined"] = np.asarray(self._imagined_of(state, played.obs, jax.random.fold_in(key, 1)))
+        return found
 
     def _plan(self, played: Played) -> Gap | None:
         """Along a path, plans have another objective than the environment's reward."""
@@ -163,35 +166,10 @@ class Examiner:
         return plan_gap(*arrays, planner.horizon, planner.replan_every)
 
     def _learner(self, state: State, recorded: Sequence[Track], rng: np.random.Generator) -> dict[str, float]:
-        assert isinstance(self._agent, ValueExpansion)
+        assert isinstance(self._agent, WithCritics)
         batch = draw(transitions(recorded), self._agent.learner.batch_size, rng)
         found = self._learning_of(state, batch, jax.random.key(int(rng.integers(2**31))))
         return {name: float(value) for name, value in found.items()}
-
-
-def pair_values(
-    agent: ValueExpansion,
-    state: ValueExpansionState,
-    obs: Float[Array, "e times d"],
-    action: Float[Array, "e t a"],
-    length: Any,
-    key: Key[Array, ""],
-) -> tuple[Float[Array, "e t"], Float[Array, "e t"], Float[Array, "e"]]:
-    """Values by critics and by target critics, means over the ensemble, and of where each episode has come to.
-
-    The last one is that of the last observation and the action of the policy of targets there, with its entropy bonus.
-    All are in the environment's units of reward.
-    """
-    learner, task, learned = agent.learner, agent.task, state.learner
-    features, unit = task.features(jnp.float32(obs)), task.to_unit(jnp.float32(action))
-    critic, target = (
-        learner.values(networks, features[:, :-1], unit).mean(0)
-        for networks in (learned.critics, learned.target_critics)
-    )
-    last = features[jnp.arange(len(features)), length]
-    final, bonus = learner.propose(learned, last[None], key)
-    tail = learner.values(learned.target_critics, last, final[0]).mean(0) + bonus[0]
-    return critic / learner.reward_scale, target / learner.reward_scale, tail / learner.reward_scale
 
 
 def q_values(
@@ -229,13 +207,12 @@ def q_values(
     return Values(truth, {"critic": critic_et, "target": target_et, **estimates}, used)
 
 
-def learner_state(
-    agent: ValueExpansion, task: Task, state: ValueExpansionState, batch: Transitions, key: Key[Array, ""]
-) -> Metrics:
-    """Losses with their gradients, noise of exploration, and sizes of weights."""
+def learner_state(agent: WithCritics, task: Task, state: State, batch: Transitions, key: Key[Array, ""]) -> Metrics:
+    """Losses with their gradients (of value expansion), noise of exploration, and sizes of weights."""
     loss_key, noise_key = jax.random.split(key)
     noise = learning.action_noise(agent, task, agent.policy(state), batch.obs, noise_key)
-    return {**learning.losses(agent, state, batch, loss_key), "action_noise": noise, **learning.weights(state)}
+    losses = learning.losses(agent, state, batch, loss_key) if isinstance(agent, ValueExpansion) else {}
+    return {**losses, "action_noise": noise, **learning.weights(state)}
 
 
 def _calibrations(found: OpenLoop) -> tuple[Calibration | None, ...]:

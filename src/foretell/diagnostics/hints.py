@@ -1,6 +1,7 @@
 """Hints: what in the data of a run says that something is going wrong, in one sentence each."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from foretell.runs.directory import RunDirectory, read_numbers
 Rows = Sequence[Mapping[str, Any]]
 EPISODES = 20
 """Newest episodes whose steps are looked at."""
-MODEL_ERRORS = ("new_mse", "train_mse", "transition_loss")
+MODEL_ERRORS = ("new_mse", "train_mse", "transition_loss", "model_train_mse")
 """Columns of `metrics.csv` that hold an error of the model's predictions; the first that is there is looked at."""
 _STEPS, _ROUNDS, _RECENT = 200, 6, 10
 """Fewer steps, fewer rows of metrics or fewer episodes of a kind say nothing."""
@@ -46,6 +47,8 @@ class RunData(NamedTuple):
     """Of the dimensions of the observation, if they are known."""
     searches: Sequence[Searched] = ()
     """Of the moments of an episode, if they were noted."""
+    learner: Mapping[str, Any] = MappingProxyType({})
+    """The settings of the section `learner`; empty if there is none."""
 
 
 class Hint(NamedTuple):
@@ -56,17 +59,20 @@ class Hint(NamedTuple):
     """What was seen, and what may help."""
 
 
-def read_data(directory: RunDirectory, names: tuple[str, ...] = ()) -> RunData:
+def read_data(
+    directory: RunDirectory, names: tuple[str, ...] = (), learner: Mapping[str, Any] = MappingProxyType({})
+) -> RunData:
     """The data of a run. Raises `UserError` if they are damaged.
 
     Args:
         directory: the run's.
         names: of the dimensions of the observation.
+        learner: the settings of the section `learner`, if there is one.
     """
     episodes = directory.read_episodes()
     tracks = [track for _, track in newest_tracks(directory, episodes, EPISODES)]
     metrics, diagnostics = (read_numbers(path) for path in (directory.metrics, directory.diagnostics))
-    return RunData(episodes, metrics, diagnostics, tracks, names)
+    return RunData(episodes, metrics, diagnostics, tracks, names, learner=learner)
 
 
 def hints(data: RunData) -> list[Hint]:
@@ -78,6 +84,7 @@ def hints(data: RunData) -> list[Hint]:
         "saturated actions": saturated_actions(data),
         "collapsed elites": collapsed_elites(data),
         "value bias": value_bias(data),
+        "value range": value_range(data),
         "evaluation": evaluation_gap(data),
     }
     return [Hint(name, text) for name, text in found.items() if text is not None]
@@ -174,6 +181,32 @@ def value_bias(data: RunData) -> str | None:
         f"the bias of the critics grows: {first:.3g} in the first third of the run, {last:.3g} in the last "
         "(q_bias_critic in diagnostics.csv); the two critics of td3, a smaller learner.critic_learning_rate, or fewer "
         "updates per step may help"
+    )
+
+
+def value_range(data: RunData) -> str | None:
+    """The critics' mean value is outside of what the lowest and the highest reward are worth, earned for ever.
+
+    The entropy bonus counts as a reward. A tenth of that range is tolerated on each side.
+    """
+    values, rewards = (
+        _finite([row.get("mean_q", np.nan) for row in data.metrics]),
+        _joined([t.rewards for t in data.tracks]),
+    )
+    discount = float(data.learner.get("discount", 1.0))
+    if discount >= 1 or len(values) < _ROUNDS or len(rewards) < _STEPS:
+        return None
+    last = data.metrics[-1]
+    bonus = float(np.nan_to_num(last.get("alpha", 0.0) * last.get("entropy", 0.0)))
+    ends = float(data.learner.get("reward_scale", 1.0)) * np.array([rewards.min(), rewards.max()]) + bonus
+    low, high = np.array([min(ends[0], 0.0), max(ends[1], 0.0)]) / (1.0 - discount)
+    value, slack = float(np.median(values[-_ROUNDS:])), _SHARE * (high - low)
+    if low - slack <= value <= high + slack:
+        return None
+    return (
+        f"the mean value of the critics (mean_q in metrics.csv) is {value:.3g}, but the rewards of the latest "
+        f"episodes, earned for ever, are worth {low:.3g} to {high:.3g}: the values diverge; fewer updates per step "
+        "(updates.per_step), shorter imagined rollouts (section branches or expansion) or more critics may help"
     )
 
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from foretell.agents import Agent, ValueExpansion
+from foretell.agents import Agent
 from foretell.agents.base import State
 from foretell.compilation import COMPILER_OPTIONS
+from foretell.diagnostics.critics import WithCritics
 from foretell.diagnostics.open_loop import OpenLoop, std_of
 from foretell.diagnostics.play import TargetPolicy
 from foretell.diagnostics.prediction import Track
@@ -91,7 +92,7 @@ def replay(truth: TrueModel, obs: Float[Array, "b d"], action: Float[Array, "b k
 
 
 def _acting(agent: Agent) -> Agent:
-    return TargetPolicy(agent) if isinstance(agent, ValueExpansion) else agent
+    return TargetPolicy(agent) if isinstance(agent, WithCritics) else agent
 
 
 def can_replay(task: Task) -> bool:

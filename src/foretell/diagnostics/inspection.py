@@ -9,12 +9,14 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 
 from foretell.agents import ValueExpansion
+from foretell.agents.value_expansion import ValueExpansionState
 from foretell.replay import Transitions
 from foretell.runs.directory import writing
 from foretell.training.controller import Controller, EvaluationResult
+from foretell.values import candidates
 
 BUCKETS = 10
 _CHUNK = 512
@@ -71,6 +73,17 @@ def horizon_weights(controller: Controller, data: Transitions) -> Float[np.ndarr
         index = np.minimum(np.arange(start, start + _CHUNK), count - 1)
         parts.append(np.asarray(weigh(jax.tree.map(lambda a: jnp.asarray(a[index]), data), key)))  # noqa: B023
     return np.concatenate(parts, 1)[:, :count]
+
+
+def horizon_candidates(
+    agent: ValueExpansion, state: ValueExpansionState, data: Transitions, key: Key[Array, ""]
+) -> Float[Array, "frames samples rows"]:
+    """Samples of the candidate of every horizon, from which the target of each transition is made.
+
+    Samples of the same particle, which follows one model, are `model.particles` apart.
+    """
+    learner, imagined = agent.learner, agent.expand(key, state.learner, agent.model_params(state), data)
+    return candidates(imagined, discount=learner.discount, reward_scale=learner.reward_scale, sources=1)[0]
 
 
 def weight_histogram(weights: Float[np.ndarray, "frames rows"]) -> Float[np.ndarray, "buckets frames"]:

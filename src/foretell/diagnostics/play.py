@@ -9,15 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from foretell.agents import Agent, ValueExpansion
-from foretell.agents.base import Carry, Extras, PolicyParams
-from foretell.agents.value_expansion import ValueExpansionState
+from foretell.agents import Agent
+from foretell.agents.base import Carry, Extras, PolicyParams, State
 from foretell.compilation import COMPILER_OPTIONS
+from foretell.diagnostics.critics import WithCritics, features_of
 from foretell.diagnostics.prediction import Track
 from foretell.envs import Environments, empty_episodes
 from foretell.envs.live import serving
 from foretell.keys import Stream
 from foretell.models import TrueModel
+from foretell.nn import Normalizer
 from foretell.tasks import Task
 from foretell.training.actor import begin_and_act
 from foretell.values.learners import LearnerState
@@ -47,6 +48,14 @@ class Played(NamedTuple):
         ]
 
 
+class Followed(NamedTuple):
+    """What following the policy of targets needs."""
+
+    learner: LearnerState
+    inputs: Normalizer | None
+    """Standardises features, where the agent does that apart from its networks."""
+
+
 @dataclass(frozen=True)
 class TargetPolicy(Agent):
     """Acts as the policy that the targets of an agent's critics follow, see `Learner.propose`.
@@ -54,18 +63,19 @@ class TargetPolicy(Agent):
     This is the target policy where there is one. SAC draws from its policy, and TD3 smooths its actions with noise.
     """
 
-    agent: ValueExpansion
+    agent: WithCritics
 
-    def policy(self, state: ValueExpansionState) -> LearnerState:
-        return state.learner
+    def policy(self, state: State) -> Followed:
+        return Followed(state.learner, getattr(state, "inputs", None))
 
     def act(
-        self, params: LearnerState, carry: Carry, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
+        self, params: Followed, carry: Carry, obs: Float[Array, "batch obs"], key: Key[Array, ""], *, explore: bool
     ) -> tuple[Float[Array, "batch action"], Carry, Extras]:
         """Actions, and their entropy bonus in the units of values."""
         del explore
         task = self.agent.task
-        action, bonus = self.agent.learner.propose(params, task.features(obs)[None], key)
+        features = features_of(task, params.inputs, obs)
+        action, bonus = self.agent.learner.propose(params.learner, features[None], key)
         return task.from_unit(action[0]), carry, {"bonus": bonus[0]}
 
 

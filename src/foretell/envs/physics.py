@@ -12,7 +12,7 @@ from foretell.tasks.border import Border
 
 _ALL = mujoco.mjtState.mjSTATE_INTEGRATION
 """Everything that decides the next steps of the physics, the solver's warm start included."""
-_PASSIVE = ("Border", "NoisyActions", "OrderEnforcing", "PassiveEnvChecker", "TimeLimit")
+_PASSIVE = ("Border", "NoisyActions", "OrderEnforcing", "PassiveEnvChecker", "RepeatedActions", "TimeLimit")
 """Wrappers that leave observations as they are, but for their form."""
 
 

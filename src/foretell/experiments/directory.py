@@ -70,14 +70,14 @@ class StudyDirectory:
             raise UserError(f"'{self.path}' is not empty and is not the directory of a study; choose another --out")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the study for this process. Raises `UserError` if another process has the lock."""
+    def lock(self, seconds: float = 0.0) -> Iterator[None]:
+        """Lock the study for this process, which waits so long. Raises `UserError` if another process has the lock."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         with writing(self.path):
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=seconds)
             except Timeout:
                 raise UserError(f"another process is running the study in '{self.path}'") from None
         with lock:

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -16,6 +16,7 @@ from foretell.experiments.executor import (
     automatic_jobs,
     available_cores,
     available_memory,
+    command,
     divide,
     run_locally,
 )
@@ -27,6 +28,8 @@ from foretell.training.interrupt import interrupt_calls
 
 _SUMMARY_SECONDS = 60.0
 """Minimum time (seconds) between two summaries while runs are executed."""
+_LOCK_SECONDS = 60.0
+"""Time (seconds) that a process waits for others that are about to write to the study."""
 
 
 class StudyStopped(Exception):
@@ -122,6 +125,37 @@ def run_study(
         write_summary(summary, directory)
         _conclude(monitor, stopped)
         return summary
+
+
+def run_of_study(plan: Plan, out: Path, number: int, train: Callable[[list[str]], int]) -> int:
+    """Execute one run of a study in this process; others may execute other runs at the same time.
+
+    Args:
+        plan: the plan of the study.
+        out: the directory of the study, a new one or that of the same study.
+        number: that of the run, from 0, seed by seed.
+        train: executes a command of `foretell`, given by its words, and returns its exit code.
+
+    Returns:
+        The exit code: 0 if the run is finished.
+
+    Raises:
+        UserError: for a number that no run has, or if the directory holds anything but this study.
+    """
+    directory = StudyDirectory(out)
+    members = directory.members(plan)
+    member = members[arguments.whole_number("run", number, 0, len(members) - 1)]
+    with directory.lock(_LOCK_SECONDS):
+        directory.check(plan)
+        directory.write(plan)
+        if directory.is_finished(member):
+            return 0
+    start = time.monotonic()
+    code = train(command(member))
+    if code == 0:
+        with directory.lock(_LOCK_SECONDS):
+            directory.mark_finished(member, time.monotonic() - start)
+    return code
 
 
 def _execute(

@@ -2,6 +2,7 @@
 
 from foretell.models.base import (
     Act,
+    Disagrees,
     Metrics,
     ModelDefaults,
     ModelState,
@@ -29,6 +30,7 @@ from foretell.models.true import TrueDynamics, TrueModel
 
 __all__ = [
     "Act",
+    "Disagrees",
     "EnsembleModel",
     "GPModel",
     "Imagination",

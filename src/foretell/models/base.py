@@ -81,10 +81,27 @@ class TrainedModel(WorldModel, Protocol):
         """One-step squared error of the mean prediction, averaged over rows (weighted) and dimensions of the target."""
 
 
+class Disagrees(Protocol):
+    """A model of several networks that says how far these disagree, see `foretell.regression.divergence`."""
+
+    def disagreement(
+        self, params: Params, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]
+    ) -> Float[Array, "*rows"]:
+        """The mean divergence of all pairs of networks; actions are in the environment's units."""
+
+
 class ModelDefaults:
     """What most trained models have in common, to inherit: the carry of a particle is its observation."""
 
     needs_data: ClassVar[bool] = True
+
+    @property
+    def followed(self) -> int:
+        """Members among which the particles are divided for a whole rollout, in order; 1: they change, or mix, members.
+
+        Particle `p` of `P` follows member `floor(p / (P / followed))`.
+        """
+        return 1
 
     def params(self, state: ModelState) -> Params:
         """The whole state."""

@@ -18,6 +18,7 @@ from foretell.models.settings import Imagination, ModelSettings, Unknown
 from foretell.models.supervised import fit_rows, step_rows, validation_loss
 from foretell.models.unchanging import Unchanging, unknown_columns
 from foretell.registry import register
+from foretell.regression.divergence import disagreement
 from foretell.regression.ensemble import Ensemble
 from foretell.regression.fit import Fit
 from foretell.regression.gp import GP, GPFit
@@ -142,6 +143,10 @@ class LearnedModel(ModelDefaults):
     def particles(self) -> int:
         return particles_of(self.imagination, self.regressor.serving)
 
+    @property
+    def followed(self) -> int:
+        return self.regressor.serving if self.imagination.propagation == "TSinf" else 1
+
     def init(self, key: Key[Array, ""]) -> LearnedState:
         task = self.task
         sizes = (task.feature_size + task.spec.action_size, task.target_size + self.unknown.reward)
@@ -211,6 +216,14 @@ class LearnedModel(ModelDefaults):
 
     def error(self, params: LearnedParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return mean_square_error(self._predictor(params), self.regressor.serving, self.rows(data), weight)
+
+    def disagreement(
+        self, params: LearnedParams, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]
+    ) -> Float[Array, "*rows"]:
+        """How far the networks of an ensemble disagree on a step, see `foretell.regression.divergence`."""
+        x = inputs_of(self.task, obs, action).reshape(-1, self.task.feature_size + self.task.spec.action_size)
+        found = self.regressor.predictor(params.regressor)(jnp.broadcast_to(x, (self.regressor.serving, *x.shape)))
+        return disagreement(found).reshape(obs.shape[:-1])
 
     def _predictor(self, params: LearnedParams) -> Predictor:
         predictor = self.regressor.predictor(params.regressor)

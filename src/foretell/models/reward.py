@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from foretell.models.base import Carry, Metrics, ModelState, Params, Step, TrainedModel, noise_of
+from foretell.models.base import Carry, Disagrees, Metrics, ModelState, Params, Step, TrainedModel, noise_of
 from foretell.models.learned import action_columns, inputs_of, known_step
 from foretell.models.propagation import everyone
 from foretell.models.settings import Unknown
@@ -63,6 +63,10 @@ class WithRewardModel:
     @property
     def particles(self) -> int:
         return self.dynamics.particles
+
+    @property
+    def followed(self) -> int:
+        return getattr(self.dynamics, "followed", 1)
 
     def init(self, key: Key[Array, ""]) -> RewardState:
         task, unknown = self.task, self.unknown
@@ -127,6 +131,12 @@ class WithRewardModel:
     def validation_loss(self, state: RewardState, replay: Replay, key: Key[Array, ""]) -> Float[Array, ""]:
         """That of the dynamics."""
         return cast(Validated, self.dynamics).validation_loss(state.dynamics, replay, key)
+
+    def disagreement(
+        self, params: RewardParams, obs: Float[Array, "*rows obs"], action: Float[Array, "*rows action"]
+    ) -> Float[Array, "*rows"]:
+        """That of the dynamics."""
+        return cast(Disagrees, self.dynamics).disagreement(params.dynamics, obs, action)
 
     def error(self, params: RewardParams, data: Transitions, weight: Float[Array, "rows"]) -> Float[Array, ""]:
         return self.dynamics.error(params.dynamics, data, weight)

@@ -161,6 +161,10 @@ class SteveModel(ModelDefaults):
     particles: int
     unknown: Unknown
 
+    @property
+    def followed(self) -> int:
+        return self.settings.members
+
     def init(self, key: Key[Array, ""]) -> SteveState:
         task, settings, keys = self.task, self.settings, jax.random.split(key, 3)
         network = partial(

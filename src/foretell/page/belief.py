@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from foretell.diagnostics.belief import Accuracy, Belief, Foreseen
+from foretell.diagnostics.belief import Accuracy, Belief, Foreseen, Horizons
 from foretell.diagnostics.calibration import LEVELS
 from foretell.diagnostics.candidates import RANKS, Searched
 from foretell.page.media import data_uri
@@ -59,13 +59,15 @@ def belief_tree(name: str, belief: Belief, spec: TaskSpec) -> Tree:
         "rewards": rounded(track.rewards),
         "value": rounded(lived.value_t),
         "frames": [None if one.frame is None else jpeg(one.frame) for one in moments],
-        "plans": None if belief.plan_mka is None else packed(belief.plan_mka),
-        "planned": None if belief.planned is None else packed(_particles(belief.planned, shown)),
+        "plans": packed(np.asarray(belief.planned.action)),
+        "planned": packed(_particles(belief.planned, shown)),
         "expected": packed(_particles(belief.expected, shown)),
-        "member_values": _values(belief.planned, belief.has_value),
+        "members": _members(belief),
+        "member_values": rounded(np.asarray(belief.planned.value)) if belief.has_value else None,
         "rejected": None if means is None else packed(means.reshape(len(moments), -1, *means.shape[1:])),
         "rejected_members": _by_moment(rejected, len(moments), belief.has_value),
-        "searches": [None if one.searched is None else _search(one.searched) for one in moments],
+        "searches": _searches(belief),
+        "horizons": _horizons(belief.horizons),
         "neighbours": [[[*one] for one in row] for row in _short(belief)],
         "accuracy": _accuracy(belief.accuracy),
     }
@@ -101,15 +103,23 @@ def jpeg(frame: UInt8[np.ndarray, "height width 3"]) -> str:
     return data_uri(file.getvalue(), "image/jpeg")
 
 
-def _particles(found: Foreseen, shown: Sequence[int]) -> Float[np.ndarray, "m k p d"]:
+def _chosen(particles: int) -> list[int]:
     """Some particles, evenly spaced: those of one member are beside each other."""
+    return np.unique(np.linspace(0, particles - 1, _PARTICLES).round().astype(int)).tolist()
+
+
+def _particles(found: Foreseen, shown: Sequence[int]) -> Float[np.ndarray, "m k p d"]:
     obs = np.asarray(found.obs)[..., list(shown)]
-    chosen = np.unique(np.linspace(0, obs.shape[2] - 1, _PARTICLES).round().astype(int))
-    return obs[:, :, chosen]
+    return obs[:, :, _chosen(obs.shape[2])]
 
 
-def _values(found: Foreseen | None, has_value: bool) -> Any:
-    return rounded(np.asarray(found.value)) if found is not None and has_value else None
+def _members(belief: Belief) -> Tree | None:
+    """The member that each particle follows, of all particles and of those whose predictions are shown."""
+    particles = np.asarray(belief.planned.value).shape[1]
+    if belief.members == 1:
+        return None
+    of_p = [p * belief.members // particles for p in range(particles)]
+    return {"all": of_p, "shown": [of_p[p] for p in _chosen(particles)]}
 
 
 def _by_moment(found: Foreseen | None, moments: int, has_value: bool) -> Any:
@@ -119,11 +129,27 @@ def _by_moment(found: Foreseen | None, moments: int, has_value: bool) -> Any:
     return rounded(value.reshape(moments, -1, value.shape[1]))
 
 
-def _search(one: Searched) -> Tree:
+def _searches(belief: Belief) -> list[Tree | None]:
+    """Of each moment; the candidates' actions are those that were taken in imagination."""
+    found = [moment.searched for moment in belief.lived.moments]
+    if belief.rejected is None:
+        return [None for _ in found]
+    action = np.asarray(belief.rejected.action)
+    action = action.reshape(len(found), -1, *action.shape[1:])
+    return [None if one is None else _search(one, taken) for one, taken in zip(found, action, strict=True)]
+
+
+def _horizons(found: Horizons | None) -> Tree | None:
+    if found is None:
+        return None
+    return {"mean": rounded(found.mean_mj), "std": rounded(found.std_mj), "weight": rounded(found.weight_mj)}
+
+
+def _search(one: Searched, action: Float[np.ndarray, "ranks horizon action"]) -> Tree:
     return {
         "ranks": list(RANKS),
         "values": rounded(one.values),
-        "actions": rounded(np.moveaxis(one.actions, 2, 1)),
+        "actions": rounded(np.moveaxis(action, 2, 1)),
         "quantiles": rounded(one.quantiles),
         "spread": rounded(one.spread),
         "count": one.tried,

@@ -17,6 +17,7 @@ from foretell.page.records import Record, RecordGroup, differences
 from foretell.page.references import references
 from foretell.page.tables import Table
 from foretell.page.views import Tree, panels, rounded
+from foretell.runs.trees import value_at
 
 _VIDEO_BYTES = 60_000_000
 """Of all videos in a page, as text, about."""
@@ -118,7 +119,8 @@ def _run_data(record: Record, believed: Sequence[Believed]) -> RunData:
     if mine is not None:
         searches = [moment.searched for moment in mine.belief.lived.moments if moment.searched is not None]
     names = () if mine is None else mine.spec.obs_names
-    return RunData(record.episodes, record.metrics, record.diagnostics, tracks, names, searches)
+    learner = value_at(record.settings, "learner") or {}
+    return RunData(record.episodes, record.metrics, record.diagnostics, tracks, names, searches, learner)
 
 
 def _measured(record: Record, group: int) -> Tree:

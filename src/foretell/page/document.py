@@ -78,6 +78,7 @@ def html(content: Content, *, live: bool = False) -> str:
         script=Markup(_text("page.js")),
         plotly=Markup("" if live else plotly_script()),
         live=live,
+        succeeds=any("success" in group["bands"] for panel in content.data["panels"] for group in panel["groups"]),
     )
 
 

@@ -40,10 +40,10 @@ function drawPanel(element, panel, view) {
   const over = view.x, ends = panel.groups.flatMap((group) => group.runs.map((run) => run[over].at(-1)));
   const most = Math.max(...ends), [unit, name] = over === "steps" ? [1, ""] : clock(most);
   const traces = panel.groups.flatMap((group, i) => groupTraces(group, i, view, unit));
-  const published = view.references && over === "steps" ? panel.references.filter((one) => one.best === (view.y === "best")) : [];
+  const published = view.references && over === "steps" && view.y !== "success" ? panel.references.filter((one) => one.best === (view.y === "best")) : [];
   traces.push(...published.map(referenceTrace));
   const of = [...new Set(panel.groups.map((group) => group.of))].join(" and ");
-  const ylabel = `${view.y === "best" ? "best return so far" : "return"} (${of})`;
+  const ylabel = `${{ best: "best return so far", success: "success rate" }[view.y] ?? "return"} (${of})`;
   const xlabel = over === "steps" ? "environment steps" : `wall time (${name})`;
   draw(element, traces, layout(xlabel, ylabel, { xaxis: { range: [0, (1.04 * most) / unit] } }));
   const note = document.querySelector(`[data-published="${element.dataset.panel}"]`);
@@ -52,6 +52,7 @@ function drawPanel(element, panel, view) {
 
 function publishedNote(panel, view, most) {
   if (!view.references) return "";
+  if (view.y === "success") return "Published results are returns.";
   if (view.x !== "steps") return "Published results are over environment steps alone.";
   const shown = panel.references.filter((one) => one.best === (view.y === "best"));
   if (!shown.length) return `Published results are ${view.y === "best" ? "no best returns" : "best returns"} so far: choose ${view.y === "best" ? "“as it is”" : "“best so far”"}.`;
@@ -60,6 +61,7 @@ function publishedNote(panel, view, most) {
 }
 
 function groupTraces(group, i, view, unit) {
+  if (!group.bands[view.y]) return [];
   const hue = colour(i), band = group.bands[view.y][view.x], runs = group.runs.length;
   const common = { legendgroup: String(i), mode: "lines", type: "scatter" };
   const scaled = (x) => (unit === 1 ? x : x.map((value) => value / unit));
@@ -150,7 +152,7 @@ class Believed {
     });
     if (!tree.frames.some(Boolean)) root.querySelector(".frame").classList.add("none");
     root.querySelector(".moment").addEventListener("input", (event) => { this.at = +event.target.value; this.draw(); });
-    for (const name of [".dimension", ".action", ".whole"]) root.querySelector(name)?.addEventListener("change", () => this.draw());
+    for (const name of [".dimension", ".action", ".whole", ".by-member"]) root.querySelector(name)?.addEventListener("change", () => this.draw());
     root.querySelector(".play").addEventListener("click", () => this.toggle());
   }
 
@@ -169,7 +171,7 @@ class Believed {
     this.root.querySelector(".time").textContent = `step ${t} of ${tree.rewards.length}, reward ${short(reward)}`;
     const picture = this.root.querySelector(".picture");
     if (tree.frames[at]) picture.src = tree.frames[at]; else picture.removeAttribute("src");
-    this.drawTrajectory(t); this.drawPlans(t); this.drawCandidates(); this.drawSearch(); this.drawHorizon(); this.drawNearest(); this.explain(t);
+    this.drawTrajectory(t); this.drawPlans(t); this.drawCandidates(); this.drawSearch(); this.drawTargets(); this.drawHorizon(); this.drawNearest(); this.explain(t);
   }
 
   drawAll() { this.draw(); this.drawAccuracy(); }
@@ -180,7 +182,15 @@ class Believed {
       for (const k of range(length)) { const value = fan.value(this.at, k, p, d); x.push(t + k); y.push(value); mean[k] += value / count; }
       x.push(null); y.push(null);
     }
-    return { x, y, mean: mean.slice(0, length), times: range(length).map((k) => t + k) };
+    const line = (p) => ({ x: x.slice(p * (length + 1), (p + 1) * (length + 1)), y: y.slice(p * (length + 1), (p + 1) * (length + 1)) });
+    return { x, y, line, count, mean: mean.slice(0, length), times: range(length).map((k) => t + k) };
+  }
+
+  // One trace for all particles, or one for each in the colour of the member that it follows.
+  fan(found, hue, common) {
+    const form = { ...common, hoverinfo: "skip", showlegend: false };
+    if (!this.root.querySelector(".by-member")?.checked) return [{ ...form, x: found.x, y: found.y, line: { color: faded(hue, 0.45), width: 0.9 } }];
+    return range(found.count).map((p) => ({ ...form, ...found.line(p), line: { color: faded(colour(2 + this.tree.members.shown[p]), 0.8), width: 1.1 } }));
   }
 
   drawTrajectory(t) {
@@ -194,7 +204,7 @@ class Believed {
     for (const [name, label, i, end] of fans) {
       if (!this[name]) continue;
       const found = this.particles(this[name], d, t, end), hue = colour(i), common = { type: "scatter", mode: "lines", legendgroup: name };
-      traces.push({ ...common, x: found.x, y: found.y, line: { color: faded(hue, 0.45), width: 0.9 }, hoverinfo: "skip", showlegend: false });
+      traces.push(...this.fan(found, hue, common));
       traces.push({ ...common, x: found.times, y: found.mean, name: label, line: { color: hue, width: 2.2 } });
     }
     traces.push({ type: "scatter", mode: "lines", x: range(real.length), y: real, name: "real", line: { color: variable("--ink"), width: 1.8 } });
@@ -217,9 +227,11 @@ class Believed {
     const { tree, at } = this, found = tree.searches[at];
     if (!found) return;
     const members = [tree.member_values?.[at] ?? [], ...found.ranks.map((_, c) => tree.rejected_members?.[at][c] ?? [])];
-    const ranks = found.ranks.map((rank) => ({ "upper quartile": "75 %", "lower quartile": "25 %" })[rank] ?? rank), labels = ["plan", ...ranks], dots = members.flatMap((values, i) => values.map((value) => [labels[i], value]));
+    const ranks = found.ranks.map((rank) => ({ "upper quartile": "75 %", "lower quartile": "25 %" })[rank] ?? rank), labels = ["plan", ...ranks], dots = members.flatMap((values, i) => values.map((value, p) => [labels[i], value, tree.members?.all[p] ?? null]));
+    const hues = dots.map((dot) => (dot[2] === null ? faded(colour(0), 0.5) : faded(colour(2 + dot[2]), 0.75)));
     this.plot(".candidates", [
-      { type: "scatter", mode: "markers", x: dots.map((dot) => dot[0]), y: dots.map((dot) => dot[1]), name: "each particle", marker: { color: faded(colour(0), 0.5), size: 6 } },
+      { type: "scatter", mode: "markers", x: dots.map((dot) => dot[0]), y: dots.map((dot) => dot[1]), name: tree.members ? "each particle, in the colour of its member" : "each particle", marker: { color: hues, size: 6 },
+        text: dots.map((dot) => (dot[2] === null ? "particle" : `member ${dot[2]}`)), hovertemplate: "%{y:.4g}<extra>%{text}</extra>" },
       { type: "scatter", mode: "markers", x: ranks, y: found.values, name: "as the search saw it", marker: { color: colour(1), size: 9, symbol: "diamond" } },
     ], layout("", "imagined return", { xaxis: { type: "category", categoryarray: labels, categoryorder: "array" } }));
   }
@@ -234,6 +246,16 @@ class Believed {
       { ...common, y: column(2), name: "median", line: { color: hue, width: 2 } },
       { ...common, y: column(4), name: "best", line: { color: colour(1), width: 2 } },
     ], layout("iteration", "imagined return", { xaxis: { dtick: Math.max(1, Math.ceil(x.length / 10)) } }));
+  }
+
+  drawTargets() {
+    const found = this.tree.horizons;
+    if (!found) return;
+    const [mean, std, weight] = [found.mean, found.std, found.weight].map((rows) => rows[this.at]), x = range(mean.length);
+    this.plot(".targets", [
+      { type: "bar", x, y: weight, name: "weight in the target", yaxis: "y2", marker: { color: faded(colour(1), 0.35) }, hovertemplate: "%{y:.3f}<extra>weight</extra>" },
+      { type: "scatter", mode: "markers", x, y: mean, name: "candidate, with its std", marker: { color: colour(0), size: 8 }, error_y: { type: "data", array: std, color: colour(0) } },
+    ], layout("horizon (imagined steps)", "target", { xaxis: { dtick: 1 }, yaxis2: { overlaying: "y", side: "right", range: [0, 1], tickmode: "linear", tick0: 0, dtick: 0.5, showgrid: false, zeroline: false, automargin: true, title: { text: "weight", standoff: 6 } } }));
   }
 
   drawHorizon() {
@@ -274,6 +296,8 @@ class Believed {
         if (found.values[0] - found.values[2] < std) parts.push("This is more than what separates the best candidate from the median: the choice is uncertain.");
       }
     } else parts.push("Its policy chose it; the plan that is shown is what the policy does in imagination.");
+    const used = tree.horizons?.weight[at].slice(1).reduce((a, b) => a + b, 0);
+    if (used !== undefined) parts.push(`In the target of this step the horizons that use the model have a weight of ${short(used)}.`);
     const near = tree.neighbours[at][0];
     if (near) parts.push(`The nearest step in the data is step ${near[1]} of episode ${near[0]}, at a distance of ${short(near[2])}${near[2] > 1 ? ": the model has seen little like this" : ""}.`);
     this.root.querySelector(".why").textContent = parts.join(" ");
@@ -290,9 +314,10 @@ class Believed {
       { ...line, x: [0, 1], y: [0, 1], name: "calibrated", line: { color: variable("--soft"), width: 1, dash: "dash" } },
       ...ends.map(([k, shares], i) => ({ ...line, mode: "lines+markers", x: levels, y: [0, ...shares], name: `${k} step${k === "1" ? "" : "s"} ahead`, line: { color: colour(i), width: 2 } })),
     ], layout("nominal share", "share inside", { xaxis: { range: [0, 1] }, yaxis: { range: [0, 1.02] } }));
+    const mode = found.starts.length < 20 ? "lines+markers" : "lines";
     const over = Object.entries(found.over_time).flatMap(([k, one], i) => [
-      { ...line, x: found.starts, y: one.error, name: `error, ${k} ahead`, line: { color: colour(i), width: 1.8 } },
-      { ...line, x: found.starts, y: one.std, name: `std, ${k} ahead`, line: { color: colour(i), width: 1.4, dash: "dot" } },
+      { ...line, mode, x: found.starts, y: one.error, name: `error, ${k} ahead`, line: { color: colour(i), width: 1.8 } },
+      { ...line, mode, x: found.starts, y: one.std, name: `std, ${k} ahead`, line: { color: colour(i), width: 1.4, dash: "dot" } },
     ]);
     this.plot(".disagreement", over, layout("step of the episode", "units of the std", { yaxis: { rangemode: "tozero" } }));
   }

@@ -75,6 +75,11 @@ class RecordGroup(NamedTuple):
         """Those that have finished a round of evaluation or a trial."""
         return [record for record in self.records if len(record.points.steps)]
 
+    @property
+    def reports_success(self) -> bool:
+        """Whether the environment says of every episode whether it reached its goal."""
+        return bool(self.with_points) and all(one.points.success is not None for one in self.with_points)
+
 
 def find_runs(paths: Sequence[str | Path]) -> list[Path]:
     """The run directories among these paths and in them, such as those of a study. Raises `UserError` if one has none.

@@ -35,7 +35,13 @@ def results(groups: Sequence[RecordGroup]) -> Table:
     """Final and best return of every group, interquartile means over runs with 95 % intervals, and wall times."""
     header = ["environment", "preset", "runs", "returns of", "final return", "best return", "environment steps"]
     header += ["wall time"]
-    return Table(header, [_result(group) for group in groups])
+    rows = [_result(group) for group in groups]
+    if any(group.reports_success for group in groups):
+        header, rows = (
+            [*header, "success rate"],
+            [[*row, _success(group)] for row, group in zip(rows, groups, strict=True)],
+        )
+    return Table(header, rows)
 
 
 def runs(groups: Sequence[RecordGroup]) -> Table:
@@ -96,6 +102,14 @@ def _result(group: RecordGroup) -> list[str]:
         f"{least:,}" if least == most else f"{least:,} to {most:,}",
         duration(float(np.mean([record.seconds for record in group.records]))),
     ]
+
+
+def _success(group: RecordGroup) -> str:
+    """The share of successful episodes at the points over which the final return is a mean, over runs."""
+    if not group.reports_success:
+        return "-"
+    curves = [record.curve._replace(mean=np.asarray(record.points.success)) for record in group.with_points]
+    return f"{np.mean([measure(curve).final for curve in curves]):.0%}"
 
 
 def _run(group: RecordGroup, record: Record) -> list[str]:

@@ -1,7 +1,7 @@
 """The learning curves of a report in all their views, as trees that the page draws.
 
-A view is a pair: the return as it is, smoothed, or the best so far (as the PETS paper plots it); over environment steps
-or over wall time.
+A view is a pair: the return as it is, smoothed, or the best so far (as the PETS paper plots it), or the success rate
+where the environment reports success; over environment steps or over wall time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,6 +44,10 @@ def group_tree(group: RecordGroup, window: int) -> Tree:
     """One line: bands over its runs in all views, and every run."""
     runs = group.with_points
     transformed = [transforms(record.points.returns, window) for record in runs]
+    if group.reports_success:
+        transformed = [
+            {**one, "success": np.asarray(record.points.success)} for one, record in zip(transformed, runs, strict=True)
+        ]
     bands = {
         name: {"steps": _band(runs, values, "steps"), "seconds": _band(runs, values, "seconds")}
         for name in transformed[0]

@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from foretell.regression.batches import minibatch, mixed_minibatch
-from foretell.regression.ensemble import Ensemble, EnsembleState, better_members
+from foretell.regression.early import Progress, Rule, stopping_early
+from foretell.regression.ensemble import Ensemble, EnsembleState
 from foretell.regression.prediction import Rows
-from foretell.regression.split import Split, errors, hold_out, holdout_loss, member_errors
+from foretell.regression.split import Split, errors, hold_out
 from foretell.regression.statistics import noisy, restandardized
-from foretell.regression.stopping import until_stale
 from foretell.regression.updates import update
 from foretell.settings import Settings
 
@@ -46,13 +46,18 @@ class Fit(Settings):
 
     kind: str = "adam"
     learning_rate: PositiveFloat = 1e-3
-    """Adam's step size. Its moments are kept from call to call."""
+    """Adam's step size."""
+    reset_moments: bool = False
+    """Begin each call with new moments of Adam (DHMBPO), instead of those of the last call."""
     anneal: bool = False
     """Reduce the step size to zero along a cosine within each call, instead of keeping it constant."""
     batch_size: PositiveInt = 32
     """Rows for each member in each gradient step."""
     epochs: PositiveInt = 5
     """Passes over the training rows, or over each member's bootstrap sample, in each call."""
+    epoch_steps: PositiveInt | None = None
+    """Maximum number of gradient steps of an epoch; the next epoch goes on with the same pass over the rows. Null: an
+    epoch is a whole pass."""
     min_steps: NonNegativeInt = 0
     """Minimum number of gradient steps in each call; it matters while there are few data and epochs are short."""
     max_steps: PositiveInt | None = None
@@ -85,6 +90,11 @@ class Fit(Settings):
     """Epochs in a row without a new lowest held-out loss after which early stopping ends training."""
     improvement: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the lowest held-out loss by which a loss must be below it to count as lower (MBPO: 0.01)."""
+    significance: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    """With early stopping compare losses row by row, by a one-sided paired test of the ensemble's likelihood. Weights
+    are kept as the best if the probability that they are better by chance is below this number (DHMBPO: 0.1). Patience
+    begins again whenever it is below 1/2. The weights before the first epoch count as the first best. Null: compare
+    means."""
     snapshots: Literal["joint", "member"] = "joint"
     """What early stopping judges and keeps: the loss of the whole ensemble, and the whole ensemble (`joint`), or the
     squared error of each member, and of each its own weights. Then training ends once no member improves (`member`:
@@ -101,6 +111,12 @@ class Fit(Settings):
             raise ValueError("new_share needs bootstrap=false and holdout=0: it draws its batches itself")
         if self.snapshots == "member" and not self.early_stopping:
             raise ValueError("snapshots=member needs early_stopping=true")
+        if self.significance is not None and (self.snapshots == "member" or not self.early_stopping):
+            raise ValueError("significance needs early_stopping=true and snapshots=joint")
+        if self.significance is not None and self.improvement:
+            raise ValueError(f"improvement ({self.improvement:g}) must be 0 with significance, which decides instead")
+        if self.epoch_steps is not None and self.new_share is not None:
+            raise ValueError("epoch_steps must be null with new_share: it walks through its batches epoch by epoch")
         if self.early_stopping and not self.holdout:
             raise ValueError("early_stopping needs holdout above 0, such as 0.3: rows that are kept out of training")
         return self
@@ -108,6 +124,11 @@ class Fit(Settings):
     @property
     def optimizer(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
+
+    @property
+    def rule(self) -> Rule:
+        """When training stops early."""
+        return Rule(self.patience, self.improvement, self.significance, self.snapshots, self.keep_best, self.log_rows)
 
     def start(self, state: EnsembleState) -> Carried:
         """What training carries before the first call."""
@@ -165,7 +186,8 @@ class Fit(Settings):
     def batches(self, size: Int[Array, ""], first: Int[Array, ""]) -> Int[Array, ""]:
         """Gradient steps of an epoch on `size` rows, the first `first` of which are those of the first call."""
         if self.new_share is None:
-            return -(-size // self.batch_size)
+            whole = -(-size // self.batch_size)
+            return whole if self.epoch_steps is None else jnp.minimum(whole, self.epoch_steps)
         old = self.batch_size - self.new_rows(size, first)
         return jnp.maximum(jnp.where(old > 0, first // jnp.maximum(old, 1), (size - first) // self.batch_size), 1)
 
@@ -177,16 +199,6 @@ class Fit(Settings):
         """Gradient steps of one call."""
         steps = jnp.maximum(self.epochs * self.batches(size, first), self.min_steps)
         return steps if self.max_steps is None else jnp.minimum(steps, self.max_steps)
-
-
-class _Progress(NamedTuple):
-    """What gradient steps carry from one to the next within a call."""
-
-    state: EnsembleState
-    opt_state: optax.OptState
-    loss_sum: Float[Array, ""]
-    first_loss: Float[Array, ""]
-    skipped: Int[Array, ""]
 
 
 def fit(
@@ -238,15 +250,14 @@ def fit(
     sample = split.samples(boot_key, ensemble.members, settings.bootstrap)
     body = _gradient_step(order_key, _drop_key(key), ensemble, settings, state, split, sample, steps)
     zero = jnp.zeros(())
-    now = _Progress(state, carried.opt_state, zero, zero, jnp.zeros((), jnp.int32))
+    opt_state = settings.optimizer.init(state.params) if settings.reset_moments else carried.opt_state
+    now = Progress(state, opt_state, zero, zero, jnp.zeros((), jnp.int32))
     stopped: dict[str, Array] = {}
     if settings.early_stopping:
-        score = member_errors if settings.snapshots == "member" else holdout_loss
-        error = partial(score, ensemble, split, settings.log_rows)
         batches = settings.batches(split.kept, first)
-        now, steps, stopped = _stopping_early(settings, body, error, now, steps, batches)
-        now = now._replace(state=ensemble.with_elites(now.state, stopped["holdout_loss"]))
-        stopped["holdout_loss"] = stopped["holdout_loss"].mean()
+        now, steps, stopped = stopping_early(
+            settings.rule, ensemble, split, body, now, steps=steps, batches=batches, least=settings.min_steps
+        )
     else:
         now = jax.lax.fori_loop(0, steps, body, now)
     metrics = {
@@ -269,13 +280,13 @@ def _gradient_step(
     split: Split,
     sample: Int[Array, "members capacity"],
     steps: Int[Array, ""],
-) -> Callable[[Int[Array, ""], _Progress], _Progress]:
+) -> Callable[[Int[Array, ""], Progress], Progress]:
     """Gradient step number `i` of `steps`."""
     keys = jax.random.split(order_key, ensemble.members)
     rows = split.rows
     standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
 
-    def step(i: Int[Array, ""], now: _Progress) -> _Progress:
+    def step(i: Int[Array, ""], now: Progress) -> Progress:
         index, weight = _batch(i, keys, settings, sample, split.kept, split.first)
         batch = jax.tree.map(lambda a: a[index], standard)
         pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
@@ -284,44 +295,9 @@ def _gradient_step(
             ensemble, settings.optimizer, now.state, now.opt_state, batch, weight, pace, key
         )
         first_loss = jnp.where(i == 0, loss, now.first_loss)
-        return _Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
+        return Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
 
     return step
-
-
-def _stopping_early(
-    settings: Fit,
-    body: Callable[[Int[Array, ""], _Progress], _Progress],
-    error: Callable[[EnsembleState], Float[Array, "*members"]],
-    start: _Progress,
-    steps: Int[Array, ""],
-    batches: Int[Array, ""],
-) -> tuple[_Progress, Int[Array, ""], dict[str, Array]]:
-    """At most `steps` steps, in epochs of `batches`, until `error` no longer falls: progress, steps taken, metrics."""
-
-    def epoch(number: Int[Array, ""], now: _Progress) -> _Progress:
-        return jax.lax.fori_loop(number * batches, jnp.minimum((number + 1) * batches, steps), body, now)
-
-    watched = until_stale(
-        epoch,
-        lambda now: error(now.state),
-        start,
-        least=-(-settings.min_steps // batches),
-        most=-(-steps // batches),
-        patience=settings.patience,
-        keep_best=settings.keep_best,
-        improvement=settings.improvement,
-        **({"keep": _better_members} if settings.snapshots == "member" else {}),
-    )
-    now, loss = watched.now, watched.error
-    if settings.keep_best:
-        now, loss = now._replace(state=watched.best.state, opt_state=watched.best.opt_state), watched.lowest
-    taken = jnp.minimum(watched.epochs * batches, steps)
-    return now, taken, {"epochs": watched.epochs, "holdout_loss": loss}
-
-
-def _better_members(lower: Bool[Array, "members"], now: _Progress, best: _Progress) -> _Progress:
-    return now._replace(state=better_members(lower, now.state, best.state))
 
 
 def _batch(

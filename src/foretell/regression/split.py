@@ -42,6 +42,11 @@ class Split(NamedTuple):
         count = min(most, len(self.rows.x))
         return jax.tree.map(lambda a: a[:count], self.rows), 1.0 * (jnp.arange(count) < self.held)
 
+    def mean_out(self, losses: Float[Array, "some"]) -> Float[Array, ""]:
+        """The mean over the rows kept out, of losses of the rows that `out` gives."""
+        out = jnp.arange(len(losses)) < self.held
+        return jnp.where(out, losses, 0.0).sum() / out.sum()
+
 
 def hold_out(
     key: Key[Array, ""], rows: Rows, size: Int[Array, ""], share: float, most: int
@@ -66,6 +71,25 @@ def member_errors(ensemble: Ensemble, split: Split, most: int, state: EnsembleSt
     mean = ensemble.predictor(everyone)(jnp.broadcast_to(rows.x, (ensemble.members, *rows.x.shape))).mean
     square = jnp.square((mean - rows.y) / state.targets.std).mean(-1)
     return jnp.where(weight > 0, square * weight, 0.0).sum(1) / weight.sum()
+
+
+def row_losses(ensemble: Ensemble, split: Split, most: int, state: EnsembleState) -> Float[Array, "some"]:
+    """The loss on each of at most so many rows, of all members taken as one Gaussian, in units of the training loss.
+
+    Its variance is the geometric mean of the members' variances plus the variance of their means (DHMBPO). Without a
+    predicted variance the loss is half the squared error.
+    """
+    rows, _ = split.out(most)
+    everyone = ensemble.ready(replace(state, elites=None))
+    found = ensemble.predictor(everyone)(jnp.broadcast_to(rows.x, (ensemble.members, *rows.x.shape)))
+    mean, scale = found.mean.mean(0), state.targets.std
+    loss = 0.5 * jnp.square((mean - rows.y) / scale)
+    if ensemble.probabilistic:
+        spread = found.mean.var(0, ddof=1) if ensemble.members > 1 else 0.0
+        variance = (jnp.exp(jnp.log(found.variance).mean(0)) + spread) / jnp.square(scale)
+        loss = 2.0 * loss / variance + jnp.log(variance)
+    crossed = (jax.nn.softplus(found.logits) - rows.flags * found.logits).mean(0)
+    return loss.sum(-1) / max(rows.y.shape[-1], 1) + crossed.sum(-1)
 
 
 def errors(

@@ -1,6 +1,7 @@
 """Early stopping: training that ends when the error on rows kept out of it no longer falls."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -12,6 +13,8 @@ Progress = TypeVar("Progress")
 
 
 Keep = Callable[[Bool[Array, "*members"], Any, Any], Any]
+Judge = Callable[[Float[Array, "*errors"], Float[Array, "*errors"]], tuple[Bool[Array, "*members"], Bool[Array, ""]]]
+"""(errors, the lowest so far) -> whether they are lower, and whether to be patient again."""
 
 
 class Watched(NamedTuple):
@@ -35,6 +38,15 @@ def _whole(lower: Bool[Array, ""], now: Any, best: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(lower, a, b), now, best)
 
 
+def _below(
+    improvement: float, found: Float[Array, "*members"], lowest: Float[Array, "*members"]
+) -> tuple[Bool[Array, "*members"], Bool[Array, ""]]:
+    """Whether errors are below the lowest ones by this share of them."""
+    most = lowest - improvement * jnp.abs(lowest) if improvement else lowest
+    lower = ~(found >= most)
+    return lower, lower.any()
+
+
 def until_stale(
     epoch: Callable[[Int[Array, ""], Progress], Progress],
     error: Callable[[Progress], Float[Array, "*members"]],
@@ -46,6 +58,8 @@ def until_stale(
     keep_best: bool,
     improvement: float = 0.0,
     keep: Keep = _whole,
+    judge: Judge | None = None,
+    from_start: bool = False,
 ) -> Watched:
     """Train epoch by epoch, at least one, until the error has been no lower than before for `patience` of them.
 
@@ -62,7 +76,11 @@ def until_stale(
         keep_best: keep the progress of the lowest error.
         improvement: share of the lowest error so far by which an error must be below it to count as lower.
         keep: (which errors are lower, progress, best so far) -> best so far.
+        judge: (errors, lowest errors) -> which are lower, and whether patience begins again; None: by `improvement`.
+        from_start: the start counts as the first best; else the first epoch does.
     """
+
+    judges = partial(_below, improvement) if judge is None else judge
 
     def goes_on(watched: Watched) -> Bool[Array, ""]:
         return (watched.epochs < most) & ((watched.stale < patience) | (watched.epochs < least))
@@ -70,11 +88,11 @@ def until_stale(
     def one(watched: Watched) -> Watched:
         now = epoch(watched.epochs, watched.now)
         found = error(now)
-        most = watched.lowest - improvement * jnp.abs(watched.lowest) if improvement else watched.lowest
-        lower = ~(found >= most)
+        lower, better = judges(found, watched.lowest)
         best = keep(lower, now, watched.best) if keep_best else ()
-        lowest, stale = jnp.where(lower, found, watched.lowest), jnp.where(lower.any(), 0, watched.stale + 1)
+        lowest, stale = jnp.where(lower, found, watched.lowest), jnp.where(better, 0, watched.stale + 1)
         return Watched(watched.epochs + 1, now, best, found, lowest, stale)
 
     zero, none = jnp.zeros((), jnp.int32), jnp.full(jax.eval_shape(error, start).shape, jnp.inf)
-    return jax.lax.while_loop(goes_on, one, Watched(zero, start, start if keep_best else (), none, none, zero))
+    lowest = error(start) if from_start else none
+    return jax.lax.while_loop(goes_on, one, Watched(zero, start, start if keep_best else (), none, lowest, zero))

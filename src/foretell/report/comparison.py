@@ -40,6 +40,8 @@ class Points(NamedTuple):
     """Wall time of the run."""
     returns: Float[np.ndarray, "points"]
     """Mean return of the episodes of a round of evaluation, or the return of a trial."""
+    success: Float[np.ndarray, "points"] | None = None
+    """Share of these episodes that reached their goal; None if the environment does not say."""
 
 
 class Band(NamedTuple):
@@ -80,8 +82,8 @@ def curve_of(rows: Sequence[dict[str, Any]], window: int) -> Curve:
         rows: of `episodes.csv`.
         window: points to smooth over, see `smoothed`.
     """
-    steps, _, returns = points_of(rows)
-    return Curve(steps, smoothed(returns, window), np.zeros(len(returns)))
+    points = points_of(rows)
+    return Curve(points.steps, smoothed(points.returns, window), np.zeros(len(points.steps)))
 
 
 def points_of(rows: Sequence[dict[str, Any]]) -> Points:
@@ -95,7 +97,10 @@ def points_of(rows: Sequence[dict[str, Any]]) -> Points:
     points = [(steps, list(group)) for steps, group in rounds]
     seconds = [group[0].get("wall_seconds", 0.0) for _, group in points]
     returns = [fmean(row["return"] for row in group) for _, group in points]
-    return Points(np.array([steps for steps, _ in points], int), np.array(seconds, float), np.array(returns, float))
+    said = [[row["success"] for row in group if row.get("success") not in ("", None)] for _, group in points]
+    success = np.array([fmean(one) for one in said], float) if said and all(said) else None
+    steps = np.array([steps for steps, _ in points], int)
+    return Points(steps, np.array(seconds, float), np.array(returns, float), success)
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

@@ -1,6 +1,8 @@
-"""A trained agent as one file that JAX runs without Foretell: its acting as serialised StableHLO."""
+"""A trained agent as one file that runs without Foretell: any agent as StableHLO, which JAX runs, a policy as ONNX."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
 import jax
 import jax.export
@@ -8,23 +10,87 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from foretell.agents import Agent
-from foretell.agents.base import State
+from foretell.agents.base import PolicyParams, State
 from foretell.errors import UserError
 from foretell.keys import Stream
+from foretell.report.converting import converted, within
+from foretell.runs import arguments
 from foretell.tasks import TaskSpec
 from foretell.training.actor import begin_and_act
 
+FORMATS = ("stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
+def format_of(chosen: object, out: Path | None) -> str:
+    """The format of a file: as chosen, else as its ending says, else StableHLO. Raises `UserError`."""
+    if chosen is None:
+        return "onnx" if out is not None and out.suffix.lower() == ".onnx" else "stablehlo"
+    return arguments.choice("format", chosen, FORMATS)
+
+
+def content(
+    format: str, agent: Agent, state: State, spec: TaskSpec, *, batch: int, platforms: str | Sequence[str] | None
+) -> bytes | bytearray:
+    """What a file of this format holds, see `exported` and `as_onnx`.
+
+    Args:
+        format: one of `FORMATS`.
+        agent: the agent.
+        state: what it has learned.
+        spec: of its task.
+        batch: how many observations it is given at once.
+        platforms: of the machines that will run it, out of `PLATFORMS`; None: any for ONNX, else the CPU.
+
+    Raises:
+        UserError: for wrong platforms, or if the agent does not go into such a file.
+    """
+    params = jax.jit(agent.policy)(state)
+    if format == "onnx":
+        if platforms is not None:
+            raise UserError("platforms cannot be chosen for ONNX, whose files run on all of them; leave it out")
+        return as_onnx(agent, params, spec, batch=batch)
+    given = ["cpu"] if platforms is None else [platforms] if isinstance(platforms, str) else platforms
+    names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
+    return exported(agent, params, spec, batch=batch, platforms=names)
+
+
+def as_onnx(agent: Agent, params: PolicyParams, spec: TaskSpec, *, batch: int = 1) -> bytes:
+    """The function `obs -> action` of a policy as an ONNX model.
+
+    Args:
+        agent: the agent.
+        params: what acting needs.
+        spec: of its task.
+        batch: how many observations it is given at once.
+
+    Returns:
+        A model with the input `obs`, float32 `[batch, obs]`, flat as in the data of a run, and the output `action`,
+        float32 `[batch, action]`, in the environment's units and within its bounds.
+
+    Raises:
+        UserError: if the agent plans, or the converter is not installed.
+    """
+    rows = jax.ShapeDtypeStruct((batch, spec.obs_size), jnp.float32)
+    agent, params = agent.deployed(params)
+    if jax.tree.leaves(jax.eval_shape(agent.begin, params, rows, jax.random.key(0))):
+        raise UserError(
+            "ONNX holds policies, but this agent plans; export it with format=stablehlo, or train a policy that "
+            "imitates it (preset imitation/default)"
+        )
+    if find_spec("jax2onnx") is None:
+        raise UserError("the converter to ONNX is not installed; run pip install 'foretell[onnx]'")
+    return converted(agent, params, spec, batch=batch)
+
+
 def exported(
-    agent: Agent, state: State, spec: TaskSpec, *, batch: int = 1, platforms: Sequence[str] = ("cpu",)
+    agent: Agent, params: PolicyParams, spec: TaskSpec, *, batch: int = 1, platforms: Sequence[str] = ("cpu",)
 ) -> bytearray:
     """The function `(obs, begins, seed, call, *carry) -> (action, *carry)`, with everything the agent has learned.
 
     Args:
         agent: the agent.
-        state: what it has learned.
+        params: what acting needs.
         spec: of its task.
         batch: how many observations it is given at once.
         platforms: of the machines that will run it, out of `PLATFORMS`.
@@ -42,9 +108,9 @@ def exported(
     Raises:
         UserError: if the agent acts with an environment, which a file cannot hold.
     """
-    policy = jax.jit(agent.policy)(state)
+    agent, params = agent.deployed(params)
     rows = jax.ShapeDtypeStruct((batch, spec.obs_size), jnp.float32)
-    carries = jax.eval_shape(agent.begin, policy, rows, jax.random.key(0))
+    carries = jax.eval_shape(agent.begin, params, rows, jax.random.key(0))
     structure = jax.tree.structure(carries)
 
     def act(
@@ -56,10 +122,9 @@ def exported(
     ) -> tuple[Array, ...]:
         before = jax.tree.unflatten(structure, carry)
         action, after, _ = begin_and_act(
-            agent, Stream.EVALUATION, policy, before, obs, begins, seed, call, explore=False
+            agent, Stream.EVALUATION, params, before, obs, begins, seed, call, explore=False
         )
-        low, high = jnp.array(spec.action_low, jnp.float32), jnp.array(spec.action_high, jnp.float32)
-        return jnp.clip(action, low, high), *jax.tree.leaves(after)
+        return within(spec, action), *jax.tree.leaves(after)
 
     number = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = rows, jax.ShapeDtypeStruct((batch,), bool), number, number, *jax.tree.leaves(carries)

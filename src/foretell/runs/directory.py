@@ -49,6 +49,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"
         self.figures = path / "figures"
+        self.curve = self.figures / "learning_curve.png"
         self.videos = path / "videos"
         self.models = path / "models"
         self.predictions = path / "predictions"

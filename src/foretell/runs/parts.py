@@ -35,6 +35,7 @@ AXES = {
     "pairs": "where critics learn",
     "learner": "the actor-critic learner",
     "data": "what the model learns from",
+    "branches": "where imagined branches end",
     "schedule": "how much is learned for each step",
     "fidelity": "the paper, or its released code",
     "accuracy": "how exact model and search are",

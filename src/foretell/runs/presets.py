@@ -17,6 +17,7 @@ import yaml
 
 from foretell.errors import UserError, nearest
 from foretell.runs import files
+from foretell.runs.imitated import with_planner
 from foretell.runs.mistakes import validate
 from foretell.runs.parts import PARTS, Part, apply, check_needs, in_order, part_names, read_part
 from foretell.runs.schema import setting_paths
@@ -131,7 +132,7 @@ def resolve(preset: str, overrides: Sequence[Mapping[str, Any]] = ()) -> "forete
         UserError: for the first mistake, in one sentence.
     """
     found = find_preset(preset)
-    tree = found.tree
+    tree = with_planner(found.tree, found.parts, overrides)
     for override in overrides:
         tree = merge(tree, override)
     settings = validate(_described(found, tree))
@@ -181,6 +182,8 @@ def _read(head: str) -> dict[str, Any]:
         return files.parse((PRESETS / f"{head}.yaml").read_text())
     if files.split_path(head) is not None:
         return files.read_file(head, preset_names())
+    if head == "auto":
+        raise UserError("auto stands for a preset only in `foretell train` and `foretell show`; name a preset here")
     if isfile(Path(head) / "config.yaml"):
         raise UserError(f"'{head}' is a run directory, not a preset; did you mean '{Path(head) / 'config.yaml'}'?")
     raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")

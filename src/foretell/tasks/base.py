@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from foretell.tasks.border import Border, Limits
+from foretell.tasks.repeat import RepeatedActions
 from foretell.tasks.spaces import Spaces
 from foretell.tasks.waypoints import Progress
 
@@ -98,6 +99,8 @@ class Task:
     """Options of the environment's `reset` for episodes of random actions, if they are reset in another way."""
     restore: Restore | None = None
     """Put a bare simulator into the state of an observation (float64); None if an observation does not determine it."""
+    action_repeat: int = 1
+    """Steps of the environment for each action; all other numbers of steps, `spec.horizon` too, count actions."""
     action_noise: float = 0.0
     """Standard deviation of the noise on every executed action, in the units of the actions."""
     reward_weights: tuple[float, ...] | None = None
@@ -119,9 +122,10 @@ class Task:
         raise NotImplementedError
 
     def make(self, *, render_mode: str | None = None, strict: bool = True) -> gymnasium.Env:
-        """A new environment behind the border, see `Border`, with noise on actions if `action_noise` is not 0."""
+        """A new environment behind the border, see `Border`, with noise on actions, and actions that are repeated."""
         border = Border(self.simulator(render_mode=render_mode), self.limits, strict=strict)
-        return NoisyActions(border, self.action_noise, self.spec) if self.action_noise else border
+        env = NoisyActions(border, self.action_noise, self.spec) if self.action_noise else border
+        return RepeatedActions(env, self.action_repeat) if self.action_repeat > 1 else env
 
     @property
     def limits(self) -> Limits:

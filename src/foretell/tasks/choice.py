@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat, NonNegativeFloat, PositiveInt, field_va
 from foretell import registry
 from foretell.errors import UserError, located, nearest
 from foretell.settings import Settings
-from foretell.tasks.base import Task, TaskSpec
+from foretell.tasks.base import Follows, Task, TaskSpec
 from foretell.tasks.gym import GymTask
 from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
 from foretell.tasks.spaces import LARGEST
@@ -37,6 +37,10 @@ class TaskSettings(Settings):
     horizon: PositiveInt | None = None
     """Steps per episode; null: the environment's own time limit, or 1,000 steps if it has none. Some registered tasks
     have a fixed horizon."""
+    action_repeat: PositiveInt = 1
+    """Steps of the environment for each action; rewards are summed, and the rest is left out where an episode ends.
+    All numbers of steps in settings, tables and messages then count actions. A reward that the task knows is learned,
+    because it is that of single steps."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Arguments of an environment, or options of a registered task: `original_kinematics` and `predicts_goal`
     of the reacher, `wrist_tip` and `original_object` of the pusher, `progress` of `cheetah-torso` (`com-lagged`, `com`,
@@ -89,6 +93,8 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None
     thing = _thing_given((functions or {}).get("env"), settings.env)
     task_class = _task_class(settings.env, thing)
     task = _known_task(task_class, settings, settings.env) if task_class else _gym_task(settings, settings.env, thing)
+    if settings.action_repeat > 1:
+        _repeat_actions(task, settings)
     task.action_noise, task.random_noise = settings.action_noise, settings.random_noise
     if settings.reward_weights is not None:
         task.reward_weights = tuple(settings.reward_weights)
@@ -130,7 +136,7 @@ def _gym_task(settings: TaskSettings, env: str, thing: Any) -> Task:
         raise UserError(f"no task '{env}'{choices}")
     task = GymTask(
         source_of(env) if thing is None else source_from(env, thing),
-        horizon=settings.horizon,
+        horizon=None if settings.horizon is None else settings.horizon * settings.action_repeat,
         options=settings.options,
         wrappers=settings.wrappers,
         action_bounds=settings.action_bounds,
@@ -156,12 +162,21 @@ def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Tas
     if settings.horizon is not None:
         if not task.any_horizon:
             raise UserError(f"task.horizon is fixed at {task.spec.horizon} for '{env}'; remove task.horizon")
-        task.spec = replace(task.spec, horizon=settings.horizon)
+        task.spec = replace(task.spec, horizon=settings.horizon * settings.action_repeat)
     if settings.reward == "learned":
         task.reward = None
     if settings.terminated in ("learned", "none"):
         task.terminated, task.learns_termination = None, settings.terminated == "learned"
     return task
+
+
+def _repeat_actions(task: Task, settings: TaskSettings) -> None:
+    """Raises `UserError` if the task is about single steps."""
+    if isinstance(task, Follows):
+        raise UserError(f"task.action_repeat must be 1 for '{settings.env}', whose objective is that of single steps")
+    task.action_repeat = settings.action_repeat
+    task.spec = replace(task.spec, horizon=-(-task.spec.horizon // settings.action_repeat))
+    task.reward = None
 
 
 def _check_bounds(spec: TaskSpec, env: str) -> None:

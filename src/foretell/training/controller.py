@@ -84,7 +84,7 @@ class Controller:
             programs: those of the same agent and state, if they are compiled already.
         """
         self.agent, self.state, self._spec, self._seed = agent, state, spec, seed
-        self._programs = programs or Programs(agent, jax.jit(agent.policy)(state))
+        self._programs = programs or Programs(*agent.deployed(jax.jit(agent.policy)(state)))
         self._calls = 0
         self._carry: Carry = None
         self._fresh = np.ones(0, bool)

@@ -30,6 +30,8 @@ class RunInfo:
     task: Task
     agent: Agent
     schedule: Schedule
+    title: str = ""
+    """What the run is called in figures."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """What every checkpoint says about the run."""
 

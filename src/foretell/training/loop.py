@@ -1,7 +1,7 @@
 """The training loop: it reads the clock and does what that says."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.envs import Environments, Episodes
+from foretell.errors import UserError
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
@@ -68,7 +69,7 @@ class Loop:
         self._actor.compile(self._policy, state.carry, state.episodes)
         with ExitStack() as stack:
             stack.callback(self._saver.close)
-            stack.callback(lambda: self._report.training_ended(self.counters))
+            stack.push(self._ended)
             count, workers = self._schedule.environments, self._schedule.workers
             self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
@@ -80,6 +81,11 @@ class Loop:
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, evaluator)
                 self._check_interrupt()
+
+    def _ended(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Tell the callbacks. If the run fails, or is interrupted, what fails in them now does not hide why."""
+        with nullcontext() if failure is None else suppress(UserError):
+            self._report.training_ended(self.counters)
 
     def _next(self) -> Activity:
         return clock.next_activity(

@@ -39,9 +39,11 @@ def stages_of(settings: RunSettings, chosen: Mapping[str, Any], out: Path) -> li
     """What must have been trained before a run in `out`, first stage first. Raises `UserError`."""
     found: list[Stage] = []
     for preset in stages(settings, chosen):
-        earlier = {"train": {"pretrained": str(found[-1].path)}} if found else {}
-        path = out.with_name(f"{out.name}-{preset.replace('/', '-')}")
-        found.append(Stage(preset, path, resolve(preset, [chosen, earlier])))
+        settings = resolve(preset, [chosen])
+        if found:
+            earlier = settings.train.model_copy(update={"pretrained": str(found[-1].path)})
+            settings = settings.model_copy(update={"train": earlier})
+        found.append(Stage(preset, out.with_name(f"{out.name}-{preset.replace('/', '-')}"), settings))
     return found
 
 

@@ -4,19 +4,37 @@ Janner et al. 2019, "When to trust your model: model-based policy optimization" 
 whose observations policies are improved in Kubo et al. 2025, "Double horizon model-based policy optimization" (DHMBPO).
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from foretell.models import Act, Params, Start, WorldModel, rollout, start
+from foretell.models import Act, Disagrees, Params, Start, WorldModel, rollout, start
 from foretell.replay import Replay, Transitions, add, init_replay, sample
 from foretell.settings import Settings
 
 _MOST_ROUNDS = 10
 """Rounds of branches that are begun because those before have ended early."""
+_MOST_SETS = 2000
+"""Newest sets of branches whose first steps decide what divergence is usual."""
+
+
+class Trust(NamedTuple):
+    """How far the members of the model usually disagree on first steps of branches."""
+
+    usual: Float[Array, ""]
+    """The mean over sets of branches of a quantile of the divergence."""
+    sets: Int[Array, ""]
+    """Sets of branches so far."""
+
+    def after(self, quantile: Float[Array, ""]) -> "Trust":
+        """With one set more; a quantile that is not finite is left out."""
+        sets = self.sets + jnp.isfinite(quantile)
+        rate = 1.0 / jnp.clip(sets, 1, _MOST_SETS)
+        usual = jnp.where(jnp.isfinite(quantile), self.usual + rate * (quantile - self.usual), self.usual)
+        return Trust(usual, sets)
 
 
 class Branches(Settings):
@@ -34,6 +52,13 @@ class Branches(Settings):
     schedule: tuple[int, int, int, int] | None = None
     """Let the steps of a branch grow (MBPO): `[E0, E1, K0, K1]` is `K0` steps until `E0` steps in the environment after
     the random ones, then more and more, linearly, until there are `K1` at `E1`. Null: always `horizon`."""
+    max_divergence: PositiveFloat | None = None
+    """End a branch where the members of the model disagree (MACURA): a step is kept, and the branch goes on, only if
+    the geometric Jensen-Shannon divergence of the members is below this times what is usual on first steps (Walker2d:
+    0.3, half-cheetah: 2, ant and humanoid: 5, hopper: 30). Null: branches end nowhere else than without this rule."""
+    divergence_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """What is usual: this quantile of the divergences of first steps (hopper: 0.9), a mean over all sets of branches so
+    far."""
 
     @model_validator(mode="after")
     def _check_schedule(self) -> "Branches":
@@ -57,6 +82,10 @@ class Branches(Settings):
     def init(self, obs_size: int, action_size: int) -> Replay:
         """No branches yet."""
         return init_replay(self.starts * self.horizon * self.retention, obs_size, action_size)
+
+    def trust(self) -> Trust | None:
+        """Nothing is usual yet; None if divergence does not matter."""
+        return None if self.max_divergence is None else Trust(jnp.zeros(()), jnp.zeros((), jnp.int32))
 
 
 def drawn(settings: Branches, kept: Replay, key: Key[Array, ""], count: int, horizon: Int[Array, ""]) -> Transitions:
@@ -104,6 +133,7 @@ def spread(
 def grow(
     key: Key[Array, ""],
     kept: Replay,
+    trust: Trust | None,
     real: Replay,
     *,
     settings: Branches,
@@ -112,14 +142,16 @@ def grow(
     params: Params,
     particles: int,
     act: Act,
-) -> Replay:
+) -> tuple[Replay, Trust | None]:
     """With a new set of branches.
 
-    A branch ends where the model says that the episode ends with a probability above 1/2, or where it is not finite.
+    A branch ends where the model says that the episode ends with a probability above 1/2, or where it is not finite,
+    or before a step on which the members of the model disagree (`Branches.max_divergence`).
 
     Args:
         key: for starts, policy and model.
         kept: the transitions of earlier branches.
+        trust: how far the members of the model usually disagree; None if that does not matter.
         real: where branches begin.
         settings: of the branches.
         horizon: steps of a branch, at most those of the settings.
@@ -128,7 +160,12 @@ def grow(
         particles: of the model.
         act: the policy.
     """
-    wanted = kept.added + settings.starts * horizon
+    wanted, limit = kept.added + settings.starts * horizon, None
+    if trust is not None and settings.max_divergence is not None:
+        own_key = jax.random.fold_in(key, _MOST_ROUNDS)  # no round has it
+        divergence = _first_divergence(own_key, real, settings.starts, model, params, particles, act)
+        trust = trust.after(jnp.nanquantile(divergence, settings.divergence_quantile))
+        limit = settings.max_divergence * trust.usual
 
     def again(state: tuple[Int[Array, ""], Replay]) -> tuple[Int[Array, ""], Replay]:
         number, kept = state
@@ -137,20 +174,41 @@ def grow(
         tips = _Tips(jnp.zeros((), jnp.int32), here, jnp.ones(here.obs.shape[:2], bool), kept)
 
         def onward(tips: _Tips) -> _Tips:
-            return _grown(jax.random.fold_in(roll_key, tips.steps), tips, model, params, act)
+            return _grown(jax.random.fold_in(roll_key, tips.steps), tips, model, params, act, limit)
 
         tips = jax.lax.while_loop(lambda tips: (tips.steps < horizon) & tips.alive.any(), onward, tips)
         return number + 1, tips.kept
 
     first = jnp.zeros((), jnp.int32), kept
-    return jax.lax.while_loop(lambda state: (state[1].added < wanted) & (state[0] < _MOST_ROUNDS), again, first)[1]
+    grown = jax.lax.while_loop(lambda state: (state[1].added < wanted) & (state[0] < _MOST_ROUNDS), again, first)[1]
+    return grown, trust
 
 
-def _grown(key: Key[Array, ""], tips: _Tips, model: WorldModel, params: Params, act: Act) -> _Tips:
-    """One step further, whose transitions are kept."""
+def _first_divergence(
+    key: Key[Array, ""], real: Replay, count: int, model: WorldModel, params: Params, particles: int, act: Act
+) -> Float[Array, "particles batch"]:
+    """How far the members disagree on first steps of branches; NaN where that is not finite."""
+    start_key, begin_key, act_key = jax.random.split(key, 3)
+    here = spread(model, params, sample(real, start_key, count).obs, begin_key, particles)
+    action, _ = act(act_key, here.obs, jnp.zeros((), jnp.int32))
+    found = cast(Disagrees, model).disagreement(params, here.obs, action)
+    return jnp.where(jnp.isfinite(found), found, jnp.nan)
+
+
+def _grown(
+    key: Key[Array, ""],
+    tips: _Tips,
+    model: WorldModel,
+    params: Params,
+    act: Act,
+    limit: Float[Array, ""] | None,
+) -> _Tips:
+    """One step further, whose transitions are kept, but for those on which the members disagree too much."""
     step = rollout(model, params, tips.here, act, 1, key)
     ends, next_obs = step.terminated[0] > 0.5, step.end.obs
     rows = Transitions(tips.here.obs, step.action[0], step.reward[0].mean(0), next_obs, ends)
     sound = tips.alive & jnp.isfinite(rows.reward) & jnp.isfinite(next_obs).all(-1)
+    if limit is not None:
+        sound &= cast(Disagrees, model).disagreement(params, tips.here.obs, step.action[0]) < limit
     flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows)
     return _Tips(tips.steps + 1, step.end, sound & ~ends, add(tips.kept, flat, sound.ravel()))
