@@ -3,7 +3,8 @@
 Times of calls of `run.act` after `run.warm_up`, one for each step of an episode, as in a robot's control loop. The
 agents are untrained; the time of a call does not depend on what they have learned. Garbage collection is as usual,
 frozen (`gc.freeze`) or off. "Full collection" is the time of one. With `--exported`, the file for JAX and, for a policy,
-that for ONNX Runtime are called in turn with `run.act`, with frozen garbage collection.
+that for ONNX Runtime are called in turn with `run.act`, with frozen garbage collection. With `--cpu-time`, the time of a
+call is that of the processor on this thread, which leaves out the time in which other processes have it.
 """
 
 import argparse
@@ -105,15 +106,15 @@ def files(run, folder):
     return found
 
 
-def latencies(acts, task, calls):
+def latencies(acts, task, calls, clock=time.perf_counter):
     """Seconds of so many calls of each of these functions, which are called in turn."""
     seen, times = observations(task, EPISODE), np.empty((len(acts), calls))
     for i in range(calls):
         obs, begins = seen[i % EPISODE], i % EPISODE == 0
         for k, act in enumerate(acts):
-            start = time.perf_counter()
+            start = clock()
             act(obs, begins)
-            times[k, i] = time.perf_counter() - start
+            times[k, i] = clock() - start
     return times
 
 
@@ -124,13 +125,13 @@ def collection_seconds():
     return time.perf_counter() - start
 
 
-def measured(acts, task, calls, collection):
+def measured(acts, task, calls, collection, clock=time.perf_counter):
     """Latencies with one kind of garbage collection, and the time of a full collection with it."""
     gc.collect()
     (gc.freeze if collection == "frozen" else gc.unfreeze)()
     (gc.disable if collection == "off" else gc.enable)()
     try:
-        return latencies(acts, task, calls), collection_seconds()
+        return latencies(acts, task, calls, clock), collection_seconds()
     finally:
         gc.enable()
         gc.unfreeze()
@@ -143,7 +144,7 @@ def row(times):
     return [*(f"{1e3 * value:.3f}" for value in (median, *high)), *ratios]
 
 
-def compared(presets, env, calls):
+def compared(presets, env, calls, clock):
     """A table of `run.act` beside the exported files."""
     table = Table("preset", "called", *SHOWN)
     for preset in presets:
@@ -153,13 +154,13 @@ def compared(presets, env, calls):
             acts = {"run.act": acting(run), **files(run, Path(folder))}
             for act in acts.values():
                 act(np.zeros(run.task.spec.obs_size, np.float32), True)
-            times, _ = measured(list(acts.values()), run.task, calls, "frozen")
+            times, _ = measured(list(acts.values()), run.task, calls, "frozen", clock)
         for name, of_one in zip(acts, times, strict=True):
             table.add_row(preset, name, *row(of_one))
     return table
 
 
-def collected(presets, env, calls):
+def collected(presets, env, calls, clock):
     """A table of `run.act` with each kind of garbage collection."""
     table = Table("preset", "garbage collection", *SHOWN, "full collection, ms", "compiled after warm_up")
     for preset in presets:
@@ -167,7 +168,7 @@ def collected(presets, env, calls):
         run.warm_up()
         for collection in COLLECTIONS:
             before = compiled()[0]
-            times, seconds = measured([acting(run)], run.task, calls, collection)
+            times, seconds = measured([acting(run)], run.task, calls, collection, clock)
             table.add_row(preset, collection, *row(times[0]), f"{1e3 * seconds:.1f}", f"{compiled()[0] - before}")
     return table
 
@@ -179,12 +180,14 @@ def main():
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--exported", action="store_true", help="compare with the exported files")
     parser.add_argument("--other-thread", action="store_true", help="let JAX compute on a thread of its own")
+    parser.add_argument("--cpu-time", action="store_true", help="leave out the time that other processes take")
     arguments = parser.parse_args()
     if not arguments.other_thread:
         compute_inline()
     use_compilation_cache()
     tabulate = compared if arguments.exported else collected
-    table = tabulate(arguments.presets, arguments.env, arguments.calls)
+    clock = time.thread_time if arguments.cpu_time else time.perf_counter
+    table = tabulate(arguments.presets, arguments.env, arguments.calls, clock)
     console = Console(width=160)
     console.print(
         f"{describe()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {arguments.calls:,} calls each"
