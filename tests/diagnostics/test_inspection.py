@@ -9,7 +9,6 @@ from foretell.cli import main
 from foretell.diagnostics import inspection, prediction
 from foretell.diagnostics.inspection import weight_histogram
 from foretell.errors import UserError
-from foretell.run import examined
 from tiny import LINE
 
 SMALL = {

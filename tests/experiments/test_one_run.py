@@ -4,11 +4,11 @@ import csv
 import shlex
 
 import pytest
+from stubs import plan, write_run
 
 from foretell.cli import main, parser
 from foretell.experiments.directory import StudyDirectory
 from foretell.experiments.study import run_of_study
-from stubs import plan, write_run
 from tiny import LINE, TINY_SET
 
 WORDS = ["study", "pets/default", "pets/default+ds", "--env", LINE, "--seeds", "2", *TINY_SET]
