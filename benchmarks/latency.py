@@ -2,9 +2,11 @@
 
 Times of calls of `run.act` after `run.warm_up`, one for each step of an episode, as in a robot's control loop. The
 agents are untrained; the time of a call does not depend on what they have learned. Garbage collection is as usual,
-frozen (`gc.freeze`) or off. "Full collection" is the time of one. With `--exported`, the file for JAX and, for a policy,
-that for ONNX Runtime are called in turn with `run.act`, with frozen garbage collection. With `--cpu-time`, the time of a
-call is that of the processor on this thread, which leaves out the time in which other processes have it.
+frozen (`gc.freeze`) or off. "Full collection" is the time of one.
+
+With `--exported`, the file for JAX and, for a policy, that for ONNX Runtime are called in turn with `run.act`, with
+frozen garbage collection. With `--cpu-time`, the time of a call is that of the processor on this thread, which leaves
+out the time in which other processes have it.
 """
 
 import argparse

@@ -18,7 +18,8 @@ EXTRAS = {*PROJECT["optional-dependencies"]}
 
 def commands(program):
     """The words of the commands of a program in the blocks of the page."""
-    lines = "".join(re.findall(r"^```\n(.*?)^```\n", PAGE, re.S | re.M)).splitlines()
+    found = re.findall(r"^```(\w*)\n(.*?)^```\n", PAGE, re.S | re.M)
+    lines = "".join(text for language, text in found if not language).splitlines()
     return [words[1:] for line in lines if (words := shlex.split(line, comments=True))[0] == program]
 
 

@@ -1,6 +1,7 @@
 """An exported agent acts as the run does, and JAX alone runs it."""
 
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -115,6 +116,34 @@ def test_a_policy_as_onnx_computes_the_actions_of_the_run(kind, standardises, ba
     for obs in np.random.default_rng(0).uniform(-3, 3, (5, batch, 2)).astype(np.float32):
         run.reset()
         np.testing.assert_allclose(computed(path, obs), run.act(obs), rtol=0, atol=1e-6)
+
+
+@with_onnx
+@pytest.mark.long
+def test_the_program_on_the_page_needs_onnx_runtime_alone(policy, tmp_path):
+    policy.export(tmp_path / "agent.onnx")
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.S)[1]
+    code += "\nimport sys\nassert not {'foretell', 'jax'} & {*sys.modules}\n"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\[\[-?[\d.e-]+\]\]\n", found.stdout)
+
+
+@pytest.mark.long
+def test_the_pages_commands_export(trained, policy, tmp_path, monkeypatch, capsys):
+    """With small runs where the page has others. What needs the extra or trains is left out without it."""
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"^```(\w*)\n(.*?)^```\n", PAGE, re.S | re.M)
+    lines = "".join(text for language, text in found if not language).splitlines()
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("foretell export ")]
+    runs = {"runs/pets-default/Pendulum-v1/0": trained, "runs/sac-default/Pendulum-v1/0": policy.directory}
+    assert len(commands) == 6
+    for words in commands:
+        if words[1] not in runs or (set(words) & {"onnx", "agent.onnx"} and not find_spec("jax2onnx")):
+            continue
+        out = [] if "--out" in words else ["--out", "agent.onnx" if "onnx" in words else "agent.stablehlo"]
+        words = [str(runs.get(word, word)) for word in words if word != "cuda"]
+        assert main([*words, *out]) == 0
+    assert (tmp_path / "arms.stablehlo").stat().st_size and capsys.readouterr().out.count("written to ") >= 3
 
 
 @pytest.mark.parametrize(
