@@ -45,6 +45,24 @@ def test_its_program_runs_and_no_step_compiles(trained, monkeypatch, capsys):
 
 
 @pytest.mark.long
+def test_the_program_without_foretell_runs_and_no_step_compiles(agent, tmp_path, monkeypatch, capsys):
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.S)[1]
+    preparation, loop = code.replace("PERIOD, STEPS = 0.05", "PERIOD, STEPS = 0.001").split("robot = ")
+    agent.export(tmp_path / "agent.stablehlo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gymnasium, "make", lambda env_id: Line())
+    names = {}
+    try:
+        exec(preparation, names)
+        with nothing_compiled():
+            exec(f"robot = {loop}", names)
+    finally:
+        gc.unfreeze()
+        jax.config.update("jax_cpu_enable_async_dispatch", True)
+    assert re.fullmatch(r"\d+ of 200 steps were late\n", capsys.readouterr().out)
+
+
+@pytest.mark.long
 def test_after_a_warm_up_a_batch_compiles_nothing(agent):
     agent.warm_up(3)
     agent.reset()
