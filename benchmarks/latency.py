@@ -3,20 +3,28 @@
 Times of calls of `run.act` after `run.warm_up`, one for each step of an episode, as in a robot's control loop. The
 agents are untrained; the time of a call does not depend on what they have learned. Garbage collection is as usual,
 frozen (`gc.freeze`) or off. "Full collection" is the time of one.
+
+With `--exported`, the file for JAX and, for a policy, that for ONNX Runtime are called in turn with `run.act`, with
+frozen garbage collection. With `--cpu-time`, the time of a call is that of the processor on this thread, which leaves
+out the time in which other processes have it.
 """
 
 import argparse
 import gc
 import os
+import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from foretell.compilation import compiled, use_compilation_cache
+from foretell.compilation import compiled, compute_inline, use_compilation_cache
+from foretell.errors import UserError
 from foretell.run import Run
 from foretell.runs.directory import RunDirectory
 from foretell.runs.presets import resolve
@@ -26,6 +34,7 @@ from machine import describe
 
 PRESETS, EPISODE = ("pets/default", "mbmpc/default", "sac/default"), 200
 COLLECTIONS = ("as usual", "frozen", "off")
+SHOWN = ("median, ms", "p99", "p99.9", "maximum", "p99.9 / median", "maximum / median")
 
 
 def untrained(preset, env):
@@ -50,15 +59,64 @@ def observations(task, count):
     return found
 
 
-def latencies(run, calls):
-    """Seconds of each of so many calls of `act`, with a reset before each episode."""
-    seen, times = observations(run.task, EPISODE), np.empty(calls)
-    for i in range(calls):
-        if i % EPISODE == 0:
+def acting(run):
+    """`run.act`, as a function of an observation and of whether an episode begins."""
+
+    def act(obs, begins):
+        if begins:
             run.reset()
-        start = time.perf_counter()
-        run.act(seen[i % EPISODE])
-        times[i] = time.perf_counter() - start
+        return run.act(obs)
+
+    return act
+
+
+def stablehlo(path):
+    """The same function from a file for JAX."""
+    function = jax.export.deserialize(bytearray(path.read_bytes()))
+    arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in function.in_avals]
+    program = jax.jit(function.call).lower(*arguments).compile()
+    carry, calls = [np.zeros(a.shape, a.dtype) for a in arguments[4:]], 0
+
+    def act(obs, begins):
+        nonlocal carry, calls
+        numbers = np.array([begins]), np.int32(0), np.int32(calls)
+        action, *carry = program(np.asarray(obs, np.float32)[None], *numbers, *carry)
+        calls += 1
+        return np.asarray(action)[0]
+
+    return act
+
+
+def onnx(path):
+    """The same function from a file for ONNX Runtime, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda obs, begins: session.run(None, {"obs": np.asarray(obs, np.float32)[None]})[0][0]
+
+
+def files(run, folder):
+    """Functions of the files that the run can be exported to, by the name of their format."""
+    found = {"StableHLO": stablehlo(run.export(folder / "agent.stablehlo"))}
+    if find_spec("jax2onnx") and find_spec("onnxruntime"):
+        try:
+            found["ONNX"] = onnx(run.export(folder / "agent.onnx"))
+        except UserError:  # it plans
+            return found
+    return found
+
+
+def latencies(acts, task, calls, clock=time.perf_counter):
+    """Seconds of so many calls of each of these functions, which are called in turn."""
+    seen, times = observations(task, EPISODE), np.empty((len(acts), calls))
+    for i in range(calls):
+        obs, begins = seen[i % EPISODE], i % EPISODE == 0
+        for k, act in enumerate(acts):
+            start = clock()
+            act(obs, begins)
+            times[k, i] = clock() - start
     return times
 
 
@@ -69,21 +127,52 @@ def collection_seconds():
     return time.perf_counter() - start
 
 
-def measured(run, calls, collection):
+def measured(acts, task, calls, collection, clock=time.perf_counter):
     """Latencies with one kind of garbage collection, and the time of a full collection with it."""
     gc.collect()
     (gc.freeze if collection == "frozen" else gc.unfreeze)()
     (gc.disable if collection == "off" else gc.enable)()
     try:
-        return latencies(run, calls), collection_seconds()
+        return latencies(acts, task, calls, clock), collection_seconds()
     finally:
         gc.enable()
         gc.unfreeze()
 
 
 def row(times):
-    """Median, two high quantiles and the maximum, in milliseconds."""
-    return [f"{1e3 * value:.2f}" for value in (*np.quantile(times, [0.5, 0.99, 0.999]), times.max())]
+    """What is shown of the times of calls: milliseconds, and two ratios."""
+    median, *high = np.quantile(times, [0.5, 0.99, 0.999, 1.0])
+    ratios = [f"{value / median:.1f}" for value in high[1:]]
+    return [*(f"{1e3 * value:.3f}" for value in (median, *high)), *ratios]
+
+
+def compared(presets, env, calls, clock):
+    """A table of `run.act` beside the exported files."""
+    table = Table("preset", "called", *SHOWN)
+    for preset in presets:
+        run = untrained(preset, env)
+        run.warm_up()
+        with tempfile.TemporaryDirectory() as folder:
+            acts = {"run.act": acting(run), **files(run, Path(folder))}
+            for act in acts.values():
+                act(np.zeros(run.task.spec.obs_size, np.float32), True)
+            times, _ = measured(list(acts.values()), run.task, calls, "frozen", clock)
+        for name, of_one in zip(acts, times, strict=True):
+            table.add_row(preset, name, *row(of_one))
+    return table
+
+
+def collected(presets, env, calls, clock):
+    """A table of `run.act` with each kind of garbage collection."""
+    table = Table("preset", "garbage collection", *SHOWN, "full collection, ms", "compiled after warm_up")
+    for preset in presets:
+        run = untrained(preset, env)
+        run.warm_up()
+        for collection in COLLECTIONS:
+            before = compiled()[0]
+            times, seconds = measured([acting(run)], run.task, calls, collection, clock)
+            table.add_row(preset, collection, *row(times[0]), f"{1e3 * seconds:.1f}", f"{compiled()[0] - before}")
+    return table
 
 
 def main():
@@ -91,17 +180,16 @@ def main():
     parser.add_argument("presets", nargs="*", default=PRESETS, help=f"by default {' '.join(PRESETS)}")
     parser.add_argument("--env", default="Pendulum-v1")
     parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--exported", action="store_true", help="compare with the exported files")
+    parser.add_argument("--other-thread", action="store_true", help="let JAX compute on a thread of its own")
+    parser.add_argument("--cpu-time", action="store_true", help="leave out the time that other processes take")
     arguments = parser.parse_args()
+    if not arguments.other_thread:
+        compute_inline()
     use_compilation_cache()
-    table = Table("preset", "garbage collection", "median, ms", "p99", "p99.9", "maximum", "full collection, ms",
-                  "compiled after warm_up")  # fmt: skip
-    for preset in arguments.presets:
-        run = untrained(preset, arguments.env)
-        run.warm_up()
-        for collection in COLLECTIONS:
-            before = compiled()[0]
-            times, seconds = measured(run, arguments.calls, collection)
-            table.add_row(preset, collection, *row(times), f"{1e3 * seconds:.1f}", f"{compiled()[0] - before}")
+    tabulate = compared if arguments.exported else collected
+    clock = time.thread_time if arguments.cpu_time else time.perf_counter
+    table = tabulate(arguments.presets, arguments.env, arguments.calls, clock)
     console = Console(width=160)
     console.print(
         f"{describe()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {arguments.calls:,} calls each"

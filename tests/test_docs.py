@@ -62,7 +62,9 @@ def show(value):
 @pytest.mark.long
 def test_presets_settings_and_files_that_a_page_names_exist(page):
     text = page.read_text()
-    for preset in re.findall(r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf)/[a-z+0-9-]+\b(?![./])", text):
+    for preset in re.findall(
+        r"(?<![/:])\b(?:pets|steve|mve|ddpg|td3|sac|trpo|mbmpc|mbmf|imitation)/[a-z+0-9-]+\b(?![./])", text
+    ):
         if preset not in study_names():
             resolve(preset)
     for name in re.findall(rf"(?:--set |`)((?:{'|'.join(SECTIONS)})\.\w+)", text):

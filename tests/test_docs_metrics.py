@@ -23,7 +23,7 @@ AGENTS = {
     "pets": ("pets/default", [TINY.PLANNED, EARLY], "pets"),
     "gp": ("pets/cartpole+gp", [TINY.PROCESS], "pets"),
     "mbmpc": ("mbmpc/default", [TINY.SHOOTING, TINY.GUIDED], "mbmpc"),
-    "imitation": ("mbmf/cheetah-imitation", [], "mbmpc"),
+    "imitation": ("mbmf/cheetah-imitation", [], "imitation"),
     "trpo": ("trpo/default", [POLICY], "trpo"),
     "steve-sac": ("steve/default+sac", [TINY.EXPANSION, TINY.STEPWISE], "steve"),
     "mve": ("mve/hc-5", [], "mve"),

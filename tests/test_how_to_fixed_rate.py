@@ -1,10 +1,14 @@
 """The page on a robot at a fixed rate: its program runs as it stands, and nothing in it compiles after the warm-up."""
 
 import gc
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
@@ -41,6 +45,24 @@ def test_its_program_runs_and_no_step_compiles(trained, monkeypatch, capsys):
 
 
 @pytest.mark.long
+def test_the_program_without_foretell_runs_and_no_step_compiles(agent, tmp_path, monkeypatch, capsys):
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.S)[1]
+    preparation, loop = code.replace("PERIOD, STEPS = 0.05", "PERIOD, STEPS = 0.001").split("robot = ")
+    agent.export(tmp_path / "agent.stablehlo")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gymnasium, "make", lambda env_id: Line())
+    names = {}
+    try:
+        exec(preparation, names)
+        with nothing_compiled():
+            exec(f"robot = {loop}", names)
+    finally:
+        gc.unfreeze()
+        jax.config.update("jax_cpu_enable_async_dispatch", True)
+    assert re.fullmatch(r"\d+ of 200 steps were late\n", capsys.readouterr().out)
+
+
+@pytest.mark.long
 def test_after_a_warm_up_a_batch_compiles_nothing(agent):
     agent.warm_up(3)
     agent.reset()
@@ -59,7 +81,45 @@ def test_a_batch_has_an_observation(agent):
 @pytest.mark.long
 def test_the_benchmark_times_every_call_and_leaves_the_garbage_collection_as_it_was(agent):
     latency = benchmark("latency")
-    times, seconds = latency.measured(agent, 3, "frozen")
-    assert len(times) == 3 and (times > 0).all() and seconds > 0
+    times, seconds = latency.measured([latency.acting(agent)], agent.task, 3, "frozen")
+    assert times.shape == (1, 3) and (times > 0).all() and seconds > 0
     assert gc.isenabled() and not gc.get_freeze_count()
-    assert latency.row(np.array([1e-3, 2e-3, 9e-3]))[0::3] == ["2.00", "9.00"]
+    assert latency.row(np.array([1e-3, 2e-3, 9e-3]))[0::3] == ["2.000", "9.000"]
+    assert latency.row(np.full(9, 2e-3))[4:] == ["1.0", "1.0"]
+
+
+@pytest.mark.long
+def test_the_benchmark_calls_the_file_of_a_planner_in_turn_with_the_run(trained, tmp_path):
+    latency, agent = benchmark("latency"), foretell.load(trained)
+    files = latency.files(agent, tmp_path)
+    assert [*files] == ["StableHLO"]
+    acts = [latency.acting(agent), *files.values()]
+    obs = latency.observations(agent.task, 3)
+    for i, one in enumerate(obs):
+        expected, found = (act(one, i == 0) for act in acts)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert latency.latencies(acts, agent.task, 2).shape == (2, 2)
+
+
+def test_a_controller_computes_on_the_calling_thread(trained, monkeypatch):
+    """If JAX has not used the CPU yet; here that is only asked for."""
+    asked = {}
+    monkeypatch.setattr(jax.config, "update", asked.__setitem__)
+    foretell.load(trained)
+    assert asked["jax_cpu_enable_async_dispatch"] is False
+
+
+@pytest.mark.slow
+def test_it_does_so_in_a_new_process(trained):
+    """A callback within a program is called on the thread that computes."""
+    code = f"""
+import threading
+import foretell, jax
+foretell.load({str(trained)!r}, quiet=True)
+seen = []
+jax.jit(lambda x: jax.debug.callback(lambda _: seen.append(threading.get_ident()), x))(1.0)
+jax.effects_barrier()
+assert seen == [threading.get_ident()]
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex
 from foretell.agents import Agent, RunSettings
 from foretell.agents.base import State
 from foretell.callbacks import default_callbacks, load_best, load_model, model_path, warn
-from foretell.compilation import prepare_jax
+from foretell.compilation import compute_inline, prepare_jax
 from foretell.errors import UserError
 from foretell.output import say
 from foretell.report.video import film_finished
@@ -206,6 +206,7 @@ def load(
     functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=supplied(functions))
+    compute_inline()
     prepare_jax()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)

@@ -72,6 +72,14 @@ def prepare_jax() -> None:
     use_compilation_cache()
 
 
+def compute_inline() -> None:
+    """Let the CPU compute on the thread that calls a program, so that no call waits for another thread to wake up.
+
+    JAX decides this when it first uses the CPU; afterwards nothing changes.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def check_not_forked() -> None:
     """Raises `UserError` in a process that was forked after JAX had begun to work: it would wait for ever."""
     if _forked:

@@ -73,7 +73,9 @@ def test_the_data_of_a_trial_are_all_transitions_up_to_its_end(run, monkeypatch)
         return
     seen = []
     weights = inspection.horizon_weights
-    monkeypatch.setattr("foretell.run.horizon_weights", lambda *args: (seen.append(args[1]), weights(*args))[1])
+    monkeypatch.setattr(
+        "foretell.run.examined.horizon_weights", lambda *args: (seen.append(args[1]), weights(*args))[1]
+    )
     for trial, steps in ((1, 15), (2, 20), (None, 20)):
         found = foretell.load(trained.directory, trial=trial, quiet=True).inspect(replay=True)
         assert found.results == [] and found.histogram.shape == (10, 4)
@@ -113,7 +115,9 @@ def test_what_has_been_overwritten_is_not_shown(run, tmp_path):
 def test_a_planners_data_are_the_episodes_that_it_learned_from(trained, monkeypatch):
     seen = []
     errors = prediction.prediction_errors
-    monkeypatch.setattr("foretell.run.prediction_errors", lambda *args: (seen.append(args[1]), errors(*args))[1])
+    monkeypatch.setattr(
+        "foretell.run.examined.prediction_errors", lambda *args: (seen.append(args[1]), errors(*args))[1]
+    )
     found = foretell.load(trained, quiet=True).inspect(replay=True)
     assert list(found.errors) == [1, 5] and not found.results
     for number, track in enumerate(seen[0]):

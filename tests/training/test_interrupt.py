@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from foretell.training import interrupt
 from foretell.training.interrupt import interrupt_calls
 
 
@@ -15,6 +16,16 @@ def test_ctrl_c_and_a_polite_end_are_requests_and_the_old_handlers_come_back():
         os.kill(os.getpid(), signal.SIGTERM)
     assert len(calls) == 2
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_two_polite_requests_at_once_are_one(monkeypatch):
+    """A job scheduler sends SIGTERM to a script and to its processes, and the script passes it on."""
+    calls, now = [], [100.0]
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now[0])
+    with interrupt_calls(lambda: calls.append(now[0])):
+        for now[0] in (100.0, 100.2, 102.0):
+            signal.raise_signal(signal.SIGTERM)
+    assert calls == [100.0, 102.0]
 
 
 @pytest.mark.long

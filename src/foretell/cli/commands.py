@@ -4,27 +4,31 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from foretell.cli.printing import (
+    mean_and_std,
+    newest_video,
+    outcome,
+    print_errors,
+    print_histogram,
+    print_result,
+    print_results,
+    print_summary,
+)
 from foretell.errors import UserError, brief
 from foretell.output import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from foretell.diagnostics.inspection import Inspection
-    from foretell.envs.random_policy import RandomEpisode
     from foretell.run import Run
     from foretell.runs.directory import RunDirectory
     from foretell.tasks import Task
-    from foretell.training.controller import EvaluationResult
-
-    Result = EvaluationResult | RandomEpisode
 
 
 def train(args: argparse.Namespace) -> int:
@@ -70,13 +74,13 @@ def evaluate(args: argparse.Namespace) -> int:
     results = run.evaluate(args.episodes, seed=args.seed, video=args.video)
     videos = run.videos / f"seed-{args.seed}" if args.video else None
     if args.json:
-        mean, std = _mean_and_std(results)
+        mean, std = mean_and_std(results)
         result = {"run": str(run.directory), "seed": args.seed, "mean": mean, "std": std}
         result |= {"returns": [one.total for one in results], "lengths": [one.length for one in results]}
         result |= {"success": [one.success for one in results]} if results[0].success is not None else {}
         print(json.dumps({**result, "videos": str(videos) if videos else None}))
         return 0
-    _print_results(results)
+    print_results(results)
     if videos:
         print(f"videos in {videos}")
     return 0
@@ -91,14 +95,14 @@ def inspect(args: argparse.Namespace) -> int:
         )
     found = run.inspect(args.episodes, seed=args.seed, video=args.video, replay=args.replay)
     if found.results:
-        _print_results(found.results)
+        print_results(found.results)
     if args.video:
         print(f"videos in {run.videos / f'seed-{args.seed}'}")
     if found.errors is not None:
-        _print_errors(found)
+        print_errors(found)
         print(f"figure      {run.prediction_figure}")
     elif found.histogram is not None:
-        _print_histogram(found)
+        print_histogram(found)
         print(f"figure      {run.weights_figure}")
     else:
         print("it has no model")
@@ -178,10 +182,10 @@ def random(args: argparse.Namespace) -> int:
         bar = progress.add_task("playing", total=args.episodes)
         for i, result in enumerate(played.random_episodes(task, args.episodes, seed=args.seed)):
             results.append(result)
-            _print_result(i, result)
+            print_result(i, result)
             write((i, result.total, result.length, int(result.terminated)))
             progress.advance(bar)
-    _print_summary(results)
+    print_summary(results)
     totals = [result.total for result in results]
     print(f"min {min(totals):.2f}, max {max(totals):.2f}")
     if args.out:
@@ -275,71 +279,11 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
     """Print what a run has come to. Returns the exit code."""
     if run is None:
         return 130
-    lines = [*_outcome(run), f"run         {run.directory}", f"curve       {run.figure}"]
+    lines = [*outcome(run), f"run         {run.directory}", f"curve       {run.figure}"]
     if not quiet:
         say("\n".join(lines))
     if video:
         result = run.evaluate(1, video=True)[0]
         if not quiet:
-            say(f"video       {_newest_video(run)} (return {result.total:.1f})")
+            say(f"video       {newest_video(run)} (return {result.total:.1f})")
     return 0
-
-
-def _outcome(run: "Run") -> Iterator[str]:
-    """The line that says what a run has reached: in its last evaluation, or in its last trials if it has none."""
-    rows = run.episodes
-    last = [row for row in rows if row["kind"] == "eval"][-run.settings.train.eval_episodes or len(rows) :]
-    what = "evaluation  mean return" if last else "trials      mean return"
-    last = last or [row for row in rows if row["kind"] == "train"][-5:]
-    if last:
-        mean = fmean(row["return"] for row in last)
-        yield f"{what} {mean:.1f} of the last {len(last)} episode{'s' if len(last) > 1 else ''}{_rate(last)}"
-
-
-def _rate(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The share of episodes that succeeded, if their environment says so."""
-    said = [bool(row["success"]) for row in rows if row.get("success") not in (None, "")]
-    return f"; success rate {fmean(said):.0%}" if said else ""
-
-
-def _newest_video(run: "Run") -> str:
-    return str(max(run.videos.rglob("*.mp4"), key=lambda path: path.stat().st_mtime))
-
-
-def _mean_and_std(results: "Sequence[Result]") -> tuple[float, float]:
-    """Of the returns of episodes."""
-    totals = [result.total for result in results]
-    return fmean(totals), stdev(totals) if len(totals) > 1 else 0.0
-
-
-def _print_results(results: "list[EvaluationResult]") -> None:
-    for i, result in enumerate(results):
-        _print_result(i, result)
-    _print_summary(results)
-
-
-def _print_result(number: int, result: "Result") -> None:
-    print(f"episode {number:3d}  return {result.total:9.2f}  {result.length} steps", flush=True)
-
-
-def _print_summary(results: "Sequence[Result]") -> None:
-    mean, std = _mean_and_std(results)
-    rate = _rate([{"success": getattr(result, "success", None)} for result in results])
-    print(f"mean {mean:.2f}, std {std:.2f} over {len(results)} episodes{rate}")
-
-
-def _print_errors(found: "Inspection") -> None:
-    print("mean squared error of open-loop predictions, where the std of each dimension is 1")
-    for steps, error in (found.errors or {}).items():
-        print(f"after {steps:3d} step{' ' if steps == 1 else 's'}  {error:.3g}")
-
-
-def _print_histogram(found: "Inspection") -> None:
-    """A table of the weights of horizons."""
-    assert found.histogram is not None
-    frames = range(found.histogram.shape[1])
-    print("share of transitions by weight of each horizon in the target")
-    print("weight     " + "".join(f"{f'H = {frame}':>8}" for frame in frames))
-    for bucket in reversed(range(len(found.histogram))):
-        shares = "".join(f"{share:8.3f}" for share in found.histogram[bucket])
-        print(f"{bucket / 10:.1f} to {(bucket + 1) / 10:.1f} {shares}")

@@ -2,11 +2,16 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from foretell.envs import Episodes
+
+_TOGETHER = 1.0
+"""Seconds within which polite requests to end (SIGTERM) are one: a job scheduler may send it to a script and to its
+processes, to which the script passes it on."""
 
 
 class Interrupted(Exception):
@@ -44,8 +49,17 @@ def interrupt_calls(handler: Callable[[], None]) -> Iterator[None]:
         yield
         return
     hangup = getattr(signal, "SIGHUP", signal.SIGTERM)  # ignored under nohup
+    last = float("-inf")
+
+    def received(number: int, frame: object) -> None:
+        nonlocal last
+        again = number == signal.SIGTERM and time.monotonic() - last < _TOGETHER
+        last = time.monotonic() if number == signal.SIGTERM else last
+        if not again:
+            handler()
+
     signals = {signal.SIGINT, signal.SIGTERM, *([hangup] if signal.getsignal(hangup) != signal.SIG_IGN else [])}
-    before = [signal.signal(number, lambda *_: handler()) for number in signals]
+    before = [signal.signal(number, received) for number in signals]
     try:
         yield
     finally:
