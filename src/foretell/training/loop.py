@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
 
-import jax
 import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
@@ -17,6 +16,7 @@ from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
 from foretell.training.learner import Learner
+from foretell.training.programs import programs, whole
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
@@ -81,6 +81,7 @@ class Loop:
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, evaluator)
                 self._check_interrupt()
+        self.state = whole(self.state)
 
     def _ended(self, failure: type[BaseException] | None, *_: object) -> None:
         """Tell the callbacks. If the run fails, or is interrupted, what fails in them now does not hide why."""
@@ -199,7 +200,8 @@ class Loop:
             raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _take_over(self, state: RunState) -> None:
-        self.state, self._policy = state, jax.jit(self.run_info.agent.policy)(state.agent)
+        policy = programs().for_one("policy", self.run_info.agent.policy)
+        self.state, self._policy = state, policy(state.agent)
 
     def _count(self, **increments: int) -> None:
         self.state = self.state._replace(counters=self.state.counters.plus(**increments))

@@ -11,6 +11,7 @@ from foretell.runs.repair import Extent, listed, repair, table_sums
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
 from foretell.training.mirror import Mirror
+from foretell.training.programs import whole
 from foretell.training.recovery import recover
 from foretell.training.state import RunState
 
@@ -53,7 +54,7 @@ class Saver:
         states = {str(row): found.tolist() for row, found in physics.items() if np.isfinite(found).all()}
         found = {_TABLES: table_sums(self._run.directory), _PHYSICS: states, _DROPPED: sorted(self.dropped)}
         self._checkpoints.wait()  # what is being written must not change
-        self._checkpoints.save(counters.saved, self._on_host(state), {**self._run.notes, **found})
+        self._checkpoints.save(counters.saved, self._on_host(whole(state)), {**self._run.notes, **found})
         return state
 
     def _on_host(self, state: RunState) -> RunState:
