@@ -1,8 +1,8 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `train_seeds`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and `StopTraining`
-what a callback needs, and `register` makes a class of one's own available by name. The environments are registered with
-Gymnasium as `foretell/...`.
+`train`, `train_seeds`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and
+`StopTraining` what a callback needs, and `register` makes a class of one's own available by name. The environments are
+registered with Gymnasium as `foretell/...`.
 """
 
 from foretell.starting import end_quietly, is_the_command

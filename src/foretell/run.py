@@ -40,6 +40,7 @@ from foretell.runs.mistakes import validate
 from foretell.tasks import Task, make_task
 from foretell.training.controller import Controller, EvaluationResult
 from foretell.training.learner import Learner
+from foretell.training.programs import whole
 from foretell.training.state import init_run
 
 _RECORDED = 50
@@ -294,8 +295,7 @@ class Run:
         with closing(Checkpoints(self._files.checkpoints)) as checkpoints:
             state = Learner(agent, self.seed).flush(checkpoints.restore(like, _warn))
         added = None if self._trial is None else added_by(self.episodes, schedule, self._trial)
-        assert state.replay is not None  # an agent with targets has one
-        return transitions_at(state.replay, added)
+        return transitions_at(whole(state.replay), added)
 
     def _compare(self) -> None:
         """Say once if a new environment, in which episodes are played, does not repeat a recorded one."""

@@ -15,7 +15,7 @@ from foretell.envs.live import raise_reported
 from foretell.errors import UserError
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, Transitions, add
-from foretell.training.programs import programs, whole
+from foretell.training.programs import Part, programs, whole
 from foretell.training.state import RunState
 
 _SKIPPED = "skipped_steps"
@@ -36,7 +36,7 @@ class Learner:
         """Begin to compile."""
         self._program.compile(*self._arguments(state))
 
-    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics]:
+    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
         """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
         agent, policy, replay, metrics = self._program(*self._arguments(state))
         self._latest = metrics
@@ -59,7 +59,7 @@ class Learner:
         raise_reported()
         return time.perf_counter() - start
 
-    def means(self, metrics: Metrics, calls: int) -> dict[str, float]:
+    def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
         """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
         self.wait()
         return {name: float(value) / calls for name, value in whole(metrics).items()}

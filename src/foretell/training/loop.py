@@ -16,7 +16,7 @@ from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
 from foretell.training.learner import Learner
-from foretell.training.programs import programs, whole
+from foretell.training.programs import Part, programs, whole
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
@@ -162,7 +162,7 @@ class Loop:
     def _finish_learning(self) -> None:
         self._watch.move(self._learner.wait(), "plan", "fit")
 
-    def _log(self, metrics: Metrics) -> None:
+    def _log(self, metrics: Metrics | Part) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
             means = self._learner.means(metrics, self.counters.unlogged)

@@ -7,7 +7,7 @@ once, on arrays with a leading axis of seeds; each run then holds a `Part` of th
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 from foretell.compilation import BackgroundProgram
 
 
+@runtime_checkable
 class Program(Protocol):
     """A function that is compiled before it is called."""
 

@@ -39,7 +39,7 @@ class Saver:
     def prepare(self, state: RunState) -> None:
         """Copy the replay as it is, so that the first checkpoint does not have to."""
         if state.replay is not None:
-            self._mirror = Mirror(state.replay)
+            self._mirror = Mirror(whole(state.replay))
 
     def save(self, state: RunState, seconds: float, physics: Mapping[int, np.ndarray]) -> RunState:
         """Write a checkpoint in the background; the state as it is stored. Raises `UserError` if the disk refuses.
@@ -54,16 +54,17 @@ class Saver:
         states = {str(row): found.tolist() for row, found in physics.items() if np.isfinite(found).all()}
         found = {_TABLES: table_sums(self._run.directory), _PHYSICS: states, _DROPPED: sorted(self.dropped)}
         self._checkpoints.wait()  # what is being written must not change
-        self._checkpoints.save(counters.saved, self._on_host(whole(state)), {**self._run.notes, **found})
+        self._checkpoints.save(counters.saved, self._on_host(state), {**self._run.notes, **found})
         return state
 
     def _on_host(self, state: RunState) -> RunState:
         """A copy, whose replay changes when the next one is made."""
-        rest: RunState = jax.tree.map(np.array, state._replace(replay=None))
-        if state.replay is None:
+        rest: RunState = jax.tree.map(np.array, whole(state._replace(replay=None)))
+        replay = whole(state.replay)
+        if replay is None:
             return rest
-        self._mirror = self._mirror or Mirror(state.replay)
-        return rest._replace(replay=self._mirror.follow(state.replay))
+        self._mirror = self._mirror or Mirror(replay)
+        return rest._replace(replay=self._mirror.follow(replay))
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
         """The newest checkpoint that can be read, in the structure of `like`. Raises `UserError` if there is none."""

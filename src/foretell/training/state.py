@@ -21,7 +21,7 @@ from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, init_replay
 from foretell.tasks import TaskSpec
 from foretell.training.clock import Counters
-from foretell.training.programs import programs, whole
+from foretell.training.programs import Part, programs, whole
 
 
 class Collected(NamedTuple):
@@ -75,9 +75,9 @@ class RunState(NamedTuple):
     agent: State
     carry: Carry
     """What the agent carries within the episodes under way."""
-    replay: Replay | None
+    replay: Replay | Part | None
     """None for an agent that learns from trajectories."""
-    metrics: Metrics
+    metrics: Metrics | Part
     """The metrics of `learn` since they were last logged, summed."""
     collected: Collected
     episodes: Episodes
