@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
+from foretell.compilation import traced_once
 from foretell.envs import Environments, Episodes
 from foretell.errors import UserError
 from foretell.training import clock
@@ -16,7 +17,7 @@ from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
 from foretell.training.learner import Learner
-from foretell.training.programs import Part, programs, whole
+from foretell.training.programs import Part, whole
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
@@ -200,8 +201,7 @@ class Loop:
             raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _take_over(self, state: RunState) -> None:
-        policy = programs().for_one("policy", self.run_info.agent.policy)
-        self.state, self._policy = state, policy(state.agent)
+        self.state, self._policy = state, traced_once(self.run_info.agent.policy)(state.agent)
 
     def _count(self, **increments: int) -> None:
         self.state = self.state._replace(counters=self.state.counters.plus(**increments))
