@@ -51,9 +51,7 @@ def _executor(args: argparse.Namespace) -> Any:
     if not args.vectorise:
         return None
     if args.jobs is not None:
-        raise UserError(
-            f"--jobs {args.jobs} cannot be combined with --vectorise, which needs one process; leave one out"
-        )
+        raise UserError(f"--vectorise trains in a single process, so leave out --jobs {args.jobs}")
     return load("foretell.seeds").vectorised
 
 
