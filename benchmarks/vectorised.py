@@ -77,8 +77,13 @@ def main():
     parser.add_argument("--without-processes", action="store_true", help="measure seeds trained together alone")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.one is not None:
-        return print(json.dumps(together(args.presets[0], args.env, args.set, [args.one])[0]))
+    if args.one is None:
+        measure(args)
+    else:
+        print(json.dumps(together(args.presets[0], args.env, args.set, [args.one])[0]))
+
+
+def measure(args):
     columns = ("steps/s", "updates/s", "updates/CPU s")
     table = Table("preset", "seeds", *(f"{way}: {name}" for way in ("together", "processes") for name in columns))
     for preset in args.presets:
