@@ -81,7 +81,7 @@ def equal_agents_share_programs():
     """
     from foretell import api
     from foretell.callbacks import predictions
-    from foretell.training import actor, controller, learner, state
+    from foretell.training import actor, batch, controller, learner, state
 
     def interned(function, *args, **keywords):
         """As `functools.partial`, but the same object for the same arguments: JAX keeps programs by functions."""
@@ -99,7 +99,7 @@ def equal_agents_share_programs():
 
     make_task = api.make_task
     with pytest.MonkeyPatch.context() as patch:
-        for module in (actor, controller, learner, predictions, state):
+        for module in (actor, batch, controller, learner, predictions, state):
             patch.setattr(module, "partial", interned)
         patch.setattr(api, "make_task", task_of)
         yield

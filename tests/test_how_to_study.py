@@ -5,14 +5,17 @@ import re
 import shlex
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import foretell
+from foretell import seeds
 from foretell.cli import main
 from foretell.experiments import study as module
 from foretell.experiments.executor import Ended, run_locally
 from foretell.runs.directory import RunDirectory
+from foretell.runs.presets import resolve
 
 PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "study.md").read_text()
 
@@ -31,11 +34,19 @@ def written(member, cores, stop):
     return Ended(member, 0)
 
 
+def written_together(preset, seed, path, env, overrides, callbacks, **_):
+    """In place of a run in this process: one that has finished two trials."""
+    settings = resolve(preset, [{"task": {"env": env}}, *overrides])
+    written(SimpleNamespace(path=path, arm=SimpleNamespace(settings=settings, preset=preset), seed=seed), (), None)
+    return SimpleNamespace(directory=path, settings=settings, episodes=RunDirectory(path).read_episodes())
+
+
 @pytest.fixture
 def in_place(tmp_path, monkeypatch):
     """The page's file, where runs are written instead of trained."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "run_locally", partial(run_locally, run=written, tick=0.01))
+    monkeypatch.setattr(seeds, "_train", written_together)
     text = blocks("yaml")[0]
     path = Path(text.partition("\n")[0].removeprefix("# "))
     path.parent.mkdir()

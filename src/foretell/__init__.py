@@ -1,8 +1,8 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
-`train`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and `StopTraining`
-what a callback needs, and `register` makes a class of one's own available by name. The environments are registered with
-Gymnasium as `foretell/...`.
+`train`, `train_seeds`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and
+`StopTraining` what a callback needs, and `register` makes a class of one's own available by name. The environments are
+registered with Gymnasium as `foretell/...`.
 """
 
 from foretell.starting import end_quietly, is_the_command
@@ -29,6 +29,7 @@ __all__ = [
     "resume",
     "study",
     "train",
+    "train_seeds",
     "write_report",
 ]
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "register": "registry",
     "Run": "run",
     "study": "experiments.study",
+    "train_seeds": "seeds",
     "write_report": "page.report",
 }
 """Where what is not in `foretell.api` comes from."""

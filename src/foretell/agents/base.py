@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 from pydantic import FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
@@ -18,7 +19,7 @@ PolicyParams = Any
 """The small part of the state that acting needs, here or on another machine: a pytree of arrays."""
 Carry = Any
 """What an agent carries through an episode (a warm start, correlated noise): a pytree with a leading batch axis."""
-Extras = dict[str, Array]
+Extras = dict[str, Array | np.ndarray]
 """What acting returns besides the actions, such as the plans: arrays with a leading batch axis."""
 Metrics = dict[str, Array]
 

@@ -60,8 +60,10 @@ def _train(sub: argparse.ArgumentParser) -> None:
     which = "a preset with parts, see `foretell presets`, a YAML file, or 'auto' to choose one for the environment"
     sub.add_argument("preset", metavar="PRESET", help=which)
     sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
+    many = "train N seeds from --seed on in one process, where their programs run as one; the same command continues"
+    sub.add_argument("--seeds", type=int, metavar="N", help=many)
     where = "default runs/<preset-with-dashes>/<seed>, with <env> before <seed> if the preset names no environment"
-    sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where})")
+    sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where}); with --seeds, DIR/<seed>")
     sub.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     _set(sub)
     sub.add_argument("--env", metavar="ID", help="SomeId-v0, module:SomeId-v0, or module:name of what makes it")
@@ -207,6 +209,8 @@ def _study(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 of each (default 5, or as the study says)")
     at_a_time = "runs at a time: auto (default) is one for each processor core, or fewer if memory is short"
     sub.add_argument("--jobs", type=jobs, metavar="N", help=at_a_time)
+    together = "train all seeds of a variant in one process, where their programs run as one"
+    sub.add_argument("--vectorise", action="store_true", help=together)
     _set(sub)
     only = "the variants whose labels match, such as 'halfcheetah*' (default all)"
     sub.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help=only)

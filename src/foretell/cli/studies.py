@@ -17,8 +17,9 @@ def study(args: argparse.Namespace) -> int:
         return _dry_run(args, out)
     if args.run is not None:
         return _one_run(args, out)
+    executor = _executor(args)
     try:
-        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
+        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, executor=executor, **_asked(args))
     except running.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
         return 130
@@ -43,6 +44,15 @@ def studies(args: argparse.Namespace) -> int:
             found = read_study(name)
             print(f"{name:{max(map(len, names))}}  {len(found.variants):2d} variants  {found.description}")
     return 0
+
+
+def _executor(args: argparse.Namespace) -> Any:
+    """What executes the runs if not processes. Raises `UserError`."""
+    if not args.vectorise:
+        return None
+    if args.jobs is not None:
+        raise UserError(f"--vectorise trains in a single process, so leave out --jobs {args.jobs}")
+    return load("foretell.seeds").vectorised
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:

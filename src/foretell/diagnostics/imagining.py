@@ -53,7 +53,7 @@ def imagine_plan(agent: Agent, horizon: int, state: State, obs: Float[Array, "b 
     acting = _acting(agent)
     policy = acting.policy(state)
 
-    def act(key: Key[Array, ""], obs: Float[Array, "b d"]) -> tuple[Array, dict[str, Array]]:
+    def act(key: Key[Array, ""], obs: Float[Array, "b d"]) -> tuple[Array, dict[str, Any]]:
         action, _, extras = acting.act(policy, acting.begin(policy, obs, key), obs, key, explore=False)
         return action, extras
 

@@ -29,6 +29,7 @@ from foretell.runs import arguments
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.directory import check_folder
 from foretell.training.learner import Learner
+from foretell.training.programs import whole
 from foretell.training.state import init_run
 
 _RECORDED = 50
@@ -138,8 +139,7 @@ class Run(TrainedAgent):
         with closing(Checkpoints(self._files.checkpoints)) as checkpoints:
             state = Learner(agent, self.seed).flush(checkpoints.restore(like, warn))
         added = None if self._trial is None else added_by(self.episodes, schedule, self._trial)
-        assert state.replay is not None  # an agent with targets has one
-        return transitions_at(state.replay, added)
+        return transitions_at(whole(state.replay), added)
 
     @property
     def weights_figure(self) -> Path:

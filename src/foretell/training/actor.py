@@ -10,10 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from foretell.agents import Agent
 from foretell.agents.base import Carry, Extras, PolicyParams
-from foretell.compilation import BackgroundProgram
 from foretell.envs import Environments, Episodes
 from foretell.envs.live import raise_reported, serving
 from foretell.keys import Stream, key_for
+from foretell.training.programs import programs
 
 
 class Actor:
@@ -21,7 +21,8 @@ class Actor:
 
     def __init__(self, agent: Agent, seed: int, *, explore: bool) -> None:
         self._seed = np.int32(seed)
-        self._program = BackgroundProgram(partial(begin_and_act, agent, Stream.ACT, explore=explore))
+        function = partial(begin_and_act, agent, Stream.ACT, explore=explore)
+        self._program = programs().in_background("act" if explore else "evaluate", function)
 
     def compile(self, policy: PolicyParams, carry: Carry, episodes: Episodes) -> None:
         """Begin to compile."""

@@ -9,6 +9,7 @@ from foretell.agents.base import Carry, Extras, PolicyParams
 from foretell.envs import Environments, Episodes, empty_episodes
 from foretell.training.actor import Actor
 from foretell.training.events import RunInfo
+from foretell.training.programs import whole
 
 
 class Evaluator:
@@ -57,4 +58,4 @@ class Evaluator:
 
     def _no_carry(self, carry: Carry) -> Carry:
         """Zeros in the structure of a carry: every row begins an episode."""
-        return jax.tree.map(lambda a: np.zeros((self.width, *a.shape[1:]), a.dtype), carry)
+        return jax.tree.map(lambda a: np.zeros((self.width, *a.shape[1:]), a.dtype), whole(carry))

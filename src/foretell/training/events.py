@@ -14,10 +14,27 @@ from foretell.errors import UserError, brief
 from foretell.runs.directory import RunDirectory
 from foretell.tasks import Task
 from foretell.training.clock import Counters, Kind, progress
+from foretell.training.programs import whole
 
 
 class StopTraining(Exception):
     """Raised by a callback to end the run early, with the reason as one sentence; the run is saved as at its end."""
+
+
+class _Whole:
+    """A field of a record whose arrays are copied from those of all seeds when they are first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, event: Any, owner: type | None = None) -> Any:
+        if event is None:
+            raise AttributeError(self._name)  # so that the field has no default
+        event.__dict__[self._name] = found = whole(event.__dict__[self._name])
+        return found
+
+    def __set__(self, event: Any, value: Any) -> None:
+        event.__dict__[self._name] = value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +85,11 @@ class StepTaken(Event):
 
     kind: Kind
     episodes: Episodes
-    policy: PolicyParams
-    carry: Carry
+    policy: PolicyParams = _Whole()
+    carry: Carry = _Whole()
     extras: Extras
     """What acting returned beside the actions; empty if they were random."""
-    state: State
+    state: State = _Whole()
     """What the agent has learned."""
 
 
@@ -100,7 +117,7 @@ class EpisodeEnded(Event):
     """`[length, action]`"""
     rewards: np.ndarray
     """`[length]`"""
-    state: State
+    state: State = _Whole()
     """What the agent has learned."""
     policy_version: int
     """How often the acting policy had been renewed, of agents that say so; else 0."""

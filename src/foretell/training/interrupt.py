@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from foretell.envs import Episodes
@@ -12,6 +13,7 @@ from foretell.envs import Episodes
 _TOGETHER = 1.0
 """Seconds within which polite requests to end (SIGTERM) are one: a job scheduler may send it to a script and to its
 processes, to which the script passes it on."""
+_forwarded: ContextVar[list[Callable[[], None]] | None] = ContextVar("forwarded", default=None)
 
 
 class Interrupted(Exception):
@@ -43,8 +45,25 @@ class Interruption:
 
 
 @contextmanager
+def forwarding(handlers: list[Callable[[], None]]) -> Iterator[None]:
+    """Within the block, `interrupt_calls` adds its handlers to this list, and whoever has made the list calls them."""
+    token = _forwarded.set(handlers)
+    try:
+        yield
+    finally:
+        _forwarded.reset(token)
+
+
+@contextmanager
 def interrupt_calls(handler: Callable[[], None]) -> Iterator[None]:
     """Call `handler` on Ctrl-C, a polite request to end or the end of the terminal, if this thread may decide that."""
+    if (handlers := _forwarded.get()) is not None:
+        handlers.append(handler)
+        try:
+            yield
+        finally:
+            handlers.remove(handler)
+        return
     if threading.current_thread() is not threading.main_thread():
         yield
         return

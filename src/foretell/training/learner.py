@@ -11,11 +11,12 @@ from jaxtyping import Array, Int
 
 from foretell.agents import Agent
 from foretell.agents.base import Metrics, PolicyParams, State
-from foretell.compilation import BackgroundProgram, traced_once
+from foretell.compilation import traced_once
 from foretell.envs.live import raise_reported
 from foretell.errors import UserError
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, Transitions, add
+from foretell.training.programs import Part, programs, whole
 from foretell.training.state import RunState
 
 _SKIPPED = "skipped_steps"
@@ -28,7 +29,7 @@ class Learner:
 
     def __init__(self, agent: Agent, seed: int) -> None:
         self._seed = np.int32(seed)
-        self._program = BackgroundProgram(partial(_learn, agent), donate=(0, 1))
+        self._program = programs().in_background("learn", partial(_learn, agent), donate=(0, 1))
         self._store = jax.jit(_stored, donate_argnums=0)
         self._latest: Any = ()
 
@@ -36,7 +37,7 @@ class Learner:
         """Begin to compile."""
         self._program.compile(*self._arguments(state))
 
-    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics]:
+    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
         """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
         agent, policy, replay, metrics = self._program(*self._arguments(state))
         self._latest = metrics
@@ -46,7 +47,7 @@ class Learner:
     def flush(self, state: RunState) -> RunState:
         """Move what was collected to the replay, to make room. For trajectories there is room enough."""
         self.wait()
-        replay = state.replay
+        replay = whole(state.replay)
         if replay is not None:
             replay = jax.block_until_ready(self._store(replay, state.collected.steps))
         state.collected.clear()
@@ -59,10 +60,10 @@ class Learner:
         raise_reported()
         return time.perf_counter() - start
 
-    def means(self, metrics: Metrics, calls: int) -> dict[str, float]:
+    def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
         """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
         self.wait()
-        return {name: float(value) / calls for name, value in metrics.items()}
+        return {name: float(value) / calls for name, value in whole(metrics).items()}
 
     def _arguments(self, state: RunState) -> tuple:
         steps = jax.tree.map(np.copy, state.collected.steps)

@@ -17,6 +17,7 @@ from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
 from foretell.training.learner import Learner
+from foretell.training.programs import Part, whole
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
 from foretell.training.saver import Saver
@@ -81,6 +82,7 @@ class Loop:
             while not isinstance(activity := self._next(), Stop):
                 self._do(activity, evaluator)
                 self._check_interrupt()
+        self.state = whole(self.state)
 
     def _ended(self, failure: type[BaseException] | None, *_: object) -> None:
         """Tell the callbacks. If the run fails, or is interrupted, what fails in them now does not hide why."""
@@ -161,7 +163,7 @@ class Loop:
     def _finish_learning(self) -> None:
         self._watch.move(self._learner.wait(), "plan", "fit")
 
-    def _log(self, metrics: Metrics) -> None:
+    def _log(self, metrics: Metrics | Part) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
         with self._watch.phase("fit"):
             means = self._learner.means(metrics, self.counters.unlogged)

@@ -9,6 +9,7 @@ from foretell.models.unchanging import kept_columns
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
 from foretell.training.learner import check_finite
+from foretell.training.programs import whole
 
 _NAMED = 6
 """Columns that are named in one sentence."""
@@ -32,7 +33,7 @@ class Notices:
         if skipped is not None and skipped != self._skipped:
             self._warn(counters, skipped)
         self._skipped = skipped
-        if counters.logged == 1 and (kept := kept_columns(agent, self._names)):
+        if counters.logged == 1 and (kept := kept_columns(whole(agent), self._names)):
             names = f"{', '.join(kept[:_NAMED])}{f' and {len(kept) - _NAMED} more' if len(kept) > _NAMED else ''}"
             text = f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
             self._warn(counters, text)

@@ -12,6 +12,7 @@ from foretell.envs import reset
 from foretell.envs.environments import random_actions
 from foretell.errors import UserError
 from foretell.training.events import RunInfo
+from foretell.training.programs import whole
 from foretell.training.state import RunState
 
 Row = dict[str, Any]
@@ -63,9 +64,9 @@ def _kept(state: RunState) -> Float[np.ndarray, "steps action"]:
     """The latest actions of a run with one environment, in order."""
     steps = state.collected.steps
     latest = [np.asarray(steps.action)[np.asarray(steps.valid)]]
-    if state.replay is not None:
-        added, capacity = int(state.replay.added), state.replay.capacity
-        stored = np.asarray(state.replay.data.action)
+    if (replay := whole(state.replay)) is not None:
+        added, capacity = int(replay.added), replay.capacity
+        stored = np.asarray(replay.data.action)
         latest.insert(0, np.roll(stored, -added, 0) if added > capacity else stored[:added])
     return np.concatenate(latest).astype(np.float32)
 

@@ -11,6 +11,7 @@ from foretell.runs.repair import Extent, listed, repair, table_sums
 from foretell.training.clock import Counters
 from foretell.training.events import RunInfo
 from foretell.training.mirror import Mirror
+from foretell.training.programs import whole
 from foretell.training.recovery import recover
 from foretell.training.state import RunState
 
@@ -38,7 +39,7 @@ class Saver:
     def prepare(self, state: RunState) -> None:
         """Copy the replay as it is, so that the first checkpoint does not have to."""
         if state.replay is not None:
-            self._mirror = Mirror(state.replay)
+            self._mirror = Mirror(whole(state.replay))
 
     def save(self, state: RunState, seconds: float, physics: Mapping[int, np.ndarray]) -> RunState:
         """Write a checkpoint in the background; the state as it is stored. Raises `UserError` if the disk refuses.
@@ -58,11 +59,12 @@ class Saver:
 
     def _on_host(self, state: RunState) -> RunState:
         """A copy, whose replay changes when the next one is made."""
-        rest: RunState = jax.tree.map(np.array, state._replace(replay=None))
-        if state.replay is None:
+        rest: RunState = jax.tree.map(np.array, whole(state._replace(replay=None)))
+        replay = whole(state.replay)
+        if replay is None:
             return rest
-        self._mirror = self._mirror or Mirror(state.replay)
-        return rest._replace(replay=self._mirror.follow(state.replay))
+        self._mirror = self._mirror or Mirror(replay)
+        return rest._replace(replay=self._mirror.follow(replay))
 
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
         """The newest checkpoint that can be read, in the structure of `like`. Raises `UserError` if there is none."""

@@ -21,6 +21,7 @@ from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, init_replay
 from foretell.tasks import TaskSpec
 from foretell.training.clock import Counters
+from foretell.training.programs import Part, programs, whole
 
 
 class Collected(NamedTuple):
@@ -74,9 +75,9 @@ class RunState(NamedTuple):
     agent: State
     carry: Carry
     """What the agent carries within the episodes under way."""
-    replay: Replay | None
+    replay: Replay | Part | None
     """None for an agent that learns from trajectories."""
-    metrics: Metrics
+    metrics: Metrics | Part
     """The metrics of `learn` since they were last logged, summed."""
     collected: Collected
     episodes: Episodes
@@ -84,16 +85,15 @@ class RunState(NamedTuple):
 
     def without_metrics(self) -> "RunState":
         """After they were logged."""
-        return self._replace(metrics=jax.tree.map(jnp.zeros_like, self.metrics))
+        return self._replace(metrics=jax.tree.map(jnp.zeros_like, whole(self.metrics)))
 
 
 def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tuple[RunState, PolicyParams]:
     """The state before anything has happened, and what acting needs of it."""
     times, environments = schedule.room(spec.horizon, agent.data), schedule.environments
     # The seed is an argument, not a constant, so that one compiled program serves all seeds.
-    arrays = jax.jit(
-        partial(_arrays, agent, spec, times, environments, schedule.capacity, schedule.steps_per_learning is not None)
-    )
+    stepwise = schedule.steps_per_learning is not None
+    arrays = programs().for_one("init", partial(_arrays, agent, spec, times, environments, schedule.capacity, stepwise))
     check_fits(arrays.trace(key_for(seed, Stream.INIT)).jaxpr)
     state, policy, carry, replay, metrics = arrays(key_for(seed, Stream.INIT))
     collected = Collected(_no_steps(spec, times, environments), np.zeros((), np.int64))
