@@ -4,7 +4,7 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -80,7 +80,7 @@ def _train_seeds(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]
         say(f"\n{stop}; the same command continues all seeds, `foretell resume RUN_DIR` one of them")
         return 130
     for run in [] if args.quiet else runs:
-        say("\n".join([*_outcome(run), f"run         {run.directory}"]))
+        say("\n".join([*outcome(run), f"run         {run.directory}"]))
     return 0
 
 
