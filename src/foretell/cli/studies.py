@@ -1,7 +1,9 @@
 """The commands about studies. Each imports what it needs when it runs."""
 
 import argparse
+import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ def study(args: argparse.Namespace) -> int:
     if args.run is not None:
         return _one_run(args, out)
     try:
-        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, **_asked(args))
+        executor = on_ray(args)
+        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, executor=executor, **_asked(args))
     except running.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
         return 130
@@ -43,6 +46,24 @@ def studies(args: argparse.Namespace) -> int:
             found = read_study(name)
             print(f"{name:{max(map(len, names))}}  {len(found.variants):2d} variants  {found.description}")
     return 0
+
+
+def on_ray(args: argparse.Namespace, **more: Any) -> Any:
+    """The executor that `--ray` asks for; None without it. Raises `UserError`."""
+    if args.ray is None:
+        for name in ("cpus", "gpus"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} is for runs on Ray; add --ray")
+        return None
+    for name, least in (("cpus", "above 0"), ("gpus", "at least 0")):
+        value = getattr(args, name)
+        if value is not None and not (value >= 0 and math.isfinite(value) and (value or name == "gpus")):
+            raise UserError(f"--{name} must be a number {least}, not {value:g}")
+    if args.jobs is not None:
+        raise UserError("--jobs is for runs without Ray; leave it out, and give each run --cpus")
+    module = load("foretell.experiments.cluster")
+    cluster = module.Cluster(args.ray or None, 1.0 if args.cpus is None else args.cpus, args.gpus or 0.0)
+    return partial(module.run_on_ray, cluster=cluster, **more)
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:
