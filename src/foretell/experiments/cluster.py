@@ -4,6 +4,7 @@ Ray keeps nothing of a run. A run resumes from its own directory, so a trial tha
 on another one and goes on from the newest checkpoint. All nodes must see the directory of the study under one path.
 """
 
+import logging
 import os
 import shutil
 from collections import defaultdict
@@ -26,9 +27,10 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Environment variables of Ray and Tune: no files, and no warnings about files."""
+"""Environment variables of Ray and Tune: no files of theirs, no tables, no warnings about files."""
 
 
 class Cluster(NamedTuple):
@@ -97,7 +99,8 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     was_connected = ray.is_initialized()
     try:
         if not was_connected:
-            ray.init(cluster.address, include_dashboard=False if cluster.address is None else None, log_to_driver=False)
+            options = {} if cluster.address else {"include_dashboard": False}
+            ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UserError(f"cannot connect to Ray at '{cluster.address or 'this machine'}' ({brief(error)})") from None
     try:
@@ -153,6 +156,7 @@ def _tune(
     """Run Ray Tune to its end."""
     from ray import tune
 
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     storage = members[0].log.resolve().parent / ".tune"  # where Tune needs a folder that all nodes share
     of_run = {str(member.path.resolve()): member for member in members}
     numbers = list(range(len(jobs)))
@@ -186,11 +190,10 @@ def _listener(put: Callable[[Any, Callable[[Member], Started | Ended]], None]) -
     from ray.tune import Callback
 
     class Listener(Callback):
-        def __init__(self) -> None:
-            self.put = put
+        put: Callable[[Any, Callable[[Member], Started | Ended]], None]
 
         def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune stores its callbacks, which it does not need again
+            return {}  # Tune stores its callbacks, but needs no old one
 
         def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
             self.put(trial, lambda member: Started(member, ()))
@@ -202,7 +205,9 @@ def _listener(put: Callable[[Any, Callable[[Member], Started | Ended]], None]) -
             text = f"its process or node was killed {_FAILURES + 1} times"
             self.put(trial, lambda member: Ended(member, 1, text))
 
-    return Listener()
+    listener = Listener()  # Tune stores the class too, which must therefore not refer to the queue
+    listener.put = put
+    return listener
 
 
 def _ended(member: Member, result: dict[str, Any]) -> Ended:

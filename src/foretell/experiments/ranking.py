@@ -40,7 +40,9 @@ def score_of(trial: Trial, summary: Summary, score: str) -> float | None:
 def trial_rows(trials: Sequence[Trial], summary: Summary, score: str) -> list[dict[str, Any]]:
     """One row for each trial, the best of each experiment first: its values and its score."""
     paths = list(dict.fromkeys(path for trial in trials for path in trial.values))
-    scored = sorted(((score_of(trial, summary, score), trial) for trial in trials), key=lambda row: _key(*row, trials))
+    scored = sorted(
+        ((score_of(trial, summary, score), trial) for trial in trials), key=lambda row: _key(row[0], row[1], trials)
+    )
     return [
         {"experiment": trial.experiment, "trial": trial.arm.label, score: found}
         | {path: trial.values.get(path) for path in paths}
