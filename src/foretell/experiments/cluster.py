@@ -10,6 +10,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -227,7 +228,7 @@ def _scheduler(rule: Stop | None, jobs: Sequence[dict[str, Any]]) -> Any:
     class Separately(FIFOScheduler):
         def __init__(self) -> None:
             super().__init__()
-            self._parts = defaultdict(lambda: _of_tune(rule))
+            self._parts: dict[str, Any] = defaultdict(partial(_of_tune, rule))
 
         def _part(self, trial: Any) -> Any:
             return self._parts[jobs[trial.config["number"]]["group"]]
