@@ -5,12 +5,13 @@ import sys
 import time
 from importlib.util import find_spec
 from threading import Event, Thread
+from typing import Any, NamedTuple
 
 import pytest
 from stubs import plan
 
 from foretell import UserError
-from foretell.experiments.cluster import Cluster, run_on_ray
+from foretell.experiments.cluster import Cluster, run_on_ray, scheduler_of
 from foretell.experiments.directory import StudyDirectory
 from foretell.experiments.executor import Ended, Started
 from foretell.experiments.sweep_file import Stop
@@ -28,6 +29,7 @@ def nodes(monkeypatch):
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # other tests may run at the same time
     cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield cluster, cluster.add_node(num_cpus=1)
     cluster.shutdown()
@@ -70,15 +72,22 @@ def test_points_are_those_of_evaluations_or_of_trials(tmp_path):
     assert list(points(table)) == [(10, 5.0), (20, 8.0)]
 
 
+class OfTune(NamedTuple):
+    """What the rules read of a trial of Tune."""
+
+    config: Any
+    trial_id: str
+
+    def __hash__(self):
+        return hash(self.trial_id)
+
+
 @needs_ray
+@pytest.mark.long
 def test_a_rule_compares_runs_of_one_environment_alone():
-    from types import SimpleNamespace
-
-    from foretell.experiments.cluster import _scheduler
-
     jobs = [{"group": "a"}] * 4 + [{"group": "b"}]
-    scheduler = _scheduler(Stop(rule="median", after=10, runs=3), jobs)
-    trials = [SimpleNamespace(config={"number": i}, trial_id=str(i)) for i in range(5)]
+    scheduler = scheduler_of(Stop(rule="median", after=10, runs=3), jobs)
+    trials = [OfTune({"number": i}, str(i)) for i in range(5)]
     for trial in trials:
         scheduler.on_trial_add(None, trial)
     decisions = [

@@ -174,7 +174,7 @@ def _tune(
         tune.Tuner(
             tune.with_resources(trainable, {"cpu": cluster.cpus, "gpu": cluster.gpus}),
             param_space={"number": tune.grid_search(numbers)},
-            tune_config=tune.TuneConfig(scheduler=_scheduler(rule, jobs), reuse_actors=rule is None),
+            tune_config=tune.TuneConfig(scheduler=scheduler_of(rule, jobs), reuse_actors=rule is None),
             run_config=tune.RunConfig(
                 name="study", storage_path=str(storage), verbose=0, callbacks=[_listener(put)],
                 failure_config=tune.FailureConfig(max_failures=_FAILURES),
@@ -218,17 +218,24 @@ def _ended(member: Member, result: dict[str, Any]) -> Ended:
     return Ended(member, result["code"], result["error"], result["seconds"])
 
 
-def _scheduler(rule: Stop | None, jobs: Sequence[dict[str, Any]]) -> Any:
-    """The scheduler of Tune for a rule: a separate one for the runs of each environment."""
+def scheduler_of(rule: Stop | None, jobs: Sequence[dict[str, Any]]) -> Any:
+    """The scheduler of Tune for a rule: a separate one for the runs of each environment.
+
+    Args:
+        rule: None to stop no run early.
+        jobs: those of all trials, by the `number` in a trial's `config`; their `group` is the environment.
+    """
     from ray.tune.schedulers import FIFOScheduler
 
     if rule is None:
         return FIFOScheduler()
 
+    make = partial(_of_tune, rule)
+
     class Separately(FIFOScheduler):
         def __init__(self) -> None:
             super().__init__()
-            self._parts: dict[str, Any] = defaultdict(partial(_of_tune, rule))
+            self._parts: dict[str, Any] = defaultdict(make)
 
         def _part(self, trial: Any) -> Any:
             return self._parts[jobs[trial.config["number"]]["group"]]
