@@ -29,7 +29,6 @@ def nodes(monkeypatch):
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # other tests may run at the same time
     cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield cluster, cluster.add_node(num_cpus=1)
     cluster.shutdown()

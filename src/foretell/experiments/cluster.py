@@ -250,7 +250,8 @@ def scheduler_of(rule: Stop | None, jobs: Sequence[dict[str, Any]]) -> Any:
             return self._part(trial).on_trial_result(tune_controller, trial, result)
 
         def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
-            self._part(trial).on_trial_complete(tune_controller, trial, result)
+            if "steps" in result:  # not in that of a run that failed before its first point
+                self._part(trial).on_trial_complete(tune_controller, trial, result)
 
         def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
             self._part(trial).on_trial_remove(tune_controller, trial)
@@ -264,5 +265,6 @@ def _of_tune(rule: Stop) -> Any:
 
     common = {"time_attr": "steps", "metric": "return", "mode": "max", "grace_period": rule.after}
     if rule.rule == "median":
-        return MedianStoppingRule(**common, min_samples_required=rule.runs)
+        never = float("inf")  # a run is not paused in favour of others, since it would have to start again
+        return MedianStoppingRule(**common, min_samples_required=rule.runs, min_time_slice=never)
     return ASHAScheduler(**common, max_t=2**31, reduction_factor=rule.factor)
