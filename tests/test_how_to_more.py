@@ -14,7 +14,6 @@ import foretell
 from foretell.cli import main
 from foretell.experiments import study as module
 from foretell.experiments.executor import Ended, run_locally
-from foretell.experiments.files import read_study
 from foretell.runs.directory import RunDirectory
 
 PAGES = Path(__file__).parent.parent / "docs" / "how-to"
@@ -83,14 +82,13 @@ def written(member, cores, stop):
 def test_the_commands_on_several_values_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "run_locally", partial(run_locally, run=written, tick=0.01))
-    (text,) = blocks("sweep", "yaml")
     (tmp_path / "runs").mkdir()
-    Path(text.partition("\n")[0].removeprefix("# ")).write_text(text)
-    exec(blocks("sweep", "python")[0], {})
+    for text in blocks("sweep", "yaml"):
+        Path(text.partition("\n")[0].removeprefix("# ")).write_text(text)
     for words in commands("sweep"):
         assert main(words) == 0, words
-    assert {path.name for path in Path("runs/horizon").iterdir() if path.is_dir()} == {
-        "10-steps", "20-steps", "40-steps", "logs",
-    }  # fmt: skip
-    assert {path.name for path in Path("runs/some").iterdir() if path.is_dir()} == {"10-steps", "logs"}
-    assert len(read_study("runs/grid.yaml").variants) == 6
+    table = (PAGES / "sweep.md").read_text().partition("In addition, it has:")[2]
+    assert set(re.findall(r"`(trials\.\w+)`", table)) <= {path.name for path in Path("runs/horizon").iterdir()}
+    trials = Path("runs/search/trials.csv").read_text().splitlines()[1:]
+    assert [row.partition(",")[0] for row in trials] == ["planning"] * 6 + ["policy"] * 6
+    assert len(list(Path("runs/horizon").glob("*/1"))) == 6

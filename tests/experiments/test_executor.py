@@ -8,7 +8,7 @@ import pytest
 from stubs import SETS, plan, write_run
 
 from foretell import UserError
-from foretell.experiments import executor
+from foretell.experiments import process
 from foretell.experiments.directory import StudyDirectory
 from foretell.experiments.executor import Ended, Started, automatic_jobs, command, divide, run_locally, run_one
 from foretell.experiments.study import run_study
@@ -67,10 +67,10 @@ def test_an_executor_runs_everything_and_one_failure_is_one_event(tmp_path):
 def python(monkeypatch):
     """Let a run be a short Python program instead of a command of Foretell."""
 
-    popen = executor.subprocess.Popen
+    popen = process.subprocess.Popen
 
     def use(code):
-        monkeypatch.setattr(executor.subprocess, "Popen", lambda _, **more: popen([sys.executable, "-c", code], **more))
+        monkeypatch.setattr(process.subprocess, "Popen", lambda _, **more: popen([sys.executable, "-c", code], **more))
 
     return use
 

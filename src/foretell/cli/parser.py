@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import foretell
-from foretell.cli import commands, listing, pages, studies
+from foretell.cli import commands, listing, pages, studies, sweeps
 from foretell.errors import UserError, nearest
 
 
@@ -222,7 +222,28 @@ def _study(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dry-run", action="store_true", help="print what would be run, and write nothing")
     one = "execute this run alone, for job arrays: 0 to the number of runs - 1, seed by seed"
     sub.add_argument("--run", type=int, metavar="N", help=one)
+    _ray(sub)
     _quiet(sub)
+
+
+def _sweep(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="SWEEP", help="a YAML file, see docs/how-to/sweep.md")
+    at_a_time = "runs at a time without Ray: auto (default) is one for each core, or fewer if memory is short"
+    sub.add_argument("--jobs", type=jobs, metavar="N", help=at_a_time)
+    _ray(sub)
+    where = "its directory; an existing sweep there is continued (default runs/sweeps/<sweep>)"
+    sub.add_argument("--out", metavar="DIR", help=where)
+    sub.add_argument("--dry-run", action="store_true", help="print what would be run first, and write nothing")
+    pinned = "refuse unless the code is committed and pushed, and write the commit to the directory"
+    sub.add_argument("--pinned", action="store_true", help=pinned)
+    _quiet(sub)
+
+
+def _ray(sub: argparse.ArgumentParser) -> None:
+    where = "use Ray: the cluster at this address, or else that of this machine, which is started if there is none"
+    sub.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=where)
+    sub.add_argument("--cpus", type=float, metavar="N", help="processor cores of each run on Ray (default 1)")
+    sub.add_argument("--gpus", type=float, metavar="F", help="GPUs of each run on Ray, such as 0.25 (default 0)")
 
 
 def jobs(text: str) -> int | None:
@@ -267,6 +288,7 @@ _COMMANDS: dict[str, _Command] = {
     "train": ("train a preset", commands.train, _train),
     "resume": ("continue a run exactly where its newest checkpoint is", commands.resume, _resume),
     "study": ("train several presets with several seeds, and compare them", studies.study, _study),
+    "sweep": ("search settings of presets: grids, random values, or Optuna", sweeps.sweep, _sweep),
     "studies": ("list the included studies", studies.studies, _studies),
     "eval": ("play fresh episodes with a trained agent", commands.evaluate, _eval),
     "inspect": (

@@ -1,7 +1,9 @@
 """The commands about studies. Each imports what it needs when it runs."""
 
 import argparse
+import math
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ def study(args: argparse.Namespace) -> int:
         return _dry_run(args, out)
     if args.run is not None:
         return _one_run(args, out)
-    executor = _executor(args)
     try:
+        executor = _executor(args)
         running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, executor=executor, **_asked(args))
     except running.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
@@ -49,10 +51,29 @@ def studies(args: argparse.Namespace) -> int:
 def _executor(args: argparse.Namespace) -> Any:
     """What executes the runs if not processes. Raises `UserError`."""
     if not args.vectorise:
-        return None
-    if args.jobs is not None:
-        raise UserError(f"--vectorise trains in a single process, so leave out --jobs {args.jobs}")
+        return on_ray(args)
+    for name in ("jobs", "ray", "cpus", "gpus"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--vectorise trains in a single process, so leave out --{name}")
     return load("foretell.seeds").vectorised
+
+
+def on_ray(args: argparse.Namespace, **more: Any) -> Any:
+    """The executor that `--ray` asks for; None without it. Raises `UserError`."""
+    if args.ray is None:
+        for name in ("cpus", "gpus"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} is for runs on Ray; add --ray")
+        return None
+    for name, least in (("cpus", "above 0"), ("gpus", "at least 0")):
+        value = getattr(args, name)
+        if value is not None and not (value >= 0 and math.isfinite(value) and (value or name == "gpus")):
+            raise UserError(f"--{name} must be a number {least}, not {value:g}")
+    if args.jobs is not None:
+        raise UserError("--jobs is for runs without Ray; leave it out, and give each run --cpus")
+    module = load("foretell.experiments.cluster")
+    cluster = module.Cluster(args.ray or None, 1.0 if args.cpus is None else args.cpus, args.gpus or 0.0)
+    return partial(module.run_on_ray, cluster=cluster, **more)
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:

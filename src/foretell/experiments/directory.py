@@ -16,6 +16,9 @@ from foretell.runs.directory import RunDirectory, append_row, writing
 from foretell.runs.mistakes import validate
 from foretell.runs.trees import leaf_paths, value_at
 
+_OWN = (".lock", "study.tmp", "trials.yaml")
+"""Files that a study may have before `study.yaml`."""
+
 
 class Member(NamedTuple):
     """One run of a study."""
@@ -66,7 +69,7 @@ class StudyDirectory:
         if self.config.is_file():
             if difference := _difference(self._read(), plan):
                 raise UserError(f"'{self.path}' holds another study: {difference}; choose another --out")
-        elif self.path.is_dir() and any(entry.name not in (".lock", "study.tmp") for entry in self.path.iterdir()):
+        elif self.path.is_dir() and any(entry.name not in _OWN for entry in self.path.iterdir()):
             raise UserError(f"'{self.path}' is not empty and is not the directory of a study; choose another --out")
 
     @contextmanager
@@ -85,7 +88,7 @@ class StudyDirectory:
 
     def write(self, plan: Plan) -> None:
         """Write the plan, unless the file has it already. Raises `UserError` if it cannot be written."""
-        if self.config.is_file() and self._read()["seeds"] == plan.seeds:
+        if self.config.is_file() and _extent(self._read()) == (plan.seeds, len(plan.arms)):
             return
         tree = {"study": plan.title, "seeds": plan.seeds, "variants": {a.label: _tree(a) for a in plan.arms}}
         aside = self.config.with_suffix(".tmp")
@@ -133,6 +136,11 @@ def episodes_of(member: Member) -> list[dict[str, Any]]:
         return []
 
 
+def _extent(tree: Mapping[str, Any]) -> tuple[int, int]:
+    """Numbers of seeds and of variants."""
+    return tree["seeds"], len(tree["variants"])
+
+
 def _tree(arm: Arm) -> dict[str, Any]:
     asked = {"preset": arm.preset, "env": arm.env, "set": list(arm.sets)}
     return {**asked, "settings": arm.settings.model_dump(mode="json")}
@@ -144,6 +152,8 @@ def _difference(tree: Mapping[str, Any], plan: Plan) -> str:
     if missing := [label for label in there if label not in here]:
         return f"it also has the variant '{missing[0]}'"
     for label, arm in here.items():
+        if label not in there and plan.grows:
+            continue
         if label not in there:
             return f"it has no variant '{label}'"
         before, now = _current(there[label]["settings"]), arm.settings.model_dump(mode="json")

@@ -4,10 +4,6 @@
 """
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,17 +13,11 @@ from typing import NamedTuple
 
 from foretell.errors import UserError, brief
 from foretell.experiments.directory import Member
+from foretell.experiments.process import STOPPED, Cores, again, run_process
 from foretell.runs.directory import writing
 
-_THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that set the number of threads of XLA, NumPy and other libraries."""
 _BYTES = 1.5e9
 """Approximate memory (bytes) that a run needs besides its replay."""
-_STOPPED = 130
-"""Exit code of a run that was asked to stop."""
-
-Cores = tuple[int, ...]
-"""The processor cores of one process."""
 
 
 class Started(NamedTuple):
@@ -44,14 +34,14 @@ class Ended(NamedTuple):
     code: int
     """Exit code of its command: 0 if the run is finished, 130 if it was asked to stop."""
     error: str = ""
-    """The last line that it printed, if it failed."""
+    """The last line that it printed, if it failed; of a finished run, why it was stopped early."""
     seconds: float = 0.0
     """Wall time of its process."""
 
     @property
     def is_stopped(self) -> bool:
         """Whether it was asked to stop, and can be resumed."""
-        return self.code == _STOPPED
+        return self.code == STOPPED
 
 
 RunOne = Callable[[Member, Cores, Event], Ended]
@@ -96,32 +86,17 @@ def run_locally(
 def run_one(member: Member, cores: Cores, stop: Event) -> Ended:
     """Train or resume one run in a separate process, which ends when this process ends."""
     with writing(member.log):
-        member.log.parent.mkdir(parents=True, exist_ok=True)
-        log = member.log.open("ab")
-    env = {**os.environ, **dict.fromkeys(_THREADS, str(len(cores)))}
-    start = time.monotonic()
-    with log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "foretell.cli.attached", *command(member)],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, env=env, start_new_session=True,
-        )  # fmt: skip
-        _pin(process.pid, cores)
-        while (code := _wait(process, 0.2)) is None and not stop.is_set():
-            pass
-        if code is None:
-            process.terminate()
-            code = process.wait()
-            code = _STOPPED if code == -signal.SIGTERM else code  # stopped before it could handle the signal
-        assert process.stdin is not None
-        process.stdin.close()
-    error = "" if code in (0, _STOPPED) else _last_line(member.log, code)
-    return Ended(member, code, error, time.monotonic() - start)
+        code, error, seconds = run_process(command(member), member.log, cores, stop.is_set)
+    return Ended(member, code, error, seconds)
 
 
 def command(member: Member) -> list[str]:
     """The arguments of `foretell` that start or resume a run."""
-    if (member.path / "config.yaml").is_file():
-        return ["resume", str(member.path)]
+    return again(member.path) or first_command(member)
+
+
+def first_command(member: Member) -> list[str]:
+    """The arguments of `foretell` that start a run."""
     arm = member.arm
     words = ["train", arm.preset, "--seed", str(member.seed), "--out", str(member.path)]
     words += ["--env", arm.env] if arm.env is not None else []
@@ -157,29 +132,3 @@ def available_memory() -> float | None:
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
-
-
-def _pin(pid: int, cores: Cores) -> None:
-    """Pin a process to its cores, if the system supports it."""
-    if hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(pid, cores)
-        except OSError:  # it has ended already
-            return
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> int | None:
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return None
-
-
-def _last_line(log: Path, code: int) -> str:
-    """The last line of a log, or a description of the exit code."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").strip().splitlines()
-    if code < 0:
-        return f"killed by signal {-code}{', perhaps because memory ran out' if code == -signal.SIGKILL else ''}"
-    return lines[-1].removeprefix("foretell: ").strip() if lines else f"exit code {code}"

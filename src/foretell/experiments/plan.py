@@ -46,6 +46,8 @@ class Plan(NamedTuple):
     arms: tuple[Arm, ...]
     seeds: int
     goal: float | None
+    grows: bool = False
+    """Whether a study with some of these variants is continued with all of them, as in a sweep."""
 
 
 def make_plan(
@@ -83,8 +85,8 @@ def make_plan(
         raise UserError(f"seeds must be from 1 to {_MOST_SEEDS}, not {seeds}")
     if goal is not None and not math.isfinite(goal):
         raise UserError(f"goal must be a finite number, not {goal}")
-    arms = tuple(_arm(label, variant, env, overrides) for label, variant in found.items())
-    _check_folders(arms)
+    arms = tuple(make_arm(label, variant, env, overrides) for label, variant in found.items())
+    check_folders(arms)
     title = names[0] if len(names) == 1 else f"{len(names)} presets"
     return Plan(f"{title}{', paper' if paper else ''}", arms, seeds, own_goal if goal is None else goal)
 
@@ -97,7 +99,7 @@ def _variants(names: Sequence[str], paper: bool) -> tuple[dict[str, Variant], in
         study, folder = read_study(names[0]), Path(names[0]).parent
         if paper and not study.has_paper:
             raise UserError(f"the study '{names[0]}' has no published variants; leave out --paper")
-        chosen = {label: _beside(variant, folder) for label, variant in study.chosen(paper=paper).items()}
+        chosen = {label: beside(variant, folder) for label, variant in study.chosen(paper=paper).items()}
         return chosen, study.seeds, study.goal
     for name in names:
         _check_name(name)
@@ -118,7 +120,7 @@ def _check_name(name: str) -> None:
         raise UserError(f"no preset or study '{name}'{nearest(name, [*preset_names(), *study_names()])}")
 
 
-def _beside(variant: Variant, folder: Path) -> Variant:
+def beside(variant: Variant, folder: Path) -> Variant:
     """The variant, with a path in place of its preset if that is a file in the study file's folder."""
     path = str(folder / variant.preset)
     is_there = is_file(variant.preset) and isfile(split_name(path)[0])
@@ -137,7 +139,7 @@ def _matches(label: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(label, pattern) for pattern in patterns)
 
 
-def _arm(label: str, variant: Variant, env: str | None, overrides: Sequence[str]) -> Arm:
+def make_arm(label: str, variant: Variant, env: str | None, overrides: Sequence[str]) -> Arm:
     """A variant with all its settings. Raises `UserError`, with the label, if they cannot be trained."""
     sets = (*assignments(variant.set), *overrides)
     chosen = {"task": {"env": env}} if env is not None else {"task": {}}
@@ -152,7 +154,7 @@ def _arm(label: str, variant: Variant, env: str | None, overrides: Sequence[str]
     return Arm(label, variant.preset, env, sets, settings, settings.train.capacity * row)
 
 
-def _check_folders(arms: Sequence[Arm]) -> None:
+def check_folders(arms: Sequence[Arm]) -> None:
     """Raises `UserError` unless every variant has a separate folder."""
     taken: Mapping[str, str] = {}
     for arm in arms:

@@ -121,7 +121,8 @@ class Monitor(AbstractContextManager):
         again = " again" if (event.member.path / "config.yaml").is_file() else ""
         self._set(event.member, "running")
         where = ", ".join(map(str, event.cores))
-        self._say(f"started{again:6} {event.member.name} on core{'s' if len(event.cores) > 1 else ''} {where}")
+        place = f" on core{'s' if len(event.cores) > 1 else ''} {where}" if where else ""
+        self._say(f"started{again:6} {event.member.name}{place}")
 
     def ended(self, event: Ended) -> None:
         """A run has ended."""

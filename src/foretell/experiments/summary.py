@@ -14,6 +14,8 @@ from foretell.report.comparison import Curve, Group, Line, common_steps, draw_pa
 from foretell.runs.directory import RunDirectory, writing
 
 Row = dict[str, Any]
+_DRAWN = 8
+"""Trials of a sweep in the figure, at most."""
 
 
 class Result(NamedTuple):
@@ -54,7 +56,10 @@ def summarise(directory: StudyDirectory, plan: Plan) -> Summary:
 
 
 def write_summary(summary: Summary, directory: StudyDirectory) -> None:
-    """Write `runs.csv`, `summary.csv`, `summary.md` and the figure. Raises `UserError` if that fails."""
+    """Write `runs.csv`, `summary.csv`, `summary.md` and the figure. Raises `UserError` if that fails.
+
+    The figure of a sweep has those alone whose final returns are the best in their environment.
+    """
     runs, aggregates = run_rows(summary), aggregate_rows(summary)
     with writing(directory.path):
         for path, rows in ((directory.runs, runs), (directory.summary, aggregates)):
@@ -96,8 +101,8 @@ three. The first table shows interquartile means over seeds, and in brackets the
     header += [f"first at {goal:g}"] if goal is not None else []
     rows = [_page_row(arm, summary) for arm in plan.arms]
     details = [[_text(value) for value in row.values()] for row in run_rows(summary)]
-    each = _markdown(list(run_rows(summary)[0]), details)
-    return f"{text}{_markdown(header, rows)}\n![comparison](comparison.png)\n\n## Each run\n\n{each}"
+    each = markdown(list(run_rows(summary)[0]), details)
+    return f"{text}{markdown(header, rows)}\n![comparison](comparison.png)\n\n## Each run\n\n{each}"
 
 
 def _result(member: Member, finished: bool, goal: float | None) -> Result:
@@ -173,7 +178,8 @@ def _text(value: object) -> str:
     return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -185,4 +191,11 @@ def _panels(summary: Summary) -> dict[str, list[Group]]:
         curves = [result.curve for result in summary.of(arm.label)]
         if curves and len(common_steps(curves)):
             panels.setdefault(str(arm.settings.task.env), []).append(Group(arm.label, curves))
-    return panels
+    return {env: _best(groups) for env, groups in panels.items()} if summary.plan.grows else panels
+
+
+def _best(groups: Sequence[Group]) -> list[Group]:
+    """The groups with the best final returns, in their order."""
+    final = {group.label: np.mean([measure(curve).final for curve in group.curves]) for group in groups}
+    labels = sorted(final, key=lambda label: -final[label])[:_DRAWN]
+    return [group for group in groups if group.label in labels]

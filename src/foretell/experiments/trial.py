@@ -1,0 +1,85 @@
+"""What a worker of Ray does for one run. Nothing here waits for JAX, since every worker imports it."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock
+
+from foretell.experiments.process import STOPPED, again, run_process
+
+_LOCKED_SECONDS = 60.0
+"""Time (seconds) that the process of a lost trial may need to end."""
+
+
+def execute(
+    config: dict[str, Any], *, jobs: Sequence[dict[str, Any]], cpus: float, gpus: float, stops: Any, rule: bool
+) -> None:
+    """Execute one run as a trial of Ray Tune, which is told its points if a rule may stop it, and how it ended.
+
+    Args:
+        config: the `number` of its job.
+        jobs: of each run, the `words` that start it, its `run` directory and `log`, the working directory `cwd`, the
+            `group` of runs that it is compared with, and whether it is `done`.
+        cpus: its processor cores.
+        gpus: its GPUs.
+        stops: the actor that says whether it is to stop.
+        rule: whether to report its points.
+
+    Raises:
+        ChildProcessError: if its process was killed, so that Tune starts the trial again.
+    """
+    import ray
+    from ray import tune
+
+    job = jobs[config["number"]]
+    run, log = Path(job["run"]), Path(job["log"])
+    told: list[tuple[int, float]] = []
+
+    def tell() -> None:
+        for steps, value in list(points(run / "episodes.csv"))[len(told) :]:
+            told.append((steps, value))
+            tune.report({"steps": steps, "return": value})
+
+    def is_to_stop() -> bool:
+        if rule:
+            tell()
+        return bool(ray.get(stops.asked.remote()))
+
+    code, error, seconds = 0, "", 0.0
+    if not job["done"] and is_to_stop():
+        code = STOPPED
+    elif not job["done"]:
+        _wait_until_free(run)
+        cwd = job["cwd"] if os.path.isdir(job["cwd"]) else None
+        words, threads = again(run) or job["words"], max(1, round(cpus))
+        share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"} if 0 < gpus < 1 else {}
+        code, error, seconds = run_process(words, log, (), is_to_stop, threads=threads, env=share, cwd=cwd)
+        if code < 0:
+            raise ChildProcessError(error)
+    if rule:
+        tell()
+    last = dict(zip(("steps", "return"), told[-1], strict=True)) if told else {}
+    tune.report({**last, "code": code, "error": error, "seconds": seconds})
+
+
+def points(table: Path) -> Iterator[tuple[int, float]]:
+    """Steps and mean return of each round of evaluation, or without any of each trial, in an `episodes.csv`."""
+    if not table.is_file():
+        return
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["return"] and row["wall_seconds"]]
+    kind = "eval" if any(row["kind"] == "eval" for row in rows) else "train"
+    for steps, group in groupby((row for row in rows if row["kind"] == kind), lambda row: int(row["env_steps"])):
+        yield steps, fmean(float(row["return"]) for row in group)
+
+
+def _wait_until_free(run: Path) -> None:
+    """Wait until no other process has the lock of a run: that of a lost trial may still be ending."""
+    if run.is_dir():
+        with FileLock(run / ".lock", timeout=_LOCKED_SECONDS):
+            return
