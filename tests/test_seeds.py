@@ -14,7 +14,7 @@ from foretell.output import STDOUT
 from foretell.runs.directory import RunDirectory
 from foretell.seeds import train_seeds
 from foretell.training.interrupt import Interrupted
-from tiny import LINE, TINY, TINY_SET, benchmark, written_run
+from tiny import LINE, TINY, TINY_SET, benchmark, by_hand, written_run
 
 EXPANSION = {name: keys for name, keys in benchmark("tiny_runs").EXPANSION.items() if name != "task"}
 STEPS = {"steps": 40, "steps_per_learning": 5, "random_steps": 20, "eval_episodes": 1, "eval_every": 20, "log_every": 5}
@@ -38,7 +38,7 @@ def compare(found, alone):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", ["pets", *by_hand("steve")])
 def test_every_seed_has_the_results_of_a_run_by_itself(agent, tmp_path):
     preset, overrides = AGENTS[agent]
     found = train_seeds(preset, 2, out=tmp_path / "together", env=LINE, overrides=overrides, quiet=True)

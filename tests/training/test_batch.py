@@ -16,7 +16,7 @@ from foretell.training.batch import run_together
 from foretell.training.events import Callback, StopTraining
 from foretell.training.interrupt import Interrupted
 from foretell.training.programs import Part, Stacked, stacked, whole
-from tiny import nothing_compiled
+from tiny import by_hand, nothing_compiled
 
 SEEDS = (2, 3, 4)
 BETWEEN = {"trials": 4, "random_episodes": 2, "eval_episodes": 1}
@@ -42,6 +42,7 @@ def together(folder, options, *, callbacks=lambda seed: (), **how):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "options"), [("between", BETWEEN), ("within", WITHIN)])
 def test_every_seed_has_the_results_of_a_run_by_itself(name, options, alone, tmp_path):
     """The episodes of these seeds end at different times."""
@@ -50,6 +51,7 @@ def test_every_seed_has_the_results_of_a_run_by_itself(name, options, alone, tmp
     assert [outcome.result.results for outcome in found] == alone[name]
 
 
+@pytest.mark.long
 def test_a_failure_of_an_environment_ends_one_seed(alone, tmp_path, monkeypatch):
     fatal, reset = environment_seed(SEEDS[1], 3), environments.Ragged.reset
 
@@ -78,6 +80,7 @@ class StopsAt(Callback):
             raise StopTraining("enough")
 
 
+@pytest.mark.long
 def test_the_last_seeds_go_on_alone(alone, tmp_path):
     """The program for all seeds runs while more than half of them are there."""
     found = together(tmp_path, WITHIN, callbacks=lambda seed: [] if seed == SEEDS[2] else [StopsAt(9 + seed)])
@@ -98,7 +101,8 @@ class Raises:
         return self.left <= 0
 
 
-@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.long
+@pytest.mark.parametrize("one_by_one", [False, *by_hand(True)])
 def test_a_batch_that_was_stopped_goes_on(one_by_one, alone, tmp_path):
     """Together, or each seed by itself."""
     stopped = together(tmp_path, WITHIN, stopping=Raises(17))
@@ -109,6 +113,7 @@ def test_a_batch_that_was_stopped_goes_on(one_by_one, alone, tmp_path):
         assert [outcome.result.results for outcome in together(tmp_path, WITHIN)] == alone["within"]
 
 
+@pytest.mark.long
 def test_a_batch_that_was_killed_goes_on(alone, tmp_path):
     """Nothing is saved at its end: each seed continues from the checkpoint after its latest trial."""
     with pytest.raises(KeyboardInterrupt):
@@ -117,6 +122,7 @@ def test_a_batch_that_was_killed_goes_on(alone, tmp_path):
     assert [outcome.result.results for outcome in together(tmp_path, BETWEEN)] == alone["between"]
 
 
+@pytest.mark.long
 def test_a_failure_of_a_program_reaches_every_seed_that_called_it(tmp_path):
     found = together(tmp_path, {**WITHIN, "capacity": 2})  # fewer rows than are added at a time
     assert [str(outcome.error) for outcome in found] == ["4 rows do not fit into a replay of capacity 2"] * 3
@@ -134,6 +140,7 @@ class Counts(Callback):
         self.within.__exit__(None, None, None)
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_as_data_grow(tmp_path):
     options = {**WITHIN, "eval_episodes": 0, "log_every": 1000}
     found = together(tmp_path, options, callbacks=lambda seed: [Counts()] if seed == SEEDS[0] else [])
