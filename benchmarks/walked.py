@@ -32,21 +32,47 @@ class Case(NamedTuple):
     """Gives it to Foretell, in the working directory. Returns `refused`, `memory` or `accepted`; raises `Fault`."""
 
 
+class Found(NamedTuple):
+    """What came of a case."""
+
+    case: str
+    outcome: str
+    """`refused`, `accepted`, `memory`, `slow`; of a fault its text."""
+    fault: bool = False
+
+
 class Reached(BaseException):
     """The computation would begin here."""
 
 
 def shorten() -> None:
-    """Runs and diagnoses end where they would begin to compute, and the run that is inspected is loaded once."""
+    """End computations where they would begin: of runs, diagnoses, beliefs and servers.
+
+    The run that is inspected is loaded once, and exported once with the arguments that work.
+    """
     from foretell import api, run
+    from foretell.page import live
 
-    load, loop = api.load, api.Loop
+    api.Loop, api.load, run.exported = _beginning(api.Loop), _loading(api.load), _exporting(run.exported)  # type: ignore
+    run.Examiner, run.live, live.ThreadingHTTPServer.serve_forever = _reach, _reach, _reach  # type: ignore
+    live._handler = _serving(live._handler)
+    api.draw_learning_curve = lambda *args, **options: None
 
+
+def _reach(*args: Any, **options: Any) -> Any:
+    raise Reached
+
+
+def _beginning(loop: Any) -> Any:
     def begin(info: Any, callbacks: Any) -> Any:
         if any(getattr(each, "walks", False) for each in callbacks):
             return loop(info, callbacks)
         raise Reached
 
+    return begin
+
+
+def _loading(load: Any) -> Any:
     def found(run_dir: Any, **options: Any) -> Any:
         same = isinstance(run_dir, str) and run_dir == "run"
         if not same or any(
@@ -57,14 +83,32 @@ def shorten() -> None:
             _run.append(load("run", quiet=True))
         return _run[0]
 
-    def examine(*args: Any) -> Any:
-        raise Reached
+    return found
 
-    api.Loop, api.load, run.Examiner = begin, found, examine  # type: ignore[misc, assignment]
-    api.draw_learning_curve = lambda *args, **options: None
+
+def _exporting(exported: Any) -> Any:
+    def export(agent: Any, state: Any, spec: Any, *, batch: int, platforms: Any) -> Any:
+        if (batch, [*platforms]) != (1, ["cpu"]):
+            return exported(agent, state, spec, batch=batch, platforms=platforms)
+        if not _exported:
+            _exported.append(exported(agent, state, spec))
+        return _exported[0]
+
+    return export
+
+
+def _serving(handler: Any) -> Any:
+    """The page is made once."""
+
+    def serve(watcher: Any) -> Any:
+        watcher.page()
+        return handler(watcher)
+
+    return serve
 
 
 _run: list[Any] = []
+_exported: list[Any] = []
 
 # Commands.
 
@@ -87,6 +131,9 @@ _SMALL = {
     "random": ["--episodes", "1", "--set", *_SET],
     "show": ["--set", *_SET],
     "study": ["--out", "new", "--dry-run", *_TINY],
+    "report": ["--model-seconds", "0", "--out", "new.html"],
+    "watch": ["--port", "0"],
+    "export": ["--out", "new"],
     "toy": ["--steps", "20", "--trials", "1", "--out", "new"],
 }
 """Options with which a command takes no time."""
@@ -172,6 +219,7 @@ _TINY_SIZES = {"episodes": 1, "horizon": 2, "starts": 4, "oracle": (1,)}
 _WORKING: dict[str, Any] = {
     "preset": "pets/default",
     "run_dir": "run",
+    "paths": ["run"],
     "names": "pets/default",
     "out": "new",
     "overrides": [tiny_runs.PLANNED, {"train": {"trials": 1}}],
@@ -187,6 +235,8 @@ _FEW: dict[str, dict[str, Any]] = {
     "film": {"episodes": [0]},
     "Run.evaluate": {"episodes": 1},
     "Run.inspect": {"episodes": 1},
+    "Run.export": {"out": "new"},
+    "write_report": {"out": "new.html", "model_seconds": 0},
 }
 """Arguments with which a function takes no time."""
 

@@ -225,7 +225,9 @@ class Run:
             moments: of the episode that are looked at, at most.
             render: keep a picture of each moment, where the environment can be rendered.
         """
+        arguments.switch(render=render)
         seed, moments = arguments.seed_number(seed), arguments.whole_number("moments", moments, 1)
+        seconds = arguments.number("seconds", seconds, 0.0)
         agent, state = self._controller.agent, self._controller.state
         if not can_believe(agent):
             return None
@@ -261,8 +263,9 @@ class Run:
             UserError: for wrong arguments, or if the agent plans with a copy of the environment.
         """
         size = arguments.whole_number("batch", batch, 1)
-        given = [platforms] if isinstance(platforms, str) else platforms
-        names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
+        names = [arguments.choice("platforms", name, PLATFORMS) for name in arguments.texts("platforms", platforms)]
+        if not names:
+            raise UserError(f"platforms must name at least one of: {', '.join(PLATFORMS)}")
         path = self.directory / "agent.stablehlo" if out is None else arguments.path("out", out)
         controller = self._controller
         data = exported(controller.agent, controller.state, self.task.spec, batch=size, platforms=names)
