@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from foretell.errors import UserError, located
 from foretell.page.chosen import beliefs
@@ -85,7 +86,7 @@ def _path(out: str | Path | None, format: str | None) -> Path:
     return path if path.suffix == f".{chosen}" else path.with_name(f"{path.name}.{chosen}")
 
 
-def _saying(say: Callable[[str], object]) -> Callable[[str], object]:
+def _saying(say: Any) -> Callable[[str], object]:
     """The function of the user, whose failures name file and line. Raises `UserError` if it is none."""
     if not callable(say):
         raise UserError(f"say must be a function of a text, not {say!r}")
