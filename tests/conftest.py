@@ -57,12 +57,14 @@ def release_memory():
     Without this a worker grows to several GB, most of it free memory that the C library keeps.
     """
     yield
+    if _resident_bytes() < _ROOM:
+        return
+    _KNOWN.clear()
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
     gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
-    if "jax" in sys.modules and _resident_bytes() > _ROOM:
-        _KNOWN.clear()
-        sys.modules["jax"].clear_caches()
 
 
 def _resident_bytes() -> float:

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_shape(command, run_copy, refused):
         assert "has model.hidden=[9], but the run was trained with model.hidden=[8]; undo the change" in sentence
     else:
         assert f"in {run_copy}/checkpoints does not fit the run's settings: '{name}'" in sentence
-        assert "has shape (2, 1, 8), not (2, 1, 9); undo the change to config.yaml" in sentence
+        assert "is float32[2, 1, 8], not float32[2, 1, 9]; undo the change to config.yaml" in sentence
     assert snapshot(run_copy) == before
 
 

@@ -2,8 +2,10 @@ import errno
 import threading
 from unittest.mock import Mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from foretell.errors import UserError
@@ -25,6 +27,51 @@ def test_what_is_saved_is_restored_to_the_bit_and_in_kind(tmp_path):
     assert checksum(tree) == checksum({**TREE, "count": np.array(1)})
     assert tree["obs"].dtype == np.float64 and isinstance(tree["obs"], np.ndarray)
     assert tree["weights"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**14, 2**14 + 1, 2**18])
+def test_arrays_of_any_size_shape_and_type_are_restored(tmp_path, size):
+    rows = np.arange(size)
+    tree = {
+        "float32": rows.astype(np.float32),
+        "none": None,
+        "deeper": (rows[::2] > 3, {"float64": rows[::-1].reshape(size, 1, 1) / 3}),
+        "bfloat16": jnp.asarray(rows % 7, jnp.bfloat16),
+        "int8": np.array(-5, np.int8),
+    }
+    checkpoints = Checkpoints(tmp_path / "c", keep=3)
+    checkpoints.save(1, tree)
+    checkpoints.close()
+    found = Checkpoints(tmp_path / "c").restore(jax.tree.map(np.zeros_like, tree), print)
+    assert jax.tree.structure(found) == jax.tree.structure(tree)
+    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
+        assert leaf.dtype == wanted.dtype and leaf.flags.writeable
+        np.testing.assert_array_equal(leaf, wanted)
+
+
+@pytest.mark.parametrize(
+    "like, sentence",
+    [
+        ({**TREE, "obs": np.zeros(6)}, r"'obs' is float64\[5\], not float64\[6\]"),
+        ({**TREE, "obs": np.zeros(5, np.float32)}, r"'obs' is float64\[5\], not float32\[5\]"),
+        ({"weights": TREE["weights"], "obs": TREE["obs"]}, r"'count' is int64\[\], not None"),
+        ({**TREE, "more": {"leaf": np.zeros(2)}}, r"'more.leaf' is None, not float64\[2\]"),
+    ],
+)
+def test_other_settings_are_refused_by_the_name_of_an_array(tmp_path, like, sentence):
+    save(tmp_path / "c", 1)
+    with pytest.raises(UserError, match=rf"does not fit the run's settings: {sentence}; undo the change"):
+        Checkpoints(tmp_path / "c", keep=3).restore(like, print)
+    assert Checkpoints(tmp_path / "c").restore(TREE, print)["count"] == 1
+
+
+def test_a_checkpoint_of_another_format_is_named_and_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=3)
+    checkpoints._manager.save(1, args=ocp.args.StandardSave({"run": TREE, "checksum": checksum(TREE)}))
+    checkpoints.close()
+    with pytest.raises(UserError, match=r"checkpoint 1 in .* is of an earlier Foretell"):
+        Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)
+    assert (tmp_path / "c" / "1").exists()
 
 
 def test_the_newest_wins_and_the_oldest_go(tmp_path):

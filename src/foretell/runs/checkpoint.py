@@ -1,5 +1,6 @@
 """Checkpoints of a whole run, written aside and renamed by Orbax; a damaged one is set aside, the one before used."""
 
+import json
 import logging
 import re
 import zlib
@@ -11,8 +12,8 @@ from tempfile import TemporaryDirectory, gettempdir
 from types import MappingProxyType
 from typing import Any
 
-import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -20,7 +21,8 @@ from foretell.errors import UserError, brief
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
 _PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
-_NO_SUM = np.zeros((), np.int64)
+_SMALL = 2**16
+"""Bytes up to which arrays are stored as one row of bytes, since Orbax takes a millisecond for each array."""
 
 
 class Checkpoints:
@@ -115,9 +117,8 @@ class Checkpoints:
                 self._manager.close()
 
     def _write(self, number: int, tree: Any, notes: dict[str, Any]) -> None:
-        stored = {"run": eqx.filter(tree, _has_entries), "checksum": checksum(tree)}
         with self._refusals():
-            self._manager.save(number, args=ocp.args.StandardSave(stored), custom_metadata=notes)
+            self._manager.save(number, args=ocp.args.StandardSave(_packed(tree)), custom_metadata=notes)
         if not self._proven:
             self._prove(number, tree)
 
@@ -140,19 +141,21 @@ class Checkpoints:
         self._proven = True
 
     def _read(self, number: int, like: Any) -> Any:
-        full, empty = eqx.partition(like, _has_entries)
-        there, wanted = _shapes(self._manager.item_metadata(number).tree["run"]), _shapes(full)
+        stored = self._manager.restore(number, args=ocp.args.StandardRestore())
+        if "layout" not in stored:
+            raise UserError(
+                f"checkpoint {number} in {self._directory} is of an earlier Foretell, whose runs this one cannot read"
+            )
+        if stored.pop("checksum") != checksum(stored):
+            raise ValueError("its checksum does not match")
+        there, wanted = json.loads(stored["layout"].tobytes()), _layout(_named(like))
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
                 raise UserError(
-                    f"checkpoint {number} in {self._directory} does not fit the run's settings: '{name}' has shape "
+                    f"checkpoint {number} in {self._directory} does not fit the run's settings: '{name}' is "
                     f"{there.get(name)}, not {wanted.get(name)}; undo the change to config.yaml"
                 )
-        stored = self._manager.restore(number, args=ocp.args.StandardRestore({"run": full, "checksum": _NO_SUM}))
-        tree = eqx.combine(stored["run"], empty)
-        if stored["checksum"] != checksum(tree):
-            raise ValueError("its checksum does not match")
-        return tree
+        return _unpacked(stored, like)
 
     def _set_aside(self, damaged: Iterable[int]) -> None:
         if not self._writes:
@@ -192,15 +195,41 @@ def checksum(tree: Any) -> np.ndarray:
     """CRC-32 of all leaves: Orbax notices a truncated file but not a changed byte."""
     total = 0
     for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.ascontiguousarray(leaf).data, total)
+        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
     return np.array(total, np.int64)
 
 
-def _has_entries(leaf: Any) -> bool:
-    """Whether an array has anything to save; Orbax refuses those that have not."""
-    return np.size(leaf) > 0
+def _packed(tree: Any) -> dict[str, np.ndarray]:
+    """What is stored: large arrays as they are, small ones as one row of bytes, the names and shapes of all."""
+    leaves = _named(tree)
+    small = b"".join(leaf.tobytes() for leaf in leaves.values() if _is_small(leaf))
+    rows = {"layout": json.dumps(_layout(leaves)).encode(), "small": small}
+    stored = {name: np.frombuffer(row, np.uint8) for name, row in rows.items() if row}  # Orbax refuses empty arrays
+    stored |= {f"large.{name}": leaf for name, leaf in leaves.items() if not _is_small(leaf)}
+    return {**stored, "checksum": checksum(stored)}
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _unpacked(stored: Mapping[str, np.ndarray], like: Any) -> Any:
+    """The tree that was packed; leaves are on the device where those of `like` are."""
+    found, start = [], 0
+    for (name, leaf), kind in zip(_named(like).items(), jax.tree.leaves(like), strict=True):
+        if _is_small(leaf):
+            row = stored["small"][start : start + leaf.nbytes] if leaf.size else b""
+            value, start = np.ndarray(leaf.shape, leaf.dtype, bytes(row)).copy(), start + leaf.nbytes
+        else:
+            value = stored[f"large.{name}"]
+        found.append(jnp.asarray(value) if isinstance(kind, jax.Array) else value)
+    return jax.tree.unflatten(jax.tree.structure(like), found)
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _layout(leaves: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in leaves.items()}
+
+
+def _is_small(leaf: np.ndarray) -> bool:
+    return leaf.nbytes <= _SMALL
