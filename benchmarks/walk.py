@@ -3,7 +3,8 @@
 `python benchmarks/walk.py` prints what was given and what came of it, and every fault: a traceback, a message that is
 no sentence, a refusal after something was written, an end of the process. `--part settings` walks one part, `--only
 TEXT` the cases whose name contains a text, `--every N` each Nth case. Commands and functions end where they would begin
-to compute. `--part runs` trains with every setting that is accepted, many of them in a run (`walked_runs.py`).
+to compute. `--part runs` trains with every setting that is accepted, many of them in a run (`walked_runs.py`), `--part
+extremes` with the largest numbers and with texts, one in a run.
 
 The cases are made from the parser, the signatures and the classes of settings, so that new ones are walked without
 being listed. All run in forked processes of limited memory; one that ends or exceeds its time is replaced.
@@ -42,10 +43,8 @@ PARTS: dict[str, Callable[[], Iterator[Case]]] = {
     "functions": walked.functions,
     "settings": walked_settings.settings,
 }
-RUNS = "runs"
-"""A further part, whose cases depend on what came of others."""
-SECONDS = 15
-"""CPU time after which a case that goes on is stopped, and counts as accepted."""
+RUNS = {"runs": False, "extremes": True}
+"""Further parts, whose cases depend on what came of others, and whether they are of values that are tried alone."""
 GIGABYTES = 10
 """Of address space that a case may use."""
 
@@ -106,7 +105,7 @@ def _in_folder(cases: Sequence[Case], template: Path, report: Callable[[Found], 
 def attempt(case: Case) -> Found:
     """Run a case in the working directory."""
     try:
-        with _limited():
+        with _limited(case.seconds):
             return Found(case.name, case.run())
     except walked.Reached:
         return Found(case.name, "accepted")
@@ -129,14 +128,14 @@ def _place(error: BaseException) -> str:
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def _limited(seconds: int) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TimeUp
 
-    timer = Timer(5 * SECONDS, lambda: os._exit(_HANGS))  # wall time
+    timer = Timer(5 * seconds, lambda: os._exit(_HANGS))  # wall time
     timer.daemon = True
     previous = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     timer.start()
     try:
         yield
@@ -167,7 +166,7 @@ def _train(place: Path, overrides: Sequence[Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=[*PARTS, RUNS], nargs="+", default=[*PARTS, RUNS])
+    parser.add_argument("--part", choices=[*PARTS, *RUNS], nargs="+", default=[*PARTS, *RUNS])
     parser.add_argument("--only", default="", help="text in the names of cases")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth case (default 1)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="leave out the N cases before")
@@ -179,7 +178,7 @@ def main() -> None:
         with template() as folder:
             for part in args.part:
                 chosen = slice(args.first, None, args.every)
-                faults += (_walk_runs if part == RUNS else _walk_part)(part, args.only, chosen, folder)
+                faults += (_walk_runs if part in RUNS else _walk_part)(part, args.only, chosen, folder)
     sys.exit(min(faults, 1))
 
 
@@ -236,14 +235,17 @@ def _walk_part(part: str, only: str, chosen: slice, folder: Path) -> int:
 
 
 def _walk_runs(part: str, only: str, chosen: slice, folder: Path) -> int:
-    changes = [change for change in walked_runs.changes() if only in change.name][chosen]
+    changes = [change for change in walked_runs.changes() if change.alone == RUNS[part] and only in change.name][chosen]
     groups = walked_runs.packed(changes)
     print(f"{part}: {len(changes)} values of settings in {len(groups)} runs", flush=True)
     report = Report(part)
 
     def run(tried: Sequence[walked_runs.Group]) -> list[Found]:
         found: list[Found] = []
-        cases = [Case(walked_runs.name_of(group), partial(walked_runs.trained, group)) for group in tried]
+        cases = [
+            Case(walked_runs.name_of(group), partial(walked_runs.trained, group), walked_runs.SECONDS[RUNS[part]])
+            for group in tried
+        ]
         walk(cases, folder, lambda one: (found.append(one), report(one))[0])
         return found
 

@@ -30,6 +30,8 @@ class Case(NamedTuple):
     name: str
     run: Callable[[], str]
     """Gives it to Foretell, in the working directory. Returns `refused`, `memory` or `accepted`; raises `Fault`."""
+    seconds: int = 15
+    """CPU time after which it is stopped if it goes on."""
 
 
 class Found(NamedTuple):
@@ -281,12 +283,18 @@ def outcome(call: Callable[[], Any]) -> str:
     return "accepted"
 
 
+_THEIRS = "the executor failed ("
+"""How the sentence for a failure of the user's own code begins, which comes at any time."""
+
+
 def _refused(text: str, before: Mapping[str, Any], *, loud: bool = False) -> str:
     """What a refusal is; raises `Fault` unless it is one sentence, before anything has been written."""
     if not loud:
         check_sentence(text)
     if "more memory than there is" in text:
         return "memory"
+    if text.startswith(_THEIRS):
+        return "refused"
     if (after := content()) != before:
         changed = sorted(str(path) for path in before.keys() ^ after.keys()) or ["its files"]
         raise Fault(f"'{text}', but only after it had written {', '.join(changed[:3])}")

@@ -26,6 +26,8 @@ from walked_settings import BASES, Leaf, base_tree, kind_of, leaves, nested, tak
 
 STEPS = 60
 """After which a run has gone far enough, those of evaluation included."""
+SECONDS = 60, 15
+"""CPU time of a run, at most: of many settings, and of one alone."""
 TOGETHER = 12
 """Settings that a run changes, at most."""
 MODERATE = 10

@@ -2,12 +2,12 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
 
-from foretell.errors import UserError
+from foretell.errors import UserError, located
 from foretell.experiments.directory import Member, StudyDirectory
 from foretell.experiments.executor import (
     Ended,
@@ -115,13 +115,23 @@ def run_study(
         left = [member for member in members if member not in finished]
         cores = available_cores()
         count = min(jobs or automatic_jobs(left, len(cores), available_memory()), max(1, len(left)))
-        execute = executor or partial(run_locally, slots=divide(cores, count))
+        execute = partial(_executed, executor) if executor else partial(run_locally, slots=divide(cores, count))
         with Monitor(members, finished, count, console(quiet=quiet)) as monitor:
             stopped = _execute(left, directory, plan, execute, monitor)
         summary = summarise(directory, plan)
         write_summary(summary, directory)
         _conclude(monitor, stopped)
         return summary
+
+
+def _executed(executor: Executor, members: Sequence[Member], stop: Event) -> Iterator[Started | Ended]:
+    """What a user's executor reports; its failures name file and line. Raises `UserError`."""
+    try:
+        yield from executor(members, stop)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the executor failed ({located(error)})") from error
 
 
 def _execute(
