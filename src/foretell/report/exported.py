@@ -50,8 +50,10 @@ def content(
         if platforms is not None:
             raise UserError("platforms cannot be chosen for ONNX, whose files run on all of them; leave it out")
         return as_onnx(agent, params, spec, batch=batch)
-    given = ["cpu"] if platforms is None else [platforms] if isinstance(platforms, str) else platforms
+    given = ["cpu"] if platforms is None else arguments.texts("platforms", platforms)
     names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
+    if not names:
+        raise UserError(f"platforms must name at least one of: {', '.join(PLATFORMS)}")
     return exported(agent, params, spec, batch=batch, platforms=names)
 
 
