@@ -1,7 +1,7 @@
 """Memory and open files of a long run, which must not grow.
 
 `python benchmarks/longrun.py --steps 100000 --out docs/results/longrun` trains `sac/default` on `Pendulum-v1`, with
-small networks and few updates, so that a step costs little. Everything else is as in any run: checkpoints, tables, data
+small networks and few updates, so that a step costs little; `--whole` leaves both as they are. Everything else is as in any run: checkpoints, tables, data
 of episodes, evaluation. Every `--every` steps the script notes the memory, the open files and the threads of the
 process; `<out>.csv` has a line for each. The replay is full after 20,000 steps; growth is counted from then. It is that
 of the process's own memory: the resident memory also has pages of library files, which the system drops as it likes.
@@ -68,7 +68,8 @@ class Watch(Callback):
 def usage(steps: int, seconds: float) -> Usage:
     """The usage at this moment (Linux)."""
     kilobytes = dict(re.findall(r"(\w+):\s+(\d+) kB", Path("/proc/self/status").read_text()))
-    own, resident = (round(int(kilobytes[name]) * 1024 / 1e6, 1) for name in ("RssAnon", "VmRSS"))
+    resident, of_files = (int(kilobytes[name]) * 1024 / 1e6 for name in ("VmRSS", "RssFile"))
+    own, resident = round(resident - of_files, 1), round(resident, 1)
     return Usage(steps, own, resident, len(os.listdir("/proc/self/fd")), threading.active_count(), round(seconds, 1))
 
 
@@ -83,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--every", type=int, default=5000)
+    parser.add_argument("--whole", action="store_true", help="the networks and updates of sac/default")
     parser.add_argument("--out", type=Path, default=Path("runs/longrun"), help="path of the .csv, no ending")
     args = parser.parse_args()
 
@@ -93,7 +95,7 @@ def main() -> None:
             "sac/default",
             env="Pendulum-v1",
             out=Path(folder) / "run",
-            overrides=[SMALL, {"train": {"steps": args.steps}}],
+            overrides=[{"train": SMALL["train"]} if args.whole else SMALL, {"train": {"steps": args.steps}}],
             callbacks=[watch],
             quiet=True,
         )
