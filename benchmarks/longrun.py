@@ -1,10 +1,11 @@
 """Memory and open files of a long run, which must not grow.
 
 `python benchmarks/longrun.py --steps 100000 --out docs/results/longrun` trains `sac/default` on `Pendulum-v1`, with
-small networks and few updates, so that a step costs little; `--whole` leaves both as they are. Everything else is as in any run: checkpoints, tables, data
-of episodes, evaluation. Every `--every` steps the script notes the memory, the open files and the threads of the
-process; `<out>.csv` has a line for each. The replay is full after 20,000 steps; growth is counted from then. It is that
-of the process's own memory: the resident memory also has pages of library files, which the system drops as it likes.
+small networks and few updates, so that a step costs little; `--whole` leaves both as they are. Everything else is as in
+any run: checkpoints, tables, data of episodes, evaluation. Every `--every` steps the script notes the memory, the open
+files and the threads of the process; `<out>.csv` has a line for each. The replay is full after 20,000 steps; growth is
+counted from then. It is that of the process's own memory: the resident memory also has pages of library files, which
+the system drops as it likes.
 """
 
 import argparse

@@ -91,7 +91,7 @@ def _loading(load: Any) -> Any:
 
 def _exporting(content: Any) -> Any:
     def export(format: str, agent: Any, state: Any, spec: Any, *, batch: int, platforms: Any) -> Any:
-        if (batch, platforms) not in ((1, None), (1, "cpu")):
+        if (batch, platforms) not in ((1, []), (1, ["cpu"])):
             return content(format, agent, state, spec, batch=batch, platforms=platforms)
         if format not in _exported:
             _exported[format] = content(format, agent, state, spec, batch=batch, platforms=platforms)
