@@ -197,9 +197,10 @@ def _prepare() -> None:
 class Report:
     """Prints faults, two of a kind, and counts what came of cases."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, every: int = 250) -> None:
+        """Print the counts after so many cases each time."""
         self.counts, self._seen, self._part = Counter[str](), Counter[str](), part
-        self._start, self._used = time.monotonic(), _processor_seconds()
+        self._start, self._used, self._every = time.monotonic(), _processor_seconds(), every
 
     def __call__(self, found: Found) -> None:
         self.counts["FAULT" if found.fault else found.outcome.partition(" ")[0]] += 1
@@ -209,7 +210,7 @@ class Report:
             print(f"FAULT {found.case}\n      {found.outcome}", flush=True)
         elif found.outcome in ("slow", "memory"):
             print(f"{found.outcome} {found.case}", flush=True)
-        if not sum(self.counts.values()) % 250:
+        if not sum(self.counts.values()) % self._every:
             print(self, flush=True)
 
     def __str__(self) -> str:
@@ -238,7 +239,7 @@ def _walk_runs(part: str, only: str, chosen: slice, folder: Path) -> int:
     changes = [change for change in walked_runs.changes() if change.alone == RUNS[part] and only in change.name][chosen]
     groups = walked_runs.packed(changes)
     print(f"{part}: {len(changes)} values of settings in {len(groups)} runs", flush=True)
-    report = Report(part)
+    report = Report(part, 20)
 
     def run(tried: Sequence[walked_runs.Group]) -> list[Found]:
         found: list[Found] = []

@@ -140,6 +140,18 @@ _SMALL = {
     "toy": ["--steps", "20", "--trials", "1", "--out", "new"],
 }
 """Options with which a command takes no time."""
+_FURTHER = {
+    "train": [
+        ["auto", "--env"],
+        ["sac/default", "--env"],
+        ["auto", "--env", "Pendulum-v1", "--set"],
+        ["imitation/default", "--env", "Pendulum-v1", "--set", "train.pretrained="],
+        ["sac/default", "--env", "Pendulum-v1", "--set", "task.action_repeat="],
+    ],
+    "study": [["auto", "--env", "Pendulum-v1", *_SMALL["study"], "--run"], ["auto", *_SMALL["study"], "--env"]],
+    "export": [["run", "--format", "onnx", "--out"], ["run", "--format", "onnx", "--batch"]],
+}
+"""Further arguments of commands; a word of every kind follows, joined to an equals sign."""
 
 
 def commands() -> Iterator[Case]:
@@ -150,7 +162,7 @@ def commands() -> Iterator[Case]:
         given = [each for each in sub._actions if not each.option_strings]
         filled = [word for action in given for word in _FILLED[str(action.metavar)]]
         small = _SMALL.get(name, [])
-        for words in ([], filled, small, [*filled, "more"], [*filled, *small]):
+        for words in ([], filled, small, [*filled, "more"], [*filled, *small], *_further(name)):
             yield _command([name, *words], [name, *words])
         for action in sub._actions:
             if isinstance(action, argparse._HelpAction):
@@ -159,6 +171,12 @@ def commands() -> Iterator[Case]:
                 own = {each.dest: _FILLED[str(each.metavar)] for each in given}
                 changed = own | {action.dest: wrong} if action.dest in own else own | {"": [*small, *wrong]}
                 yield _command([name, *(word for words in changed.values() for word in words)], [name, *wrong])
+
+
+def _further(name: str) -> Iterator[list[str]]:
+    for words in _FURTHER.get(name, ()):
+        for word in bad_input.words():
+            yield [*words[:-1], words[-1] + word] if words[-1].endswith("=") else [*words, word]
 
 
 def _wrong(action: argparse.Action) -> Iterator[list[str]]:

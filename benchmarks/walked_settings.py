@@ -18,7 +18,7 @@ from foretell.runs.trees import merge, value_at
 from walked import Case, Fault, check_sentence
 
 BASES: dict[str, tuple[str, list[dict[str, Any]]]] = {
-    **{name: base for name, base in tiny_runs.AGENTS.items() if name not in ("staged", "workers")},
+    **{name: base for name, base in tiny_runs.AGENTS.items() if name not in ("imitation", "staged", "workers")},
     "mve": ("mve/default", [tiny_runs.EXPANSION, tiny_runs.STEPWISE]),
     "trpo": (
         "trpo/default",

@@ -116,6 +116,15 @@ def test_mistakes_are_one_sentence(tmp_path, refused):
     assert "smooth must be" in refused("report", run, "--smooth", "0")
 
 
+@pytest.mark.parametrize(("place", "reason"), [("file/r.html", "File exists"), ("folder.html", "Is a directory")])
+def test_a_page_that_cannot_be_written_is_one_sentence(place, reason, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.html").mkdir()
+    run = write_run(tmp_path / "run", [1.0])
+    with pytest.raises(foretell.UserError, match=f"^cannot write '{tmp_path / place}': {reason}$"):
+        foretell.write_report([run], tmp_path / place, model_seconds=0.0)
+
+
 @pytest.mark.slow
 def test_fifty_runs_of_a_thousand_episodes(tmp_path):
     """Less than 15 MB; the time is in the page on reports."""
