@@ -110,7 +110,7 @@ AGENTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "dhmbpo": ("dhmbpo/default", [BRANCHED]),
     "workers": ("sac/default", [WITHOUT_MODEL, STEPWISE, WORKERS]),
 }
-"""The preset and the settings of each agent; `staged` has the stages MB-MPC, its imitation and TRPO, `imitation` two."""
+"""The preset and the settings of each agent; `staged` is MB-MPC, its imitation and TRPO, `imitation` the first two."""
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def test_a_number_that_no_run_has_is_refused_before_anything_is_written(number, 
 def test_a_directory_of_another_study_is_refused_and_nothing_is_trained(asked, tmp_path):
     run_of_study(asked, tmp_path, 0, Trains(asked, tmp_path))
     before, trains = files(tmp_path), Trains(asked, tmp_path)
-    with pytest.raises(UserError, match="holds another study: it has planner.population=6"):
+    with pytest.raises(UserError, match=r"holds another study: it has planner.population=6"):
         run_of_study(plan(sets=["planner.population=7"]), tmp_path, 1, trains)
     assert files(tmp_path) == before and trains.asked == []
 
@@ -71,7 +71,7 @@ def test_a_study_that_another_process_keeps_locked_is_refused(asked, tmp_path, m
     trains = Trains(asked, tmp_path)
     with (
         FileLock(tmp_path / ".lock", is_singleton=False),
-        pytest.raises(UserError, match="^another process is running the study in "),
+        pytest.raises(UserError, match=r"^another process is running the study in "),
     ):
         run_of_study(asked, tmp_path, 0, trains)
     assert trains.asked == []
