@@ -148,7 +148,7 @@ _FURTHER = {
         ["imitation/default", "--env", "Pendulum-v1", "--set", "train.pretrained="],
         ["sac/default", "--env", "Pendulum-v1", "--set", "task.action_repeat="],
     ],
-    "study": [["auto", "--env", "Pendulum-v1", *_SMALL["study"], "--run"], ["auto", *_SMALL["study"], "--env"]],
+    "study": [["pets/default", "--out", "new", *_TINY, "--run"]],
     "export": [["run", "--format", "onnx", "--out"], ["run", "--format", "onnx", "--batch"]],
 }
 """Further arguments of commands; a word of every kind follows, joined to an equals sign."""
