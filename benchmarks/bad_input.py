@@ -33,7 +33,7 @@ TEXTS = (
 )
 PATHS = ("nowhere", "folder", "file.txt", "file.txt/x", ".", "/", "/proc/x", "x" * 300)
 NUMBERS = (0, -1, 1, 2, 3, 7, LARGEST, LARGEST + 1, 2**63, 10**30, -(10**30))
-FRACTIONS = (0.0, -0.5, 0.3, 1.5, 5e-324, 1e-39, 1e-30, 1e30, 1e39, 1e308, math.nan, math.inf, -math.inf)
+FRACTIONS = (0.0, -0.5, 0.3, 1.5, 5e-324, 1e-39, 1e-30, 1e-12, 1e12, 1e30, 1e39, 1e308, math.nan, math.inf, -math.inf)
 LISTS: tuple[Any, ...] = ([], [0], [1], [-1], [2, 3], [0.5, 0.5], ["x"], [None], [[1]], [LARGEST], [10**30], [math.nan])
 DICTS: tuple[Any, ...] = ({}, {"x": 1}, {1: 2}, {"": None})
 SETTINGS: tuple[Any, ...] = (None, True, False, *NUMBERS, *FRACTIONS, *LISTS, *DICTS, *WORDS, *TEXTS, *PATHS)

@@ -4,7 +4,8 @@
 a process of its own. Half of the processes are killed (SIGKILL) at a random moment of their time, the others up to 50
 milliseconds after one of their checkpoints has begun to be written. A run is killed up to `--per-run` times and resumed
 each time; then it is compared with a run of the same seed that was not killed. The script prints a table with a line
-per agent; `<out>.csv` has a line per run.
+per agent; `<out>.csv` has a line per run. With `--continue` the runs in that file count: the script goes on from them,
+and the agents with the fewest kills come first.
 
 Processes are forked from this one, which has imported Foretell but does not use JAX, so a start takes a fraction of a
 second once the compilation cache holds their programs.
@@ -21,7 +22,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,21 +179,39 @@ def differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def kill_runs(
-    works: dict[str, Work], kills: int, per_run: int, seconds: float, folder: Path, moments: random.Random
+    works: dict[str, Work], kills: int, per_run: int, seconds: float, folder: Path, seed: int, before: Sequence[Killed]
 ) -> Iterator[Killed]:
-    """Runs of all agents in turn, until there were so many kills or the time is over."""
-    whole = {agent: execute(work, folder / agent / "whole", None).seconds for agent, work in works.items()}
-    end, done, number = time.monotonic() + seconds, 0, 0
-    while done < kills and time.monotonic() < end:
-        for agent, work in works.items():
-            place = folder / agent / str(number)
-            chosen = [random_moment(moments, whole[agent]) for _ in range(min(per_run, kills - done))]
-            run = run_killed(agent, number, work, folder / agent / "whole", place, chosen)
-            if not run.differences:
-                shutil.rmtree(place)
-            done += run.kills
-            yield run
-        number += 1
+    """Further runs, each of the agent with the fewest kills, until there were so many kills or the time is over."""
+    end, whole, runs = time.monotonic() + seconds, dict[str, float](), [*before]
+    while (left := kills - sum(run.kills for run in runs)) > 0 and time.monotonic() < end:
+        agent, number = following(runs, works)
+        reference, place = folder / agent / "whole", folder / agent / str(number)
+        if agent not in whole:
+            whole[agent] = execute(works[agent], reference, None).seconds
+        moments = random.Random(f"{seed} {agent} {number}")
+        chosen = [random_moment(moments, whole[agent]) for _ in range(min(per_run, left))]
+        runs.append(run_killed(agent, number, works[agent], reference, place, chosen))
+        if not runs[-1].differences:
+            shutil.rmtree(place)
+        yield runs[-1]
+
+
+def following(runs: Sequence[Killed], agents: Iterable[str]) -> tuple[str, int]:
+    """The agent with the fewest kills, the first of several, and the number of its next run."""
+    kills, numbers = dict.fromkeys(agents, 0), Counter(run.agent for run in runs)
+    for run in runs:
+        if run.agent in kills:
+            kills[run.agent] += run.kills
+    agent = min(kills, key=lambda name: (kills[name], numbers[name]))
+    return agent, numbers[agent]
+
+
+def read_runs(path: Path) -> list[Killed]:
+    """The runs in a table."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    readers = Killed.__annotations__
+    return [Killed(**{name: readers[name](text) for name, text in row.items()}) for row in rows]
 
 
 def summarise(runs: Sequence[Killed]) -> Table:
@@ -214,23 +234,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the runs and of the moments")
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=[*AGENTS])
     parser.add_argument("--out", type=Path, default=Path("runs/kills"), help="path of the .csv, no ending")
+    parser.add_argument("--continue", dest="before", action="store_true", help="add to the runs in the .csv")
     args = parser.parse_args()
 
     prepare()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    folder, start = Path(tempfile.mkdtemp(prefix="foretell-kills-")), time.monotonic()
-    runs: list[Killed] = []
-    with staged_presets(), args.out.with_suffix(".csv").open("w", newline="") as file:
+    folder, table = Path(tempfile.mkdtemp(prefix="foretell-kills-")), args.out.with_suffix(".csv")
+    start = time.monotonic()
+    runs = read_runs(table) if args.before else []
+    already = sum(run.kills for run in runs)
+    with staged_presets(), table.open("a" if args.before else "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(Killed._fields)
+        if not args.before:
+            writer.writerow(Killed._fields)
         works = {agent: trains(agent, args.seed) for agent in args.agents}
-        moments = random.Random(args.seed)
-        for run in kill_runs(works, args.kills, args.per_run, 60 * args.minutes, folder, moments):
+        for run in kill_runs(works, args.kills, args.per_run, 60 * args.minutes, folder, args.seed, [*runs]):
             runs.append(run)
             writer.writerow(run)
             file.flush()
             kills, spent = sum(run.kills for run in runs), time.monotonic() - start
-            left = min(spent * (args.kills / max(kills, 1) - 1), 60 * args.minutes - spent)
+            left = min(spent * (args.kills - kills) / max(kills - already, 1), 60 * args.minutes - spent)
             said = f"differs: {run.differences}" if run.differences else "is the same"
             print(f"{kills}/{args.kills} kills, {max(left, 0) / 60:.1f} minutes left; {run.agent} {said}", flush=True)
     Console(width=120).print(summarise(runs))

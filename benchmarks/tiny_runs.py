@@ -101,6 +101,7 @@ AGENTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "pets-gp": ("pets/cartpole+gp", [PROCESS]),
     "mbmpc": ("mbmpc/default", [SHOOTING]),
     "mbmpc-guided": ("mbmpc/default", [SHOOTING, GUIDED]),
+    "imitation": ("kills/imitator", []),
     "staged": ("kills/tuner", []),
     "steve-ddpg": ("steve/default", [EXPANSION, STEPWISE]),
     "steve-td3": ("steve/default+td3", [EXPANSION, STEPWISE]),
@@ -109,7 +110,7 @@ AGENTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "dhmbpo": ("dhmbpo/default", [BRANCHED]),
     "workers": ("sac/default", [WITHOUT_MODEL, STEPWISE, WORKERS]),
 }
-"""The preset and the settings of each agent; the stages of `staged` are MB-MPC, its imitation and TRPO."""
+"""The preset and the settings of each agent; `staged` is MB-MPC, its imitation and TRPO, `imitation` the first two."""
 
 
 @contextmanager

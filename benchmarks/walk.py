@@ -2,7 +2,9 @@
 
 `python benchmarks/walk.py` prints what was given and what came of it, and every fault: a traceback, a message that is
 no sentence, a refusal after something was written, an end of the process. `--part settings` walks one part, `--only
-TEXT` the cases whose name contains a text, `--every N` each Nth case.
+TEXT` the cases whose name contains a text, `--every N` each Nth case. Commands and functions end where they would begin
+to compute. `--part runs` trains with every setting that is accepted, many of them in a run (`walked_runs.py`), `--part
+extremes` with the largest numbers and with texts, one in a run.
 
 The cases are made from the parser, the signatures and the classes of settings, so that new ones are walked without
 being listed. All run in forked processes of limited memory; one that ends or exceeds its time is replaced.
@@ -22,35 +24,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Timer
-from typing import Any, NamedTuple
+from typing import Any
 
 import tiny_runs
 import walked
+import walked_runs
 import walked_settings
-from walked import Case, Fault
+from walked import Case, Fault, Found
 
 PARTS: dict[str, Callable[[], Iterator[Case]]] = {
     "commands": walked.commands,
     "functions": walked.functions,
     "settings": walked_settings.settings,
 }
-SECONDS = 15
-"""CPU time after which a case that goes on is stopped, and counts as accepted."""
+RUNS = {"runs": False, "extremes": True}
+"""Further parts, whose cases depend on what came of others, and whether they are of values that are tried alone."""
 GIGABYTES = 10
 """Of address space that a case may use."""
-
-
-class Found(NamedTuple):
-    """What came of a case."""
-
-    case: str
-    outcome: str
-    """`refused`, `accepted`, `memory`, `slow`; of a fault its text."""
-    fault: bool = False
 
 
 class TimeUp(BaseException):
@@ -109,7 +105,7 @@ def _in_folder(cases: Sequence[Case], template: Path, report: Callable[[Found], 
 def attempt(case: Case) -> Found:
     """Run a case in the working directory."""
     try:
-        with _limited():
+        with _limited(case.seconds):
             return Found(case.name, case.run())
     except walked.Reached:
         return Found(case.name, "accepted")
@@ -132,14 +128,14 @@ def _place(error: BaseException) -> str:
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
+def _limited(seconds: int) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise TimeUp
 
-    timer = Timer(5 * SECONDS, lambda: os._exit(_HANGS))  # wall time
+    timer = Timer(5 * seconds, lambda: os._exit(_HANGS))  # wall time
     timer.daemon = True
     previous = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     timer.start()
     try:
         yield
@@ -170,7 +166,7 @@ def _train(place: Path, overrides: Sequence[Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--part", choices=[*PARTS, *RUNS], nargs="+", default=[*PARTS, *RUNS])
     parser.add_argument("--only", default="", help="text in the names of cases")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each Nth case (default 1)")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="leave out the N cases before")
@@ -181,7 +177,8 @@ def main() -> None:
         _prepare()
         with template() as folder:
             for part in args.part:
-                faults += _walk_part(part, args.only, slice(args.first, None, args.every), folder)
+                chosen = slice(args.first, None, args.every)
+                faults += (_walk_runs if part in RUNS else _walk_part)(part, args.only, chosen, folder)
     sys.exit(min(faults, 1))
 
 
@@ -197,24 +194,67 @@ def _prepare() -> None:
         importlib.import_module(name)
 
 
-def _walk_part(part: str, only: str, chosen: slice, folder: Path) -> int:
-    start, counts, seen = time.monotonic(), Counter[str](), Counter[str]()
-    cases = [case for case in PARTS[part]() if only in case.name][chosen]
+class Report:
+    """Prints faults, two of a kind, and counts what came of cases."""
 
-    def report(found: Found) -> None:
-        counts["FAULT" if found.fault else found.outcome.partition(" ")[0]] += 1
-        if not sum(counts.values()) % 250:
-            print(f"{part}: {sum(counts.values())} of {len(cases)} after {time.monotonic() - start:.0f} s", flush=True)
+    def __init__(self, part: str, every: int = 250) -> None:
+        """Print the counts after so many cases each time."""
+        self.counts, self._seen, self._part = Counter[str](), Counter[str](), part
+        self._start, self._used, self._every = time.monotonic(), _processor_seconds(), every
+
+    def __call__(self, found: Found) -> None:
+        self.counts["FAULT" if found.fault else found.outcome.partition(" ")[0]] += 1
         kind = re.sub(r"'[^']*'|\S*\d\S*", "_", found.outcome)[:60]
-        seen[kind] += 1
-        if found.fault and seen[kind] < 3:
+        self._seen[kind] += 1
+        if found.fault and self._seen[kind] < 3:
             print(f"FAULT {found.case}\n      {found.outcome}", flush=True)
         elif found.outcome in ("slow", "memory"):
             print(f"{found.outcome} {found.case}", flush=True)
+        if not sum(self.counts.values()) % self._every:
+            print(self, flush=True)
 
+    def __str__(self) -> str:
+        figures = ", ".join(f"{count} {name}" for name, count in self.counts.most_common())
+        seconds, used = time.monotonic() - self._start, _processor_seconds() - self._used
+        done = f"{self._part}: {sum(self.counts.values())} cases"
+        return f"{done} in {seconds:.0f} s, {used:.0f} s of processor time: {figures}"
+
+
+def _processor_seconds() -> float:
+    """Of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _walk_part(part: str, only: str, chosen: slice, folder: Path) -> int:
+    cases = [case for case in PARTS[part]() if only in case.name][chosen]
+    report = Report(part)
+    print(f"{part}: {len(cases)} cases", flush=True)
     walk(cases, folder, report)
-    figures = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-    print(f"{part}: {len(cases)} cases in {time.monotonic() - start:.0f} s: {figures}", flush=True)
+    print(report, flush=True)
+    return report.counts["FAULT"]
+
+
+def _walk_runs(part: str, only: str, chosen: slice, folder: Path) -> int:
+    changes = [change for change in walked_runs.changes() if change.alone == RUNS[part] and only in change.name][chosen]
+    groups = walked_runs.packed(changes)
+    print(f"{part}: {len(changes)} values of settings in {len(groups)} runs", flush=True)
+    report = Report(part, 20)
+
+    def run(tried: Sequence[walked_runs.Group]) -> list[Found]:
+        found: list[Found] = []
+        cases = [
+            Case(walked_runs.name_of(group), partial(walked_runs.trained, group), walked_runs.SECONDS[RUNS[part]])
+            for group in tried
+        ]
+        walk(cases, folder, lambda one: (found.append(one), report(one))[0])
+        return found
+
+    counts = Counter[str]()
+    for one in chain.from_iterable(walked_runs.tested(groups, run)):
+        counts["FAULT" if one.found.fault else one.found.outcome] += len(one.group)
+    print(report, flush=True)
+    print(f"{part}: {len(changes)} values: {', '.join(f'{n} {name}' for name, n in counts.most_common())}", flush=True)
     return counts["FAULT"]
 
 

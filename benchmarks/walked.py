@@ -30,6 +30,17 @@ class Case(NamedTuple):
     name: str
     run: Callable[[], str]
     """Gives it to Foretell, in the working directory. Returns `refused`, `memory` or `accepted`; raises `Fault`."""
+    seconds: int = 15
+    """CPU time after which it is stopped if it goes on."""
+
+
+class Found(NamedTuple):
+    """What came of a case."""
+
+    case: str
+    outcome: str
+    """`refused`, `accepted`, `memory`, `slow`; of a fault its text."""
+    fault: bool = False
 
 
 class Reached(BaseException):
@@ -37,17 +48,34 @@ class Reached(BaseException):
 
 
 def shorten() -> None:
-    """Runs and diagnoses end where they would begin to compute, and the run that is inspected is loaded once."""
+    """End computations where they would begin: of runs, diagnoses, beliefs and servers.
+
+    The run that is inspected is loaded once, and exported once with the arguments that work.
+    """
     from foretell import api, run
     from foretell.callbacks import curve
+    from foretell.page import live
 
-    load, loop = api.load, api.Loop
+    api.Loop, api.load, run.content = _beginning(api.Loop), _loading(api.load), _exporting(run.content)  # type: ignore
+    run.Examiner, run.live, live.ThreadingHTTPServer.serve_forever = _reach, _reach, _reach  # type: ignore
+    live._handler = _serving(live._handler)
+    curve.draw_learning_curve = lambda *args, **options: None
 
+
+def _reach(*args: Any, **options: Any) -> Any:
+    raise Reached
+
+
+def _beginning(loop: Any) -> Any:
     def begin(info: Any, callbacks: Any) -> Any:
         if any(getattr(each, "walks", False) for each in callbacks):
             return loop(info, callbacks)
         raise Reached
 
+    return begin
+
+
+def _loading(load: Any) -> Any:
     def found(run_dir: Any, **options: Any) -> Any:
         same = isinstance(run_dir, str) and run_dir == "run"
         if not same or any(
@@ -58,14 +86,32 @@ def shorten() -> None:
             _run.append(load("run", quiet=True))
         return _run[0]
 
-    def examine(*args: Any) -> Any:
-        raise Reached
+    return found
 
-    api.Loop, api.load, run.Examiner = begin, found, examine  # type: ignore[misc, assignment]
-    curve.draw_learning_curve = lambda *args, **options: None
+
+def _exporting(content: Any) -> Any:
+    def export(format: str, agent: Any, state: Any, spec: Any, *, batch: int, platforms: Any) -> Any:
+        if (batch, platforms) not in ((1, []), (1, ["cpu"])):
+            return content(format, agent, state, spec, batch=batch, platforms=platforms)
+        if format not in _exported:
+            _exported[format] = content(format, agent, state, spec, batch=batch, platforms=platforms)
+        return _exported[format]
+
+    return export
+
+
+def _serving(handler: Any) -> Any:
+    """The page is made once."""
+
+    def serve(watcher: Any) -> Any:
+        watcher.page()
+        return handler(watcher)
+
+    return serve
 
 
 _run: list[Any] = []
+_exported: dict[str, Any] = {}
 
 # Commands.
 
@@ -88,9 +134,24 @@ _SMALL = {
     "random": ["--episodes", "1", "--set", *_SET],
     "show": ["--set", *_SET],
     "study": ["--out", "new", "--dry-run", *_TINY],
+    "report": ["--model-seconds", "0", "--out", "new.html"],
+    "watch": ["--port", "0"],
+    "export": ["--out", "new"],
     "toy": ["--steps", "20", "--trials", "1", "--out", "new"],
 }
 """Options with which a command takes no time."""
+_FURTHER = {
+    "train": [
+        ["auto", "--env"],
+        ["sac/default", "--env"],
+        ["auto", "--env", "Pendulum-v1", "--set"],
+        ["imitation/default", "--env", "Pendulum-v1", "--set", "train.pretrained="],
+        ["sac/default", "--env", "Pendulum-v1", "--set", "task.action_repeat="],
+    ],
+    "study": [["pets/default", "--out", "new", *_TINY, "--run"]],
+    "export": [["run", "--format", "onnx", "--out"], ["run", "--format", "onnx", "--batch"]],
+}
+"""Further arguments of commands; a word of every kind follows, joined to an equals sign."""
 
 
 def commands() -> Iterator[Case]:
@@ -101,7 +162,7 @@ def commands() -> Iterator[Case]:
         given = [each for each in sub._actions if not each.option_strings]
         filled = [word for action in given for word in _FILLED[str(action.metavar)]]
         small = _SMALL.get(name, [])
-        for words in ([], filled, small, [*filled, "more"], [*filled, *small]):
+        for words in ([], filled, small, [*filled, "more"], [*filled, *small], *_further(name)):
             yield _command([name, *words], [name, *words])
         for action in sub._actions:
             if isinstance(action, argparse._HelpAction):
@@ -110,6 +171,12 @@ def commands() -> Iterator[Case]:
                 own = {each.dest: _FILLED[str(each.metavar)] for each in given}
                 changed = own | {action.dest: wrong} if action.dest in own else own | {"": [*small, *wrong]}
                 yield _command([name, *(word for words in changed.values() for word in words)], [name, *wrong])
+
+
+def _further(name: str) -> Iterator[list[str]]:
+    for words in _FURTHER.get(name, ()):
+        for word in bad_input.words():
+            yield [*words[:-1], words[-1] + word] if words[-1].endswith("=") else [*words, word]
 
 
 def _wrong(action: argparse.Action) -> Iterator[list[str]]:
@@ -173,6 +240,7 @@ _TINY_SIZES = {"episodes": 1, "horizon": 2, "starts": 4, "oracle": (1,)}
 _WORKING: dict[str, Any] = {
     "preset": "pets/default",
     "run_dir": "run",
+    "paths": ["run"],
     "names": "pets/default",
     "out": "new",
     "overrides": [tiny_runs.PLANNED, {"train": {"trials": 1}}],
@@ -188,6 +256,8 @@ _FEW: dict[str, dict[str, Any]] = {
     "film": {"episodes": [0]},
     "Run.evaluate": {"episodes": 1},
     "Run.inspect": {"episodes": 1},
+    "Run.export": {"out": "new"},
+    "write_report": {"out": "new.html", "model_seconds": 0},
 }
 """Arguments with which a function takes no time."""
 
@@ -232,12 +302,18 @@ def outcome(call: Callable[[], Any]) -> str:
     return "accepted"
 
 
+_THEIRS = "the executor failed ("
+"""How the sentence for a failure of the user's own code begins, which comes at any time."""
+
+
 def _refused(text: str, before: Mapping[str, Any], *, loud: bool = False) -> str:
     """What a refusal is; raises `Fault` unless it is one sentence, before anything has been written."""
     if not loud:
         check_sentence(text)
     if "more memory than there is" in text:
         return "memory"
+    if text.startswith(_THEIRS):
+        return "refused"
     if (after := content()) != before:
         changed = sorted(str(path) for path in before.keys() ^ after.keys()) or ["its files"]
         raise Fault(f"'{text}', but only after it had written {', '.join(changed[:3])}")

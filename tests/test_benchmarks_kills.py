@@ -81,6 +81,26 @@ def test_a_table_has_a_line_per_agent_and_one_for_all():
     ]
 
 
+def test_the_agent_with_the_fewest_kills_is_next():
+    runs = [kills.Killed("a", 0, 2, 1, 0, "", 1.0), kills.Killed("b", 0, 3, 0, 1, "", 1.0)]
+    assert kills.following([], "ab") == ("a", 0) and kills.following(runs, "ab") == ("a", 1)
+    assert kills.following(runs, "abc") == ("c", 0) and kills.following(runs, "b") == ("b", 1)
+    assert kills.following([*runs, kills.Killed("c", 0, 0, 0, 0, "", 1.0)], "cd") == ("d", 0)
+
+
+def test_runs_go_on_from_those_in_the_table(tmp_path):
+    (tmp_path / "kills.csv").write_text(
+        "agent,number,kills,in_writes,before_saves,differences,seconds\na,0,2,1,0,,1.5\nb,0,1,0,1,run/episodes.csv,1\n"
+    )
+    before = kills.read_runs(tmp_path / "kills.csv")
+    assert before == [
+        kills.Killed("a", 0, 2, 1, 0, "", 1.5),
+        kills.Killed("b", 0, 1, 0, 1, "run/episodes.csv", 1.0),
+    ]
+    run = next(kills.kill_runs({"a": counts, "b": counts}, 4, 4, 60.0, tmp_path, 0, before))
+    assert (run.agent, run.number, run.differences) == ("b", 1, "") and run.kills <= 1
+
+
 @pytest.mark.slow
 def test_real_runs(tmp_path, monkeypatch):
     """In a process that does not use JAX."""

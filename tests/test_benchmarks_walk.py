@@ -1,10 +1,15 @@
 """`benchmarks/walk.py` on a sample of bad input, and whether it sees what it looks for."""
 
 import argparse
+import logging
 import random
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foretell import registry
 from foretell.cli import parser
@@ -14,7 +19,7 @@ from foretell.runs.schema import agent_class, section_classes
 from foretell.runs.trees import merge
 from tiny import benchmark, written_run
 
-walk, walked, walked_settings = (benchmark(name) for name in ("walk", "walked", "walked_settings"))
+walk, walked, walked_settings, walked_runs = map(benchmark, ("walk", "walked", "walked_settings", "walked_runs"))
 CHEAP = ("export-mat", "film", "plot", "presets", "show", "studies")
 """Commands that take no time even if they accept their words."""
 
@@ -69,6 +74,64 @@ def test_a_sample_of_settings_takes_or_refuses_every_kind_of_value():
     tree = merge(read_preset("pets/default"), {"task": {"env": "Pendulum-v1"}})
     sample = random.Random(0).sample([*walked_settings.leaves(agent_class("pets"), tree)], 12)
     assert all(walked_settings._validated(leaf).startswith("refused ") for leaf in sample)
+
+
+def change(path, value, base="sac"):
+    """A setting of a tiny run, with a value."""
+    tree = walked_settings.base_tree(*walked_settings.BASES[base])
+    leaf = next(leaf for leaf in walked_settings.leaves(agent_class(tree["agent"]), tree) if leaf.path == path)
+    return walked_runs.Change(base, leaf, value, False)
+
+
+@given(st.sets(st.integers(0, 39)), st.integers(1, 12))
+def test_halving_finds_the_settings_that_are_at_fault(bad, size):
+    def run(groups):
+        outcomes = ["wrong" if bad & {*group} else "accepted" for group in groups]
+        return [walked.Found("", outcome, outcome == "wrong") for outcome in outcomes]
+
+    groups = [range(40)[i : i + size] for i in range(0, 40, size)]
+    found = [one for results in walked_runs.tested(groups, run) for one in results]
+    assert {number for one in found if one.found.fault for number in one.group} == bad
+    assert sorted(number for one in found for number in one.group) == [*range(40)]
+    assert all(len(one.group) == 1 for one in found if one.found.fault)
+
+
+def test_a_fault_of_a_combination_is_found():
+    def run(groups):
+        return [walked.Found("", "wrong" if {2, 5} <= {*group} else "accepted", {2, 5} <= {*group}) for group in groups]
+
+    (results,) = walked_runs.tested([range(8)], run)
+    assert [(*one.group,) for one in results if one.found.fault] == [(*range(8),)]
+
+
+def test_settings_go_together_if_none_undoes_another():
+    first, second = change("learner.hidden", [3]), change("train.eval_every", 7)
+    other, worker = change("learner.hidden", [2]), change("train.workers", 2)
+    assert [len(group) for group in walked_runs.packed([first, second, other])] == [2, 1]
+    tree = walked_runs.together([first, second])
+    assert tree["learner"]["hidden"] == [3] and tree["train"]["eval_every"] == 7
+    assert walked_runs.together([worker]) is None  # without a second environment
+    assert len(walked_runs.packed([first, second._replace(alone=True)])) == 2
+
+
+def test_a_setting_is_tried_with_numbers_and_with_each_other_kind_of_value():
+    values = [*walked_runs.chosen(change("train.eval_every", 7).leaf)]
+    assert values == [(1, False), (7, False), (2**31 - 1, True), (None, False)]
+    switches = [value for value, _ in walked_runs.chosen(change("train.keep_best", True).leaf)]
+    assert switches == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("speak", "text"),
+    [
+        (lambda: np.float64(1.0) / np.zeros(1), "RuntimeWarning: divide by zero"),
+        (lambda: warnings.warn("lost", UserWarning, stacklevel=1), "UserWarning: lost"),
+        (lambda: logging.getLogger("jax").warning("slow"), "slow"),
+    ],
+)
+def test_warnings_of_libraries_are_seen(speak, text):
+    with pytest.raises(walked.Fault, match=f"^a warning: {text}"), walked_runs.silent():
+        speak()
 
 
 def says(text):

@@ -119,9 +119,10 @@ SETTINGS = [
     ("model.hidden=[2147483648]", "model: hidden (2147483648) is not a number of 32 bits"),
     (
         "fit.learning_rate=1.0e+39",
-        "fit: learning_rate (1e+39) is not a number of single precision, which are 0 and from",
+        "fit: learning_rate (1e+39) must be 0 or from 1e-15 to 1e+15 in magnitude, since it is squared in",
     ),
-    ("model.weight_decay=1.0e-39", "model: weight_decay (1e-39) is not a number of single precision"),
+    ("model.weight_decay=1.0e-39", "model: weight_decay (1e-39) must be 0 or from 1e-15 to 1e+15"),
+    ("model.min_std=1.0e-30", "model: min_std (1e-30) must be 0 or from 1e-15 to 1e+15"),
     ("task.horizon=0", "task.horizon=0: input should be greater than 0"),
     ("task.action_noise=-1", "task.action_noise=-1: input should be greater than or equal to 0"),
     ("task.action_noise=.nan", "task.action_noise=nan: input should be a finite number"),

@@ -17,8 +17,8 @@ from foretell import registry
 from foretell.errors import UserError
 
 LARGEST_INTEGER = 2**31 - 1
-LARGEST_FLOAT, SMALLEST_FLOAT = float.fromhex("0x1.fffffep127"), float.fromhex("0x1p-126")
-"""Of normal numbers of single precision."""
+LARGEST_FLOAT, SMALLEST_FLOAT = 1e15, 1e-15
+"""Magnitudes whose squares, and some multiples of these, single precision can hold."""
 
 
 class Settings(BaseModel):
@@ -42,8 +42,8 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} ({value}) is not a number of 32 bits, which are up to {LARGEST_INTEGER} in magnitude")
     elif isinstance(value, float) and value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
         raise ValueError(
-            f"{name} ({value:g}) is not a number of single precision, which are 0 and "
-            f"from {SMALLEST_FLOAT:.2g} to {LARGEST_FLOAT:.2g} in magnitude"
+            f"{name} ({value:g}) must be 0 or from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g} in magnitude, since it is "
+            "squared in single precision"
         )
 
 

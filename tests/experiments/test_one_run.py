@@ -4,8 +4,10 @@ import csv
 import shlex
 
 import pytest
+from filelock import FileLock
 from stubs import plan, write_run
 
+from foretell import UserError
 from foretell.cli import main, parser
 from foretell.experiments.directory import StudyDirectory
 from foretell.experiments.study import run_of_study
@@ -72,6 +74,16 @@ def test_other_runs_may_be_executed_meanwhile(asked, directory):
 
     assert run_of_study(asked, directory.path, 0, train) == 0
     assert sorted(finished(directory)) == [["pets/default", "0"], ["pets/default+ds", "0"]]
+
+
+def test_a_study_that_another_process_keeps_locked_is_refused(asked, directory, monkeypatch):
+    monkeypatch.setattr("foretell.experiments.study._LOCK_SECONDS", 0.0)
+    directory.path.mkdir()
+    with (
+        FileLock(directory.path / ".lock", is_singleton=False),
+        pytest.raises(UserError, match=r"^another process is running the study in "),
+    ):
+        one(asked, directory, 0)
 
 
 @pytest.mark.parametrize("number", ["-1", "4"])

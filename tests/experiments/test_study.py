@@ -2,6 +2,7 @@
 
 import csv
 import io
+from inspect import unwrap
 
 import pytest
 import rich.console
@@ -11,6 +12,7 @@ from stubs import Runner, files, plan, write_run
 from foretell import UserError
 from foretell.experiments import study as module
 from foretell.experiments.directory import StudyDirectory
+from foretell.experiments.executor import Ended
 from foretell.experiments.progress import Status, time_left
 from foretell.experiments.study import StudyFailed, StudyStopped, run_study
 from foretell.experiments.summary import summarise
@@ -182,3 +184,27 @@ def test_two_processes_do_not_run_one_study(tmp_path):
     run(tmp_path)
     with StudyDirectory(tmp_path).lock():
         assert refusal(tmp_path, plan()) == f"another process is running the study in '{tmp_path}'"
+
+
+def fails_at_once(members, stop):
+    raise KeyError("no machine")
+
+
+def fails_later(members, stop):
+    yield Ended(members[0], 1, "it diverged")
+    raise OSError("connection lost")
+
+
+@pytest.mark.parametrize(
+    ("executor", "reason"),
+    [
+        (fails_at_once, "KeyError: 'no machine', at .*test_study.py, line"),
+        (fails_later, "OSError: connection lost, at .*test_study.py, line"),
+        (len, "TypeError: len.. takes exactly one argument"),
+        (lambda: None, "TypeError: .*takes 0 positional arguments"),
+    ],
+)
+def test_an_executor_that_fails_is_one_sentence(executor, reason, tmp_path):
+    with pytest.raises(UserError, match=rf"^the executor failed \({reason}"):
+        unwrap(run_study)(plan(), tmp_path, executor=executor, quiet=True)
+    assert run(tmp_path) == ALL  # the same study goes on

@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from written import data_of, text_of, write_run
 import foretell
 from foretell.cli import main
 from foretell.errors import UserError
+from foretell.page.records import find_runs
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,15 @@ def test_mistakes_are_one_sentence(tmp_path, refused):
     assert "smooth must be" in refused("report", run, "--smooth", "0")
 
 
+@pytest.mark.parametrize(("place", "reason"), [("file/r.html", "File exists"), ("folder.html", "Is a directory")])
+def test_a_page_that_cannot_be_written_is_one_sentence(place, reason, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.html").mkdir()
+    run = write_run(tmp_path / "run", [1.0])
+    with pytest.raises(foretell.UserError, match=f"^cannot write '{tmp_path / place}': {reason}$"):
+        foretell.write_report([run], tmp_path / place, model_seconds=0.0)
+
+
 @pytest.mark.slow
 def test_fifty_runs_of_a_thousand_episodes(tmp_path):
     """Less than 15 MB; the time is in the page on reports."""
@@ -122,6 +133,41 @@ def test_fifty_runs_of_a_thousand_episodes(tmp_path):
         write_run(tmp_path / "runs" / str(i // 5) / str(i % 5), rng.normal(size=1000), seed=i % 5)
     out = foretell.write_report([tmp_path / "runs"], tmp_path / "r.html", model_seconds=0.0)
     assert out.stat().st_size < 15e6
+
+
+def test_a_function_that_fails_names_its_place(tmp_path):
+    def say(text):
+        raise KeyError(text)
+
+    run = write_run(tmp_path / "run", [1.0])
+    line = say.__code__.co_firstlineno + 1
+    with pytest.raises(
+        UserError, match=rf"say failed \(KeyError: 'writing the page', at .*test_report.py, line {line}"
+    ):
+        foretell.write_report(run, tmp_path / "r.html", say=say)
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "episodes.csv", "diagnostics.csv"])
+def test_a_file_that_is_no_text_is_refused_in_one_sentence(name, tmp_path):
+    run = write_run(tmp_path / "run", [1.0])
+    (run / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=name):
+        foretell.write_report(run, tmp_path / "r.html")
+
+
+def test_folders_that_may_not_be_read_are_left_out(tmp_path, monkeypatch):
+    write_run(tmp_path / "runs" / "mine", [1.0])
+    write_run(tmp_path / "runs" / "secret" / "theirs", [1.0])
+    iterdir = Path.iterdir
+
+    def guarded(path):
+        if path.name == "secret":
+            raise PermissionError("secret")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", guarded)
+    assert find_runs([tmp_path / "runs"]) == [tmp_path / "runs" / "mine"]
 
 
 def test_a_run_that_is_damaged_is_refused_in_one_sentence(tmp_path):

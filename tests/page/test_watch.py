@@ -64,6 +64,23 @@ def test_progress_of_a_run_whose_length_is_in_steps(tmp_path):
     assert row[1:] == ["300 of 5,000 steps", "2 (train)", "2 min ago"]
 
 
+@pytest.mark.parametrize("train", ["train: {}", "train: {trials: many}", "train: 3"])
+def test_progress_of_a_run_that_does_not_say_its_length(train, tmp_path):
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+    head, _, rest = (run / "config.yaml").read_text().partition("train:\n")
+    (run / "config.yaml").write_text(f"{head}{train}\n{rest[rest.index('provenance:') :]}")
+    assert "2 of an unknown number of trials 2 (train)" in text_of(Watcher([tmp_path], 2).page())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "episodes.csv", "metrics.csv"])
+def test_a_run_that_cannot_be_read_does_not_end_the_page(name, tmp_path):
+    write_run(tmp_path / "other", [1.0])
+    run = write_run(tmp_path / "run", [1.0])
+    (run / name).write_bytes(b"\xff\xfe\x00")
+    page = text_of(Watcher([tmp_path], 2).page())
+    assert f"'{run}' cannot be read yet" in page and "1 of 15 trials" in page
+
+
 def test_mistakes_are_one_sentence(tmp_path, refused, served):
     assert refused("watch", tmp_path / "nothing") == f"no directory '{tmp_path / 'nothing'}'"
     port = served.rpartition(":")[2]

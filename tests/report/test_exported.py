@@ -16,7 +16,7 @@ import foretell
 from foretell.cli import main
 from foretell.errors import UserError
 from foretell.report import converting, exported
-from foretell.report.exported import format_of
+from foretell.report.exported import form_of
 from tiny import LINE, TINY
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "export.md").read_text()
@@ -158,12 +158,12 @@ def test_the_pages_commands_export(trained, policy, tmp_path, monkeypatch, capsy
     ],
 )
 def test_the_format_is_chosen_or_guessed_from_the_ending(chosen, name, found):
-    assert format_of(chosen, None if name is None else Path(name)) == found
+    assert form_of(chosen, None if name is None else Path(name), None)[0] == found
 
 
 def test_an_unknown_format_is_refused():
     with pytest.raises(UserError, match=r"^format cannot be 'onx'; choose of: stablehlo, onnx$"):
-        format_of("onx", None)
+        form_of("onx", None, None)
 
 
 def test_a_planner_is_not_exported_to_onnx(trained, tmp_path, refused):

@@ -81,10 +81,6 @@ def test_a_run_without_predictions_has_no_file_of_them(run, tmp_path):
     assert export_predictions(run, tmp_path, 1) == []
 
 
-def test_a_path_that_no_system_takes(run, refused):
-    assert refused("export-mat", run.path, "--out", "a\0b").endswith("a path cannot hold the null character")
-
-
 @pytest.mark.parametrize("out", [None, "there/mine.mat", "any.name"])
 @pytest.mark.long
 def test_the_command_tells_what_it_has_written_and_where(out, run, tmp_path, capsys):

@@ -154,6 +154,12 @@ def test_wrong_arguments_of_other_functions(call, wrong, sentence, trained):
         ("inspect", {"episodes": "3"}, "episodes must be a whole number of at least 1, not '3'"),
         ("diagnose", {"sizes": 3}, "sizes must be foretell.diagnostics.examination.Sizes, not 3"),
         ("diagnose", {"seed": -1}, "seed must be a whole number"),
+        ("believe", {"render": "no"}, "render must be True or False, not 'no'"),
+        ("believe", {"seconds": "60"}, "seconds must be a finite number, not '60'"),
+        ("believe", {"seconds": -1}, "seconds must be at least 0, not -1"),
+        ("export", {"platforms": 3}, "platforms must be a list of texts, not 3"),
+        ("export", {"platforms": []}, "platforms must name at least one of: cpu, cuda, rocm, tpu"),
+        ("export", {"platforms": ["CPU"]}, "platforms cannot be 'CPU'; choose of: cpu, cuda, rocm, tpu"),
     ],
 )
 @pytest.mark.long
@@ -186,9 +192,35 @@ def test_arguments_of_a_study(name, value, sentence, tmp_path):
     assert str(mistake.value).startswith(sentence)
 
 
-def test_a_study_whose_path_is_too_long(tmp_path):
-    with pytest.raises(UserError, match=r"^cannot write .*File name too long"):
-        foretell.study("pets/default", out=tmp_path / ("x" * 300), env=LINE)
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("paths", 3, "paths must be a path or a list of paths, not 3"),
+        ("paths", [], "paths must be a path or a list of paths, not []"),
+        ("paths", ["run", None], "paths must be a path, not None"),
+        ("paths", "x" * 300, "no run directory 'xxx"),
+        ("out", ".", "the ending of the report must be one of html, png, pdf, not ''"),
+        ("format", 3, "format must be a text, not 3"),
+        ("smooth", 1.5, "smooth must be a whole number of at least 1, not 1.5"),
+        ("model_seconds", float("nan"), "model_seconds must be a finite number, not nan"),
+        ("model_seconds", -0.5, "model_seconds must be at least 0, not -0.5"),
+        ("say", "loud", "say must be a function of a text, not 'loud'"),
+    ],
+)
+def test_arguments_of_a_report(name, value, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as mistake:
+        unwrap(foretell.write_report)(**{"paths": ["run"], name: value})
+    assert str(mistake.value).startswith(sentence) and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("x" * 300, "File name too long"), ("y/" * 2500, "File name too long"), ("a\0b", "a path cannot")],
+)
+def test_a_study_whose_path_no_system_takes(name, reason, tmp_path):
+    with pytest.raises(UserError, match=f"^cannot write .*{reason}"):
+        foretell.study("pets/default", out=tmp_path / name, env=LINE)
 
 
 def test_an_array_is_no_switch(trained):

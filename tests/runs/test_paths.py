@@ -64,6 +64,14 @@ def test_names_that_are_too_long_are_one_sentence(command, name, refused):
     assert len(refused(*command, name)) < 1300
 
 
+@pytest.mark.parametrize("command", ["export-mat", "report", "random"])
+def test_a_path_with_a_null_character(command, trained, refused):
+    given = ["--env", LINE, "--episodes", "1"] if command == "random" else [trained]
+    seconds = ["--model-seconds", "0"] if command == "report" else []
+    sentence = refused(command, *given, *seconds, "--out", "a\0b.html")
+    assert sentence.endswith("a path cannot hold the null character")
+
+
 @pytest.mark.long
 def test_an_episode_is_filmed_again_in_any_folder(tmp_path):
     directory = RunDirectory.create(tmp_path / "50% x $y$ [z]", overwrite=False)

@@ -2,12 +2,12 @@
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
 
-from foretell.errors import UserError
+from foretell.errors import UserError, located
 from foretell.experiments.directory import Member, StudyDirectory
 from foretell.experiments.executor import (
     Ended,
@@ -118,7 +118,7 @@ def run_study(
         left = [member for member in members if member not in finished]
         cores = available_cores()
         count = min(jobs or automatic_jobs(left, len(cores), available_memory()), max(1, len(left)))
-        execute = executor or partial(run_locally, slots=divide(cores, count))
+        execute = partial(_executed, executor) if executor else partial(run_locally, slots=divide(cores, count))
         with Monitor(members, finished, count, console(quiet=quiet)) as monitor:
             stopped = _execute(left, directory, plan, execute, monitor)
         summary = summarise(directory, plan)
@@ -156,6 +156,16 @@ def run_of_study(plan: Plan, out: Path, number: int, train: Callable[[list[str]]
         with directory.lock(_LOCK_SECONDS):
             directory.mark_finished(member, time.monotonic() - start)
     return code
+
+
+def _executed(executor: Executor, members: Sequence[Member], stop: Event) -> Iterator[Started | Ended | None]:
+    """What a user's executor reports; its failures name file and line. Raises `UserError`."""
+    try:
+        yield from executor(members, stop)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the executor failed ({located(error)})") from error
 
 
 def _execute(

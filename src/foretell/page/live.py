@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from os.path import isdir
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -98,7 +99,7 @@ def watch(paths: Sequence[str | Path], *, port: int = 8866, smooth: int = 10) ->
         UserError: if a folder does not exist, or the port cannot be used.
     """
     for path in paths:
-        if not Path(path).is_dir():
+        if not isdir(path):
             raise UserError(f"no directory '{path}'")
     watcher = Watcher(paths, arguments.whole_number("smooth", smooth, 1))
     arguments.whole_number("port", port, 0, 65535)
@@ -146,9 +147,10 @@ def _progress(record: Record, now: float) -> list[str]:
     if not isinstance(steps, int):
         done, steps = sum(row["kind"] == "train" for row in rows), trials
     unit = "trials" if steps is trials else "steps"
+    wanted = f"{steps:,}" if isinstance(steps, int) else "an unknown number of"
     latest = max((_stamp(record.directory.path / name) or 0.0 for name in _STAMPED), default=0.0)
     last = f"{rows[-1]['return']:.5g} ({rows[-1]['kind']})" if rows else "-"
-    return [record.name, f"{done:,} of {steps:,} {unit}", last, f"{duration(max(now - latest, 0.0))} ago"]
+    return [record.name, f"{done:,} of {wanted} {unit}", last, f"{duration(max(now - latest, 0.0))} ago"]
 
 
 def _stamp(path: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        here = [path] if (path / "config.yaml").is_file() else sorted(_below(path), key=_numbers_last)
+        here = [path] if isfile(path / "config.yaml") else sorted(_below(path), key=_numbers_last)
         if not here:
             RunDirectory.open(path)  # says what is the matter
             raise UserError(f"'{path}' holds no run")
@@ -176,14 +177,19 @@ def _variant(record: Record) -> str:
 
 def _below(path: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """Runs in the folders of a folder."""
-    if not path.is_dir() or not depth:
-        return
-    for folder in path.iterdir():
-        if folder.is_dir() and not folder.is_symlink():
-            if (folder / "config.yaml").is_file():
-                yield folder
-            else:
-                yield from _below(folder, depth - 1)
+    for folder in _folders(path) if depth else ():
+        if isfile(folder / "config.yaml"):
+            yield folder
+        else:
+            yield from _below(folder, depth - 1)
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in a folder, without links; none if it is no folder, or may not be read."""
+    try:
+        return [folder for folder in path.iterdir() if isdir(folder) and not folder.is_symlink()]
+    except (OSError, ValueError):
+        return []
 
 
 def _numbers_last(path: Path) -> tuple:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from foretell.errors import UserError
+from foretell.errors import UserError, located
 from foretell.page.chosen import beliefs
 from foretell.page.content import content
 from foretell.page.document import html
@@ -19,7 +20,7 @@ FORMATS = ("html", "png", "pdf")
 
 @opens_runs
 def write_report(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
     format: str | None = None,
@@ -33,7 +34,7 @@ def write_report(
     """Write a report of runs, and of all runs of studies.
 
     Args:
-        paths: run directories, study directories, or folders with either.
+        paths: one or several run directories, study directories, or folders with either.
         out: the file; by default `report.html`, or with the ending of `format`.
         format: `html` for a page, `png` or `pdf` for the learning curves alone; by default as the file ends.
         smooth: points to average over, for smoothed curves.
@@ -48,13 +49,14 @@ def write_report(
         The file.
 
     Raises:
-        UserError: if there is no run, or one cannot be read.
+        UserError: if an argument is wrong, if there is no run, or if one cannot be read.
     """
     arguments.switch(trust=trust)
     smooth = arguments.whole_number("smooth", smooth, 1)
     videos, seed = arguments.whole_number("videos", videos, 0), arguments.seed_number(seed)
-    path = _path(out, format)
-    groups = grouped([read_record(run) for run in find_runs(paths)])
+    model_seconds, say = arguments.number("model_seconds", model_seconds, 0.0), _saying(say)
+    path = _path(out, arguments.optional_text("format", format))
+    groups = grouped([read_record(run) for run in find_runs(arguments.paths("paths", paths))])
     if path.suffix != ".html":
         if not any(group.with_points for group in groups):
             raise UserError("none of the runs has finished an evaluation episode or a trial, so there is no curve")
@@ -71,7 +73,7 @@ def write_report(
 
 
 def _path(out: str | Path | None, format: str | None) -> Path:
-    """The file to write. Raises `UserError` for an unknown format."""
+    """The file to write. Raises `UserError` for an unknown format, or a path without a name."""
     path = None if out is None else arguments.path("out", out)
     chosen = format or (path.suffix.removeprefix(".") if path is not None else "html")
     if chosen not in FORMATS:
@@ -79,4 +81,20 @@ def _path(out: str | Path | None, format: str | None) -> Path:
         raise UserError(f"{what} must be one of {', '.join(FORMATS)}, not '{chosen}'")
     if path is None:
         return Path(f"report.{chosen}")
+    if not path.name:
+        raise UserError(f"out must be the path of a file, not '{path}'")
     return path if path.suffix == f".{chosen}" else path.with_name(f"{path.name}.{chosen}")
+
+
+def _saying(say: Any) -> Callable[[str], object]:
+    """The function of the user, whose failures name file and line. Raises `UserError` if it is none."""
+    if not callable(say):
+        raise UserError(f"say must be a function of a text, not {say!r}")
+
+    def said(text: str) -> None:
+        try:
+            say(text)
+        except Exception as error:
+            raise UserError(f"the function say failed ({located(error)})") from error
+
+    return said

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from os.path import isdir, isfile
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -148,7 +149,7 @@ def steps_before(directory: RunDirectory) -> int:
     if not isinstance(earlier, str):
         return 0
     named, beside = Path(earlier), directory.path.parent / Path(earlier).name
-    stage = RunDirectory.open(named if (named / "config.yaml").is_file() or not beside.is_dir() else beside)
+    stage = RunDirectory.open(named if isfile(named / "config.yaml") or not isdir(beside) else beside)
     steps = [row["env_steps"] for row in stage.read_episodes() if row["kind"] != "eval"]
     return steps_before(stage) + max(steps, default=0)
 

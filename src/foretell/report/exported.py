@@ -22,15 +22,32 @@ FORMATS = ("stablehlo", "onnx")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def format_of(chosen: object, out: Path | None) -> str:
-    """The format of a file: as chosen, else as its ending says, else StableHLO. Raises `UserError`."""
-    if chosen is None:
-        return "onnx" if out is not None and out.suffix.lower() == ".onnx" else "stablehlo"
-    return arguments.choice("format", chosen, FORMATS)
+def form_of(format: object, out: Path | None, platforms: object) -> tuple[str, list[str]]:
+    """The format of a file and the platforms it is for, none of ONNX, which runs on all.
+
+    Args:
+        format: one of `FORMATS`; None: as the file's ending says, else StableHLO.
+        out: the file, or None.
+        platforms: one or several of `PLATFORMS`; None: the CPU.
+
+    Raises:
+        UserError: for others.
+    """
+    if format is None:
+        format = "onnx" if out is not None and out.suffix.lower() == ".onnx" else "stablehlo"
+    kind = arguments.choice("format", format, FORMATS)
+    if kind == "onnx":
+        if platforms is not None:
+            raise UserError("platforms cannot be chosen for ONNX, whose files run on all of them; leave it out")
+        return kind, []
+    given = arguments.texts("platforms", "cpu" if platforms is None else platforms)
+    if not given:
+        raise UserError(f"platforms must name at least one of: {', '.join(PLATFORMS)}")
+    return kind, [arguments.choice("platforms", name, PLATFORMS) for name in given]
 
 
 def content(
-    format: str, agent: Agent, state: State, spec: TaskSpec, *, batch: int, platforms: str | Sequence[str] | None
+    format: str, agent: Agent, state: State, spec: TaskSpec, *, batch: int, platforms: Sequence[str]
 ) -> bytes | bytearray:
     """What a file of this format holds, see `exported` and `as_onnx`.
 
@@ -40,19 +57,15 @@ def content(
         state: what it has learned.
         spec: of its task.
         batch: how many observations it is given at once.
-        platforms: of the machines that will run it, out of `PLATFORMS`; None: any for ONNX, else the CPU.
+        platforms: of the machines that will run it, out of `PLATFORMS`; none for ONNX.
 
     Raises:
-        UserError: for wrong platforms, or if the agent does not go into such a file.
+        UserError: if the agent does not go into such a file.
     """
     params = jax.jit(agent.policy)(state)
     if format == "onnx":
-        if platforms is not None:
-            raise UserError("platforms cannot be chosen for ONNX, whose files run on all of them; leave it out")
         return as_onnx(agent, params, spec, batch=batch)
-    given = ["cpu"] if platforms is None else [platforms] if isinstance(platforms, str) else platforms
-    names = [arguments.choice("platforms", name, PLATFORMS) for name in given]
-    return exported(agent, params, spec, batch=batch, platforms=names)
+    return exported(agent, params, spec, batch=batch, platforms=platforms)
 
 
 def as_onnx(agent: Agent, params: PolicyParams, spec: TaskSpec, *, batch: int = 1) -> bytes:

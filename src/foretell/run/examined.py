@@ -118,7 +118,9 @@ class Run(TrainedAgent):
             moments: of the episode that are looked at, at most.
             render: keep a picture of each moment, where the environment can be rendered.
         """
+        arguments.switch(render=render)
         seed, moments = arguments.seed_number(seed), arguments.whole_number("moments", moments, 1)
+        seconds = arguments.number("seconds", seconds, 0.0)
         agent, state = self._controller.agent, self._controller.state
         if not can_believe(agent):
             return None

@@ -15,7 +15,7 @@ from foretell.diagnostics.recorded import unrepeated
 from foretell.errors import UserError, brief
 from foretell.keys import Stream, key_for
 from foretell.output import STDERR
-from foretell.report.exported import content, format_of
+from foretell.report.exported import content, form_of
 from foretell.report.video import record
 from foretell.runs import arguments
 from foretell.runs.directory import RunDirectory, writing
@@ -149,9 +149,9 @@ class TrainedAgent:
         """
         size = arguments.whole_number("batch", batch, 1)
         path = None if out is None else arguments.path("out", out)
-        kind, controller = format_of(format, path), self._controller
-        path = path or self.directory / f"agent.{kind}"
-        data = content(kind, controller.agent, controller.state, self.task.spec, batch=size, platforms=platforms)
+        kind, names = form_of(format, path, platforms)
+        path, controller = path or self.directory / f"agent.{kind}", self._controller
+        data = content(kind, controller.agent, controller.state, self.task.spec, batch=size, platforms=names)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

@@ -55,9 +55,18 @@ def path(name: str, value: object) -> Path:
     return Path(os.fsdecode(value))
 
 
+def paths(name: str, value: object) -> list[Path]:
+    """A list of paths, from one path or several."""
+    several = [value] if isinstance(value, str | os.PathLike) else value
+    found = list(several) if isinstance(several, Iterable) and not isinstance(several, bytes | Mapping) else []
+    if not found:
+        raise UserError(f"{name} must be a path or a list of paths, not {value!r}")
+    return [path(name, one) for one in found]
+
+
 def choice(name: str, value: object, choices: Sequence[str]) -> str:
     """One of these names."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise UserError(f"{name} cannot be {value!r}; choose of: {', '.join(choices)}")
     return str(value)
 
@@ -69,11 +78,13 @@ def preset_name(value: object) -> str:
     return str(os.fsdecode(value))
 
 
-def number(name: str, value: object) -> float:
-    """A finite real number of Python or NumPy."""
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise UserError(f"{name} must be a finite number, not {value!r}")
+def number(name: str, value: object, least: float | None = None) -> float:
+    """A finite real number of Python or NumPy, at least `least` if that is given."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number, not {value!r}")
+    if least is not None and value < least:
+        raise UserError(f"{name} must be at least {least:g}, not {value!r}")
+    return float(value)
 
 
 def texts(name: str, value: object) -> list[str]:
