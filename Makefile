@@ -5,7 +5,8 @@ VERSION = $(or $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_inf
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(VERSION))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-WORKERS ?= 2
+# Two workers leave a fifth of two cores idle.
+WORKERS ?= 3
 
 .PHONY: demo test test-quick test-lowest lint format types docs provenance study bench clean
 
