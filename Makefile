@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two workers leave a fifth of two cores idle.
 WORKERS ?= 3
 
-.PHONY: demo test test-quick lint format types docs provenance study bench clean
+.PHONY: demo test test-quick test-lowest lint format types docs provenance study bench clean
 
 demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
@@ -21,6 +21,9 @@ test: $(VENV)/.dev  ## all tests (ten to thirteen minutes on two cores)
 
 test-quick: $(VENV)/.dev  ## all but the long ones
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not long"
+
+test-lowest: .venv-lowest/.dev  ## the tests of tasks and environments with the lowest versions of gymnasium and mujoco
+	.venv-lowest/bin/python -m pytest -m "not slow" tests/tasks tests/envs
 
 lint: $(VENV)/.dev  ## style, formatting and types
 	$(BIN)/ruff check .
@@ -47,7 +50,7 @@ bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
 	$(BIN)/python benchmarks/updates.py steve
 
 clean:
-	rm -rf .venv .venv-[0-9]* docs/_build docs/reference .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-[0-9]* .venv-lowest docs/_build docs/reference .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; a minute or so)"
@@ -62,4 +65,14 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 $(VENV)/.docs: $(VENV)/.runtime
 	$(PIP) --editable '.[docs]'
+	@touch $@
+
+# The versions are the bounds in pyproject.toml. The extra packages of the developers need newer ones.
+LOWEST = $(shell sed -n 's/^  "\(gymnasium\)\[mujoco\]>=\([0-9.]*\)".*/\1==\2/p; s/^  "\(mujoco\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
+
+.venv-lowest/.dev: pyproject.toml constraints.txt
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	grep -v '^gymnasium=\|^mujoco' constraints.txt > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint .venv-lowest/constraints.txt --editable . $(LOWEST) beartype hypothesis pytest pytest-xdist
 	@touch $@

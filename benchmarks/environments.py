@@ -4,8 +4,9 @@
 packages (`environments_list.py`), installs them and this clone in it, and tries every environment with `pets/default`
 and `sac/default`, with tiny settings: the first environment of each package, then the others. Each run is killed
 (SIGKILL) some steps after a checkpoint. `<out>.csv` has a line for each environment and preset; a script that was
-stopped goes on where it was. `<out>.md` has the table. `--only TEXT` tries the environments whose name or package
-contains a text.
+stopped goes on where it was. `<out>.md` has the table; `--page docs/environments.md` writes it into the page, between
+the two marks there, and with `--dry-run` nothing else is done. `--only TEXT` tries the environments whose name or
+package contains a text.
 
 Nothing of a run is shown while it lasts; its output is in the folder `--runs`.
 """
@@ -25,10 +26,24 @@ from environments_case import COMMANDS, SETTINGS
 from environments_list import GROUPS, PACKAGES, Entry, Package
 
 CLONE = Path(__file__).resolve().parents[1]
-COLUMNS = ("package", "env", "options", "preset", *COMMANDS, "outcome", "note", "cpu_seconds")
+COLUMNS = (
+    "package",
+    "env",
+    "options",
+    "preset",
+    "observations",
+    "actions",
+    *COMMANDS,
+    "outcome",
+    "note",
+    "cpu_seconds",
+)
 CASE = Path(__file__).with_name("environments_case.py")
 CHEAP = {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 """Environment variables with which programs take less time to compile than to run slowly."""
+
+BEGIN, END = "<!-- the table of the script begins -->", "<!-- the table of the script ends -->"
+"""The marks of the page between which the table is written."""
 
 Row = dict[str, str]
 
@@ -105,14 +120,16 @@ def read(path: Path) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """A line of Markdown for each environment and preset, and the counts below."""
-    names = ("package", "environment", "preset", "killed", "resumed", "evaluated", "filmed", "outcome", "CPU s")
+    names = ("package", "environment", "observation, action", "preset", "killed", "resumed", "evaluated", "filmed")
+    names += ("outcome", "CPU s")
     lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     order = [package.requirement for package in PACKAGES]
     for row in sorted(rows, key=lambda row: order.index(row["package"]) if row["package"] in order else len(order)):
         env = f"`{row['env']}`" + (f" `{row['options']}`" if row["options"] else "")
         killed = "yes" if row["train"] == "killed" else row["train"]
         ends = (killed, row["resume"], row["eval"], row["film"], row["outcome"], row["cpu_seconds"])
-        lines.append(f"| {' | '.join((row['package'], env, row['preset'], *ends))} |")
+        seen = f"{row['observations']}, {row['actions']}" if row["observations"] else ""
+        lines.append(f"| {' | '.join((row['package'], env, seen, row['preset'], *ends))} |")
     return "\n".join([*lines, "", summary(rows), "", *_notes(rows)]) + "\n"
 
 
@@ -127,6 +144,15 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{len(found)} of {len(works)} environments work with {presets}; they are from {len(origins)} packages."
 
 
+def into_page(text: str, rows: Sequence[Row]) -> str:
+    """The text of a page with the table between its marks, and how many environments have been tried before it."""
+    (before, rest), total = text.split(BEGIN), sum(len(package.environments) for package in PACKAGES)
+    tried = len({row["env"] + row["options"] for row in rows})
+    count = f"{tried} of the {total} environments in the list have been tried."
+    shown = table(rows).split("\n\n")
+    return f"{before}{BEGIN}\n\n{count} {shown[1]}\n\n{shown[0]}\n\n{END}{rest.split(END)[1]}"
+
+
 def _notes(rows: Sequence[Row]) -> list[str]:
     """The sentences of all that was refused or failed, each once."""
     return list(dict.fromkeys(f"- `{row['env']}`: {row['note']}" for row in rows if row["note"]))
@@ -139,14 +165,27 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path(tempfile.gettempdir()) / "foretell-environments")
     parser.add_argument("--presets", nargs="+", choices=SETTINGS, default=[*SETTINGS])
     parser.add_argument("--only", default="", metavar="TEXT")
+    parser.add_argument("--page", type=Path, help="a page of Markdown with marks, for the table")
+    parser.add_argument("--dry-run", action="store_true", help="try nothing, only write the tables")
     args = parser.parse_args()
 
     path = args.out.with_suffix(".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = read(path)
+    if not args.dry_run:
+        try_all(args, path, rows)
+    if args.page:
+        args.page.write_text(into_page(args.page.read_text(), rows))
+    print(summary(rows))
+    sys.exit(any(row["outcome"] == "fault" for row in rows))
+
+
+def try_all(args: argparse.Namespace, path: Path, rows: list[Row]) -> None:
+    """Try all that has no row yet; rows are added to the list and to the file as they come."""
+    begun = bool(rows)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
-        if not rows:
+        if not begun:
             writer.writeheader()
         for package, left in rounds(args.only, args.presets, {key(row) for row in rows}):
             for row in attempt(python_of(package.group, args.venvs), left, args.runs):
@@ -155,8 +194,6 @@ def main() -> None:
                 file.flush()
                 print(f"{row['env']} with {row['preset']}: {row['outcome']} {row.get('note', '')}", flush=True)
                 args.out.with_suffix(".md").write_text(table(rows))
-    print(summary(rows))
-    sys.exit(any(row["outcome"] == "fault" for row in rows))
 
 
 if __name__ == "__main__":

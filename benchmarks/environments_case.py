@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -39,13 +40,15 @@ SAVES = {"pets/default": 16, "sac/default": 8}
 """The checkpoint of each preset after which a run is killed; the agent has learned before."""
 STEPS = 3
 """Steps from then to the kill."""
-SECONDS = 900.0
-"""Wall time after which a process is stopped; it may have little of a shared core."""
+CPU_SECONDS, SECONDS = 300, 7200.0
+"""Time of the processor, and wall time, after which a process is stopped; it may have little of a shared core."""
 TIME_UP = -9999
 """The exit code of a command that was stopped."""
 COMMANDS = ("train", "resume", "eval", "film")
 _SENTENCE = re.compile(r"^foretell: (.*)$", re.MULTILINE)
 _FOLDER = re.compile(r"\S*/site-packages/")
+_SIZES = re.compile(r"observations \[(\d+)\], actions \[(\d+)\]")
+"""How `train` names the sizes of the vectors that an agent sees and chooses."""
 _RESUMED = {"continues from the physical state": "physical state", "continues with a new episode": "new episode"}
 """How a run says that it could not repeat its episode, and what the table says."""
 
@@ -77,9 +80,16 @@ def run_case(env: str, preset: str, options: list[str], folder: Path) -> dict[st
         resume = ["resume", str(run), "--set", "train.checkpoint_seconds=30"]
         commands = {"resume": resume, "eval": ["eval", str(run), "--episodes", "1"], "film": film}
         ends |= forked(commands, folder)
-    row = {name: ends[name].what if name in ends else "" for name in COMMANDS}
+    row = sizes(folder) | {name: ends[name].what if name in ends else "" for name in COMMANDS}
     note = next((end.note for end in ends.values() if end.note), "")
     return row | {"outcome": outcome(row), "note": note, "cpu_seconds": f"{_cpu_seconds() - before:.0f}"}
+
+
+def sizes(folder: Path) -> dict[str, str]:
+    """Of observations and actions, as the command `train` printed them."""
+    printed = _files(folder, "train")[0]
+    found = _SIZES.search(printed.read_text(errors="replace")) if printed.exists() else None
+    return dict(zip(("observations", "actions"), found.groups(), strict=True)) if found else {}
 
 
 def _cpu_seconds() -> float:
@@ -97,8 +107,9 @@ def settings(preset: str) -> list[str]:
 
 def ending(name: str, code: int, output: str) -> Ending:
     """How a command ended: its exit code, and what it printed."""
-    if code == TIME_UP:
-        return Ending("time is up", f"{name} took more than {SECONDS:.0f} seconds")
+    if code in (TIME_UP, -signal.SIGXCPU):
+        spent = f"{SECONDS:.0f} seconds" if code == TIME_UP else f"{CPU_SECONDS} seconds of the processor"
+        return Ending("time is up", f"{name} took more than {spent}")
     if code == 2 and _SENTENCE.search(output):
         return Ending("refused", _FOLDER.sub("", _SENTENCE.findall(output)[-1]))
     if code != (-signal.SIGKILL if name == "train" else 0):
@@ -146,6 +157,7 @@ def _read(folder: Path, name: str, otherwise: int) -> Ending:
 
 def _child(commands: dict[str, list[str]], folder: Path, kill_after: int | None) -> None:
     """The rest of the process that runs commands."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 10))
     if kill_after is not None:
         kill_in_an_episode(kill_after)
     for name, words in commands.items():

@@ -37,6 +37,8 @@ def case():
     [
         ("train", -9, "step 3", ("killed", "")),
         ("train", 0, "step 3\nthe end\n", ("fault", "train ended with 0: the end")),
+        ("train", -24, "step 3", ("time is up", "train took more than 300 seconds of the processor")),
+        ("eval", -9999, "", ("time is up", "eval took more than 7200 seconds")),
         ("train", -11, "", ("fault", "train ended with -11: it printed nothing")),
         ("eval", 2, "noise\nforetell: no env 'x'\n", ("refused", "no env 'x'")),
         ("eval", 2, "usage: foretell\n", ("fault", "eval ended with 2: usage: foretell")),
@@ -99,8 +101,32 @@ def test_the_page_shows_the_table_of_the_results(script):
     rows = script.read(DOCS / "results" / "environments.csv")
     assert rows and {*rows[0]} == {*script.COLUMNS}
     text = (DOCS / "environments.md").read_text()
-    assert script.table(rows).split("\n\n")[0] in text and script.summary(rows) in text
+    assert script.into_page(text, rows) == text and script.table(rows).split("\n\n")[0] in text
     assert not re.search(r"/(?:home|root|tmp)/", text)
+
+
+def test_a_table_is_written_between_the_marks_of_a_page_and_nowhere_else(script):
+    rows = [dict.fromkeys(script.COLUMNS, "") | {"package": "p==1", "env": "x", "observations": "3", "actions": "1"}]
+    page = f"above\n{script.BEGIN}\nold\n{script.END}\nbelow\n"
+    written = script.into_page(page, rows)
+    assert written.startswith("above\n") and written.endswith("\nbelow\n") and "old" not in written
+    assert "| p==1 | `x` | 3, 1 |" in written and "1 of the " in written
+    assert script.into_page(written, rows) == written
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        ("environment    Pendulum-v1, observations [3], actions [1], 200 steps", {"observations": "3", "actions": "1"}),
+        ("a\nenvironment    a:B-v0, observations [288], actions [28]\n", {"observations": "288", "actions": "28"}),
+        ("foretell: 'a' has discrete actions", {}),
+        (None, {}),
+    ],
+)
+def test_sizes_are_those_that_the_command_printed(case, printed, found, tmp_path):
+    if printed is not None:
+        (tmp_path / "train.txt").write_text(printed)
+    assert case.sizes(tmp_path) == found
 
 
 @pytest.mark.slow
