@@ -61,7 +61,7 @@ def measure(rows: int, saves: int, new: int, folder: Path) -> Iterator[tuple[flo
         for _ in range(saves):
             replay = jax.block_until_ready(put(replay, more))
             start = time.perf_counter()
-            state = saver.save(state._replace(replay=replay), 0.0)
+            state = saver.save(state._replace(replay=replay), 0.0, {})
             stopped = time.perf_counter() - start
             saver._checkpoints.wait()
             yield stopped, time.perf_counter() - start
