@@ -1,5 +1,6 @@
 """What `benchmarks/environments.py` makes of the commands that it runs."""
 
+import csv
 import json
 import re
 import subprocess
@@ -136,3 +137,23 @@ def test_an_environment_is_trained_killed_resumed_evaluated_and_filmed(tmp_path,
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     for row in map(json.loads, done.stdout.splitlines()):
         assert (row["train"], row["resume"], row["eval"], row["outcome"]) == ("killed", "exactly", "yes", "ok")
+
+
+@pytest.mark.parametrize(
+    ("env", "found"),
+    [
+        (LINE, ("accepted", 2, 1, "")),
+        ("CartPole-v1", ("refused", None, None)),
+        ("environments:tiny/Unmakeable-v0", ("cannot be made", None, None)),
+    ],
+)
+def test_what_becomes_of_an_id(env, found):
+    told = benchmark("environments_accept").accepted(env)
+    assert told[: len(found)] == found and bool(told[3]) == (found[0] != "accepted")
+
+
+def test_the_counts_of_the_page_are_those_of_the_ids():
+    with (DOCS / "results" / "accepted.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["module"] not in ("mo_gymnasium", "shimmy")]
+    counts = [sum(row["outcome"] == what for row in rows) for what in ("accepted", "refused", "cannot be made")]
+    assert f"| together | {' | '.join(map(str, counts))} |" in (DOCS / "environments.md").read_text()
