@@ -19,7 +19,20 @@ from foretell.runs.presets import families, preset_names
 from foretell.tasks import TaskSettings, make_task
 from tiny import LINE, TINY, TINY_SET, snapshot
 
-ALL = ("train", "resume", "study", "sweep", "studies", "eval", "inspect", "film", "export-mat", "presets", "show", "random")
+ALL = (
+    "train",
+    "resume",
+    "study",
+    "sweep",
+    "studies",
+    "eval",
+    "inspect",
+    "film",
+    "export-mat",
+    "presets",
+    "show",
+    "random",
+)
 ALL += ("toy",)
 
 
