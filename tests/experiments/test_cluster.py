@@ -1,6 +1,7 @@
 """Runs on Ray: a sweep on two nodes goes on when one is killed, and results are those of a single run."""
 
 import os
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -8,15 +9,14 @@ from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import pytest
-from stubs import plan
+from stubs import SETS, plan
 
 from foretell import UserError
 from foretell.experiments.cluster import Cluster, run_on_ray, scheduler_of
 from foretell.experiments.directory import StudyDirectory
-from foretell.experiments.executor import Ended, Started
 from foretell.experiments.sweep_file import Stop
 from foretell.experiments.trial import points
-from tiny import results, tiny_run
+from tiny import LINE, results, tiny_run
 
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install 'foretell[ray]'")
 TRIALS = 6
@@ -51,10 +51,11 @@ def test_a_node_is_killed_and_every_run_ends_as_if_nothing_had_happened(nodes, t
         cluster.remove_node(second, allow_graceful=False)
 
     Thread(target=kill, daemon=True).start()
-    events = list(run_on_ray(runs, Event(), cluster=Cluster(cluster.address)))
-    starts = [event.member for event in events if isinstance(event, Started)]
-    ends = [event for event in events if isinstance(event, Ended)]
-    assert [(event.code, event.error) for event in ends] == [(0, ""), (0, "")] and len(starts) >= 3
+    words = ["study", "pets/default", "--env", LINE, "--seeds", "2", "--ray", cluster.address]
+    words += ["--out", str(tmp_path / "study"), "--set", *SETS, f"train.trials={TRIALS}", "train.capacity=300"]
+    done = subprocess.run([sys.executable, "-m", "foretell", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "started again" in done.stdout and "(2 of 2 runs)" in done.stdout
     for one in runs:
         alone = tmp_path / "alone" / str(one.seed)
         tiny_run(alone, seed=one.seed, trials=TRIALS, capacity=300)

@@ -20,7 +20,7 @@ from foretell.errors import UserError, brief
 from foretell.experiments.directory import Member
 from foretell.experiments.executor import Ended, Started, first_command
 from foretell.experiments.sweep_file import Stop
-from foretell.experiments.trial import execute
+from foretell.experiments.trial import Stops, execute
 
 _FAILURES = 20
 """How often a trial is started again after its node or its process was killed."""
@@ -113,21 +113,6 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     finally:
         if not was_connected:
             ray.shutdown()
-
-
-class Stops:
-    """An actor that says whether the runs are to stop."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    def ask(self) -> None:
-        """Ask all runs to stop."""
-        self._asked = True
-
-    def asked(self) -> bool:
-        """Whether the runs are to stop."""
-        return self._asked
 
 
 def _check_resources(cluster: Cluster, nodes: Sequence[dict[str, Any]]) -> None:

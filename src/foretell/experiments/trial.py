@@ -16,6 +16,21 @@ _LOCKED_SECONDS = 60.0
 """Time (seconds) that the process of a lost trial may need to end."""
 
 
+class Stops:
+    """An actor that says whether the runs are to stop."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def ask(self) -> None:
+        """Ask all runs to stop."""
+        self._asked = True
+
+    def asked(self) -> bool:
+        """Whether the runs are to stop."""
+        return self._asked
+
+
 def execute(
     config: dict[str, Any], *, jobs: Sequence[dict[str, Any]], cpus: float, gpus: float, stops: Any, rule: bool
 ) -> None:
