@@ -39,7 +39,7 @@ def train(args: argparse.Namespace) -> int:
         load("foretell.api")
         return dry_run(args, overrides, seed)
     if args.seeds is not None:
-        return _train_seeds(args, overrides, seed)
+        return import_module("foretell.cli.studies").train_seeds(args, overrides, seed)
     api = load("foretell.api")
     run = _interruptible(
         lambda: api.train(
@@ -55,29 +55,6 @@ def train(args: argparse.Namespace) -> int:
         )
     )
     return _conclude(run, video=args.video, quiet=args.quiet)
-
-
-def _train_seeds(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], first: int) -> int:
-    """Train several seeds of a preset together."""
-    if args.video:
-        raise UserError("--video films one run: add it to `foretell eval RUN_DIR` instead of --seeds")
-    asked = {name: getattr(args, name) for name in ("reward", "terminated") if getattr(args, name) is not None}
-    seeds = load("foretell.runs.arguments").whole_number("seeds", args.seeds, 1)
-    together, options = load("foretell.seeds"), {"out": args.out, "env": args.env, "quiet": args.quiet}
-    try:
-        runs = together.train_seeds(
-            args.preset,
-            range(first, first + seeds),
-            overrides=[*([{"task": asked}] if asked else []), *overrides],
-            overwrite=args.overwrite,
-            **options,
-        )
-    except together.SeedsStopped as stop:
-        say(f"\n{stop}; the same command continues all seeds, `foretell resume RUN_DIR` one of them")
-        return 130
-    for run in [] if args.quiet else runs:
-        say("\n".join([*_outcome(run), f"run         {run.directory}"]))
-    return 0
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -300,7 +277,7 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
     """Print what a run has come to. Returns the exit code."""
     if run is None:
         return 130
-    lines = [*_outcome(run), f"run         {run.directory}", f"curve       {run.figure}"]
+    lines = [*outcome(run), f"run         {run.directory}", f"curve       {run.figure}"]
     if not quiet:
         say("\n".join(lines))
     if video:
@@ -310,7 +287,7 @@ def _conclude(run: "Run | None", *, video: bool, quiet: bool) -> int:
     return 0
 
 
-def _outcome(run: "Run") -> Iterator[str]:
+def outcome(run: "Run") -> Iterator[str]:
     """The line that says what a run has reached: in its last evaluation, or in its last trials if it has none."""
     rows = run.episodes
     last = [row for row in rows if row["kind"] == "eval"][-run.settings.train.eval_episodes or len(rows) :]
