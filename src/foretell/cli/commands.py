@@ -4,7 +4,7 @@ import argparse
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,7 @@ def train(args: argparse.Namespace) -> int:
         load("foretell.api")
         return dry_run(args, overrides, seed)
     if args.seeds is not None:
-        return _train_seeds(args, overrides, seed)
+        return import_module("foretell.cli.studies").train_seeds(args, overrides, seed)
     api = load("foretell.api")
     run = _interruptible(
         lambda: api.train(
@@ -59,29 +59,6 @@ def train(args: argparse.Namespace) -> int:
         )
     )
     return _conclude(run, video=args.video, quiet=args.quiet)
-
-
-def _train_seeds(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], first: int) -> int:
-    """Train several seeds of a preset together."""
-    if args.video:
-        raise UserError("--video films one run: add it to `foretell eval RUN_DIR` instead of --seeds")
-    asked = {name: getattr(args, name) for name in ("reward", "terminated") if getattr(args, name) is not None}
-    seeds = load("foretell.runs.arguments").whole_number("seeds", args.seeds, 1)
-    together, options = load("foretell.seeds"), {"out": args.out, "env": args.env, "quiet": args.quiet}
-    try:
-        runs = together.train_seeds(
-            args.preset,
-            range(first, first + seeds),
-            overrides=[*([{"task": asked}] if asked else []), *overrides],
-            overwrite=args.overwrite,
-            **options,
-        )
-    except together.SeedsStopped as stop:
-        say(f"\n{stop}; the same command continues all seeds, `foretell resume RUN_DIR` one of them")
-        return 130
-    for run in [] if args.quiet else runs:
-        say("\n".join([*outcome(run), f"run         {run.directory}"]))
-    return 0
 
 
 def resume(args: argparse.Namespace) -> int:

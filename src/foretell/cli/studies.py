@@ -1,14 +1,17 @@
-"""The commands about studies. Each imports what it needs when it runs."""
+"""The commands about studies and about several seeds. Each imports what it needs when it runs."""
 
 import argparse
 import math
 import shlex
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foretell.cli.commands import load
+from foretell.cli.printing import outcome
 from foretell.errors import UserError, nearest
+from foretell.output import say
 
 
 def study(args: argparse.Namespace) -> int:
@@ -30,6 +33,29 @@ def study(args: argparse.Namespace) -> int:
     if not args.quiet:
         files = load("foretell.experiments.directory").StudyDirectory(out)
         print(f"summary     {files.page}\nfigure      {files.figure}")
+    return 0
+
+
+def train_seeds(args: argparse.Namespace, overrides: Sequence[Mapping[str, Any]], first: int) -> int:
+    """Train several seeds of a preset together."""
+    if args.video:
+        raise UserError("--video films one run: add it to `foretell eval RUN_DIR` instead of --seeds")
+    asked = {name: getattr(args, name) for name in ("reward", "terminated") if getattr(args, name) is not None}
+    seeds = load("foretell.runs.arguments").whole_number("seeds", args.seeds, 1)
+    together, options = load("foretell.seeds"), {"out": args.out, "env": args.env, "quiet": args.quiet}
+    try:
+        runs = together.train_seeds(
+            args.preset,
+            range(first, first + seeds),
+            overrides=[*([{"task": asked}] if asked else []), *overrides],
+            overwrite=args.overwrite,
+            **options,
+        )
+    except together.SeedsStopped as stop:
+        say(f"\n{stop}; the same command continues all seeds, `foretell resume RUN_DIR` one of them")
+        return 130
+    for run in [] if args.quiet else runs:
+        say("\n".join([*outcome(run), f"run         {run.directory}"]))
     return 0
 
 
