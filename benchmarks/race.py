@@ -84,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(width=160)
     try:
-        rows = chosen(args.rows, args.all or args.list)
+        rows = chosen(args.rows or (["*"] if args.list else []), args.all or args.list)
     except UserError as error:
         sys.exit(str(error))
     if args.list:

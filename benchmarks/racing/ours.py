@@ -56,7 +56,7 @@ def fit(preset, rows, overrides=None, **_):
     """Seconds of one call of training, with its metrics."""
     prepared = fitted(preset, rows, overrides or {})
     call = compiled(prepared)
-    steps = float(call()[1]["model_gradient_steps"])
+    steps = float(call()[1]["gradient_steps"])
     return with_limit(repeated(call), steps * prepared.flop, prepared.shape)
 
 
