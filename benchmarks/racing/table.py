@@ -99,7 +99,12 @@ def _megabytes(value: float | None) -> str:
 def markdown(records: dict[str, Record], machine: Record) -> str:
     """The machine, the versions and the table."""
     rates = f"{machine['matmul'] / 1e9:.0f} GFLOP/s, memory {machine['memory'] / 1e9:.1f} GB/s"
-    head = [f"Machine: {machine['cores']} cores, matrix multiply {rates}; {machine['jax']}.", ""]
+    head = [
+        "# The race: the table",
+        "",
+        f"Machine: {machine['cores']} cores, matrix multiply {rates}; {machine['jax']}.",
+        "",
+    ]
     versions: dict[str, None] = {}
     for record in records.values():
         versions |= {f"{name} {value}": None for found in record["versions"].values() for name, value in found.items()}
