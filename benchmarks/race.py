@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure stored rows once more")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--quick", action="store_true", help="three small workloads beside stored values")
+    parser.add_argument("--store", action="store_true", help="with --quick: store what was measured")
     parser.add_argument("--out", type=Path, default=OUT, help="the files, without their endings")
     parser.add_argument("--venvs", type=Path, default=default_folder(), help="where peers are installed")
     args = parser.parse_args()
@@ -90,7 +91,7 @@ def main() -> None:
     if args.list:
         console.print("\n".join(row.name for row in rows))
     elif args.quick:
-        console.print(guard.report())
+        console.print(guard.report(args.store))
     else:
         run(rows, args, console)
 

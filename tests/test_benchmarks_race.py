@@ -141,8 +141,8 @@ def test_every_row_names_settings_that_exist(racing):
             resolve(row.settings["preset"], [row.settings.get("overrides", {})])
 
 
-def test_the_guard_knows_a_share_of_each_of_its_workloads():
+def test_what_the_guard_has_stored_are_shares_of_its_workloads():
     guard = import_module("racing.guard")
     stored = json.loads(guard.STORED.read_text())
-    assert stored["shares"].keys() == guard.WORKLOADS.keys() and stored["made"]
+    assert stored["shares"].keys() <= guard.WORKLOADS.keys() and stored["cores"] and stored["load"] >= 0
     assert all(0 < share <= 1 for share in stored["shares"].values())

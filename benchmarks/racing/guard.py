@@ -4,6 +4,7 @@ It only reports. Other work on the machine lowers a share, so no share is a fail
 """
 
 import json
+import os
 from pathlib import Path
 
 from rich.table import Table
@@ -33,11 +34,20 @@ def share(name: str, turns: int = 5) -> float:
     return measure.flop / seconds / matmul_rate(*measure.shape)
 
 
-def report() -> Table:
-    """Shares of today beside those stored."""
+def report(store: bool = False) -> Table:
+    """Shares of today beside those stored, which `store` replaces afterwards."""
     use_compilation_cache()
     stored = json.loads(STORED.read_text())
-    table = Table("workload", "share of the multiply", "stored")
+    made = f"stored at a load of {stored['load']:.0f} on {stored['cores']} cores"
+    found, table = {}, Table("workload", "share of the multiply", made)
     for name in WORKLOADS:
-        table.add_row(name, f"{100 * share(name):.0f} %", f"{100 * stored['shares'][name]:.0f} %")
+        found[name] = share(name)
+        table.add_row(name, f"{100 * found[name]:.0f} %", _percent(stored["shares"].get(name)))
+    if store:
+        noted = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "shares": found}
+        STORED.write_text(json.dumps(noted, indent=1) + "\n")
     return table
+
+
+def _percent(value: float | None) -> str:
+    return "not stored" if value is None else f"{100 * value:.0f} %"
