@@ -176,7 +176,7 @@ GROWTH: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "particles": ("imagination", "particles", (5, 10, 20)),
     "population": ("planner", "population", (50, 100, 200, 400)),
     "horizon": ("planner", "horizon", (10, 20, 40)),
-    "members": ("model", "members", (1, 5, 10)),
+    "members": ("model", "members", (2, 5, 10)),
     "width": ("model", "hidden", (64, 128, 256, 512)),
     "environments": ("train", "environments", (1, 2, 4, 8)),
 }
@@ -189,7 +189,7 @@ def _growth() -> list[Row]:
     for name, (section, key, values) in GROWTH.items():
         for value in values:
             found.append(_grown(f"growth/plan/{name}/{value}", "plan", section, key, value))
-    for key, values in (("members", (1, 5, 10)), ("width", (64, 200, 500)), ("batch_size", (32, 128, 512))):
+    for key, values in (("members", (2, 5, 10)), ("width", (64, 200, 500)), ("batch_size", (32, 128, 512))):
         for value in values:
             found.append(
                 _grown(f"growth/fit/{key}/{value}", "fit", "fit" if key == "batch_size" else "model", key, value)
@@ -215,7 +215,7 @@ def _grown(name: str, workload: str, section: str, key: str, value: int) -> Row:
     preset = "pets/halfcheetah" if workload == "plan" else "pets/cartpole"
     setting = {"hidden": [value] * 3} if key in ("hidden", "width") else {key: value}
     overrides = {section: setting}
-    if key == "members" and workload == "plan":
+    if key == "members":
         overrides["imagination"] = {"particles": 10}
     more = {} if workload == "plan" else {"rows": 2_000}
     return Row(name, workload, {"preset": preset, "overrides": overrides, **more})
