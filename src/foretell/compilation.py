@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -123,6 +124,12 @@ def _memory() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
         return math.inf
+
+
+@lru_cache(maxsize=8)
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that JAX traces once, even where it is part of several programs: `learn` takes seconds to trace."""
+    return jax.jit(function, inline=True)
 
 
 class BackgroundProgram:

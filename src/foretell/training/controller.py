@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from foretell.agents import Agent
 from foretell.agents.base import Carry, PolicyParams, State
-from foretell.compilation import COMPILER_OPTIONS, check_not_forked
+from foretell.compilation import COMPILER_OPTIONS, check_not_forked, traced_once
 from foretell.envs import succeeded
 from foretell.envs.live import served, serving
 from foretell.errors import UserError
@@ -84,7 +84,7 @@ class Controller:
             programs: those of the same agent and state, if they are compiled already.
         """
         self.agent, self.state, self._spec, self._seed = agent, state, spec, seed
-        self._programs = programs or Programs(*agent.deployed(jax.jit(agent.policy)(state)))
+        self._programs = programs or Programs(*agent.deployed(traced_once(agent.policy)(state)))
         self._calls = 0
         self._carry: Carry = None
         self._fresh = np.ones(0, bool)

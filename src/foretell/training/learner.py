@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from foretell.agents import Agent
 from foretell.agents.base import Metrics, PolicyParams, State
-from foretell.compilation import BackgroundProgram
+from foretell.compilation import BackgroundProgram, traced_once
 from foretell.envs.live import raise_reported
 from foretell.errors import UserError
 from foretell.keys import Stream, key_for
@@ -98,7 +98,8 @@ def _learn(
     """Store new steps, then learn; the metrics are added to those before."""
     if replay is not None:
         replay = _stored(replay, steps)
-    state, found = agent.learn(state, steps if replay is None else replay, key_for(seed, Stream.LEARN, learned))
+    learn = traced_once(agent.learn)
+    state, found = learn(state, steps if replay is None else replay, key_for(seed, Stream.LEARN, learned))
     if replay is not None:
         replay = replay._replace(new=jnp.zeros_like(replay.new))
     sums = {name: value + (metrics[name] if metrics else 0.0) for name, value in found.items()}

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from functools import partial
 
-import jax
 import numpy as np
 
 from foretell.agents.base import Carry, Extras, Metrics, State
+from foretell.compilation import traced_once
 from foretell.envs import Environments, Episodes
 from foretell.errors import UserError
 from foretell.training import clock
@@ -199,7 +199,7 @@ class Loop:
             raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _take_over(self, state: RunState) -> None:
-        self.state, self._policy = state, jax.jit(self.run_info.agent.policy)(state.agent)
+        self.state, self._policy = state, traced_once(self.run_info.agent.policy)(state.agent)
 
     def _count(self, **increments: int) -> None:
         self.state = self.state._replace(counters=self.state.counters.plus(**increments))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 
 from foretell.agents import Agent, Schedule
 from foretell.agents.base import Carry, Metrics, PolicyParams, State
-from foretell.compilation import check_fits
+from foretell.compilation import check_fits, traced_once
 from foretell.envs import Episodes, empty_episodes
 from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, init_replay
@@ -117,7 +117,7 @@ def _arrays(
     policy = agent.policy(state)
     data = replay if agent.data == "replay" else _no_steps(spec, times, environments)
     # Stepwise agents learn after every few steps, which would be many lines; the others log each call as it is.
-    metrics = jax.eval_shape(agent.learn, state, data, key)[1] if stepwise else {}
+    metrics = jax.eval_shape(traced_once(agent.learn), state, data, key)[1] if stepwise else {}
     return state, policy, _zeros(jax.eval_shape(agent.begin, policy, obs, key)), replay, _zeros(metrics)
 
 
