@@ -178,7 +178,7 @@ GROWTH: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "horizon": ("planner", "horizon", (10, 20, 40)),
     "members": ("model", "members", (2, 5, 10)),
     "width": ("model", "hidden", (64, 128, 256, 512)),
-    "environments": ("train", "environments", (1, 2, 4, 8)),
+    "environments": ("train", "environments", (1, 2, 5, 10)),
 }
 """What a control step of `pets/halfcheetah` is measured at: section, key and values."""
 
