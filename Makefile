@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two workers leave a fifth of two cores idle.
 WORKERS ?= 3
 
-.PHONY: demo test test-quick test-lowest lint format types docs provenance study bench clean
+.PHONY: demo test test-quick test-lowest lint format types docs provenance study bench race race-quick clean
 
 demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a curve, a video
 	$(BIN)/foretell train pets/cartpole --out runs/demo --overwrite --video
@@ -48,6 +48,13 @@ bench: $(VENV)/.runtime  ## speed against this machine's matrix-multiply rate
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/updates.py steve
+
+race: $(VENV)/.runtime  ## beside the peers, which are installed first (gigabytes); goes on where it was
+	$(BIN)/python benchmarks/peers/install.py
+	$(BIN)/python benchmarks/race.py
+
+race-quick: $(VENV)/.runtime  ## three small workloads as shares of the limit, beside stored values
+	$(BIN)/python benchmarks/race.py --quick
 
 clean:
 	rm -rf .venv .venv-[0-9]* .venv-lowest docs/_build docs/reference .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -36,6 +36,18 @@ def matmul_rate(members: int, rows: int, width_in: int, width_out: int) -> float
     return 2 * count * flop / best_seconds(lambda: chain(a), repeats=7)
 
 
+def machine_rate() -> float:
+    """FLOP/s of one large multiply, in which all cores take part."""
+    return matmul_rate(1, 2048, 2048, 2048)
+
+
+def memory_rate() -> float:
+    """Bytes per second of copying an array that no cache holds: what is read and what is written."""
+    a = jnp.ones(32 * 2**20)
+    copied = jax.jit(lambda a: a + 1.0)
+    return 2.0 * a.nbytes / best_seconds(lambda: copied(a), repeats=5)
+
+
 def network_flop(sizes: tuple[int, ...]) -> float:
     """Floating-point operations of one forward pass of one row: two per weight."""
     return 2.0 * sum(a * b for a, b in pairwise(sizes))

@@ -10,42 +10,24 @@ import time
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from foretell.compilation import COMPILER_OPTIONS
-from foretell.keys import Stream
-from foretell.runs.presets import resolve
-from foretell.tasks import make_task
-from foretell.training.actor import begin_and_act
-from foretell.training.state import init_run
 from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
+from racing.prepare import planned
 
 
 def measure(preset: str, repeats: int) -> list[str]:
-    settings = resolve(preset)
-    task = make_task(settings.task)
-    agent = settings.build(task)
-    run, policy = init_run(agent, task.spec, settings.train, 0)
-    planner, particles, members = agent.planner, agent.model.particles, settings.model.members
-
-    def act(policy, carry, obs, fresh, call):
-        return begin_and_act(agent, Stream.ACT, policy, carry, obs, fresh, np.int32(0), call, explore=True)
-
-    count = settings.train.environments
-    obs = np.zeros((count, task.spec.obs_size), np.float32)
-    arguments = (policy, run.carry, obs, np.zeros(count, bool), np.int32(0))
+    act, arguments, flop, shape, agent = planned(preset)
     cold = compile_seconds(act, arguments)
     cached = compile_seconds(act, arguments)
     program = jax.jit(act, compiler_options=COMPILER_OPTIONS).lower(*arguments).compile()
-    sizes = network_sizes(agent.model)
-    rows = len(obs) * planner.population * particles // members
-    limit = matmul_rate(members, rows, sizes[1], sizes[2])
+    limit = matmul_rate(*shape)
     seconds = best_seconds(lambda: program(*arguments), repeats=repeats, inner=1 if cold.plan > 0.1 else 100)
-    limit = max(limit, matmul_rate(members, rows, sizes[1], sizes[2]))  # clocks vary from minute to minute
-    evaluations = len(obs) * planner.population * planner.iterations * planner.horizon * particles
-    rate = evaluations * network_flop(sizes) / seconds
+    limit = max(limit, matmul_rate(*shape))  # clocks vary from minute to minute
+    evaluations = round(flop / network_flop(network_sizes(agent.model)))
+    rate = flop / seconds
     return [
         preset,
         f"{1e3 * seconds:,.2f}",

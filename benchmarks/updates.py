@@ -1,4 +1,4 @@
-"""Speed of updates of actor-critic learners, MVE and STEVE: `python benchmarks/updates.py [steve] [mve] [learners]`.
+"""Speed of updates of MVE and STEVE: `python benchmarks/updates.py [steve] [mve]`.
 
 `steve`: one update of the values and one of the model at the paper's sizes, together and apart, as a share of this
 machine's own matrix-multiply rate at the shapes of the layers that cost most, the imagined ones.
@@ -7,56 +7,33 @@ machine's own matrix-multiply rate at the shapes of the layers that cost most, t
 sizes of the minibatch. The constant part of a straight line through these times is the cost that does not depend on the
 number of rows.
 
-`learners`: updates of DDPG, TD3 and SAC at the sizes of SBX (Stable Baselines in JAX), and whole environment steps,
-each with one update. With `--peer PYTHON`, the Python of an environment where `pip install sbx-rl 'gymnasium[mujoco]'`
-was run, SBX itself is timed too, by `peers/sbx_updates.py`. `--install-peer` makes that environment in the user's cache
-directory, with the versions of JAX, Gymnasium and MuJoCo that are used here (several GB, most of it PyTorch).
-
 Times and shares mean something only with nothing else running.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import platformdirs
 from rich.console import Console
 from rich.table import Table
 
 from foretell.agents.updates import repeat
 from foretell.agents.value_expansion import ValueExpansion, ValueExpansionState
-from foretell.callbacks import CSVLog
 from foretell.compilation import COMPILER_OPTIONS
 from foretell.keys import Stream, key_for
 from foretell.models import LearnedModel, SteveModel
 from foretell.nn import MLP
 from foretell.replay import Replay, Transitions, add, init_replay
-from foretell.runs.directory import RunDirectory
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 from foretell.tasks.base import TaskSpec
-from foretell.training.events import Callback, RunInfo, StepTaken
-from foretell.training.loop import Loop
 from foretell.values.learners import TD3
 from machine import best_seconds, describe, matmul_rate, network_flop, network_sizes
 
 ROWS = 5000
 """Transitions in the replay."""
-LEARNERS = ("ddpg", "td3", "sac")
-PEER_PACKAGES = ("sbx-rl", "gymnasium[mujoco]")
-SAME_VERSIONS = ("jax", "jaxlib", "gymnasium", "mujoco", "numpy")
-WARM, BLOCK = 500, 1000
-"""Environment steps before the clock starts, and steps that are timed together."""
 
 
 class UpdateFlop(NamedTuple):
@@ -139,8 +116,7 @@ def random_replay(spec: TaskSpec, rows: int) -> Replay:
 
 def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inner: int = 1) -> float:
     """Seconds of one update where `update(state, replay, count, key)` makes so many in one program."""
-    call_once = lambda *args: update(*args[:3], key_for(0, Stream.LEARN, args[3]))  # noqa: E731
-    program, state = jax.jit(call_once, compiler_options=COMPILER_OPTIONS), subject.state
+    program, state = program_of(update), subject.state
     numbers = iter(range(10**9))
 
     def call():
@@ -151,16 +127,29 @@ def update_seconds(subject: Subject, update: Any, count: int, repeats: int, inne
     return best_seconds(call, repeats=repeats, inner=inner) / count
 
 
+def program_of(update: Any) -> Any:
+    """The program that makes updates of a state: `(state, replay, count, number of the call)`."""
+    call_once = lambda *args: update(*args[:3], key_for(0, Stream.LEARN, args[3]))  # noqa: E731
+    return jax.jit(call_once, compiler_options=COMPILER_OPTIONS)
+
+
+def largest_shape(given: Subject) -> tuple[int, int, int, int]:
+    """Members, rows and widths of the multiply of the largest layer, for `matmul_rate`."""
+    state = given.state
+    model = state.model.target.transition if isinstance(given.agent.model, SteveModel) else state.learner.critics
+    members, *widths = max((weight.shape for weight in model.weights), key=np.prod)
+    return (members, given.agent.learner.batch_size, *widths)
+
+
 def steve_table(preset: str, assignments: list[str], count: int, repeats: int) -> Table:
     """Time and rate of an update with each rule of which member learns from which row, whole and in parts."""
     rows, limits = [], []
     for assignment in assignments:
         rule = {"assignment": assignment}
         given = subject(preset, {"model": rule, "learner": rule})
-        members, *widths = max((w.shape for w in given.state.model.target.transition.weights), key=np.prod)
         for name, flop, update in _parts(given):
             rows.append((assignment, name, flop, update_seconds(given, update, count, repeats)))
-            limits.append(matmul_rate(members, given.agent.learner.batch_size, *widths))
+            limits.append(matmul_rate(*largest_shape(given)))
     limit = max(limits)  # the same shape every time, in the same minutes
     columns = ("assignment", "updates of", "ms", "updates/s", "GFLOP", "GFLOP/s", "share")
     title = f"one update, {preset}, matmul {limit / 1e9:.0f} GFLOP/s, {describe()}"
@@ -222,80 +211,6 @@ def learn_from(agent: ValueExpansion) -> Any:
     return lambda state, replay, count, key: agent.learn(state, replay._replace(new=count), key)
 
 
-def learner_overrides(env: str, per_call: int) -> dict[str, Any]:
-    """The sizes of SBX, and as often an update, and a newer policy, as there."""
-    schedule = {"steps_per_learning": per_call, "random_steps": 100, "eval_episodes": 0, "capacity": ROWS}
-    return {
-        "task": {"env": env},
-        "learner": {"hidden": [256, 256], "batch_size": 256, "target_tau": 0.005},
-        "updates": {"per_step": 1.0, "pretraining": 0, "sync_policy_every": 1},
-        "train": schedule,
-    }
-
-
-class Timer(Callback):
-    """The time of every step."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_step(self, event: StepTaken) -> None:
-        self.times.append(time.perf_counter())
-
-
-def step_seconds(name: str, env: str, per_call: int, blocks: int) -> float:
-    """Seconds of one environment step of a run, its files included, in the best of some blocks of steps."""
-    steps = {"train": {"steps": WARM + blocks * BLOCK + 1}}
-    settings, timer = resolve(f"{name}/default", [learner_overrides(env, per_call), steps]), Timer()
-    task = make_task(settings.task)
-    preset = f"{name}/default"
-    with tempfile.TemporaryDirectory() as folder:
-        directory = RunDirectory.create(Path(folder) / "run", overwrite=False)
-        directory.write_config(settings, preset, 0)
-        agent, schedule = settings.build(task), settings.train
-        run = RunInfo(directory=directory, preset=preset, seed=0, task=task, agent=agent, schedule=schedule)
-        Loop(run, [CSVLog(), timer]).run()
-    return float(min(np.diff(timer.times[WARM::BLOCK]))) / BLOCK
-
-
-class Plan(NamedTuple):
-    """What is timed of the learners, here and by the peer."""
-
-    env: str
-    repeats: int
-    blocks: int
-    """Blocks of environment steps, of which the best counts."""
-
-    def calls(self, count: int) -> int:
-        """Calls of a program that makes `count` updates, timed together."""
-        return max(2, -(-200 // count))
-
-
-def learner_table(plan: Plan, counts: list[int], peer: Path | None) -> Table:
-    """Updates and environment steps of each learner, beside the peer's if there is one."""
-    columns = ("learner", "at a time", "updates/s", "SBX", "ratio", "step ms", "SBX", "ratio")
-    table = _table(f"2 x 256 networks, 256 rows, {plan.env}, {describe()}", columns, left=1)
-    for name in LEARNERS:
-        for count in counts:
-            given = subject(f"{name}/default", learner_overrides(plan.env, count))
-            update = update_seconds(given, learn_from(given.agent), count, plan.repeats, plan.calls(count))
-            step = step_seconds(name, plan.env, count, plan.blocks)
-            his = time_peer(peer, name, count, plan) if peer else {}
-            rates = (f"{1 / update:.0f}", *_beside(update, his.get("update"), lambda s: f"{1 / s:.0f}"))
-            table.add_row(name, str(count), *rates, f"{1e3 * step:.2f}", *_beside(step, his.get("step"), _milliseconds))
-        table.add_section()
-    return table
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:.2f}"
-
-
-def _beside(seconds: float, his: float | None, show: Any) -> tuple[str, str]:
-    """The peer's number, and how many times faster this is."""
-    return ("-", "-") if his is None else (show(his), f"{his / seconds:.2f}")
-
-
 def _table(title: str, columns: tuple[str, ...], left: int) -> Table:
     table = Table(title=title)
     for i, column in enumerate(columns):
@@ -303,69 +218,22 @@ def _table(title: str, columns: tuple[str, ...], left: int) -> Table:
     return table
 
 
-def install_peer() -> Path:
-    """The Python of an environment with SBX, made if there is none."""
-    folder = Path(platformdirs.user_cache_dir("foretell")) / "sbx"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    same = [f"{name}=={version(name)}" for name in SAME_VERSIONS]
-    _run(sys.executable, "-m", "venv", str(folder))
-    _run(str(python), "-m", "pip", "install", "--quiet", *PEER_PACKAGES, *same)
-    return python
-
-
-def time_peer(python: Path, algorithm: str, count: int, plan: Plan) -> dict[str, float]:
-    """Seconds of its update and of its step, as its own script tells."""
-    script = Path(__file__).parent / "peers" / "sbx_updates.py"
-    words = f"--algorithm {algorithm} --per-call {count} --calls {plan.calls(count)} --repeats {plan.repeats}".split()
-    words += f"--env {plan.env} --warm {WARM} --block {BLOCK} --blocks {plan.blocks}".split()
-    return json.loads(_run(str(python), str(script), *words).splitlines()[-1])
-
-
-def peer_python(args: argparse.Namespace) -> Path | None:
-    """The Python of an environment with SBX; none if it was not asked for or, which is told, cannot be had."""
-    if not (args.peer or args.install_peer):
-        return None
-    try:
-        python = args.peer or install_peer()
-        told = _run(str(python), "-c", "import jax, sbx; print(sbx.__version__, 'on jax', jax.__version__)")
-        print(f"beside SBX {told.strip()}")
-        return python
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        print(f"SBX is not timed, since it could not be installed or imported: {said}")
-        return None
-
-
-def _run(*command: str) -> str:
-    """What a command prints, on the same kind of device."""
-    environ = {**os.environ, "JAX_PLATFORMS": jax.default_backend()}
-    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", help="steve, mve, learners (default: all)")
+    parser.add_argument("tables", nargs="*", help="steve, mve (default: both)")
     parser.add_argument("--preset", default="steve/halfcheetah", help="what `steve` updates")
     rules = ("balanced", "independent")
     parser.add_argument(
         "--assignment", nargs="+", choices=rules, default=rules, help="who learns from a row in `steve`"
     )
     parser.add_argument("--updates", type=int, default=8, help="updates of `steve` in one program")
-    parser.add_argument("--env", default="HalfCheetah-v5", help="the environment of `learners`")
-    parser.add_argument("--per-call", type=int, nargs="+", default=[1, 20], help="updates of `learners` in one program")
-    parser.add_argument("--blocks", type=int, default=3, help=f"blocks of {BLOCK} environment steps, the best counts")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--peer", type=Path, help="the Python of an environment with SBX")
-    parser.add_argument("--install-peer", action="store_true", help="make that environment in the user's cache")
     args = parser.parse_args()
-    console, tables = Console(width=120), args.tables or ["steve", "mve", "learners"]
+    console, tables = Console(width=120), args.tables or ["steve", "mve"]
     if "steve" in tables:
         console.print(steve_table(args.preset, args.assignment, args.updates, args.repeats))
     if "mve" in tables:
         console.print(mve_table(["mve/hc-0", "mve/hc-5", "mve/hc-5-notdk"], [64, 128, 256], 40, args.repeats))
-    if "learners" in tables:
-        plan = Plan(args.env, args.repeats, args.blocks)
-        console.print(learner_table(plan, args.per_call, peer_python(args)))
 
 
 if __name__ == "__main__":

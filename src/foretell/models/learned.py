@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell import registry
+from foretell.blocks import map_rows
 from foretell.models.base import Metrics, ModelDefaults, Step, TrainedModel
 from foretell.models.noise import hashed_normal
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
@@ -194,14 +195,14 @@ class LearnedModel(ModelDefaults):
         return Rows(inputs_of(self.task, data.obs, data.action), y, ends[..., : int(self.unknown.termination)])
 
     def fit(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
-        rows = self.rows(replay.data)
+        rows = map_rows(self.rows, replay.data, replay.size)
         actions = action_columns(self.task)
         fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay, actions)
         columns = None if state.columns is None else state.columns.after(replay)
         return LearnedState(fitted.state, fitted.carried, columns), fitted.metrics
 
     def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
-        rows = self.rows(replay.data)
+        rows = map_rows(self.rows, replay.data, replay.size)
         regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.valid)
         columns = None if state.columns is None else state.columns.after(replay)
         return state._replace(regressor=regressor, columns=columns)
