@@ -47,6 +47,9 @@ RUNS = {"runs": False, "extremes": True}
 """Further parts, whose cases depend on what came of others, and whether they are of values that are tried alone."""
 GIGABYTES = 10
 """Of address space that a case may use."""
+_SWEEP = """experiments:
+  pets: {preset: pets/default, set: {task.env: Pendulum-v1}, vary: {planner.horizon: [2, 3]}}
+"""
 
 
 class TimeUp(BaseException):
@@ -154,6 +157,7 @@ def template(overrides: Sequence[Any] = (tiny_runs.PLANNED,)) -> Iterator[Path]:
         process.join()
         (Path(place) / "folder").mkdir()
         (Path(place) / "file.txt").write_text("mine\n")
+        (Path(place) / "sweep.yaml").write_text(_SWEEP)
         yield Path(place)
 
 

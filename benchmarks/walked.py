@@ -121,6 +121,7 @@ _FILLED = {
     "RUN_DIR": ["run"],
     "PRESET": ["pets/default"],
     "PRESET_OR_STUDY": ["pets/default"],
+    "SWEEP": ["sweep.yaml"],
     "FAMILY": ["pets"],
     "WHAT": ["pets/default"],
 }
@@ -134,6 +135,7 @@ _SMALL = {
     "random": ["--episodes", "1", "--set", *_SET],
     "show": ["--set", *_SET],
     "study": ["--out", "new", "--dry-run", *_TINY],
+    "sweep": ["--out", "new", "--dry-run"],
     "report": ["--model-seconds", "0", "--out", "new.html"],
     "watch": ["--port", "0"],
     "export": ["--out", "new"],

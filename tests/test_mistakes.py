@@ -14,7 +14,7 @@ ENV = "environments:tiny/"
 
 
 ALL = "diagnose, eval, export, export-mat, film, inspect, plot, presets, random, report, resume, show, studies, study, "
-ALL += "toy, train, watch"
+ALL += "sweep, toy, train, watch"
 COMMANDS = [
     ([], f"name a command; choose one of: {ALL}"),
     (["--quiet", "train"], f"no command '--quiet'; choose one of: {ALL}"),

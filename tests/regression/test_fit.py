@@ -40,7 +40,7 @@ def traced_fit(*args):
 
 
 compiled_fit = on_host(traced_fit, 1, 2)
-compiled_minibatch = on_host(minibatch, 3)
+compiled_minibatch = on_host(minibatch, 4)
 compiled_error = on_host(lambda s, *data: mean_square_error(PAIR.predictor(PAIR.ready(s)), PAIR.members, *data))
 compiled_statistics = on_host(lambda ensemble, how, *args: how.standardized(ensemble, *args), 0, 1)
 predicted = on_host(predict)
@@ -121,14 +121,15 @@ def test_fewest_steps_above_most_are_refused():
         Fit(min_steps=10, max_steps=9)
 
 
-def epoch_of(epoch, size, batch_size, seed=0):
-    """What `minibatch` visits in an epoch: positions in each member's sample, its thousand added, and all weights."""
+def epoch_of(epoch, size, batch_size, seed=0, capacity=50):
+    """What `minibatch` visits in an epoch: entries of each member's sample, and the weights of every batch."""
+    sample = np.arange(capacity) + 1000 * np.arange(1, 4)[:, None]
     keys = jax.random.split(jax.random.key(seed), 3)
     batches = -(-size // batch_size)
     visited, weights = [], []
     for i in range(epoch * batches, (epoch + 1) * batches):
-        index, weight = map(np.asarray, compiled_minibatch(np.int32(i), keys, np.int32(size), batch_size))
-        visited.append((index + 1000 * np.arange(1, 4)[:, None])[:, weight > 0])
+        index, weight = map(np.asarray, compiled_minibatch(np.int32(i), keys, sample, np.int32(size), batch_size))
+        visited.append(index[:, weight > 0])
         weights.append(weight)
     return np.concatenate(visited, 1), weights
 

@@ -13,13 +13,7 @@ from foretell.replay import bootstrap, shuffle
 
 LIMIT = 1024
 compiled_shuffle = jax.jit(shuffle)
-compiled_bootstrap = jax.jit(bootstrap)
-
-
-def draws_of(seed, size, count):
-    """The first draws of three members."""
-    keys, position = jax.random.split(jax.random.key(seed), 3), jnp.broadcast_to(jnp.arange(count), (3, count))
-    return np.asarray(compiled_bootstrap(keys, position, jnp.array(size)))
+compiled_bootstrap = jax.jit(bootstrap, static_argnames=("members", "capacity"))
 
 
 def images(seed, length):
@@ -84,13 +78,13 @@ def test_every_order_of_few_rows_occurs():
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 300))
 def test_bootstrap_draws_from_the_valid_rows(seed, size):
-    draws = draws_of(seed, size, 300)
+    draws = np.asarray(compiled_bootstrap(jax.random.key(seed), jnp.array(size), members=3, capacity=300))
     assert draws.shape == (3, 300)
     assert 0 <= draws.min() <= draws.max() < size
 
 
 def test_bootstrap_draws_uniformly_with_replacement():
-    draws = draws_of(0, 1000, 1000)
+    draws = np.asarray(compiled_bootstrap(jax.random.key(0), jnp.array(1000), members=3, capacity=1000))
     for row in draws:
         assert len(set(row)) / 1000 == pytest.approx(1 - np.exp(-1), abs=0.04)  # a draw without would give 1
     assert draws.mean() == pytest.approx(499.5, rel=0.03)
@@ -98,13 +92,12 @@ def test_bootstrap_draws_uniformly_with_replacement():
 
 
 def test_each_member_has_its_own_bootstrap():
-    draws = draws_of(0, 1000, 1000)
+    draws = np.asarray(compiled_bootstrap(jax.random.key(0), jnp.array(1000), members=3, capacity=1000))
     for first, second in itertools.combinations(draws, 2):
         assert (first == second).mean() < 0.02
 
 
-def test_a_draw_depends_on_its_position_alone():
-    """It is the word at this position of as many random bits as one likes."""
-    for member, key in enumerate(jax.random.split(jax.random.key(0), 3)):
-        words = np.asarray(jax.random.bits(key, (1000,)))
-        np.testing.assert_array_equal(draws_of(0, 33, 300)[member], (words % 33)[:300])
+@pytest.mark.long
+def test_bootstrap_does_not_depend_on_the_capacity():
+    small, large = (compiled_bootstrap(jax.random.key(0), jnp.array(33), members=3, capacity=c) for c in (300, 1000))
+    np.testing.assert_array_equal(small, large[:, :300])

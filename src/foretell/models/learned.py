@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from foretell import registry
-from foretell.blocks import map_rows
 from foretell.models.base import Metrics, ModelDefaults, Step, TrainedModel
 from foretell.models.noise import hashed_normal
 from foretell.models.propagation import MATCHING_STREAM, Noise, Propagated, Propagation, rematch
@@ -195,14 +194,14 @@ class LearnedModel(ModelDefaults):
         return Rows(inputs_of(self.task, data.obs, data.action), y, ends[..., : int(self.unknown.termination)])
 
     def fit(self, state: LearnedState, replay: Replay, key: Key[Array, ""]) -> tuple[LearnedState, Metrics]:
-        rows = map_rows(self.rows, replay.data, replay.size)
+        rows = self.rows(replay.data)
         actions = action_columns(self.task)
         fitted = fit_rows(key, self.training, self.regressor, state.regressor, state.training, rows, replay, actions)
         columns = None if state.columns is None else state.columns.after(replay)
         return LearnedState(fitted.state, fitted.carried, columns), fitted.metrics
 
     def prepare(self, state: LearnedState, replay: Replay) -> LearnedState:
-        rows = map_rows(self.rows, replay.data, replay.size)
+        rows = self.rows(replay.data)
         regressor = self.training.standardized(self.regressor, state.regressor, state.training, rows, replay.valid)
         columns = None if state.columns is None else state.columns.after(replay)
         return state._replace(regressor=regressor, columns=columns)

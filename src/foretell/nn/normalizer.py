@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from foretell.blocks import sum_rows
-
 
 class Normalizer(NamedTuple):
     """`z = (x - mean) / std`, per feature."""
@@ -30,9 +28,8 @@ def identity_normalizer(features: int) -> Normalizer:
 def fit_normalizer(x: Float[Array, "rows features"], valid: Bool[Array, "rows"], *, min_std: float) -> Normalizer:
     """Mean and population standard deviation of the valid rows that are finite.
 
-    They are computed in float64, from the blocks up to the last valid row (`foretell.blocks`). In float32 the standard
-    deviation of a constant comes out near 1e-8 instead of 0, which is above a small `min_std`, and the standardised
-    input explodes.
+    They are computed in float64. In float32 the standard deviation of a constant comes out near 1e-8 instead of 0,
+    which is above a small `min_std`, and the standardised input explodes.
 
     Args:
         x: the rows.
@@ -40,19 +37,10 @@ def fit_normalizer(x: Float[Array, "rows features"], valid: Bool[Array, "rows"],
         min_std: a standard deviation below this is replaced by 1.
     """
     with jax.enable_x64(True):
-        last = jnp.where(valid, jnp.arange(1, len(x) + 1), 0).max()
-
-        def total(center: Float[Array, "features"] | float, power: int) -> Float[Array, "features"]:
-            """The sum over finite rows of a power of their differences from the centre."""
-
-            def part(rows: tuple[Array, Array], inside: Bool[Array, "block"]) -> Float[Array, "features"]:
-                use = (inside & rows[1] & jnp.isfinite(rows[0]).all(-1))[:, None]
-                return jnp.where(use, (rows[0].astype(jnp.float64) - center) ** power, 0.0).sum(0)
-
-            return sum_rows(part, (x, valid), last)
-
-        count = jnp.maximum(total(0.0, 0), 1.0)
-        mean = total(0.0, 1) / count
-        std = jnp.sqrt(total(mean, 2) / count)
+        use = (valid & jnp.isfinite(x).all(-1))[:, None]
+        rows, weight = jnp.where(use, x, 0).astype(jnp.float64), use.astype(jnp.float64)
+        count = jnp.maximum(weight.sum(), 1.0)
+        mean = (rows * weight).sum(0) / count
+        std = jnp.sqrt((jnp.square(rows - mean) * weight).sum(0) / count)
         std = jnp.where(std < min_std, 1.0, std)
         return Normalizer(mean.astype(jnp.float32), std.astype(jnp.float32))

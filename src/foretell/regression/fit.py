@@ -10,7 +10,6 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from foretell.blocks import map_rows
 from foretell.regression.batches import minibatch, mixed_minibatch
 from foretell.regression.early import Progress, Rule, stopping_early
 from foretell.regression.ensemble import Ensemble, EnsembleState
@@ -40,15 +39,6 @@ class Carried(NamedTuple):
     opt_state: optax.OptState
     first: Int[Array, ""]
     """Number of rows at the first call; 0 before it."""
-
-
-class StepKeys(NamedTuple):
-    """What is random in the gradient steps of a call."""
-
-    order: Key[Array, "members"]
-    bootstrap: Key[Array, "members"]
-    drop: Key[Array, ""]
-    """For dropout."""
 
 
 class Fit(Settings):
@@ -185,7 +175,7 @@ class Fit(Settings):
             key: for dropout, if there is any.
             weight: of the rows; it sums to 1. None: all weigh the same.
         """
-        standard = _standardized(state, rows)
+        standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
         count = rows.x.shape[1]
         weight = jnp.full(count, 1.0 / count) if weight is None else weight
         state, opt_state, loss, ok = update(model, self.optimizer, state, carried.opt_state, standard, weight, 1.0, key)
@@ -257,9 +247,8 @@ def fit(
 
     state = settings.standardized(ensemble, state, carried, rows, split.trained)
     steps = settings.steps(split.kept, first)
-    order_keys, boot_keys = jax.random.split(order_key, ensemble.members), jax.random.split(boot_key, ensemble.members)
-    keys = StepKeys(order_keys, boot_keys, _drop_key(key))
-    body = _gradient_step(keys, ensemble, settings, state, split, steps)
+    sample = split.samples(boot_key, ensemble.members, settings.bootstrap)
+    body = _gradient_step(order_key, _drop_key(key), ensemble, settings, state, split, sample, steps)
     zero = jnp.zeros(())
     opt_state = settings.optimizer.init(state.params) if settings.reset_moments else carried.opt_state
     now = Progress(state, opt_state, zero, zero, jnp.zeros((), jnp.int32))
@@ -283,45 +272,47 @@ def fit(
 
 
 def _gradient_step(
-    keys: StepKeys,
+    order_key: Key[Array, ""],
+    drop_key: Key[Array, ""],
     ensemble: Ensemble,
     settings: Fit,
     state: EnsembleState,
     split: Split,
+    sample: Int[Array, "members capacity"],
     steps: Int[Array, ""],
 ) -> Callable[[Int[Array, ""], Progress], Progress]:
     """Gradient step number `i` of `steps`."""
-    standard = map_rows(partial(_standardized, state), split.rows, split.held + split.kept)
+    keys = jax.random.split(order_key, ensemble.members)
+    rows = split.rows
+    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
 
     def step(i: Int[Array, ""], now: Progress) -> Progress:
-        index, weight = _batch(i, keys, settings, split)
+        index, weight = _batch(i, keys, settings, sample, split.kept, split.first)
         batch = jax.tree.map(lambda a: a[index], standard)
         pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
-        key = jax.random.fold_in(keys.drop, i) if ensemble.dropout else None
-        trained, opt_state, loss, ok = update(
+        key = jax.random.fold_in(drop_key, i) if ensemble.dropout else None
+        state, opt_state, loss, ok = update(
             ensemble, settings.optimizer, now.state, now.opt_state, batch, weight, pace, key
         )
         first_loss = jnp.where(i == 0, loss, now.first_loss)
-        return Progress(trained, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
+        return Progress(state, opt_state, now.loss_sum + loss, first_loss, now.skipped + ~ok)
 
     return step
 
 
-def _standardized(state: EnsembleState, rows: Rows) -> Rows:
-    """The rows in the units that networks are trained in."""
-    return Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
-
-
 def _batch(
-    i: Int[Array, ""], keys: StepKeys, settings: Fit, split: Split
+    i: Int[Array, ""],
+    keys: Key[Array, "members"],
+    settings: Fit,
+    sample: Int[Array, "members capacity"],
+    size: Int[Array, ""],
+    first: Int[Array, ""],
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
     """Rows of gradient step `i`, and their weights."""
-    size, first = split.kept, split.first
     if settings.new_share is None:
-        position, weight = minibatch(i, keys.order, size, settings.batch_size)
-        return split.drawn(keys.bootstrap, position, settings.bootstrap), weight
+        return minibatch(i, keys, sample, size, settings.batch_size)
     new, batches = settings.new_rows(size, first), settings.batches(size, first)
-    return mixed_minibatch(i, keys.order, new, batches, size, first, settings.batch_size)
+    return mixed_minibatch(i, keys, new, batches, size, first, settings.batch_size)
 
 
 def _noise_key(key: Key[Array, ""]) -> Key[Array, ""]:

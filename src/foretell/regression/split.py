@@ -8,13 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from foretell.blocks import map_rows, sum_rows
 from foretell.regression.ensemble import Ensemble, EnsembleState
 from foretell.regression.prediction import Rows, mean_square_error
 from foretell.replay import bootstrap, shuffle
-
-_LOGGED = 512
-"""Rows of which errors are computed at a time."""
 
 
 class Split(NamedTuple):
@@ -34,11 +30,12 @@ class Split(NamedTuple):
         place = jnp.arange(len(self.rows.x))
         return (place >= self.held) & (place < self.held + self.kept)
 
-    def drawn(
-        self, keys: Key[Array, "members"], position: Int[Array, "members n"], bootstrapped: bool
-    ) -> Int[Array, "members n"]:
-        """The rows at these positions of what each member is trained on: its own bootstrap sample, or all rows."""
-        return self.held + (bootstrap(keys, position, self.kept) if bootstrapped else position)
+    def samples(self, key: Key[Array, ""], members: int, bootstrapped: bool) -> Int[Array, "members rows"]:
+        """The rows that each member is trained on: its own bootstrap sample, or all."""
+        capacity = len(self.rows.x)
+        if bootstrapped:
+            return self.held + bootstrap(key, self.kept, members=members, capacity=capacity)
+        return jnp.broadcast_to(self.held + jnp.arange(capacity) % self.kept, (members, capacity))
 
     def out(self, most: int) -> tuple[Rows, Float[Array, "some"]]:
         """The first `most` rows, and 1 for those kept out of training, 0 for the others."""
@@ -57,13 +54,9 @@ def hold_out(
     """The rows in a new random order, and the number of them, from the first on, that are kept out of training."""
     if not share:
         return rows, jnp.zeros((), jnp.int32)
+    order = shuffle(key, jnp.arange(len(rows.x)) % size, size)
     held = jnp.minimum((size * share).astype(jnp.int32), most)
-
-    def pick(place: Int[Array, "block"]) -> Rows:
-        order = shuffle(key, place % size, size)
-        return jax.tree.map(lambda a: a[order], rows)
-
-    return map_rows(pick, jnp.arange(len(rows.x)), size), held
+    return jax.tree.map(lambda a: a[order], rows), held
 
 
 def holdout_loss(ensemble: Ensemble, split: Split, most: int, state: EnsembleState) -> Float[Array, ""]:
@@ -105,14 +98,7 @@ def errors(
     """Squared errors on at most `most` evenly spaced rows trained on, and if asked on as many of those kept out."""
     rows, held, kept, _ = split
     count = min(most, len(rows.x))
-    logged, used = (
-        held + (jnp.arange(count) * jnp.maximum(kept / count, 1.0)).astype(jnp.int32),
-        jnp.minimum(kept, count),
-    )
+    logged = held + (jnp.arange(count) * (kept / count)).astype(jnp.int32)
     error = partial(mean_square_error, ensemble.predictor(ensemble.ready(state)), ensemble.serving)
-
-    def sum_of_errors(place: Int[Array, "block"], use: Bool[Array, "block"]) -> Float[Array, ""]:
-        return error(jax.tree.map(lambda a: a[place], rows), 1.0 * use) * use.sum()
-
-    found = {"train_mse": sum_rows(sum_of_errors, logged, used, block=_LOGGED) / used}
+    found = {"train_mse": error(jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))}
     return {**found, "holdout_mse": error(*split.out(most))} if out else found

@@ -6,29 +6,21 @@ batches at any capacity.
 
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Int, Key, UInt32
 
 _ROUNDS = 4
 
 
 def bootstrap(
-    keys: Key[Array, "members"], position: Int[Array, "members n"], size: Int[Array, ""]
-) -> Int[Array, "members n"]:
-    """The draws at these positions of each member's bootstrap sample: with replacement from `0..size-1`.
+    key: Key[Array, ""], size: Int[Array, ""], *, members: int, capacity: int
+) -> Int[Array, "members capacity"]:
+    """Draws with replacement from `0..size-1`, independent for each member.
 
-    A draw depends only on the member's key and the position.
+    A member's draw at a position depends only on the key and the position.
     """
-    bits = jax.vmap(_bits)(jax.random.key_data(keys), position.astype(jnp.uint32))
     # The remainder of 32 random bits favours small numbers by at most size / 2^32, which is negligible.
+    bits = jax.vmap(lambda k: jax.random.bits(k, (capacity,)))(jax.random.split(key, members))
     return (bits % size.astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _bits(key: UInt32[Array, "2"], position: UInt32[Array, "n"]) -> UInt32[Array, "n"]:
-    """The words at these positions of `jax.random.bits`, which depend on nothing but the key and the position."""
-    count = jnp.concatenate([jnp.zeros_like(position), position])
-    high, low = jnp.split(threefry_2x32(key, count), 2)
-    return high ^ low
 
 
 def shuffle(
