@@ -118,7 +118,7 @@ def test_the_command_runs_plans_and_refuses(tmp_path, monkeypatch, capsys, refus
     written(path)
     words = ["sweep", str(path), "--out", str(tmp_path / "out")]
     assert main([*words, "--dry-run"]) == 0
-    assert "3 trials, 1 seeds each" in capsys.readouterr().out and not (tmp_path / "out").exists()
+    assert "3 trials, 1 seed each" in capsys.readouterr().out and not (tmp_path / "out").exists()
     assert main(words) == 0 and "trials.md" in capsys.readouterr().out
     assert refused(*words, "--gpus", 0.5) == "--gpus is for runs on Ray; add --ray"
     assert refused(*words, "--ray", "--jobs", 2).startswith("--jobs is for runs without Ray")

@@ -146,5 +146,6 @@ def _dry_run(args: argparse.Namespace, out: Path) -> int:
         length = f"{schedule.trials} trials" if schedule.steps is None else f"{schedule.steps} steps"
         print(f"{arm.label:{width}}  {arm.preset} on {arm.settings.task.env}, {length}  {' '.join(arm.sets)}".rstrip())
     left = sum(not directory.is_finished(member) for member in members)
-    print(f"{len(plan.arms)} variants, {plan.seeds} seeds each, in {out}: {left} of {len(members)} runs to do")
+    each = f"{plan.seeds} seed{'s' * (plan.seeds > 1)} each"
+    print(f"{len(plan.arms)} variants, {each}, in {out}: {left} of {len(members)} runs to do")
     return 0

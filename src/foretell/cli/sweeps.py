@@ -50,5 +50,6 @@ def _dry_run(running: Any, sweep: Any, directory: Any) -> int:
     for trial in trials:
         print(f"{trial.arm.label:40}  {trial.arm.preset} on {trial.arm.settings.task.env}  {' '.join(trial.arm.sets)}")
     left = sum(not directory.is_finished(member) for member in members)
-    print(f"{len(trials)} trials, {plan.seeds} seeds each, in {directory.path}: {left} of {len(members)} runs to do")
+    each = f"{plan.seeds} seed{'s' * (plan.seeds > 1)} each"
+    print(f"{len(trials)} trials, {each}, in {directory.path}: {left} of {len(members)} runs to do")
     return 0
