@@ -75,10 +75,9 @@ def run_on_ray(
         jobs += [_job(member, done=False) for member in members]
         work = Thread(target=_tune, args=(jobs, members, events, cluster, rule, stops), daemon=True)
         work.start()
-        asked = False
         while work.is_alive() or not events.empty():
-            if stop.is_set() and not asked:
-                asked = bool(stops.ask.remote())
+            if stop.is_set():
+                stops.ask.remote()  # again and again, since the actor forgets it with its node
             try:
                 event = events.get(timeout=tick)
             except Empty:
@@ -109,7 +108,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
-        yield ray.remote(num_cpus=0)(Stops).options(scheduling_strategy=here).remote()
+        yield ray.remote(num_cpus=0, max_restarts=-1)(Stops).options(scheduling_strategy=here).remote()
     finally:
         if not was_connected:
             ray.shutdown()

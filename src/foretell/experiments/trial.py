@@ -63,7 +63,10 @@ def execute(
     def is_to_stop() -> bool:
         if rule:
             tell()
-        return bool(ray.get(stops.asked.remote()))
+        try:
+            return bool(ray.get(stops.asked.remote()))
+        except ray.exceptions.RayActorError:  # until it is started again on another node
+            return False
 
     code, error, seconds = 0, "", 0.0
     if not job["done"] and is_to_stop():
