@@ -13,8 +13,8 @@ import pytest
 import foretell
 from foretell.cli import main
 from foretell.experiments import study as module
-from foretell.experiments.executor import Ended, run_locally
-from foretell.runs.directory import RunDirectory
+from foretell.experiments.executor import run_locally
+from tiny import finished_run
 
 PAGES = Path(__file__).parent.parent / "docs" / "how-to"
 
@@ -69,19 +69,10 @@ def test_the_commands_on_resuming_work(trained, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "4"
 
 
-def written(member, cores, stop):
-    """In place of a run: one that has finished two trials."""
-    member.path.mkdir(parents=True)
-    RunDirectory(member.path).write_config(member.arm.settings, member.arm.preset, member.seed)
-    lines = "episode,env_steps,kind,return,length,wall_seconds\n0,200,train,-300,200,1\n1,400,train,-100,200,2\n"
-    (member.path / "episodes.csv").write_text(lines)
-    return Ended(member, 0)
-
-
 @pytest.mark.long
 def test_the_commands_on_several_values_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "run_locally", partial(run_locally, run=written, tick=0.01))
+    monkeypatch.setattr(module, "run_locally", partial(run_locally, run=finished_run, tick=0.01))
     (tmp_path / "runs").mkdir()
     for text in blocks("sweep", "yaml"):
         Path(text.partition("\n")[0].removeprefix("# ")).write_text(text)

@@ -13,9 +13,10 @@ import foretell
 from foretell import seeds
 from foretell.cli import main
 from foretell.experiments import study as module
-from foretell.experiments.executor import Ended, run_locally
+from foretell.experiments.executor import run_locally
 from foretell.runs.directory import RunDirectory
 from foretell.runs.presets import resolve
+from tiny import finished_run
 
 PAGE = (Path(__file__).parent.parent / "docs" / "how-to" / "study.md").read_text()
 
@@ -25,19 +26,10 @@ def blocks(language):
     return [text for its_language, text in found if its_language == language]
 
 
-def written(member, cores, stop):
-    """In place of a run: one that has finished two trials."""
-    member.path.mkdir(parents=True)
-    RunDirectory(member.path).write_config(member.arm.settings, member.arm.preset, member.seed)
-    lines = "episode,env_steps,kind,return,length,wall_seconds\n0,200,train,-300,200,1\n1,400,train,-100,200,2\n"
-    (member.path / "episodes.csv").write_text(lines)
-    return Ended(member, 0)
-
-
 def written_together(preset, seed, path, env, overrides, callbacks, **_):
     """In place of a run in this process: one that has finished two trials."""
     settings = resolve(preset, [{"task": {"env": env}}, *overrides])
-    written(SimpleNamespace(path=path, arm=SimpleNamespace(settings=settings, preset=preset), seed=seed), (), None)
+    finished_run(SimpleNamespace(path=path, arm=SimpleNamespace(settings=settings, preset=preset), seed=seed), (), None)
     return SimpleNamespace(directory=path, settings=settings, episodes=RunDirectory(path).read_episodes())
 
 
@@ -45,7 +37,7 @@ def written_together(preset, seed, path, env, overrides, callbacks, **_):
 def in_place(tmp_path, monkeypatch):
     """The page's file, where runs are written instead of trained."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "run_locally", partial(run_locally, run=written, tick=0.01))
+    monkeypatch.setattr(module, "run_locally", partial(run_locally, run=finished_run, tick=0.01))
     monkeypatch.setattr(seeds, "_train", written_together)
     text = blocks("yaml")[0]
     path = Path(text.partition("\n")[0].removeprefix("# "))

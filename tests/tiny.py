@@ -13,6 +13,8 @@ import yaml
 
 import foretell
 from foretell import api
+from foretell.experiments.executor import Ended
+from foretell.runs.directory import RunDirectory
 from foretell.training.events import Callback
 from foretell.training.interrupt import Interrupted
 
@@ -51,6 +53,15 @@ def benchmark(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
         return importlib.import_module(name)
+
+
+def finished_run(member, cores, stop):
+    """In place of a run: one that has finished two trials."""
+    member.path.mkdir(parents=True)
+    RunDirectory(member.path).write_config(member.arm.settings, member.arm.preset, member.seed)
+    lines = "episode,env_steps,kind,return,length,wall_seconds\n0,200,train,-300,200,1\n1,400,train,-100,200,2\n"
+    (member.path / "episodes.csv").write_text(lines)
+    return Ended(member, 0)
 
 
 def written_run(folder, preset, kind, returns):

@@ -34,7 +34,7 @@ class Stops:
 def execute(
     config: dict[str, Any], *, jobs: Sequence[dict[str, Any]], cpus: float, gpus: float, stops: Any, rule: bool
 ) -> None:
-    """Execute one run as a trial of Ray Tune, which is told its points if a rule may stop it, and how it ended.
+    """Execute one run as a trial of Ray Tune, with its points for the rule that may stop it, and its end.
 
     Args:
         config: the `number` of its job.
@@ -53,16 +53,16 @@ def execute(
 
     job = jobs[config["number"]]
     run, log = Path(job["run"]), Path(job["log"])
-    told: list[tuple[int, float]] = []
+    reported: list[tuple[int, float]] = []
 
-    def tell() -> None:
-        for steps, value in list(points(run / "episodes.csv"))[len(told) :]:
-            told.append((steps, value))
+    def report_points() -> None:
+        for steps, value in list(points(run / "episodes.csv"))[len(reported) :]:
+            reported.append((steps, value))
             tune.report({"steps": steps, "return": value})
 
     def is_to_stop() -> bool:
         if rule:
-            tell()
+            report_points()
         try:
             return bool(ray.get(stops.asked.remote()))
         except ray.exceptions.RayActorError:  # until it is started again on another node
@@ -80,8 +80,8 @@ def execute(
         if code < 0:
             raise ChildProcessError(error)
     if rule:
-        tell()
-    last = dict(zip(("steps", "return"), told[-1], strict=True)) if told else {}
+        report_points()
+    last = dict(zip(("steps", "return"), reported[-1], strict=True)) if reported else {}
     tune.report({**last, "code": code, "error": error, "seconds": seconds})
 
 
