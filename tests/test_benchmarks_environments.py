@@ -148,8 +148,8 @@ def test_an_environment_is_trained_killed_resumed_evaluated_and_filmed(tmp_path,
     ],
 )
 def test_what_becomes_of_an_id(env, found):
-    told = benchmark("environments_accept").accepted(env)
-    assert told[: len(found)] == found and bool(told[3]) == (found[0] != "accepted")
+    outcome = benchmark("environments_accept").accepted(env)
+    assert outcome[: len(found)] == found and bool(outcome[3]) == (found[0] != "accepted")
 
 
 def test_the_counts_of_the_page_are_those_of_the_ids():
