@@ -151,6 +151,29 @@ def test_a_reader_changes_nothing(tmp_path):
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["1", "2"]
 
 
+@pytest.mark.long
+def test_a_changed_byte_of_any_file_is_noticed_or_harms_nothing(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", keep=3)
+    for number in (1, 2):
+        checkpoints.save(number, {**TREE, "count": np.array(number)}, {"settings": {"lr": 0.001, "layers": [8, 8]}})
+    checkpoints.close()
+    noticed = []
+    for path in (path for path in sorted((tmp_path / "c" / "2").rglob("*")) if path.is_file()):
+        content = path.read_bytes()
+        for place in sorted({0, *range(len(content) // 9, len(content), len(content) // 3 + 1), len(content) - 1}):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            warnings = []
+            reader = Checkpoints(tmp_path / "c")
+            tree = reader.restore(TREE, warnings.append)
+            assert reader.restored == (1 if warnings else 2), (path, place)
+            assert checksum(tree) == checksum({**TREE, "count": np.array(reader.restored)}), (path, place)
+            assert reader.notes() == {"settings": {"lr": 0.001, "layers": [8, 8]}}, (path, place)
+            reader.close()
+            noticed += warnings
+        path.write_bytes(content)
+    assert any("the checksum of its notes" in warning for warning in noticed) and len(noticed) > 5
+
+
 @pytest.mark.parametrize("change", [1e-7, 1.0])
 @pytest.mark.long
 def test_the_checksum_sees_a_change_in_any_leaf(change):

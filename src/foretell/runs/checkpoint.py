@@ -103,7 +103,7 @@ class Checkpoints:
         """What was noted with a checkpoint, by default the newest whose notes can be read; nothing if there is none."""
         for at in sorted(self._manager.all_steps(), reverse=True) if number is None else [number]:
             try:
-                return dict(self._manager.metadata(at).custom_metadata or {})
+                return self._noted(at)
             except Exception:  # Orbax raises many types for damage
                 continue
         return {}
@@ -118,7 +118,8 @@ class Checkpoints:
 
     def _write(self, number: int, tree: Any, notes: dict[str, Any]) -> None:
         with self._refusals():
-            self._manager.save(number, args=ocp.args.StandardSave(_packed(tree)), custom_metadata=notes)
+            noted = {"notes": notes, "checksum": _checksum_of_notes(notes)}
+            self._manager.save(number, args=ocp.args.StandardSave(_packed(tree)), custom_metadata=noted)
         if not self._proven:
             self._prove(number, tree)
 
@@ -148,6 +149,7 @@ class Checkpoints:
             )
         if stored.pop("checksum") != checksum(stored):
             raise ValueError("its checksum does not match")
+        self._noted(number)
         there, wanted = json.loads(stored["layout"].tobytes()), _layout(_named(like))
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
@@ -156,6 +158,12 @@ class Checkpoints:
                     f"{there.get(name)}, not {wanted.get(name)}; undo the change to config.yaml"
                 )
         return _unpacked(stored, like)
+
+    def _noted(self, number: int) -> dict[str, Any]:
+        stored = self._manager.metadata(number).custom_metadata or {}
+        if stored.get("checksum") != _checksum_of_notes(stored.get("notes")):
+            raise ValueError("the checksum of its notes does not match")
+        return dict(stored["notes"])
 
     def _set_aside(self, damaged: Iterable[int]) -> None:
         if not self._writes:
@@ -197,6 +205,10 @@ def checksum(tree: Any) -> np.ndarray:
     for leaf in jax.tree.leaves(tree):
         total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
     return np.array(total, np.int64)
+
+
+def _checksum_of_notes(notes: Any) -> int:
+    return zlib.crc32(json.dumps(notes, sort_keys=True).encode())
 
 
 def _packed(tree: Any) -> dict[str, np.ndarray]:
