@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from foretell.errors import UserError
-from foretell.runs.checkpoint import Checkpoints, checksum
+from foretell.runs.checkpoint import Checkpoints
 
 TREE = {"weights": jnp.arange(6.0).reshape(2, 3), "count": np.array(7), "obs": np.linspace(0, 1, 5)}
 
@@ -22,10 +22,14 @@ def save(folder, *numbers, keep=3):
     checkpoints.close()
 
 
+def same(tree, other):
+    return jax.tree.all(jax.tree.map(np.array_equal, tree, other))
+
+
 def test_what_is_saved_is_restored_to_the_bit_and_in_kind(tmp_path):
     save(tmp_path / "c", 1)
     tree = Checkpoints(tmp_path / "c").restore(TREE, print)
-    assert checksum(tree) == checksum({**TREE, "count": np.array(1)})
+    assert same(tree, {**TREE, "count": np.array(1)})
     assert tree["obs"].dtype == np.float64 and isinstance(tree["obs"], np.ndarray)
     assert tree["weights"].dtype == jnp.float32
 
@@ -79,9 +83,9 @@ def test_other_settings_are_refused_by_the_name_of_an_array(tmp_path, like, sent
 
 
 def test_a_checkpoint_of_another_format_is_named_and_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "c", keep=3)
-    checkpoints._manager.save(1, args=ocp.args.StandardSave({"run": TREE, "checksum": checksum(TREE)}))
-    checkpoints.close()
+    manager = ocp.CheckpointManager(tmp_path / "c", item_handlers=ocp.StandardCheckpointHandler())
+    manager.save(1, args=ocp.args.StandardSave({"run": TREE}))
+    manager.close()
     with pytest.raises(UserError, match=r"checkpoint 1 in .* is of an earlier Foretell"):
         Checkpoints(tmp_path / "c", keep=3).restore(TREE, print)
     assert (tmp_path / "c" / "1").exists()
@@ -107,7 +111,7 @@ def test_nothing_saved_is_told_apart_from_everything_damaged(tmp_path):
 def test_what_could_not_be_written_is_said_once_and_later_ones_can_be(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "c", keep=3)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints._manager, "save", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(checkpoints._orbax, "save", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
         checkpoints.save(1, TREE)
         with pytest.raises(UserError, match=r"cannot write a checkpoint in '.*/c': No space left on device"):
             checkpoints.save(2, TREE)
@@ -118,8 +122,8 @@ def test_what_could_not_be_written_is_said_once_and_later_ones_can_be(tmp_path, 
 
 def test_writing_happens_in_the_background_and_is_waited_for(tmp_path, monkeypatch):
     checkpoints, go = Checkpoints(tmp_path / "c", keep=3), threading.Event()
-    save_now = checkpoints._manager.save
-    monkeypatch.setattr(checkpoints._manager, "save", lambda *args, **options: go.wait() and save_now(*args, **options))
+    save_now = checkpoints._orbax.save
+    monkeypatch.setattr(checkpoints._orbax, "save", lambda *args, **options: go.wait() and save_now(*args, **options))
     checkpoints.save(1, TREE)
     assert not (tmp_path / "c" / "1").exists()
     go.set()
@@ -160,21 +164,15 @@ def test_a_changed_byte_of_any_file_is_noticed_or_harms_nothing(tmp_path):
     noticed = []
     for path in (path for path in sorted((tmp_path / "c" / "2").rglob("*")) if path.is_file()):
         content = path.read_bytes()
-        for place in sorted({0, *range(len(content) // 9, len(content), len(content) // 3 + 1), len(content) - 1}):
+        for place in range(0, len(content), len(content) // 4 + 1):
             path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             warnings = []
             reader = Checkpoints(tmp_path / "c")
             tree = reader.restore(TREE, warnings.append)
             assert reader.restored == (1 if warnings else 2), (path, place)
-            assert checksum(tree) == checksum({**TREE, "count": np.array(reader.restored)}), (path, place)
+            assert same(tree, {**TREE, "count": np.array(reader.restored)}), (path, place)
             assert reader.notes() == {"settings": {"lr": 0.001, "layers": [8, 8]}}, (path, place)
             reader.close()
             noticed += warnings
         path.write_bytes(content)
-    assert any("the checksum of its notes" in warning for warning in noticed) and len(noticed) > 5
-
-
-@pytest.mark.parametrize("change", [1e-7, 1.0])
-@pytest.mark.long
-def test_the_checksum_sees_a_change_in_any_leaf(change):
-    assert checksum({**TREE, "obs": TREE["obs"] + change}) != checksum(TREE)
+    assert noticed and all(" is not as it was written" in warning or "JSON" in warning for warning in noticed)

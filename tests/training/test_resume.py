@@ -3,7 +3,6 @@
 Here with a whole agent; more moments, with an agent that costs nothing, are in `test_stops`.
 """
 
-import gc
 import os
 import random
 import shutil
@@ -149,7 +148,6 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(whole, tmp_path
     assert tiny_run(tmp_path / "wide", **SHORT, capacity=70).returns == again.returns
 
 
-@pytest.mark.filterwarnings("ignore:(?s).*Event loop is closed:pytest.PytestUnraisableExceptionWarning")  # of Orbax
 @pytest.mark.parametrize("harm", ["flip", *by_hand("truncate", "empty")])
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(harm, short, whole, tmp_path, capsys):
     out = shutil.copytree(short, tmp_path / "run")
@@ -165,4 +163,3 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(harm, short, w
     assert f"checkpoint {newest.name} is damaged, using the one before" in " ".join(capsys.readouterr().out.split())
     assert (out / "checkpoints" / f"damaged-{newest.name}").is_dir()
     assert results(out) == results(whole)
-    gc.collect()  # else what Orbax leaves of reading damaged files warns of it in another test

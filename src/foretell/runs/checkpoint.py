@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,30 +31,25 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int | None = None) -> None:
         """For writing, keeping the newest `keep`; or, without it, for reading, when nothing on disk is touched."""
-        self._writes = keep is not None
+        self._keep = keep
         self.restored: int | None = None
         """The number of the checkpoint that was read last."""
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            cleanup_tmp_directories=self._writes,
-            create=self._writes,
-            read_only=not self._writes,
-            enable_async_checkpointing=False,  # the thread below is for everything, not for files alone
-        )
         self._directory = directory.resolve()
         self._proven = False
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._written: Future | None = None
-        handler = ocp.StandardCheckpointHandler()  # without it a reader does not know what is stored
+        items = {"run": ocp.StandardCheckpointHandler(), "notes": ocp.JsonCheckpointHandler()}
+        self._orbax = ocp.Checkpointer(_WithChecksums(**items))
+        if keep is not None:
+            self._make_room()
         with ExitStack() as stack:
-            place = stack.enter_context(_plain(self._directory, create=self._writes))
-            self._manager = ocp.CheckpointManager(place, options=options, item_handlers=handler)
+            self._place = stack.enter_context(_plain(self._directory))
             self._released = stack.pop_all()
 
     @property
     def exist(self) -> bool:
         """Whether any was ever finished, damaged ones included."""
-        return bool(self._manager.all_steps()) or any(self._directory.glob("damaged-*"))
+        return bool(self._numbers()) or any(self._directory.glob("damaged-*"))
 
     def save(self, number: int, tree: Any, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Write `tree` in the background; the first one is read again there.
@@ -82,7 +78,7 @@ class Checkpoints:
         """
         damaged: dict[int, str] = {}
         like = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), like)
-        for number in sorted(self._manager.all_steps(), reverse=True):
+        for number in self._numbers():
             try:
                 tree = self._read(number, like)
             except UserError:
@@ -101,9 +97,9 @@ class Checkpoints:
 
     def notes(self, number: int | None = None) -> dict[str, Any]:
         """What was noted with a checkpoint, by default the newest whose notes can be read; nothing if there is none."""
-        for at in sorted(self._manager.all_steps(), reverse=True) if number is None else [number]:
+        for at in self._numbers() if number is None else [number]:
             try:
-                return self._noted(at)
+                return self._item(at, "notes", ocp.args.JsonRestore())
             except Exception:  # Orbax raises many types for damage
                 continue
         return {}
@@ -114,14 +110,26 @@ class Checkpoints:
             try:
                 self.wait()
             finally:
-                self._manager.close()
+                self._orbax.close()
+
+    def _make_room(self) -> None:
+        with self._refusals():
+            self._directory.mkdir(parents=True, exist_ok=True)
+        for unfinished in self._directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _write(self, number: int, tree: Any, notes: dict[str, Any]) -> None:
         with self._refusals():
-            noted = {"notes": notes, "checksum": _checksum_of_notes(notes)}
-            self._manager.save(number, args=ocp.args.StandardSave(_packed(tree)), custom_metadata=noted)
+            items = {"run": ocp.args.StandardSave(_packed(tree)), "notes": ocp.args.JsonSave(notes)}
+            self._orbax.save(self._place / str(number), args=_Items(**items))
+            for old in self._numbers()[self._keep :]:
+                shutil.rmtree(self._directory / str(old))
         if not self._proven:
             self._prove(number, tree)
+
+    def _numbers(self) -> list[int]:
+        """Of the finished checkpoints, the newest first."""
+        return sorted((int(path.name) for path in self._directory.glob("*") if path.name.isdecimal()), reverse=True)
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -142,14 +150,11 @@ class Checkpoints:
         self._proven = True
 
     def _read(self, number: int, like: Any) -> Any:
-        stored = self._manager.restore(number, args=ocp.args.StandardRestore())
-        if "layout" not in stored:
+        if (self._directory / str(number) / "default").is_dir():
             raise UserError(
                 f"checkpoint {number} in {self._directory} is of an earlier Foretell, whose runs this one cannot read"
             )
-        if stored.pop("checksum") != checksum(stored):
-            raise ValueError("its checksum does not match")
-        self._noted(number)
+        stored = self._item(number, "run", ocp.args.StandardRestore())
         there, wanted = json.loads(stored["layout"].tobytes()), _layout(_named(like))
         for name in sorted(there.keys() | wanted.keys()):
             if there.get(name) != wanted.get(name):
@@ -159,29 +164,24 @@ class Checkpoints:
                 )
         return _unpacked(stored, like)
 
-    def _noted(self, number: int) -> dict[str, Any]:
-        stored = self._manager.metadata(number).custom_metadata or {}
-        if stored.get("checksum") != _checksum_of_notes(stored.get("notes")):
-            raise ValueError("the checksum of its notes does not match")
-        return dict(stored["notes"])
+    def _item(self, number: int, name: str, arguments: ocp.args.CheckpointArgs) -> Any:
+        _check_files(self._directory / str(number))  # before Orbax, whose threads print what they raise
+        return self._orbax.restore(self._place / str(number), args=_Items(**{name: arguments}))[name]
 
     def _set_aside(self, damaged: Iterable[int]) -> None:
-        if not self._writes:
+        if self._keep is None:
             return
         for number in damaged:
             (self._directory / str(number)).rename(self._directory / f"damaged-{number}")
-        self._manager.reload()
 
 
 @contextmanager
-def _plain(directory: Path, *, create: bool) -> Iterator[Path]:
+def _plain(directory: Path) -> Iterator[Path]:
     """A path to a folder without characters that Orbax takes for patterns, or for separators of folders."""
     if _PLAIN.fullmatch(str(directory)):
         yield directory
         return
     try:
-        if create:
-            directory.mkdir(parents=True, exist_ok=True)
         where = gettempdir() if _PLAIN.fullmatch(gettempdir()) else "/tmp"
         with TemporaryDirectory(prefix="foretell-", dir=where) as folder:
             link = Path(folder).resolve() / "checkpoints"
@@ -199,16 +199,33 @@ def latest_notes(directory: Path) -> dict[str, Any]:
         return checkpoints.notes()
 
 
-def checksum(tree: Any) -> np.ndarray:
-    """CRC-32 of all leaves: Orbax notices a truncated file but not a changed byte."""
-    total = 0
-    for leaf in jax.tree.leaves(tree):
-        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, total)
-    return np.array(total, np.int64)
+_CHECKSUMS = "checksums.json"
 
 
-def _checksum_of_notes(notes: Any) -> int:
-    return zlib.crc32(json.dumps(notes, sort_keys=True).encode())
+class _WithChecksums(ocp.CompositeCheckpointHandler):
+    """Writes a checksum of every file beside them, before the folder gets its final name."""
+
+    def finalize(self, directory: Any) -> None:
+        super().finalize(directory)
+        (directory / _CHECKSUMS).write_text(json.dumps(_checksums(Path(directory))))
+
+
+@ocp.args.register_with_handler(_WithChecksums, for_save=True, for_restore=True)
+class _Items(ocp.args.Composite):
+    """What to save or to read, by name."""
+
+
+def _check_files(directory: Path) -> None:
+    """Raise `ValueError` if any file of a finished checkpoint is not as it was written."""
+    written, found = json.loads((directory / _CHECKSUMS).read_text()), _checksums(directory)
+    if changed := sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name)):
+        raise ValueError(f"'{changed[0]}' is not as it was written")
+
+
+def _checksums(directory: Path) -> dict[str, int]:
+    """CRC-32 of the files of all items."""
+    files = sorted(path for path in directory.glob("*/**/*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
 def _packed(tree: Any) -> dict[str, np.ndarray]:
@@ -217,8 +234,7 @@ def _packed(tree: Any) -> dict[str, np.ndarray]:
     small = b"".join(leaf.tobytes() for leaf in leaves.values() if _is_small(leaf))
     rows = {"layout": json.dumps(_layout(leaves)).encode(), "small": small}
     stored = {name: np.frombuffer(row, np.uint8) for name, row in rows.items() if row}  # Orbax refuses empty arrays
-    stored |= {f"large.{name}": leaf for name, leaf in leaves.items() if not _is_small(leaf)}
-    return {**stored, "checksum": checksum(stored)}
+    return stored | {f"large.{name}": leaf for name, leaf in leaves.items() if not _is_small(leaf)}
 
 
 def _unpacked(stored: Mapping[str, np.ndarray], like: Any) -> Any:
