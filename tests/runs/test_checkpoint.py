@@ -120,6 +120,19 @@ def test_what_could_not_be_written_is_said_once_and_later_ones_can_be(tmp_path, 
     assert Checkpoints(tmp_path / "c").restore(TREE, print)["count"] == 7
 
 
+@pytest.mark.long
+def test_several_runs_of_a_process_write_and_read_at_the_same_time(tmp_path):
+    runs = [Checkpoints(tmp_path / str(i), keep=2) for i in range(6)]
+    for number in range(5):
+        for run in runs:
+            run.save(number, {**TREE, "count": np.array(number)}, {"number": number})
+    for run in runs:
+        run.close()
+    for i in range(6):
+        reader = Checkpoints(tmp_path / str(i))
+        assert reader.restore(TREE, print)["count"] == 4 == reader.notes()["number"]
+
+
 def test_writing_happens_in_the_background_and_is_waited_for(tmp_path, monkeypatch):
     checkpoints, go = Checkpoints(tmp_path / "c", keep=3), threading.Event()
     save_now = checkpoints._orbax.save

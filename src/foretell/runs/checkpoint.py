@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,8 @@ from foretell.errors import UserError, brief
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
 _PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
+_ORBAX = Lock()
+"""Held while Orbax works: it numbers what it does in one place, so that two threads would wait for each other's."""
 _SMALL = 2**16
 """Bytes up to which arrays are stored as one row of bytes, since Orbax takes up to a millisecond for each array."""
 
@@ -121,7 +124,8 @@ class Checkpoints:
     def _write(self, number: int, tree: Any, notes: dict[str, Any]) -> None:
         with self._refusals():
             items = {"run": ocp.args.StandardSave(_packed(tree)), "notes": ocp.args.JsonSave(notes)}
-            self._orbax.save(self._place / str(number), args=_Items(**items))
+            with _ORBAX:
+                self._orbax.save(self._place / str(number), args=_Items(**items))
             for old in self._numbers()[self._keep :]:
                 shutil.rmtree(self._directory / str(old))
         if not self._proven:
@@ -166,7 +170,8 @@ class Checkpoints:
 
     def _item(self, number: int, name: str, arguments: ocp.args.CheckpointArgs) -> Any:
         _check_files(self._directory / str(number))  # before Orbax, whose threads print what they raise
-        return self._orbax.restore(self._place / str(number), args=_Items(**{name: arguments}))[name]
+        with _ORBAX:
+            return self._orbax.restore(self._place / str(number), args=_Items(**{name: arguments}))[name]
 
     def _set_aside(self, damaged: Iterable[int]) -> None:
         if self._keep is None:

@@ -1,7 +1,7 @@
 """The training loop: it reads the clock and does what that says."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from foretell.agents.base import Carry, Extras, Metrics, State
 from foretell.compilation import traced_once
 from foretell.envs import Environments, Episodes
-from foretell.errors import UserError
 from foretell.training import clock
 from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
@@ -36,7 +35,6 @@ class Loop:
         self._learner = Learner(run.agent, run.seed)
         self._report = Reporter(run, callbacks, self._watch)
         self._interruption = Interruption(lambda: self._report.interrupt_requested(self.counters))
-        self._envs: Environments
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
 
     @property
@@ -70,7 +68,7 @@ class Loop:
         self._actor.compile(self._policy, state.carry, state.episodes)
         with ExitStack() as stack:
             stack.callback(self._saver.close)
-            stack.push(self._ended)
+            stack.push(lambda failure, *_: self._report.training_ended(self.counters, failed=failure is not None))
             count, workers = self._schedule.environments, self._schedule.workers
             self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
             evaluator = stack.enter_context(closing(Evaluator(run)))
@@ -83,11 +81,6 @@ class Loop:
                 self._do(activity, evaluator)
                 self._check_interrupt()
         self.state = whole(self.state)
-
-    def _ended(self, failure: type[BaseException] | None, *_: object) -> None:
-        """Tell the callbacks. If the run fails, or is interrupted, what fails in them now does not hide why."""
-        with nullcontext() if failure is None else suppress(UserError):
-            self._report.training_ended(self.counters)
 
     def _next(self) -> Activity:
         return clock.next_activity(

@@ -1,6 +1,7 @@
 """Reporting in a run: it makes the records of what happens and hands them to the callbacks."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from foretell.agents.base import Carry, Extras, PolicyParams
 from foretell.envs import Episodes
 from foretell.envs.episodes import UNSAID
+from foretell.errors import UserError
 from foretell.training.clock import Counters, Kind
 from foretell.training.events import (
     Callback,
@@ -58,8 +60,10 @@ class Reporter:
     def interrupt_requested(self, counters: Counters) -> None:
         self._call("on_interrupt", InterruptRequested, counters)
 
-    def training_ended(self, counters: Counters) -> None:
-        self._call("on_training_end", TrainingEnded, counters, reason=self.stopping)
+    def training_ended(self, counters: Counters, *, failed: bool) -> None:
+        """If the run fails, or is interrupted, what fails in callbacks now does not hide why."""
+        with suppress(UserError) if failed else nullcontext():
+            self._call("on_training_end", TrainingEnded, counters, reason=self.stopping)
 
     def step_taken(
         self, state: RunState, kind: Kind, episodes: Episodes, policy: PolicyParams, carry: Carry, extras: Extras
