@@ -36,7 +36,10 @@ def nearest(value: str, choices: Iterable[str]) -> str:
 
 def brief(error: BaseException) -> str:
     """Type and message of another library's exception, on one line of limited length."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a user's class may fail here too
+        text = ""
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 

@@ -105,6 +105,9 @@ def import_object(role: str, path: str, base: type | None = None) -> Any:
 
 def import_module(role: str, path: str, module: str) -> Any:
     """Import a module that the user named in `path`. Raises `UserError`."""
+    if module.endswith(".py"):
+        name = f"{Path(module).stem}:{path.partition(':')[2]}"
+        raise UserError(f"{role} '{path}': a module is named without folder and '.py'; in its folder, write '{name}'")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

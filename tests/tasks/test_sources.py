@@ -311,7 +311,7 @@ def test_nothing_is_said_of_others(env):
 )
 def test_a_function_that_returns_no_number_on_real_steps_is_refused(role, name, value):
     task = make_task(TaskSettings(env=f"{HERE}:Long", **{role: f"environments:{name}"}))
-    with pytest.raises(UserError, match=rf"{role} 'environments:{name}' returned {value} on \d+ of 10 steps of"):
+    with pytest.raises(UserError, match=rf"{role} 'environments:{name}' returned -?{value} on \d+ of 10 steps of"):
         check(task, {role: f"environments:{name}"})
 
 

@@ -11,7 +11,7 @@ from foretell.envs.episodes import UNSAID
 from foretell.envs.physics import put_physics
 from foretell.errors import UserError
 from foretell.tasks import Task
-from foretell.tasks.border import SUCCESS
+from foretell.tasks.border import SUCCESS, truth
 
 Options = dict[str, Any] | None
 """The options of a reset."""
@@ -41,9 +41,9 @@ def take_step(env: gymnasium.Env, action: Float[np.ndarray, "action"]) -> Step:
 
 
 def succeeded(info: dict[str, Any]) -> bool | None:
-    """Whether an environment reports that the goal is reached; None if it reports nothing."""
-    said = next((info[key] for key in SUCCESS if info.get(key) is not None), None)
-    return None if said is None else bool(np.any(said))
+    """Whether an environment reports that the goal is reached; None if it reports nothing that is true or false."""
+    said = (truth(info[key]) for key in SUCCESS if info.get(key) is not None)
+    return next((each for each in said if each is not None), None)
 
 
 class Past(NamedTuple):

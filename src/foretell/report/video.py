@@ -204,7 +204,7 @@ def _drawable(task: Task) -> gymnasium.Env:
         if env.render_mode in (None, "human", "ansi"):
             raise NotImplementedError(f"it has render_mode={env.render_mode!r} where it is made, not 'rgb_array'")
         frame: Any = env.render()
-        if np.ndim(frame) != 3:
+        if np.ndim(frame) != 3 or not np.size(frame):
             raise NotImplementedError("it renders nothing as 'rgb_array'")
     except (Exception, SystemExit) as error:  # whatever a renderer or the user's environment raises
         mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)

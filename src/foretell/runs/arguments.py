@@ -13,9 +13,9 @@ import numpy as np
 from foretell.errors import UserError
 from foretell.runs.trees import parse_override
 
-Overrides = Mapping[str, Any] | str | Sequence[Mapping[str, Any] | str]
+Overrides = Mapping[str, Any] | str | Iterable[Mapping[str, Any] | str | tuple[str, Any]]
 """Settings as `{"planner": {"population": 200}}`, `{"planner.population": 200}`, `"planner.population=200"`, or several
-of these in order."""
+of these, or of pairs `("planner.population", 200)`, in order."""
 
 LARGEST = 2**31 - 1
 """Of whole numbers, also of seeds."""
@@ -130,23 +130,30 @@ def overrides(value: object) -> list[dict[str, Any]]:
         return [parse_override(value)]
     if isinstance(value, Mapping):
         return [_joined([_nested(key, plain(part)) for key, part in value.items()])]
-    if not isinstance(value, Iterable):
+    if not isinstance(value, Iterable) or isinstance(value, bytes):
         raise UserError(f"overrides must be like {{'planner': {{'population': 200}}}}, not {value!r}")
-    entries = list(value)
+    entries = [dict([entry]) if _is_pair(entry) else entry for entry in value]
     if wrong := [entry for entry in entries if not isinstance(entry, str | Mapping)]:
         raise UserError(f"overrides must be dictionaries or 'key.path=value', not {wrong[0]!r}")
     return [tree for entry in entries for tree in overrides(entry)]
 
 
 def plain(value: Any) -> Any:
-    """A value for a settings file: NumPy's numbers and arrays become Python's, paths become strings."""
+    """A value for a settings file: numbers and arrays of NumPy or JAX become Python's, paths become strings."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
-    if isinstance(value, np.generic | np.ndarray):
+    if isinstance(value, range):
+        return list(value)
+    if hasattr(value, "tolist"):  # of NumPy, JAX and others
         return value.tolist()
     return os.fsdecode(value) if isinstance(value, os.PathLike) else value
+
+
+def _is_pair(entry: object) -> bool:
+    """Whether it is `("planner.population", 200)`."""
+    return isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str) and "=" not in entry[0]
 
 
 def _nested(key: object, value: Any) -> dict[str, Any]:

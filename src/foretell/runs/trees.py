@@ -57,6 +57,7 @@ def value_at(tree: object, path: str) -> Any:
 def parse_override(text: str) -> dict[str, Any]:
     """`a.b=value` as a nested mapping; the value is read as YAML. Raises `UserError`."""
     path, equals, value = text.partition("=")
+    path = path.strip()
     if not equals or not all(path.split(".")):
         raise UserError(f"--set takes key.path=value, not '{text}'")
     try:

@@ -3,26 +3,31 @@
 Training, evaluation, inspection, filming and imagination all step environments through it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
+from inspect import iscoroutine
 from typing import Any, NamedTuple
+from weakref import ref
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Float
 
-from foretell.errors import UserError, located
+from foretell.errors import UserError, located, one_line
 from foretell.output import STDERR
 from foretell.tasks.randomness import IMAGINED, GlobalRandom
-from foretell.tasks.spaces import Spaces
+from foretell.tasks.spaces import Spaces, brief_value, real_array
 
 SUCCESS = ("is_success", "success")
 """Keys of `info` under which environments report whether the goal has been reached."""
 
-_MOST = float(np.finfo(np.float32).max)
-"""The largest finite number in single precision, with which networks compute."""
+_RATE = 30
+"""Frames per second of a video if the environment does not say it, as in Gymnasium."""
+_MOST = 1e15
+"""The largest number of observations and rewards: networks compute with squares in single precision."""
+_FINITE = float(np.finfo(np.float32).max)
 
 
 class Limits(NamedTuple):
@@ -56,6 +61,7 @@ class Border(gymnasium.Wrapper):
             UserError: if its spaces are not supported, or their sizes differ from those of the task.
         """
         super().__init__(env)
+        self.metadata = {**(env.metadata or {}), "render_fps": _rate(env.metadata or {})}
         self._limits, self._strict, self._steps = limits, strict, 0
         self._random = GlobalRandom() if strict else IMAGINED
         self._frame: tuple[int, ...] = ()
@@ -90,19 +96,22 @@ class Border(gymnasium.Wrapper):
         given = {} if options is None else {"options": options}
         with self._blamed("reset"):
             obs, info = _both(self.env.reset(seed=seed, **given))
+            _latest[id(self.unwrapped)] = ref(self)
             return self.observed(obs), info
 
     def step(self, action: Float[np.ndarray, "action"]) -> tuple[Float[np.ndarray, "obs"], float, bool, bool, dict]:
         """One step. Raises `UserError`."""
         self._random.take()
+        self._check_holder()
         try:
             native = self._spaces.native(action, *self._bounds)
             obs, reward, terminated, truncated, info = _five(self.env.step(native))
             vector, number = self.observed(obs), self._number(reward)
             ends = self._flag("terminated", terminated), self._flag("truncated", truncated)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             with self._blamed("step"):
                 raise error
+        self._check_success(info)
         self._steps += 1
         return vector, number, *ends, info
 
@@ -132,10 +141,12 @@ class Border(gymnasium.Wrapper):
         """An observation of the environment as a vector. Raises `ValueError` or `UserError`."""
         vector = self._spaces.vector(obs)
         if vector.ndim != 1:
-            raise ValueError(f"the observation has {vector.ndim - 1} leading axes more than its space")
+            raise ValueError(f"the observation {brief_value(obs)} has more axes than its space")
         if self._strict and not np.abs(vector).max() <= _MOST:
-            where = self._limits.obs_names[int(np.argmin(np.abs(vector) <= _MOST))]
-            raise self._mistake(f"an observation that is not finite in '{where}'")
+            where = int(np.argmin(np.abs(vector) <= _MOST))
+            name, advice = self._limits.obs_names[where], _advice(vector[where])
+            kind = f"of {vector[where]:g}" if advice else "that is not finite"
+            raise self._mistake(f"an observation {kind} in '{name}'{advice}")
         return vector
 
     def _number(self, reward: Any) -> float:
@@ -143,9 +154,11 @@ class Border(gymnasium.Wrapper):
         weights = self._limits.reward_weights
         if isinstance(reward, float) and weights is None and abs(reward) <= _MOST:  # the usual case
             return float(reward)
-        rewards = np.array(reward)
-        if rewards.dtype.kind not in "biuf":
-            raise self._mistake(f"the reward {reward!r} at step {self._steps}, which is not a real number")
+        try:
+            rewards = real_array(reward)
+        except (ValueError, TypeError, OverflowError):
+            shown = f"the reward {brief_value(reward)} at step {self._steps}"
+            raise self._mistake(f"{shown}, which is not a real number") from None
         if weights is None and rewards.size != 1:
             raise self._mistake(
                 f"{rewards.size} rewards at once at step {self._steps}; weight them with "
@@ -158,18 +171,35 @@ class Border(gymnasium.Wrapper):
             )
         total = float(np.dot(rewards.ravel().astype(np.float64), weights or (1.0,)))
         if self._strict and not abs(total) <= _MOST:
-            raise self._mistake(f"the reward {reward} at step {self._steps}")
+            raise self._mistake(f"the reward {reward} at step {self._steps}{_advice(total)}")
         return total
 
     def _flag(self, role: str, value: Any) -> bool:
         if isinstance(value, bool | np.bool_):
             return bool(value)
-        flags = np.array(value)
-        if flags.dtype.kind not in "biuf" or flags.size != 1:
-            raise self._mistake(f"{role}={value!r} at step {self._steps}, which is neither true nor false")
-        if self._strict and not np.isfinite(flags).all():
-            raise self._mistake(f"{role}={value} at step {self._steps}, which is neither true nor false")
-        return bool(flags.item())
+        flag = truth(value)
+        if flag is None and self._strict:
+            raise self._mistake(f"{role}={brief_value(value)} at step {self._steps}, which is neither true nor false")
+        return flag is not False
+
+    def _check_holder(self) -> None:
+        """Raises `UserError` if the environment is also behind another border, which has reset it since."""
+        holder = _latest.get(id(self.unwrapped))
+        if holder is not None and holder() not in (self, None):
+            raise UserError(
+                f"'{self._limits.name}' was reset elsewhere within an episode, since what makes it returns the same "
+                "object each time; let it return a new one, or use one at a time, with train.environments=1 and "
+                "train.eval_episodes=0"
+            )
+
+    def _check_success(self, info: Mapping[str, Any]) -> None:
+        """Warn once of a report of success that cannot be counted. NaN reports nothing."""
+        for key in SUCCESS:
+            value = info.get(key)
+            if value is not None and truth(value) is None and value == value:
+                name = self._limits.name
+                text = f"'{name}' returned info['{key}']={brief_value(value)}, which is neither true nor false"
+                _warn(f"{text}; such values do not count for success rates", f"{name} {key}")
 
     def _mistake(self, what: str) -> UserError:
         return UserError(f"'{self._limits.name}' returned {what}")
@@ -188,22 +218,45 @@ class Border(gymnasium.Wrapper):
             raise UserError(f"'{name}' has the old interface of Gym: {old}") from error.__cause__
 
 
-@cache
-def _warn(text: str) -> None:
-    """Print a warning, each text once."""
-    STDERR.write(f"warning: {text}\n")
-    STDERR.flush()
+def _warn(text: str, topic: str = "") -> None:
+    """Print a warning, once for each topic, or each text."""
+    if (topic or text) not in _said:
+        _said.add(topic or text)
+        STDERR.write(f"warning: {one_line(text)}\n")
+        STDERR.flush()
+
+
+_said: set[str] = set()
+_latest: "dict[int, ref[Border]]" = {}
+"""The border that has reset each environment last, by the id of the environment."""
 
 
 @contextmanager
 def blamed(what: str) -> Iterator[None]:
-    """Turn every exception of a user's code, including `SystemExit`, into a `UserError`."""
+    """Turn every exception of a user's code, including `SystemExit`, into a `UserError`; but not Ctrl-C."""
     try:
         yield
     except UserError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # such as those of asyncio
         raise UserError(f"{what}: {located(error)}") from error
+
+
+def _advice(number: float) -> str:
+    """What to do with a number that is finite, but larger than `_MOST`."""
+    large = abs(number) <= _FINITE
+    return f", but networks can use numbers up to {_MOST:g}; scale it in a wrapper" if large else ""
+
+
+def _rate(metadata: Mapping[str, Any]) -> float:
+    """Frames per second of a video of the environment."""
+    try:
+        rate = float(metadata.get("render_fps", _RATE))
+    except (TypeError, ValueError):
+        return _RATE
+    return rate if 0 < rate < np.inf else _RATE
 
 
 def rgb(frame: Any) -> Any:
@@ -236,18 +289,32 @@ def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return canvas
 
 
+def truth(value: Any) -> bool | None:
+    """What is true or false in any form: Python's, one number that is 0 or 1, or an array of one; None if it is not."""
+    try:
+        flags = real_array(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return bool(flags.item()) if flags.size == 1 and flags.item() in (0, 1) else None
+
+
 def _both(found: Any) -> tuple[Any, dict[str, Any]]:
     """Check that reset() has returned `(obs, info)`."""
-    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+    if not (isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[1], Mapping)):
         raise ValueError(_RESET)
-    return found
+    return found[0], dict(found[1])
 
 
 def _five(found: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-    if not (isinstance(found, tuple) and len(found) == 5):
-        count = len(found) if isinstance(found, tuple) else 1
-        raise ValueError(f"step() must return obs, reward, terminated, truncated, info: expected 5, got {count}")
-    return found
+    """Check that step() has returned `(obs, reward, terminated, truncated, info)`."""
+    if not (isinstance(found, tuple | list) and len(found) == 5):
+        if iscoroutine(found):
+            found.close()  # or Python says that nobody has waited for it
+        what = f"{len(found)} values" if isinstance(found, tuple | list) else f"{type(found).__name__}"
+        raise ValueError(f"step() must return (obs, reward, terminated, truncated, info), not {what}")
+    if not isinstance(found[4], Mapping):
+        raise ValueError(f"step() must return a dictionary as info, not {brief_value(found[4])}")
+    return found[0], found[1], found[2], found[3], dict(found[4])
 
 
 _RESET = "reset() must return (obs, info), an observation and a dictionary"
@@ -257,9 +324,11 @@ def _old(method: str, text: str) -> str | None:
     """How an environment follows the interface from before Gymnasium, according to an error; None if it does not."""
     if method == "reset" and "unexpected keyword argument" in text and ("'seed'" in text or "'options'" in text):
         return "reset() takes no 'seed' or no 'options'; write reset(self, *, seed=None, options=None)"
+    if method == "reset" and "missing 1 required" in text and ("'seed'" in text or "'options'" in text):
+        return "reset() cannot do without 'seed' or 'options'; write reset(self, *, seed=None, options=None)"
     if method == "reset" and text == _RESET:
         return _RESET
-    if method == "step" and "expected 5, got 4" in text:
+    if method == "step" and text.endswith("not 4 values"):
         return (
             "step() returned 4 values, as (obs, reward, done, info); return 5, as (obs, reward, terminated, truncated, "
             "info)"

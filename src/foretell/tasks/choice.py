@@ -1,7 +1,9 @@
 """Makes a task from its settings: a registered task by its short name, or any Gymnasium environment."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from inspect import signature
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,7 +19,7 @@ from foretell.settings import Settings
 from foretell.tasks.base import Follows, Task, TaskSpec
 from foretell.tasks.gym import GymTask
 from foretell.tasks.sources import AGAIN, Given, is_registered, source_from, source_of
-from foretell.tasks.spaces import LARGEST
+from foretell.tasks.spaces import LARGEST, brief_value
 
 _WORDS = {"reward": ("auto", "learned"), "terminated": ("auto", "learned", "none")}
 """Values of these settings besides the name of a function."""
@@ -68,6 +70,23 @@ class TaskSettings(Settings):
     random_noise: bool = True
     """Whether random episodes have `action_noise` too; false: the released MB-MPC."""
 
+    @field_validator("env")
+    @classmethod
+    def _strip_env(cls, env: str | None) -> str | None:
+        return None if env is None else env.strip()
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict) -> dict:
+        for key, value in options.items():
+            if not _can_be_stored(value):
+                raise ValueError(
+                    f"{key}={brief_value(value)} of type {type(value).__name__} cannot be stored in settings, which "
+                    "hold numbers, texts, lists and dictionaries; in Python, let env= be a function that makes the "
+                    "environment with it"
+                )
+        return options
+
     @field_validator("wrappers")
     @classmethod
     def _check_wrappers(cls, wrappers: list) -> list:
@@ -107,6 +126,15 @@ def make_task(settings: TaskSettings, functions: Mapping[str, Any] | None = None
     return task
 
 
+def _can_be_stored(value: object) -> bool:
+    """Whether a file of settings can hold this value."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _can_be_stored(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_can_be_stored, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _thing_given(env: Any, name: str) -> Any:
     """The object that a user has passed as this environment; None if the name is sufficient. Raises `UserError`."""
     if not isinstance(env, Given):
@@ -131,7 +159,7 @@ def _task_class(env: str, thing: Any) -> type[Task] | None:
 def _gym_task(settings: TaskSettings, env: str, thing: Any) -> Task:
     tasks = registry.kinds("task")
     if thing is None and ":" not in env and "-v" not in env and not is_registered(env):
-        choices = nearest(env, [*tasks, *gymnasium.registry])
+        choices = nearest(env, [*tasks, *gymnasium.registry, *_with_colon(env)])
         choices = choices or f"; choose one of: {', '.join(tasks)}, Id-v0, module:Id-v0"
         raise UserError(f"no task '{env}'{choices}")
     task = GymTask(
@@ -143,6 +171,14 @@ def _gym_task(settings: TaskSettings, env: str, thing: Any) -> Task:
     )
     task.learns_termination = settings.terminated in ("auto", "learned")
     return task
+
+
+def _with_colon(env: str) -> list[str]:
+    """`module.Class` as it must be written, if the module can be found."""
+    module, dot, name = env.rpartition(".")
+    with suppress(ImportError, ValueError):
+        return [f"{module}:{name}"] if dot and find_spec(module) else []
+    return []
 
 
 def _known_task(task_class: type[Task], settings: TaskSettings, env: str) -> Task:
@@ -222,11 +258,12 @@ def _mismatch(annotation: Any, value: Any) -> str:
 
 def _checked(task: Task, role: str, path: str, function: Callable) -> Callable:
     """The user's function. Raises `UserError` unless it can be compiled and gives one value per row."""
-    obs = jnp.zeros((2, 3, task.spec.obs_size))
-    action = jnp.zeros((2, 3, task.spec.action_size))
+    sizes = task.spec.obs_size, task.spec.action_size, task.spec.obs_size
     try:
-        out = jax.eval_shape(function, obs, action, obs)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        out, _ = (jax.eval_shape(function, *(jnp.zeros((*rows, size)) for size in sizes)) for rows in ((2, 3), (4,)))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
         if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
             problem = "must use jax.numpy and no `if`, `float` or NumPy on its arguments, to run in a compiled program"
         else:

@@ -20,6 +20,8 @@ from foretell.tasks.spaces import LARGEST, Spaces
 
 UNLIMITED = 1000
 """Steps after which an episode is cut if neither the environment nor the user limits it."""
+_VALUES = 100
+"""Numbers in single precision that there must be between the bounds of an action."""
 Bound = float | Sequence[float]
 """One number for all entries of an action, or one for each."""
 
@@ -52,7 +54,8 @@ class GymTask(Task):
         self._options, self._wrappers, self._name = dict(options or {}), tuple(wrappers), self._source.name
         with self.simulator() as made:
             limit, self._drawn_as = _time_limit(made), _render_modes(made)
-            self._spaces = Spaces(made.observation_space, made.action_space, self._name)
+            with blamed(f"cannot read the spaces of '{self._name}'"):
+                self._spaces = Spaces(made.observation_space, made.action_space, self._name)
         if horizon is not None and limit is not None and horizon > limit:
             self._extend(horizon, limit)
         if horizon is None and limit is None:
@@ -189,7 +192,7 @@ def _time_limit(env: gymnasium.Env) -> int | None:
 
 def _render_modes(env: gymnasium.Env) -> list[str]:
     modes = (env.metadata or {}).get("render_modes") or []
-    return [str(mode) for mode in modes]
+    return [modes] if isinstance(modes, str) else [str(mode) for mode in modes]
 
 
 def _bounds(
@@ -209,6 +212,14 @@ def _bounds(
         raise UserError(
             f"task.action_bounds leave nothing of entry {where} of the actions of '{name}', whose own bounds are "
             f"{own[0][where]:g} and {own[1][where]:g}"
+        )
+    spacing = np.spacing(np.float32(np.maximum(np.abs(low), np.abs(high)))).astype(np.float64)
+    if not (high - low >= _VALUES * spacing).all():
+        where = int(np.argmin((high - low) / spacing))
+        raise UserError(
+            f"'{name}' takes values from {low[where]!r} to {high[where]!r} for entry {where} of its actions, between "
+            f"which single precision has fewer than {_VALUES} numbers; let it take the distance from one of them, as "
+            "with task.wrappers=[{RescaleAction: {min_action: -1.0, max_action: 1.0}}]"
         )
     return tuple(map(float, low)), tuple(map(float, high))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
-from inspect import Parameter, signature
+from inspect import Parameter, iscoroutine, signature
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -53,7 +53,7 @@ def given(env: object) -> Given:
         UserError: if it is something else.
     """
     if isinstance(env, str):
-        return Given(str(env), (), None)  # NumPy's strings too
+        return Given(str(env).strip(), (), None)  # NumPy's strings too
     spec = env.spec if isinstance(env, gymnasium.Env) else env
     if isinstance(spec, EnvSpec):
         if not spec.additional_wrappers and _is_plain(spec.kwargs) and spec.id in gymnasium.registry:
@@ -61,6 +61,8 @@ def given(env: object) -> Given:
         return Given(f"EnvSpec:<{spec.id}>", (), partial(gymnasium.make, spec))
     if isinstance(env, gymnasium.Env):
         return Given(f"{_path(type(env))}:<object>", (), _Copies(env))
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise UserError(f"env must be a single environment, not {str(env)[:80]}; for several, set train.environments")
     if not callable(env):
         raise UserError(
             "env must be a name, a class, a function that makes an environment, or an environment, not "
@@ -147,11 +149,16 @@ class _Copies:
         self._env = env
 
     def __call__(self) -> gymnasium.Env:
+        name = type(self._env).__name__
         try:
-            return deepcopy(self._env)
-        except Exception as error:  # of any kind, raised by its parts
-            name = type(self._env).__name__
+            copied = deepcopy(self._env)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of any kind, raised by its parts
             raise UserError(f"{name} cannot be copied; give a function that makes it ({brief(error)})") from error
+        if not isinstance(copied, gymnasium.Env):
+            raise UserError(f"{name} cannot be copied; give a function that makes it (its copy is {copied!r})")
+        return copied
 
 
 def _registered(env: str, env_id: str, module: str | None = None) -> Source:
@@ -187,6 +194,10 @@ def _make_from(name: str, thing: Any, **options: Any) -> gymnasium.Env:
     if env is None:
         registers = f"it registered {', '.join(new[:3])}" if new else "if it registers environments"
         raise UserError(f"env '{name}' returned no environment; {registers}: write '{name}:{(new or ['Id'])[0]}'")
+    if iscoroutine(env):
+        env.close()  # or Python says that nobody has waited for it
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise UserError(f"env '{name}' makes several environments at once; let it make one, and set train.environments")
     old = " of the old package gym" if type(env).__module__.startswith("gym.") else ""
     raise UserError(f"env '{name}' returned {type(env).__name__}{old}, not a gymnasium.Env")
 

@@ -5,7 +5,7 @@ Dictionaries, tuples, matrices and binary numbers are flattened; discrete number
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -21,6 +21,10 @@ LARGEST = 1e9
 """Larger bounds of actions count as unbounded: planners could not compute with their squares."""
 _SIDE = 32
 """A box with two axes of at least this length is an image."""
+_SHOWN = 80
+"""Characters of a value in a message."""
+_CHOICES = 10_000
+"""Discrete observations with more values are refused: each value would be an entry of the vector."""
 
 
 class Leaf(NamedTuple):
@@ -37,9 +41,11 @@ class Spaces:
 
     def __init__(self, observation: gymnasium.Space, action: gymnasium.Space, name: str) -> None:
         """Read the spaces of the environment of this name. Raises `UserError` if they are not supported."""
+        _check_kind("observation_space", observation, name)
+        _check_kind("action_space", action, name)
         self.observation, self.action = observation, action
         self._parts = list(_leaves(observation, "obs"))
-        self.obs_names = tuple(entry for leaf in self._parts for entry in _entries(leaf, name))
+        self.obs_names = _distinct(entry for leaf in self._parts for entry in _entries(leaf, name))
         if not self.obs_names:
             raise UserError(f"'{name}' has observations of shape {observation.shape}, which hold no numbers")
         boxes = [_real(leaf.space, name) for leaf in _leaves(action, "action")]
@@ -50,6 +56,12 @@ class Spaces:
         )
         if not self.low.size:
             raise UserError(f"'{name}' has actions of shape {action.shape}, which hold no numbers")
+        if not (self.low <= self.high).all():
+            i = int(np.argmin(self.low <= self.high))
+            raise UserError(
+                f"'{name}' has the bounds {self.low[i]:g} and {self.high[i]:g} for entry {i} of its actions, but the "
+                "lower one must be a number that is not above the upper one"
+            )
         self.free = self.low < self.high
         """Entries of an action that can be chosen; the lower and upper bounds of the others are equal."""
         if not self.free.any():
@@ -84,6 +96,48 @@ class Spaces:
         return _built(self.action, own)
 
 
+def real_array(value: Any) -> np.ndarray:
+    """A copy of a value as an array of real numbers, whether they are Python's, NumPy's or those of another library.
+
+    Masked entries become NaN. Raises `ValueError` if it has anything else.
+    """
+    if hasattr(value, "detach"):  # a tensor of PyTorch, maybe on another device and within a graph of gradients
+        value = value.detach().cpu()
+    if isinstance(value, np.ma.MaskedArray):
+        value = np.ma.filled(value.astype(np.float64), np.nan)
+    found = np.array(value)
+    if found.dtype.kind == "O" and all(hasattr(part, "__float__") for part in found.flat):
+        found = found.astype(np.float64)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{brief_value(value)} is not made of real numbers")
+    return found
+
+
+def brief_value(value: object) -> str:
+    """A value as it is shown in messages."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _check_kind(role: str, space: object, env: str) -> None:
+    """Raises `UserError` if this is none of Gymnasium's spaces."""
+    if space is None:
+        raise UserError(f"'{env}' has no {role}; set it to one of gymnasium.spaces")
+    if not isinstance(space, gymnasium.Space):
+        kind = f"{type(space).__module__}.{type(space).__name__}".removeprefix("builtins.")
+        raise UserError(f"'{env}' has an {role} of type {kind}, but it must be one of gymnasium.spaces")
+
+
+def _distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, with a number behind those that were there before."""
+    counts: dict[str, int] = {}
+    found = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return tuple(found)
+
+
 def _leaves(space: gymnasium.Space, name: str, path: tuple[Any, ...] = ()) -> Iterator[Leaf]:
     """The simple spaces in a nested space, each with its name."""
     if isinstance(space, Dict):
@@ -99,6 +153,11 @@ def _leaves(space: gymnasium.Space, name: str, path: tuple[Any, ...] = ()) -> It
 def _entries(leaf: Leaf, env: str) -> list[str]:
     """The names of a simple space's vector entries. Raises `UserError` if it cannot be a vector of fixed size."""
     space, name = leaf.space, leaf.name
+    if isinstance(space, Discrete | MultiDiscrete) and (count := int(np.sum(_counts(space)))) > _CHOICES:
+        raise UserError(
+            f"'{env}' has {count} discrete observations ('{name}'), but each is an entry of the vector, of which there "
+            f"may be {_CHOICES}; use a wrapper that observes numbers"
+        )
     if isinstance(space, Discrete):
         return [f"{name}={int(space.start) + value}" for value in range(int(space.n))]
     if isinstance(space, MultiDiscrete):
@@ -116,6 +175,11 @@ def _entries(leaf: Leaf, env: str) -> list[str]:
     if np.issubdtype(space.dtype, np.complexfloating):
         raise UserError(f"'{env}' has observations of type {space.dtype} ('{name}'), but they must be real numbers")
     return [f"{name}{_index(i)}" for i in np.ndindex(space.shape)]
+
+
+def _counts(space: Discrete | MultiDiscrete) -> np.ndarray:
+    """The number of values of each entry."""
+    return np.ravel(space.n if isinstance(space, Discrete) else space.nvec).astype(np.float64)
 
 
 def _index(place: tuple[int, ...]) -> str:
@@ -152,20 +216,23 @@ def _at(obs: Any, leaf: Leaf) -> Any:
 
 def _flat(leaf: Leaf, value: Any) -> Float[np.ndarray, "*batch part"]:
     """A copy of a simple space's value as a vector, in double precision."""
-    space, found = leaf.space, np.array(value)
-    if found.dtype.kind not in "biuf":
-        raise ValueError(f"the observation {str(value)[:40]!r} is not made of real numbers")
+    space = leaf.space
+    try:
+        found = real_array(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"the observation {brief_value(value)} is not made of real numbers") from None
     shape = tuple(space.shape or ())
     batch = found.shape[: found.ndim - len(shape)]
     if found.shape != batch + shape:
         what = "the observation" if not leaf.path else f"'{leaf.name}' of the observation"
         raise ValueError(f"{what} has shape {found.shape}, but its space has shape {shape}")
     if isinstance(space, Discrete | MultiDiscrete):
-        counts = np.ravel(space.n if isinstance(space, Discrete) else space.nvec)
+        counts = _counts(space)
         chosen = (found - space.start).reshape(*batch, -1)
-        if not ((chosen >= 0) & (chosen < counts)).all():
-            raise ValueError(f"the observation {value!r} is not in {space}")
-        return np.concatenate([np.eye(n)[chosen[..., i].astype(int)] for i, n in enumerate(counts)], -1)
+        if not ((chosen >= 0) & (chosen < counts) & (chosen == np.floor(chosen))).all():
+            raise ValueError(f"the observation {brief_value(value)} is not in {space}")
+        hot = [chosen[..., i, None] == np.arange(count) for i, count in enumerate(counts)]
+        return np.concatenate(hot, -1).astype(np.float64)
     return found.astype(np.float64).reshape(*batch, -1)
 
 

@@ -63,6 +63,7 @@ class Reporter:
     def training_ended(self, counters: Counters, *, failed: bool) -> None:
         """If the run fails, or is interrupted, what fails in callbacks now does not hide why."""
         with suppress(UserError) if failed else nullcontext():
+            self._notices.ended(counters)
             self._call("on_training_end", TrainingEnded, counters, reason=self.stopping)
 
     def step_taken(
@@ -97,7 +98,9 @@ class Reporter:
             state=state.agent,
             policy_version=int(np.asarray(extras["policy_version"])[row]) if "policy_version" in extras else 0,
         )
-        self._notices.episode_ended(state.counters, line["episode"])
+        if kind != "eval":
+            rows = episodes.obs[row, : length + 1], episodes.actions[row, :length]
+            self._notices.episode_ended(state.counters, line["episode"], *rows)
 
     def _call(self, hook: str, record: Callable[..., Event], counters: Counters, **fields: Any) -> None:
         """Call a hook of all callbacks; one of them may ask the run to stop."""
