@@ -1,6 +1,7 @@
 """Runs in environments that do not repeat themselves: they resume from the best point there is, and say which."""
 
 import csv
+from types import SimpleNamespace
 
 import gymnasium
 import jax.numpy as jnp
@@ -14,8 +15,10 @@ from environments import STEPS, Line
 from foretell.envs.physics import physics, put_physics
 from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.check import check
+from foretell.training.clock import Counters
 from foretell.training.events import Callback
 from foretell.training.interrupt import Interrupted
+from foretell.training.notices import Notices
 from tiny import LINE, TINY, by_hand, presses_at, tiny_run
 
 EPISODIC = {"trials": 3, "random_episodes": 1}
@@ -251,17 +254,32 @@ def test_of_other_runs_nothing_is_said(trained, capsys):
     assert capsys.readouterr().err == ""
 
 
+def nowhere(obs, action, next_obs):
+    """NaN wherever the model imagines."""
+    return jnp.where(next_obs[..., 0] > -jnp.inf, jnp.nan, 0.0)
+
+
 @pytest.mark.long
-def test_plans_without_a_finite_return_are_counted(tmp_path):
-    """As of a reward that is NaN wherever the model imagines."""
-
-    def reward(obs, action, next_obs):
-        return jnp.where(next_obs[..., 0] > -jnp.inf, jnp.nan, 0.0)
-
-    listens, changes = Listens(), [TINY, {"task": {"check": False}, "train": {"trials": 1}}]
-    options = {"env": LINE, "reward": reward, "terminated": "none", "quiet": True}
+def test_plans_without_a_finite_return_are_said_once_with_their_reason(tmp_path):
+    listens, changes = Listens(), [TINY, {"task": {"check": False}, "train": {"trials": 2}}]
+    options = {"env": LINE, "reward": nowhere, "terminated": "none", "quiet": True}
     foretell.train("pets/default", out=tmp_path / "run", overrides=changes, callbacks=[listens], **options)
+    line = nowhere.__code__.co_firstlineno
     assert listens.said == [
         f"{STEPS} of {STEPS} plans up to the end of episode 1 had no finite imagined return, so their actions are "
-        "arbitrary: the reward or the termination was NaN, or the model diverged"
+        f"arbitrary: reward '{__name__}:nowhere' (at {__file__}, line {line}) is not finite in 505 of 505 steps like "
+        "those of the data",
+        f"{2 * STEPS} of all {2 * STEPS} plans had no finite imagined return",
+    ]
+
+
+def test_skipped_updates_are_said_once_and_counted_at_the_end():
+    said, task = [], make_task(TaskSettings(env=LINE))
+    notices = Notices(SimpleNamespace(task=task), lambda counters, text: said.append(text))
+    for skipped in (0.0, 1.0, 2.0, 0.0, 3.0):
+        notices.learned(Counters(), {"gradient_steps": 100.0, "skipped_steps": skipped}, None)
+    notices.ended(Counters())
+    assert said == [
+        "1 of 100 gradient steps were not finite and were skipped, see the column skipped_steps of metrics.csv",
+        "gradient steps were skipped in 3 rows of metrics.csv",
     ]

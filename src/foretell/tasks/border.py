@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from jaxtyping import Float
 
-from foretell.errors import UserError, located, one_line
+from foretell.errors import UserError, brief, located, one_line
 from foretell.output import STDERR
 from foretell.tasks.randomness import IMAGINED, GlobalRandom
 from foretell.tasks.spaces import Spaces, brief_value, real_array
@@ -23,7 +23,7 @@ from foretell.tasks.spaces import Spaces, brief_value, real_array
 SUCCESS = ("is_success", "success")
 """Keys of `info` under which environments report whether the goal has been reached."""
 
-_RATE = 30
+_RATE = 30.0
 """Frames per second of a video if the environment does not say it, as in Gymnasium."""
 _MOST = 1e15
 """The largest number of observations and rewards: networks compute with squares in single precision."""
@@ -131,6 +131,8 @@ class Border(gymnasium.Wrapper):
         A failure is printed, but not raised: what was done before is complete, and may have failed itself.
         """
         self._random.release()
+        if (holder := _latest.get(id(self.unwrapped))) is not None and holder() is self:
+            del _latest[id(self.unwrapped)]
         try:
             with self._blamed("close"):
                 self.env.close()
@@ -196,7 +198,7 @@ class Border(gymnasium.Wrapper):
         """Warn once of a report of success that cannot be counted. NaN reports nothing."""
         for key in SUCCESS:
             value = info.get(key)
-            if value is not None and truth(value) is None and value == value:
+            if value is not None and truth(value) is None and not _is_nan(value):
                 name = self._limits.name
                 text = f"'{name}' returned info['{key}']={brief_value(value)}, which is neither true nor false"
                 _warn(f"{text}; such values do not count for success rates", f"{name} {key}")
@@ -212,7 +214,7 @@ class Border(gymnasium.Wrapper):
             with blamed(f"'{name}' failed in {method}()"):
                 yield
         except UserError as error:
-            old = _old(method, str(error.__cause__ or error))
+            old = _old(method, brief(error.__cause__ or error))
             if old is None:
                 raise
             raise UserError(f"'{name}' has the old interface of Gym: {old}") from error.__cause__
@@ -298,6 +300,13 @@ def truth(value: Any) -> bool | None:
     return bool(flags.item()) if flags.size == 1 and flags.item() in (0, 1) else None
 
 
+def _is_nan(value: Any) -> bool:
+    try:
+        return bool(np.isnan(real_array(value)).all())
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
 def _both(found: Any) -> tuple[Any, dict[str, Any]]:
     """Check that reset() has returned `(obs, info)`."""
     if not (isinstance(found, tuple | list) and len(found) == 2 and isinstance(found[1], Mapping)):
@@ -326,7 +335,7 @@ def _old(method: str, text: str) -> str | None:
         return "reset() takes no 'seed' or no 'options'; write reset(self, *, seed=None, options=None)"
     if method == "reset" and "missing 1 required" in text and ("'seed'" in text or "'options'" in text):
         return "reset() cannot do without 'seed' or 'options'; write reset(self, *, seed=None, options=None)"
-    if method == "reset" and text == _RESET:
+    if method == "reset" and text.endswith(_RESET):
         return _RESET
     if method == "step" and text.endswith("not 4 values"):
         return (

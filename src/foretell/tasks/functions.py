@@ -38,17 +38,18 @@ def check_function(task: Task, role: str, name: str, steps: Steps) -> None:
     function, env = getattr(task, role), task.spec.env_id
     with blamed(f"{role} '{name}' failed on steps of '{env}'"):
         values, alone = (np.asarray(each, np.float64) for each in jax.jit(partial(_all_and_last, function))(*steps))
+        programs = {_program(function, steps) for _ in range(2)}
     _check_values(f"{role} '{name}' returned", values, env, probability=role == "terminated")
+    if len(programs) > 1:
+        raise UserError(
+            f"{role} '{name}' is another function each time it is called, as with random numbers or a counter, but it "
+            "is compiled once and must depend on (obs, action, next_obs) alone"
+        )
     scale = 1e-3 * np.abs(values).max()
     if not np.allclose(values[-1:], alone, rtol=1e-3, atol=scale):
         raise UserError(
             f"{role} '{name}' returned {values[-1]:g} for a step among others and {alone[0]:g} for the same step "
             "alone, but it must treat each row by itself"
-        )
-    if _program(function, steps) != _program(function, steps):
-        raise UserError(
-            f"{role} '{name}' is another function each time it is called, as with random numbers or a counter, but it "
-            "is compiled once and must depend on (obs, action, next_obs) alone"
         )
     if beyond := _reads_beyond(function, steps):
         raise UserError(f"{role} '{name}' reads an entry that observations or actions do not have ({beyond})")
@@ -108,7 +109,7 @@ def _reads_beyond(function: Callable, steps: Steps) -> str:
     return ""
 
 
-def _near(task: Task, steps: Steps) -> Steps:
+def _near(task: Task, steps: Steps) -> tuple[np.ndarray, ...]:
     """The steps, and others near them, with actions from anywhere within the bounds."""
     rng, (obs, _, next_obs) = np.random.default_rng(0), steps
     rows, spec = rng.integers(len(obs), size=_NEAR), task.spec
@@ -116,7 +117,7 @@ def _near(task: Task, steps: Steps) -> Steps:
     action = rng.uniform(spec.action_low, spec.action_high, (_NEAR, spec.action_size))
     added = (side[rows] + shift * rng.standard_normal((_NEAR, spec.obs_size)) for side in (obs, next_obs))
     start, end = (each.astype(np.float32) for each in added)
-    return tuple(map(np.concatenate, zip(steps, (start, action.astype(np.float32), end), strict=True)))  # type: ignore[return-value]
+    return tuple(map(np.concatenate, zip(steps, (start, action.astype(np.float32), end), strict=True)))
 
 
 def _described(function: Any) -> str:

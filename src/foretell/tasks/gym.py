@@ -217,9 +217,9 @@ def _bounds(
     if not (high - low >= _VALUES * spacing).all():
         where = int(np.argmin((high - low) / spacing))
         raise UserError(
-            f"'{name}' takes values from {low[where]!r} to {high[where]!r} for entry {where} of its actions, between "
-            f"which single precision has fewer than {_VALUES} numbers; let it take the distance from one of them, as "
-            "with task.wrappers=[{RescaleAction: {min_action: -1.0, max_action: 1.0}}]"
+            f"'{name}' takes values from {low[where]:.12g} to {high[where]:.12g} for entry {where} of its actions, but "
+            f"between these single precision has fewer than {_VALUES} numbers; let it take the distance from one of "
+            "them, as with task.wrappers=[{RescaleAction: {min_action: -1.0, max_action: 1.0}}]"
         )
     return tuple(map(float, low)), tuple(map(float, high))
 

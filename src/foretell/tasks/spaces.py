@@ -39,7 +39,7 @@ class Leaf(NamedTuple):
 class Spaces:
     """The observation and action spaces of an environment, as flat vectors."""
 
-    def __init__(self, observation: gymnasium.Space, action: gymnasium.Space, name: str) -> None:
+    def __init__(self, observation: Any, action: Any, name: str) -> None:
         """Read the spaces of the environment of this name. Raises `UserError` if they are not supported."""
         _check_kind("observation_space", observation, name)
         _check_kind("action_space", action, name)

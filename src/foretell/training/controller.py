@@ -18,6 +18,7 @@ from foretell.envs.live import served, serving
 from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
 from foretell.tasks import TaskSpec
+from foretell.tasks.spaces import real_array
 from foretell.training.actor import begin_and_act
 
 
@@ -158,8 +159,9 @@ class Controller:
 
     def _checked(self, obs: ArrayLike) -> Float[np.ndarray, "batch obs"]:
         try:
-            rows = np.asarray(obs, np.float32)
-        except (TypeError, ValueError):
+            with np.errstate(over="ignore"):
+                rows = np.asarray(obs if _is_plain(obs) else real_array(obs), np.float32)
+        except Exception:  # whatever an object raises that is asked for its numbers
             raise UserError(f"an observation must be an array of numbers, not {type(obs).__name__}") from None
         size = self._spec.obs_size
         if rows.ndim not in (1, 2) or rows.shape[-1] != size or not rows.size:
@@ -168,3 +170,8 @@ class Controller:
             where = int(np.argwhere(~np.isfinite(rows))[0][-1])
             raise UserError(f"the observation is not finite in '{self._spec.obs_names[where]}'")
         return np.atleast_2d(rows)
+
+
+def _is_plain(obs: Any) -> bool:
+    """Whether it is an array of NumPy's whose numbers are real."""
+    return type(obs) is np.ndarray and obs.dtype.kind in "biuf"
