@@ -306,6 +306,13 @@ def test_a_run_in_training_is_left_alone(overwrite, run_copy, refused):
 # The Python interface.
 
 
+class Unread:
+    """An object of another library that refuses to become an array."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it is on another device")
+
+
 @pytest.fixture(scope="module")
 def agent(trained):
     return foretell.load(trained, quiet=True)
@@ -320,6 +327,10 @@ def agent(trained):
         (np.zeros((0, 2)), "an observation must have shape (2,) or (batch, 2), not (0, 2)"),
         (np.float64(0), "an observation must have shape (2,) or (batch, 2), not ()"),
         ("left", "an observation must be an array of numbers, not str"),
+        (np.array([1j, 2.0]), "an observation must be an array of numbers, not ndarray"),
+        (np.array([1.0, None]), "an observation must be an array of numbers, not ndarray"),
+        (Unread(), "an observation must be an array of numbers, not Unread"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "the observation is not finite in 'obs[1]'"),
         ([[1.0, 2.0], [3.0]], "an observation must be an array of numbers, not list"),
         ([np.nan, 0.0], "the observation is not finite in 'obs[0]'"),
         ([[0.0, 0.0], [0.0, np.inf]], "the observation is not finite in 'obs[1]'"),

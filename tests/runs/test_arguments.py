@@ -6,6 +6,7 @@ The functions are called without the type checks of the tests, which users do no
 from inspect import unwrap
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,6 +28,14 @@ from tiny import LINE, TINY, snapshot
         {"planner.population": np.int64(60), "planner": {"elites": np.int32(5)}, "train": {"trials": np.uint8(3)}},
         ["planner.population=60", "planner.elites=5", "train.trials=3"],
         ("planner.population=60", {"planner.elites": 5}, {"train": {"trials": 3}}),
+        [("planner.population", 60), ("planner.elites", 5), ["train.trials", np.int8(3)]],
+        {"planner.population": 60, "planner.elites": 5, "train.trials": 3}.items(),
+        {
+            "planner.population": np.array(60),
+            "planner": {"elites": jnp.array(5)},
+            "train": {"trials": np.float64(3).astype(int)},
+        },
+        ("  planner.population = 60", "planner.elites= 5", "train.trials =3"),
         [{"planner.population": 7}, {"planner.population": 60, "planner.elites": 5}, "train.trials=3"],
     ],
 )
@@ -41,6 +50,8 @@ def test_overrides_in_every_form(given):
     ("given", "tree"),
     [
         ("model.hidden=[8, 8]", {"model": {"hidden": [8, 8]}}),
+        ({"model.hidden": range(8, 10)}, {"model": {"hidden": [8, 9]}}),
+        ({"model.hidden": jnp.array([8, 8])}, {"model": {"hidden": [8, 8]}}),
         ({"model.hidden": (8, 8)}, {"model": {"hidden": [8, 8]}}),
         ({"model": {"hidden": np.array([8, 8])}}, {"model": {"hidden": [8, 8]}}),
         ({"train.pretrained": Path("runs") / "a"}, {"train": {"pretrained": "runs/a"}}),
@@ -57,6 +68,9 @@ def test_values_become_those_of_a_settings_file(given, tree):
         (3, "overrides must be like {'planner': {'population': 200}}, not 3"),
         ([3], "overrides must be dictionaries or 'key.path=value', not 3"),
         ([["a=1"]], "overrides must be dictionaries or 'key.path=value', not ['a=1']"),
+        (b"train.trials=3", "overrides must be like {'planner': {'population': 200}}, not b'train.trials=3'"),
+        ([("train.trials", 3, 4)], "overrides must be dictionaries or 'key.path=value', not ('train.trials', 3, 4)"),
+        ([(3, "train.trials")], "overrides must be dictionaries or 'key.path=value', not (3, 'train.trials')"),
         ({3: 1}, "the names of settings must be like 'planner.population', not 3"),
         ({"planner.": 1}, "the names of settings must be like 'planner.population', not 'planner.'"),
         ("planner", "--set takes key.path=value, not 'planner'"),

@@ -13,6 +13,7 @@ from witness import finished
 import foretell
 from environments import STEPS, Line
 from foretell.envs.physics import physics, put_physics
+from foretell.envs.simulators import Past, repeat_episode
 from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.check import check
 from foretell.training.clock import Counters
@@ -213,6 +214,26 @@ def test_an_environment_without_physics_offers_none():
         assert physics(env).size == 0 and not put_physics(env, np.ones(3), np.zeros(2))
 
 
+def test_an_episode_that_ends_earlier_than_before_is_not_repeated():
+    """Though all observations and rewards are the same: nothing may follow the end of an episode."""
+    lengths = iter([5, 5, 2, 4])
+
+    class Lasts(Line):
+        def reset(self, *, seed=None, options=None):
+            self.left = next(lengths)
+            return super().reset(seed=seed)
+
+        def step(self, action):
+            self.left -= 1
+            return *super().step(action)[:2], False, self.left == 0, {}
+
+    env, actions = Lasts(), np.zeros((4, 1), np.float32)
+    obs = [env.reset(seed=0)[0]]
+    rewards = [(obs.append(found[0]), found[1])[1] for found in map(env.step, actions)]
+    past = Past(np.array(obs), actions, np.array(rewards))
+    assert [repeat_episode(env, 0, None, past) for _ in range(3)] == [None, 2, None]
+
+
 def test_statistics_of_wrappers_are_named():
     (said,) = check(make_task(TaskSettings(env=named("Normalized"))), {})
     assert "keeps state from one episode to the next, as the statistics of Normalized:" in said
@@ -273,6 +294,7 @@ def test_plans_without_a_finite_return_are_said_once_with_their_reason(tmp_path)
     ]
 
 
+@pytest.mark.long
 def test_skipped_updates_are_said_once_and_counted_at_the_end():
     said, task = [], make_task(TaskSettings(env=LINE))
     notices = Notices(SimpleNamespace(task=task), lambda counters, text: said.append(text))

@@ -64,10 +64,11 @@ def repeat_episode(env: gymnasium.Env, seed: int, options: Options, past: Past) 
         return 0
     for t, action in enumerate(past.actions):
         try:
-            obs, reward, *_ = env.step(action)
+            obs, reward, terminated, truncated, _ = env.step(action)
         except UserError:
             return t + 1
-        if float(reward) != past.rewards[t] or not np.array_equal(obs, past.obs[t + 1]):
+        ended = (terminated or truncated) and t + 1 < len(past.actions)
+        if ended or float(reward) != past.rewards[t] or not np.array_equal(obs, past.obs[t + 1]):
             return t + 1
     return None
 

@@ -105,17 +105,20 @@ def _repeat(
     *,
     random: bool,
 ) -> int | None:
-    """Play an episode again; the first step whose observation differs from the recorded one, or None."""
-    obs, differs = reset(env, task, seed, number, random=random), None
+    """Play an episode again; the first step that differs from the recorded one or ends the episode early, or None."""
+    obs, ended, differs = reset(env, task, seed, number, random=random), False, None
     for t in range(len(actions) + 1):
-        if differs is None and not np.array_equal(obs, recorded[t]):
+        if differs is None and (not np.array_equal(obs, recorded[t]) or (ended and t < len(actions))):
             differs = t
+        if t == len(actions):
+            break
         try:
-            obs = env.step(actions[t])[0] if t < len(actions) else obs
+            obs, _, terminated, truncated, _ = env.step(actions[t])
         except UserError:
             if differs is None:
                 raise
             break
+        ended = terminated or truncated
     return differs
 
 

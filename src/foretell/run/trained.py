@@ -107,6 +107,8 @@ class TrainedAgent:
             rows = spaces.rows(obs)
         except ValueError as error:
             raise UserError(str(error)) from error
+        except Exception as error:  # whatever an object raises that is asked for its numbers
+            raise UserError(f"the observation cannot be read: {brief(error)}") from error
         arguments.switch(explore=explore)
         action = self._controller.act(rows, explore=bool(explore))
         return spaces.native(action, spec.action_low, spec.action_high)

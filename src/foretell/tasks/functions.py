@@ -92,10 +92,10 @@ def _all_and_last(function: Callable, *steps: Any) -> tuple[Any, Any]:
     return function(*steps), function(*(rows[-1:] for rows in steps))
 
 
-def _program(function: Callable, steps: Steps) -> str:
-    """What the function is for JAX, with the numbers that are constant in it."""
+def _program(function: Callable, steps: Steps) -> tuple[str, ...]:
+    """What the function is for JAX, and the arrays that are constant in it."""
     made = jax.make_jaxpr(lambda *rows: function(*rows))(*steps)
-    return _ADDRESS.sub("", f"{made} {[np.asarray(const).tolist() for const in made.consts]}")
+    return _ADDRESS.sub("", str(made)), *(np.asarray(const).tobytes().hex() for const in made.consts)
 
 
 def _reads_beyond(function: Callable, steps: Steps) -> str:
