@@ -127,6 +127,7 @@ SETTINGS = [
     ("task.action_noise=-1", "task.action_noise=-1: input should be greater than or equal to 0"),
     ("task.action_noise=.nan", "task.action_noise=nan: input should be a finite number"),
     ("task.action_noise=loud", "task.action_noise='loud': input should be a valid number"),
+    ("task.action_bounds=[-1]", "task.action_bounds=[-1]: a value is missing"),
     ("task.options=3", "task.options=3: input should be a valid dictionary"),
     (
         "task.options={wrist_tip: true}",

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from decimal import Decimal
 from fractions import Fraction
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from environments import Line
 from foretell.envs import succeeded
 from foretell.errors import UserError, brief
-from foretell.tasks import TaskSettings
+from foretell.tasks import TaskSettings, make_task
 from foretell.tasks.border import Border, Limits
 from foretell.tasks.check import check
 from foretell.tasks.gym import GymTask
@@ -381,3 +381,31 @@ def test_an_environment_that_takes_only_small_seeds_is_refused_before_a_run():
     small = type("Small", (Line,), {"reset": reset})
     with pytest.raises(UserError, match=r"'mine' failed in reset\(\): ValueError: seed \d+ is too large, at "):
         check(GymTask(source_from("mine", small)), {})
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"), [(-1, 1000), (0, 1000), ("7", 1000), (None, 1000), (np.int64(7), 7), (7, 7)]
+)
+def test_a_time_limit_that_is_none(limit, steps):
+    """Gymnasium writes -1 for no limit."""
+    limited = type("Limited", (Line,), {"spec": SimpleNamespace(max_episode_steps=limit, id="x")})
+    assert GymTask(source_from("mine", limited)).spec.horizon == steps
+
+
+class Makes(gymnasium.Wrapper):
+    def __new__(cls, env):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"wrappers": [f"{__name__}:Makes"]}, f"the wrapper '{__name__}:Makes' makes int, not a gymnasium.Env"),
+        ({"env": "Pendulum-v1,"}, "no Gymnasium environment 'Pendulum-v1,'; did you mean 'Pendulum-v1'?"),
+        ({"env": "environments.Line"}, "no task 'environments.Line'; did you mean 'environments:Line'?"),
+    ],
+)
+def test_nearly_right_names_and_wrappers(settings, sentence):
+    with pytest.raises(UserError) as mistake:
+        make_task(TaskSettings(**{"env": "environments:Line", **settings}))
+    assert str(mistake.value) == sentence

@@ -51,6 +51,8 @@ def _sentence(faults: Sequence[Any], cls: type[BaseModel], tree: Tree) -> str:
     path, value, kind = ".".join(keys[: place.depth]), fault["input"], fault["type"]
     if kind == "extra_forbidden":
         return no_setting(path, cls, tree)
+    if kind == "missing" and len(keys) > place.depth:
+        return f"{path}={value!r}: a value is missing"
     if kind == "missing":
         return f"the setting '{path}' is missing"
     if _is_section(place, kind) and not isinstance(value, Mapping):

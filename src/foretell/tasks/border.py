@@ -168,7 +168,7 @@ class Border(gymnasium.Wrapper):
             )
         if weights is not None and rewards.size != len(weights):
             raise UserError(
-                f"task.reward_weights has {len(weights)} weights, but '{self._limits.name}' returned {rewards.size} "
+                f"task.reward_weights has {len(weights)} weight{'s' * (len(weights) != 1)}, but '{self._limits.name}' returned {rewards.size} "
                 f"reward{'s' if rewards.size > 1 else ''}"
             )
         total = float(np.dot(rewards.ravel().astype(np.float64), weights or (1.0,)))

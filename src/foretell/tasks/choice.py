@@ -70,10 +70,10 @@ class TaskSettings(Settings):
     random_noise: bool = True
     """Whether random episodes have `action_noise` too; false: the released MB-MPC."""
 
-    @field_validator("env")
+    @field_validator("env", "reward", "terminated")
     @classmethod
-    def _strip_env(cls, env: str | None) -> str | None:
-        return None if env is None else env.strip()
+    def _strip(cls, name: str | None) -> str | None:
+        return None if name is None else name.strip()
 
     @field_validator("options")
     @classmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -181,13 +182,17 @@ def _prepare_drawing(env: gymnasium.Env, *, follow: bool) -> None:
 
 def _time_limit(env: gymnasium.Env) -> int | None:
     """Steps after which an environment truncates episodes, as far as it says so."""
-    limit = env.spec.max_episode_steps if env.spec else None
+    limit = _steps(getattr(env.spec, "max_episode_steps", None))
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, TimeLimit):
-            own = env._max_episode_steps
-            limit = own if limit is None else min(limit, own)
+            limit = min(limit or env._max_episode_steps, env._max_episode_steps)
         env = env.env
     return limit
+
+
+def _steps(limit: Any) -> int | None:
+    """A number of steps; None if it is none, as Gymnasium's -1 for no limit."""
+    return int(limit) if isinstance(limit, Integral) and limit > 0 else None
 
 
 def _render_modes(env: gymnasium.Env) -> list[str]:

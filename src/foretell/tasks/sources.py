@@ -125,6 +125,8 @@ def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
         name, options = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
         with blamed(f"cannot make the wrapper '{name}'"):
             env = _wrapper(name)(env, **(options or {}))
+        if not isinstance(env, gymnasium.Env):
+            raise UserError(f"the wrapper '{name}' makes {type(env).__name__}, not a gymnasium.Env")
     return env
 
 
@@ -170,14 +172,16 @@ def _make_registered(env: str, env_id: str, module: str | None, **options: Any) 
     """Make the environment with this id. Raises `UserError` if it is not registered."""
     try:
         return gymnasium.make(env_id, disable_env_checker=True, **options)
-    except gymnasium.error.UnregisteredEnv:
-        raise UserError(f"no Gymnasium environment '{env}'{_nearest_id(env_id, module)}") from None
     except gymnasium.error.DependencyNotInstalled as error:
         if "box2d" not in str(error):
             raise
         raise UserError(
             f"cannot make the environment '{env}': Box2D is not installed; run pip install 'foretell[box2d]'"
         ) from error
+    except gymnasium.error.Error as error:
+        if not (isinstance(error, gymnasium.error.UnregisteredEnv) or "Malformed environment ID" in str(error)):
+            raise
+        raise UserError(f"no Gymnasium environment '{env}'{_nearest_id(env_id, module)}") from None
 
 
 def _make_from(name: str, thing: Any, **options: Any) -> gymnasium.Env:
