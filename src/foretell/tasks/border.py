@@ -167,8 +167,9 @@ class Border(gymnasium.Wrapper):
                 f"task.reward_weights=[{', '.join(['1.0'] * rewards.size)}]"
             )
         if weights is not None and rewards.size != len(weights):
+            given = f"{len(weights)} weight{'s' * (len(weights) != 1)}"
             raise UserError(
-                f"task.reward_weights has {len(weights)} weight{'s' * (len(weights) != 1)}, but '{self._limits.name}' returned {rewards.size} "
+                f"task.reward_weights has {given}, but '{self._limits.name}' returned {rewards.size} "
                 f"reward{'s' if rewards.size > 1 else ''}"
             )
         total = float(np.dot(rewards.ravel().astype(np.float64), weights or (1.0,)))
@@ -337,7 +338,7 @@ def _old(method: str, text: str) -> str | None:
         return "reset() cannot do without 'seed' or 'options'; write reset(self, *, seed=None, options=None)"
     if method == "reset" and text.endswith(_RESET):
         return _RESET
-    if method == "step" and text.endswith("not 4 values"):
+    if method == "step" and text.endswith(("not 4 values", "(expected 5, got 4)")):
         return (
             "step() returned 4 values, as (obs, reward, done, info); return 5, as (obs, reward, terminated, truncated, "
             "info)"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -192,7 +191,7 @@ def _time_limit(env: gymnasium.Env) -> int | None:
 
 def _steps(limit: Any) -> int | None:
     """A number of steps; None if it is none, as Gymnasium's -1 for no limit."""
-    return int(limit) if isinstance(limit, Integral) and limit > 0 else None
+    return int(limit) if isinstance(limit, int | np.integer) and limit > 0 else None
 
 
 def _render_modes(env: gymnasium.Env) -> list[str]:
