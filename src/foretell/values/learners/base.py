@@ -319,6 +319,7 @@ class Learner(Settings):
         """
         full = jax.value_and_grad(self.policy_loss, has_aux=True)
 
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the conditional
         def learn(*arguments: Any) -> tuple[tuple[Float[Array, ""], Metrics], Actor]:
             (loss, metrics), grads = full(*arguments)
             return (loss, jax.tree.map(lambda value: self.policy_delay * value, metrics)), grads
