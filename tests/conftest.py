@@ -140,10 +140,7 @@ def shapes_are_checked_in_short_tests(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_curves():
-    """An empty figure at the end of every run, since a learning curve takes a third of a tiny run's time.
-
-    A module that defines this fixture anew has whole ones.
-    """
+    """An empty figure at the end of every run, since a learning curve takes a third of a tiny run's time."""
     from foretell.callbacks import curve
 
     def draw(episodes, path, *, title):

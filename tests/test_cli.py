@@ -36,11 +36,6 @@ ALL = (
 ALL += ("toy",)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_curves():
-    """Runs of this module have whole curves."""
-
-
 def foretell(*argv, **env) -> subprocess.CompletedProcess:
     """A real process, its working directory and environment those of a user."""
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -451,6 +446,7 @@ def test_a_real_process_trains_and_its_output_survives_any_encoding(tmp_path):
     done = foretell(*arguments, PYTHONIOENCODING="ascii", COLUMNS="20")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 7
+    assert (out / "figures" / "learning_curve.png").stat().st_size > 10_000, "the whole curve, as no other run here has"
 
 
 @pytest.mark.long

@@ -44,8 +44,8 @@ def experience(count, capacity=200):
     rng = np.random.default_rng(0)
     obs, action = rng.normal(size=(count, 1)), rng.uniform(-2, 2, (count, 1))
     next_obs = obs + 0.1 * action
-    rows = (obs, action, -(next_obs[:, 0] ** 2), next_obs)
-    return add(init_replay(capacity, 1, 1), Transitions(*map(jnp.float32, rows), jnp.zeros(count, bool)))
+    rows = Transitions(*map(np.float32, (obs, action, -(next_obs[:, 0] ** 2), next_obs)), np.zeros(count, bool))
+    return quick_jit(lambda rows: add(init_replay(capacity, 1, 1), rows))(rows)
 
 
 REPLAY = experience(100)
