@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 
@@ -52,14 +53,22 @@ def shorten() -> None:
 
     The run that is inspected is loaded once, and exported once with the arguments that work.
     """
-    from foretell import api, run
+    from foretell import api
     from foretell.callbacks import curve
     from foretell.page import live
+    from foretell.run import examined, trained
 
-    api.Loop, api.load, run.content = _beginning(api.Loop), _loading(api.load), _exporting(run.content)  # type: ignore
-    run.Examiner, run.live, live.ThreadingHTTPServer.serve_forever = _reach, _reach, _reach  # type: ignore
-    live._handler = _serving(live._handler)
-    curve.draw_learning_curve = lambda *args, **options: None
+    for place, name, instead in (
+        (api, "Loop", _beginning(api.Loop)),
+        (api, "load", _loading(api.load)),
+        (trained, "content", _exporting(trained.content)),
+        (examined, "Examiner", _reach),
+        (examined, "live", _reach),
+        (live.ThreadingHTTPServer, "serve_forever", _reach),
+        (live, "_handler", _serving(live._handler)),
+        (curve, "draw_learning_curve", lambda *args, **options: None),
+    ):
+        patch.object(place, name, instead).start()  # refuses names that are not there
 
 
 def _reach(*args: Any, **options: Any) -> Any:

@@ -5,19 +5,21 @@ import logging
 import random
 import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import foretell
 from foretell import registry
 from foretell.cli import parser
 from foretell.errors import UserError
 from foretell.runs.presets import read_preset
 from foretell.runs.schema import agent_class, section_classes
 from foretell.runs.trees import merge
-from tiny import benchmark, written_run
+from tiny import LINE, benchmark, written_run
 
 walk, walked, walked_settings, walked_runs = map(benchmark, ("walk", "walked", "walked_settings", "walked_runs"))
 CHEAP = ("export-mat", "film", "plot", "presets", "show", "studies")
@@ -52,6 +54,18 @@ def test_a_sample_of_commands_is_refused_or_works(folder):
     found = [walk.attempt(case) for case in random.Random(0).sample(cases, 80)]
     assert [each for each in found if each.fault] == []
     assert {each.outcome for each in found} == {"refused", "accepted"}
+
+
+def test_computations_end_where_they_would_begin(run_copy, monkeypatch):
+    monkeypatch.setattr(walked, "_run", [])
+    walked.shorten()
+    try:
+        run = foretell.load(run_copy, quiet=True)
+        for compute in (run.diagnose, run.believe, lambda: foretell.train("pets/default", env=LINE)):
+            with pytest.raises(walked.Reached):
+                compute()
+    finally:
+        patch.stopall()
 
 
 def fields_of(cls):

@@ -87,11 +87,13 @@ def test_trials_are_counted_from_one(trial, run_copy):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("harm", ["empty", "truncated", "text"])
+@pytest.mark.parametrize("harm", ["empty", "truncated", "text", "flip"])
 def test_a_damaged_model_is_refused_and_the_others_are_not(harm, kept_copy):
     path = kept_copy / "models" / "trial_0001.eqx"
     content = path.read_bytes()
-    path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "text": b"mine" * 99}[harm])
+    half = len(content) // 2
+    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    path.write_bytes({"empty": b"", "truncated": content[:half], "text": b"mine" * 99, "flip": flipped}[harm])
     with pytest.raises(UserError, match=r"^cannot read the model '.*trial_0001.eqx' \(.*\)$"):
         foretell.load(kept_copy, trial=1, quiet=True)
     assert foretell.load(kept_copy, trial=2, quiet=True).evaluate(1)

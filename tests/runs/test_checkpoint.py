@@ -169,6 +169,16 @@ def test_a_reader_changes_nothing(tmp_path):
 
 
 @pytest.mark.long
+def test_a_number_may_be_damaged_twice(tmp_path):
+    save(tmp_path / "c", 1)
+    for _ in range(2):
+        save(tmp_path / "c", 2)
+        (tmp_path / "c" / "2" / "checksums.json").unlink()
+        assert Checkpoints(tmp_path / "c", keep=3).restore(TREE, lambda _: None)["count"] == 1
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["1", "damaged-2"]
+
+
+@pytest.mark.long
 def test_a_changed_byte_of_any_file_is_noticed_or_harms_nothing(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", keep=3)
     for number in (1, 2):

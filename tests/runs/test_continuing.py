@@ -85,12 +85,6 @@ def test_other_versions_are_said(name, continued, monkeypatch):
 
 
 @pytest.mark.long
-def test_a_checkpoint_without_notes_is_said(continued, tmp_path):
-    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
-    assert "does not say with which settings" in continued(lambda tree: None, None)[1][0]
-
-
-@pytest.mark.long
 def test_a_whole_run_notes_its_settings_and_refuses_others(run_copy):
     notes = read_notes(latest_notes(run_copy / "checkpoints"))
     tree = yaml.safe_load((run_copy / "config.yaml").read_text())

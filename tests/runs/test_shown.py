@@ -150,6 +150,7 @@ def test_a_line_of_the_reference(name, line):
         ("cartpole", "pets/cartpole"),
         ("learnr.sac", "learner.sac"),
         ("tre-model", "true-model"),
+        ("train.trails", "train.trials"),
     ],
 )
 def test_a_typo_gives_the_nearest(name, meant):

@@ -1,5 +1,7 @@
 """`models/`: what the agent had learned at each trial."""
 
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import equinox as eqx
@@ -44,17 +46,26 @@ def load_model(path: Path, like: State) -> State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write what an agent has learned, aside first, so that the file is never half written. Raises `UserError`."""
+    """Write what an agent has learned and a checksum, aside first: it is never half written. Raises `UserError`."""
+    leaves = BytesIO()
+    eqx.tree_serialise_leaves(leaves, state)
     with writing(path):
         path.parent.mkdir(exist_ok=True)
-        with replacing(path) as aside, aside.open("wb") as file:
-            eqx.tree_serialise_leaves(file, state)
+        with replacing(path) as aside:
+            aside.write_bytes(leaves.getvalue() + _checksum(leaves.getvalue()))
 
 
 def load_state(path: Path, like: State) -> State:
     """What an agent had learned, in the structure of `like`. Raises `UserError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return eqx.tree_deserialise_leaves(file, like)
+        stored = path.read_bytes()
+        leaves, checksum = stored[:-4], stored[-4:]
+        if checksum != _checksum(leaves):
+            raise ValueError("its checksum does not match")
+        return eqx.tree_deserialise_leaves(BytesIO(leaves), like)
     except (OSError, ValueError, RuntimeError, EOFError) as error:
         raise UserError(f"cannot read the model '{path}' ({brief(error)})") from error
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(4, "big")

@@ -177,7 +177,9 @@ class Checkpoints:
         if self._keep is None:
             return
         for number in damaged:
-            (self._directory / str(number)).rename(self._directory / f"damaged-{number}")
+            aside = self._directory / f"damaged-{number}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self._directory / str(number)).rename(aside)
 
 
 @contextmanager

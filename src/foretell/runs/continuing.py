@@ -33,11 +33,8 @@ def notes_of(settings: RunSettings, seed: int) -> dict[str, Any]:
 
 
 def read_notes(stored: Mapping[str, Any]) -> Notes | None:
-    """The notes from a checkpoint; None if it was made by an older version without notes."""
-    try:
-        return Notes(dict(stored["settings"]), int(stored["seed"]), dict(stored["computing"]))
-    except (KeyError, TypeError, ValueError):
-        return None
+    """The notes from a checkpoint; None without one."""
+    return Notes(stored["settings"], stored["seed"], stored["computing"]) if stored else None
 
 
 def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, notes: Notes | None) -> list[str]:
@@ -47,7 +44,7 @@ def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, n
         settings: those of `config.yaml`, with missing ones from the notes.
         seed: the seed of `config.yaml`, or that of the notes.
         directory: the run directory.
-        notes: those of the newest checkpoint; None if there are none.
+        notes: those of the newest checkpoint; None without one.
 
     Returns:
         One sentence for the user about each change.
@@ -55,10 +52,8 @@ def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, n
     Raises:
         UserError: if a change would affect the results.
     """
-    if notes is None and not any(directory.checkpoints.glob("[0-9]*")):
-        return []
     if notes is None:
-        return ["the checkpoint does not say with which settings it was made, so config.yaml is not compared with it"]
+        return []
     config, tree = directory.config, directory.read_tree()[0]
     if seed != notes.seed:
         raise UserError(_changed("seed", seed, notes.seed, config))

@@ -94,7 +94,7 @@ def _is_section(place: Place, kind: str) -> bool:
 
 
 def _similar(path: str, place: Place, paths: Sequence[str]) -> str:
-    """The settings of that name, else of the most similar in the section, else anywhere; else all in the section."""
+    """The settings of that name, else of the most similar in the section, else anywhere; else where to look."""
     section, _, key = path.rpartition(".")
     sections = [found.partition(".")[0] for found in paths]
     names = {found: found.rpartition(".")[2] for found in dict.fromkeys([*sections, *paths])}
@@ -104,4 +104,5 @@ def _similar(path: str, place: Place, paths: Sequence[str]) -> str:
         close = get_close_matches(key, sorted(scope.values()), n=1)
         if close:
             return f"; did you mean {' or '.join(repr(found) for found, name in scope.items() if name == close[0])}?"
-    return nearest(key, (name for name in inside.values() if not (place.section and name == "kind")))
+    few = nearest(key, (name for name in inside.values() if not (place.section and name == "kind")))
+    return few or (f"; `foretell show {section}` lists them" if section in sections else "")

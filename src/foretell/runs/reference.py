@@ -44,7 +44,7 @@ def reference(name: str) -> str:
         return _agent(name, registry.kinds("agent")[name])
     text = _section(name, users[section]) if section in users else None
     if text is None:
-        known = [*reference_names(), *preset_names()]
+        known = [*reference_names(), *_setting_names(users), *preset_names()]
         raise UserError(f"there is no preset, section, setting or part '{name}'{nearest(name, known)}")
     return text
 
@@ -54,6 +54,11 @@ def reference_names() -> list[str]:
     users = _sections()
     kinds = [f"{name}.{kind}" for name, found in users.items() for kind in section_classes(found[0].field) if kind]
     return sorted({*users, *kinds, *_NAMED, *registry.kinds("agent"), *part_names()})
+
+
+def _setting_names(users: Mapping[str, list[_User]]) -> set[str]:
+    classes = ((name, cls) for name, found in users.items() for cls in section_classes(found[0].field).values())
+    return {f"{name}.{field}" for name, cls in classes for field in cls.model_fields}
 
 
 def _sections() -> dict[str, list[_User]]:
