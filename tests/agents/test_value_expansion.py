@@ -264,7 +264,7 @@ CHEAP = {
 def test_the_true_model_needs_no_training():
     """Its targets are compared with the environment in the tests of combinations."""
     settings = resolve("steve/default", [CHEAP, {"model": {"kind": "true-model", "threads": 1}}])
-    assert settings.updates.pretraining == 10_000 and settings.build(make_task(settings.task)).pretraining == 1
+    assert settings.updates.pretraining > 1_000 and settings.build(make_task(settings.task)).pretraining == 1
 
 
 @pytest.mark.long
