@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +36,10 @@ for _signal, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", sig
 
 _KNOWN: dict = {}
 """Functions and tasks by what they are made of, see `equal_agents_share_programs`."""
-_ROOM = 2**31
-"""Bytes that a worker may hold before it forgets its programs."""
+_SHARED = ("environments:tiny/", "Pendulum-v1")
+"""How the environments begin whose tasks are made once."""
+_ROOM = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 6 if hasattr(os, "sysconf") else 2**31
+"""Bytes that a worker may hold before it forgets its programs, which others then trace anew."""
 
 
 def pytest_addoption(parser):
@@ -92,7 +95,7 @@ def equal_agents_share_programs():
             return made
 
     def task_of(settings, functions=MappingProxyType({})):
-        if not str(settings.env).startswith("environments:tiny/"):
+        if not str(settings.env).startswith(_SHARED):
             return make_task(settings, functions)
         key = (settings.model_dump_json(), *functions.values())
         return _KNOWN.get(key) or _KNOWN.setdefault(key, make_task(settings, functions))
@@ -102,6 +105,26 @@ def equal_agents_share_programs():
         for module in (actor, batch, controller, learner, predictions, state):
             patch.setattr(module, "partial", interned)
         patch.setattr(api, "make_task", task_of)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_share_contexts():
+    """A thread's programs share a context of MLIR. To make one takes longer than to lower a small program.
+
+    JAX makes one for each program. What it holds is freed with it, so that each serves a hundred programs.
+    """
+    from jax._src.interpreters import mlir
+
+    def context():
+        if not getattr(kept, "left", 0):
+            kept.context, kept.left = make_context(), 100
+        kept.left -= 1
+        return kept.context
+
+    kept, make_context = threading.local(), getattr(mlir, "make_ir_context", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlir, "make_ir_context", context, raising=False)  # where there is another function, that is used
         yield
 
 
@@ -117,10 +140,7 @@ def shapes_are_checked_in_short_tests(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_curves():
-    """An empty figure at the end of every run, since a learning curve takes a third of a tiny run's time.
-
-    A module that defines this fixture anew has whole ones.
-    """
+    """An empty figure at the end of every run, since a learning curve takes a third of a tiny run's time."""
     from foretell.callbacks import curve
 
     def draw(episodes, path, *, title):

@@ -29,6 +29,12 @@ QUICK = ["--episodes", "2", "--horizon", "3", "--starts", "6"]
 SIZES = Sizes(episodes=2, horizon=3, starts=6, oracle=(0, 2, 50))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures of what is found, since they take longer than finding it."""
+    monkeypatch.setattr("foretell.run.examined.draw_findings", lambda *_, **__: None)
+
+
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
     """The run of a preset, trained once."""
@@ -74,6 +80,7 @@ def test_the_command_writes_and_prints_what_there_is(preset, tables, figures, ru
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undrawn")
 def test_by_default_it_writes_into_the_run_and_a_seed_gives_the_same(run_of):
     run = run_of("mve/default")
     first, second = (run.diagnose(SIZES, seed=3) for _ in range(2))
@@ -86,6 +93,7 @@ def test_by_default_it_writes_into_the_run_and_a_seed_gives_the_same(run_of):
 
 @pytest.mark.parametrize("policy", ["target", "online"])
 @pytest.mark.long
+@pytest.mark.usefixtures("undrawn")
 def test_values_are_of_the_visited_pairs(policy, run_of):
     run = run_of("ddpg/default")
     values = run.diagnose(SIZES._replace(policy=policy, tail=1.0), seed=1).values
@@ -114,6 +122,7 @@ def test_values_are_of_the_visited_pairs(policy, run_of):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undrawn")
 def test_at_a_time_limit_the_truth_goes_on_or_steps_are_left_out(run_of):
     run = run_of("ddpg/default")
     kept, goes_on = (run.diagnose(SIZES._replace(tail=tail), seed=1).values for tail in (1.0, None))
@@ -143,6 +152,7 @@ def test_sac_draws_from_its_policy(run_of):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undrawn")
 def test_plans_are_compared_with_what_was_earned(run_of):
     run = run_of("pets/default")
     found = run.diagnose(SIZES)

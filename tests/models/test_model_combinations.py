@@ -268,9 +268,11 @@ def test_value_expansion_on_the_true_model():
     replay = experience(task)
     state, metrics = trained(agent, task, replay, calls=2)
     assert metrics["gradient_steps"] == 12 and {"weight_0", "model_use"} <= metrics.keys()
+    assert metrics["critic_loss"] > 0 and np.isfinite(metrics["critic_loss"])
     batch = jax.tree.map(lambda a: a[:3], replay.data)
     expand = quick_jit(lambda batch: agent.expand(KEY, state.learner, agent.model_params(state), batch))
     frames = jax.device_get(expand(batch))
+    assert np.isfinite(frames.reward).all()
     low, high = task.spec.action_low[0], task.spec.action_high[0]
     with task.make() as env:
         env.reset(seed=0)

@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)"),
     pytest.mark.long,
 ]
+OTHERS = [(360, "light"), (1440, "dark")]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +65,10 @@ def picture(locator):
     return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L"), float)
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "dark"), (1440, "light"), *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)],
+)
 def test_it_is_drawn_within_the_window(opened, width, scheme):
     opened.set_viewport_size({"width": width, "height": 900})
     opened.emulate_media(color_scheme=scheme)

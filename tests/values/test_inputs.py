@@ -16,7 +16,7 @@ from foretell.replay import Transitions, add, init_replay
 from foretell.tasks import Task, TaskSpec
 from foretell.values import Expansion
 from foretell.values.learners import DDPG, SAC, SACV, TD3, standardized
-from tiny import quick_jit
+from tiny import by_hand, quick_jit
 
 
 class Plane(Task):
@@ -80,7 +80,7 @@ def test_a_replay_has_grown_at_powers_of_1_05(before, after, grown):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("learner", [DDPG(**SIZES), SAC(**SIZES)], ids=lambda learner: learner.kind)
+@pytest.mark.parametrize("learner", [DDPG(**SIZES), *by_hand(SAC(**SIZES))], ids=lambda learner: learner.kind)
 def test_the_units_of_observations_do_not_matter(learner):
     """Powers of two, with which floats are exact, and an offset that does not change."""
     agent = agent_with(learner)

@@ -35,8 +35,10 @@ def test_the_noise_starts_at_the_target_over_the_layers_and_spares_layer_norms()
 @pytest.mark.long
 def test_the_distance_is_a_root_mean_square_in_shares_of_the_action_range():
     noise = ParameterNoise()
-    state, metrics = quick_jit(lambda key, last: noise.renew(key, last, POLICY, act))(KEY, noise.init(KEY, POLICY))
-    gap = np.asarray(act(state.policy)) - np.asarray(act(POLICY))
+    before, renew = quick_jit(noise.init)(KEY, POLICY), quick_jit(lambda *now: noise.renew(*now, POLICY, act))
+    state, metrics = renew(KEY, before)
+    acts = quick_jit(act)
+    gap = np.asarray(acts(state.policy)) - np.asarray(acts(POLICY))
     assert metrics["action_noise"] == pytest.approx(np.sqrt(np.mean((gap / 2) ** 2)), rel=1e-4)
     assert metrics["parameter_noise"] == state.std
 
@@ -69,7 +71,7 @@ def test_it_reaches_its_target():
 @pytest.mark.long
 def test_learners_explore_with_it_and_act_greedily_without(kind):
     learner = kind(hidden=(8,), batch_size=4, parameter_noise=ParameterNoise(target=0.5), noise_std=0.0)
-    state = learner.init(KEY, 3, 2)
+    state = quick_jit(learner.init, 1, 2)(KEY, 3, 2)
     explorer = learner.explorer(state)
     assert explorer is not None and not np.array_equal(explorer.weights[0], state.policy.weights[0])
     data = (
@@ -79,7 +81,7 @@ def test_learners_explore_with_it_and_act_greedily_without(kind):
         np.ones((1, 4), np.float32),
     )
     after, metrics = quick_jit(learner.update)(state, KEY, *data)
-    expected = perturbed(jax.random.fold_in(KEY, 2), after.policy, state.explorer.std)
+    expected = quick_jit(perturbed)(jax.random.fold_in(KEY, 2), after.policy, state.explorer.std)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.explorer.policy, expected)
     assert metrics["action_noise"] > 0
     plain, plain_metrics = quick_jit(kind(hidden=(8,), batch_size=4).update)(state._replace(explorer=None), KEY, *data)

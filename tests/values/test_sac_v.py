@@ -13,13 +13,14 @@ from tiny import quick_jit
 
 KEY = jax.random.key(5)
 LEARNER = SACV(hidden=(8,), batch_size=6, temperature=0.5, target_tau=0.1)
+INIT, PROPOSE = quick_jit(LEARNER.init, 1, 2), quick_jit(LEARNER.propose)
 RNG = np.random.default_rng(2)
 X = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
 
 
 def filled():
     """As after training: no two networks are alike."""
-    state = LEARNER.init(KEY, 3, 2)
+    state = INIT(KEY, 3, 2)
     fill = lambda tree: jax.tree.map(lambda a: np.float32(RNG.normal(0, 0.4, a.shape)), tree)  # noqa: E731
     value = state.state_value._replace(network=fill(state.critics), target=fill(state.critics))
     value = value._replace(network=fill(state.state_value.network), target=fill(state.state_value.target))
@@ -35,19 +36,19 @@ def test_targets_use_the_target_value_of_the_observation():
     """The bonus that targets add to it is taken off first: what is left of horizon 0 is `r + gamma V(s')`."""
     batch = 4
     obs = jnp.asarray(RNG.normal(size=(1, 1, batch, 3)), jnp.float32)
-    action, bonus = LEARNER.propose(STATE, obs[0], KEY)
-    value = np.asarray(LEARNER.target_values(STATE, obs, action[None], bonus[None]))
+    action, bonus = PROPOSE(STATE, obs[0], KEY)
+    value = np.asarray(quick_jit(LEARNER.target_values)(STATE, obs, action[None], bonus[None]))
     reward, ends = np.float32(RNG.normal(size=(1, 1, 1, batch))), np.float32([[[0, 1, 0, 1]]])
     frames = Frames(obs, action[None], reward, ends, bonus[None], np.moveaxis(value, 0, 1))
-    frames = jax.tree.map(jnp.asarray, frames)
-    found = Expansion(horizon=0, reduction="last").targets(frames, 0.9).target[0]
+    targets = quick_jit(lambda frames: Expansion(horizon=0, reduction="last").targets(frames, 0.9))
+    found = targets(frames).target[0]
     expected = reward[0, 0, 0] + 0.9 * (1 - ends[0, 0]) * by_hand(STATE.state_value.target, 0, obs[0, 0])[..., 0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.long
 def test_the_bonus_is_the_temperature_times_the_entropy_of_the_squashed_action():
-    action, bonus = LEARNER.propose(STATE, X[None], KEY)
+    action, bonus = PROPOSE(STATE, X[None], KEY)
     out = by_hand(STATE.policy, 0, X)
     mean, std = np.clip(out[:, :2], -5, 5), np.exp(np.clip(out[:, 2:], -20, 2))
     u = np.arctanh(np.clip(np.float64(action[0]), -1 + 1e-9, 1 - 1e-9))
@@ -64,7 +65,7 @@ def test_the_value_learns_soft_values_of_actions_at_real_and_at_visited_observat
         bonus, weight = np.float32(RNG.normal(size=(3, 1, 6))), np.float32(RNG.uniform(size=(3, 6)))
         visits = jax.tree.map(jnp.asarray, Visits(features, action, bonus, weight))
     found = quick_jit(LEARNER.value_loss)(STATE.state_value.network, STATE, X, visits, KEY)
-    own, own_bonus = LEARNER.propose(STATE, X[None], KEY)
+    own, own_bonus = PROPOSE(STATE, X[None], KEY)
     soft = q_by_hand(STATE.critics, 0, X, np.asarray(own[0])) + np.asarray(own_bonus[0])
     expected = np.mean((by_hand(STATE.state_value.network, 0, X)[:, 0] - soft) ** 2)
     if visits is not None:
@@ -90,13 +91,18 @@ def test_both_gradients_of_the_policy_agree_in_the_mean():
 @pytest.mark.long
 def test_the_value_steps_from_the_old_parameters_and_its_target_follows():
     data = X[None, None], jnp.zeros((1, 1, 6, 2)), jnp.ones((1, 6)), jnp.ones((1, 6))
-    before = LEARNER.init(KEY, 3, 2)
+    before = INIT(KEY, 3, 2)
     after, metrics = quick_jit(LEARNER.update)(before, KEY, *data)
-    slope = jax.grad(LEARNER.value_loss)(before.state_value.network, before, X, None, jax.random.fold_in(KEY, 3))
-    step, _ = LEARNER.critic_optimizer.update(slope, before.state_value.opt)
-    expected = jax.tree.map(jnp.add, before.state_value.network, step)
+
+    @quick_jit
+    def stepped(network, opt):
+        slope = jax.grad(LEARNER.value_loss)(network, before, X, None, jax.random.fold_in(KEY, 3))
+        return jax.tree.map(jnp.add, network, LEARNER.critic_optimizer.update(slope, opt)[0])
+
+    expected = stepped(before.state_value.network, before.state_value.opt)
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)  # noqa: E731
     jax.tree.map(close, after.state_value.network, expected)
-    moved = jax.tree.map(lambda old, new: old + 0.1 * (new - old), before.state_value.target, after.state_value.network)
+    follow = lambda old, new: (1 - 0.1) * np.asarray(old) + 0.1 * np.asarray(new)  # noqa: E731
+    moved = jax.tree.map(follow, before.state_value.target, after.state_value.network)
     jax.tree.map(close, after.state_value.target, moved)
     assert {"value_loss", "critic_loss", "policy_loss", "entropy"} <= metrics.keys() and metrics["value_skipped"] == 0

@@ -6,6 +6,7 @@ structured prediction to no-regret online learning", 2011.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -235,6 +236,7 @@ class Imitator(Agent):
         labels = _append(state.labels, rows, self._labels(state, rows, label_key))
         state = state._replace(labels=labels, calls=state.calls + 1)
 
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the conditional
         def train(state: ImitatorState) -> tuple[ImitatorState, Metrics]:
             features = self.task.features(labels.obs)
             clone, metrics = self.cloning.learn(fit_key, state.clone, features, labels.action, labels.size)

@@ -5,6 +5,7 @@ fine-tuning", 2018 (arXiv:1708.02596).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -194,6 +195,7 @@ class Guided(PETS):
         features = jnp.roll(self.task.features(data.data.obs), -first, 0)
         actions = jnp.roll(self.task.to_unit(data.data.action), -first, 0)
 
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the conditional
         def teach() -> tuple[Clone, Metrics]:
             return self.cloning.learn(guide_key, state.clone, features, actions, data.size - first)
 

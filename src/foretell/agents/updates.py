@@ -97,6 +97,7 @@ def due_updates(
 
 def repeat(count: Int[Array, ""], update: Update, state: State, key: Key[Array, ""]) -> tuple[State, Metrics]:
     """`update` so many times; its metrics are averaged."""
+    update = jax.jit(update, inline=True)  # traced once for both
     carry = state, zeros_of(update, state, key=key)
     state, total = jax.lax.fori_loop(0, count, partial(add_update, update, key), carry)
     return state, means(total, count)
@@ -122,6 +123,8 @@ def repeat_with_syncs(
         number: of the first one, counted over the whole run from 0.
         syncs: what is due before update `u` where `u + 1` is a multiple of a period.
     """
+
+    update = jax.jit(update, inline=True)  # traced once, here and in the loop
 
     def cut(carry: tuple) -> tuple:
         done, state, total = carry

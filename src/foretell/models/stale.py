@@ -57,12 +57,13 @@ def train_until_stale(
         The trained model, and metrics: `epochs`, `holdout_loss` at the end, and those of `update`, averaged over steps.
     """
     estimate_key, update_key = jax.random.split(key)
+    update = jax.jit(model.update, inline=True)  # traced once, for its shapes and in the loop
 
     def estimate(state: ModelState, epochs: Int[Array, ""]) -> Float[Array, ""]:
         return model.validation_loss(state, replay, jax.random.fold_in(estimate_key, epochs))
 
     def step(number: Int[Array, ""], carry: tuple[ModelState, Metrics]) -> tuple[ModelState, Metrics]:
-        state, found = model.update(carry[0], replay, jax.random.fold_in(update_key, number))
+        state, found = update(carry[0], replay, jax.random.fold_in(update_key, number))
         return state, jax.tree.map(jnp.add, carry[1], found)
 
     def falls(now: _Epochs) -> Bool[Array, ""]:
@@ -73,7 +74,7 @@ def train_until_stale(
         state, total = jax.lax.fori_loop(first, first + steps, step, (now.state, now.total))
         return _Epochs(now.epochs + 1, state, total, now.now, estimate(state, now.epochs + 1))
 
-    zero, shapes = jnp.zeros((), jnp.int32), jax.eval_shape(model.update, state, replay, key)[1]
+    zero, shapes = jnp.zeros((), jnp.int32), jax.eval_shape(update, state, replay, key)[1]
     total = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     start = _Epochs(zero, state, total, jnp.array(jnp.inf), estimate(state, zero))
     end = jax.lax.while_loop(falls, epoch, start)

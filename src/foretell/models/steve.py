@@ -269,11 +269,13 @@ class SteveModel(ModelDefaults):
         """So many updates as `fit` asks for; their losses are means."""
         steps, state = self.training.steps(replay.size, replay.size), self.prepare(state, replay)
 
+        update = jax.jit(self.update, inline=True)  # traced once, for its shapes and in the loop
+
         def one(i: Array, carry: tuple[SteveState, Metrics]) -> tuple[SteveState, Metrics]:
-            state, metrics = self.update(carry[0], replay, jax.random.fold_in(key, i))
+            state, metrics = update(carry[0], replay, jax.random.fold_in(key, i))
             return state, jax.tree.map(jnp.add, carry[1], metrics)
 
-        shapes = jax.eval_shape(self.update, state, replay, key)[1]
+        shapes = jax.eval_shape(update, state, replay, key)[1]
         none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         state, total = jax.lax.fori_loop(0, steps, one, (state, none))
         skipped = total.pop("model_skipped")

@@ -8,7 +8,9 @@ with it that are others than in the part's own file; presets with this base do n
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,13 +77,20 @@ class Preset(NamedTuple):
 
 def preset_names() -> list[str]:
     """All presets that Foretell brings, as `family/name`."""
-    return sorted(
+    return list(_names_in(PRESETS))  # type: ignore[arg-type]  # every kind of it is hashable
+
+
+@lru_cache(maxsize=4)
+def _names_in(folder: Traversable) -> tuple[str, ...]:
+    """The presets of a folder, which is listed once: a name is looked up several times for each preset."""
+    found = (
         f"{family.name}/{file.name.removesuffix('.yaml')}"
-        for family in PRESETS.iterdir()
+        for family in folder.iterdir()
         if family.is_dir() and family.name not in (PARTS.name, "provenance")
         for file in family.iterdir()
         if file.name.endswith(".yaml")
     )
+    return tuple(sorted(found))
 
 
 def families() -> list[str]:

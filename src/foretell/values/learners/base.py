@@ -317,10 +317,10 @@ class Learner(Settings):
         All are zeros where no update of the policy is due. Where one is due, metrics are multiplied by `policy_delay`,
         so that their mean over all updates is right.
         """
-        full = jax.value_and_grad(self.policy_loss, has_aux=True)
 
+        @partial(jax.jit, inline=True)  # traced once, for its shapes and for the conditional
         def learn(*arguments: Any) -> tuple[tuple[Float[Array, ""], Metrics], Actor]:
-            (loss, metrics), grads = full(*arguments)
+            (loss, metrics), grads = jax.value_and_grad(self.policy_loss, has_aux=True)(*arguments)
             return (loss, jax.tree.map(lambda value: self.policy_delay * value, metrics)), grads
 
         arguments = (actor, state, features, key)
