@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -177,6 +178,28 @@ def trained(tmp_path_factory):
 def run_copy(trained, tmp_path):
     """A copy of that run, to be spoilt."""
     return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """`with terminal() as shown:` standard output is a terminal; `shown` is what was shown there at last."""
+    pty = pytest.importorskip("pty")  # not on Windows
+    from tiny import read
+
+    @contextmanager
+    def opened():
+        ours, theirs = pty.openpty()
+        shown = []
+        reader = threading.Thread(target=lambda: shown.extend(iter(partial(read, ours), "")))
+        reader.start()
+        with open(theirs, "w", encoding="utf-8") as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            patch.setenv("TERM", "xterm-256color")
+            yield shown
+        reader.join()
+        os.close(ours)
+
+    return opened
 
 
 @pytest.fixture

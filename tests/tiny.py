@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import os
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,3 +134,11 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Content and time of change of every file, but for the lock."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def read(descriptor):
+    """What a terminal shows next; nothing once nobody has it open any more."""
+    try:
+        return os.read(descriptor, 2**16).decode(errors="replace")
+    except OSError:
+        return ""

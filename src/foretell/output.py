@@ -10,8 +10,9 @@ from typing import Any, Literal, cast
 class Output(io.TextIOBase):
     """The current standard output or error. Text that cannot be written is dropped, which is reported once."""
 
-    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
-        self._name = name
+    def __init__(self, name: Literal["stdout", "stderr"], *, screen: bool = False) -> None:
+        """`screen`: what a console of Rich prints to, so not what Rich itself puts in its place beside a bar."""
+        self._name, self._screen = name, screen
         self._failed: Any = None
 
     @property
@@ -49,7 +50,8 @@ class Output(io.TextIOBase):
 
     @property
     def _stream(self) -> Any:
-        return None if sys is None else getattr(sys, self._name)  # modules are None once Python ends
+        stream = None if sys is None else getattr(sys, self._name)  # modules are None once Python ends
+        return getattr(stream, "rich_proxied_file", stream) if self._screen else stream
 
     def _give_up(self, error: Exception) -> None:
         """Report the reason, and discard the buffer, which could not be flushed at the end of the process."""
@@ -61,7 +63,7 @@ class Output(io.TextIOBase):
         silence(self._stream)
 
 
-STDOUT, STDERR = Output("stdout"), Output("stderr")
+STDOUT, STDERR, SCREEN = Output("stdout"), Output("stderr"), Output("stdout", screen=True)
 
 
 def say(text: str) -> None:

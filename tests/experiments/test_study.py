@@ -104,6 +104,13 @@ def test_ctrl_c_stops_all_runs_and_the_same_call_goes_on(tmp_path):
 
 
 @pytest.mark.long
+def test_a_study_ends_in_a_terminal(tmp_path, terminal):
+    with terminal() as shown:
+        assert run(tmp_path, quiet=False) == ALL
+    assert "(4 of 4 runs)" in "".join(shown)
+
+
+@pytest.mark.long
 def test_the_table_in_a_terminal(tmp_path, monkeypatch):
     screen = rich.console.Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(module, "console", lambda *, quiet: screen)

@@ -319,7 +319,7 @@ def test_a_vector_of_environments_is_not_one():
         given(makes_many())
 
 
-@pytest.mark.parametrize("value", [print, object(), {1, 2}, [Line], {"inner": {3: 4}}], ids=repr)
+@pytest.mark.parametrize("value", [print, object(), {1, 2}, [Line], {"inner": {3: 4}}], ids=type)
 def test_an_argument_that_settings_cannot_hold(value):
     with pytest.raises(ValueError, match=r"robot=.* of type \w+ cannot be stored in settings, which hold numbers"):
         TaskSettings(env="Pendulum-v1", options={"robot": value})

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from foretell.diagnostics.hints import lines, read_data
 from foretell.errors import UserError, one_line
-from foretell.output import STDERR, STDOUT
+from foretell.output import SCREEN, STDERR
 from foretell.runs.trees import value_at
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
@@ -174,7 +174,7 @@ class Pace:
 
 def plain_console(*, stderr: bool = False) -> rich.console.Console:
     """A console that prints what it is given, square brackets and all, and whose output may fail."""
-    file = cast(IO[str], STDERR if stderr else STDOUT)
+    file = cast(IO[str], STDERR if stderr else SCREEN)
     return rich.console.Console(file=file, highlight=False, markup=False, emoji=False)
 
 
