@@ -48,6 +48,19 @@ class Ends(Line):
         return *super().step(action)[:2], self.steps % 3 == 0, False, {}
 
 
+class Truncates(Line):
+    """Ends its episodes after 30 steps by itself."""
+
+    def reset(self, **options):
+        self._left = 30
+        return super().reset(**options)
+
+    def step(self, action):
+        self._left -= 1
+        obs, reward, terminated, _, info = super().step(action)
+        return obs, reward, terminated, self._left == 0, info
+
+
 class Ragged(Line):
     """Terminates after two to four steps, as its seed decides. Refuses actions beyond its bounds."""
 

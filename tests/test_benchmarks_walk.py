@@ -58,6 +58,7 @@ def test_a_sample_of_commands_is_refused_or_works(folder):
 
 def test_computations_end_where_they_would_begin(run_copy, monkeypatch):
     monkeypatch.setattr(walked, "_run", [])
+    monkeypatch.chdir(run_copy.parent)
     walked.shorten()
     try:
         run = foretell.load(run_copy, quiet=True)

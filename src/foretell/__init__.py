@@ -69,3 +69,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'foretell' has no attribute '{name}'")
     return getattr(import_module(f"foretell.{_HOMES.get(name, 'api')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,9 +10,8 @@ from typing import Any, Literal, cast
 class Output(io.TextIOBase):
     """The current standard output or error. Text that cannot be written is dropped, which is reported once."""
 
-    def __init__(self, name: Literal["stdout", "stderr"], *, screen: bool = False) -> None:
-        """`screen`: what a console of Rich prints to, so not what Rich itself puts in its place beside a bar."""
-        self._name, self._screen = name, screen
+    def __init__(self, name: Literal["stdout", "stderr"]) -> None:
+        self._name = name
         self._failed: Any = None
 
     @property
@@ -51,7 +50,8 @@ class Output(io.TextIOBase):
     @property
     def _stream(self) -> Any:
         stream = None if sys is None else getattr(sys, self._name)  # modules are None once Python ends
-        return getattr(stream, "rich_proxied_file", stream) if self._screen else stream
+        # What Rich puts in place of standard output beside a bar prints to a console, which prints here.
+        return getattr(stream, "rich_proxied_file", stream) if self._name == "stdout" else stream
 
     def _give_up(self, error: Exception) -> None:
         """Report the reason, and discard the buffer, which could not be flushed at the end of the process."""
@@ -63,7 +63,7 @@ class Output(io.TextIOBase):
         silence(self._stream)
 
 
-STDOUT, STDERR, SCREEN = Output("stdout"), Output("stderr"), Output("stdout", screen=True)
+STDOUT, STDERR = Output("stdout"), Output("stderr")
 
 
 def say(text: str) -> None:

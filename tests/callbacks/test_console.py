@@ -54,7 +54,7 @@ def test_stepwise_runs_print_rows_of_metrics_and_evaluation(tmp_path):
     assert run.lines == [
         "5/20  critic loss 0.50  7200.0 s",
         "10/20  mean of last 1 returns 3.0  critic loss 0.25  7200.0 s",
-        "eval         return      2.0  best     3.0     5 steps  2.0 ms/step  0.5 s",
+        "eval         return      2.0     5 steps  2.0 ms/step  0.5 s",
     ]
 
 

@@ -36,7 +36,7 @@ def values(folder):
 def test_returns_lengths_and_metrics_are_written_over_steps(tmp_path):
     run = Played(tmp_path / "run", lambda: [TensorBoard()])
     run.episode("random", 1.5)
-    run.learn(train_loss=0.5)
+    run.learn(train_loss=0.5, holdout_loss=float("nan"))
     run.end()
     found = numbers(tmp_path / "run" / "tensorboard")
     assert found[:2] == [("returns/random", 1.5, 5), ("lengths/random", 5, 5)]

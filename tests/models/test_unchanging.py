@@ -159,9 +159,7 @@ def test_a_run_says_once_which_they_are(tmp_path):
     small = [TINY, {"train": {"trials": 2}, "task": {"check": False}}]
     run = foretell.train("pets/default", out=tmp_path / "run", overrides=small, callbacks=[listens], **options)
     names = ", ".join(run.task.spec.obs_names[2:])
-    assert listens.said == [
-        f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
-    ]
+    assert listens.said == [f"{names} never changed within an episode; imagined episodes keep their values"]
     again = Listens()
     foretell.resume(tmp_path / "run", overrides=[{"train": {"trials": 3}}], callbacks=[again], quiet=True)
     assert again.said == []

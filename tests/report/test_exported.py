@@ -167,9 +167,7 @@ def test_an_unknown_format_is_refused():
 
 
 def test_a_planner_is_not_exported_to_onnx(trained, tmp_path, refused):
-    said = (
-        "ONNX holds policies, but this agent plans; export it with format=stablehlo, or train a policy that imitates it"
-    )
+    said = "ONNX holds policies, but this agent plans; export it as stablehlo, or train a policy that imitates it"
     assert refused("export", trained, "--out", tmp_path / "a.onnx") == f"{said} (preset imitation/default)"
     assert not list(tmp_path.iterdir())
 

@@ -65,6 +65,12 @@ def test_ends_are_known_or_seen_or_possible(env, options, terminates):
     assert look(make_task(settings), settings, None).terminates == terminates
 
 
+@pytest.mark.parametrize(("check", "horizon"), [(True, 30), (False, 1000)])
+def test_the_length_of_episodes_is_seen_where_no_limit_is_said(check, horizon):
+    settings = TaskSettings(env="environments:Truncates", check=check)
+    assert look(make_task(settings), settings, None).horizon == horizon
+
+
 def test_a_named_preset_stays_as_it_is():
     assert decide("pets/cartpole+de", [{"train": {"trials": 2}}]) == (
         "pets/cartpole+de",

@@ -146,7 +146,7 @@ def test_a_line_of_the_reference(name, line):
     [
         ("plannr", "planner"),
         ("planner.cme", "planner.cem"),
-        ("planner.cem.elites", "planner.cem"),
+        ("planner.cem.elites", "planner.elites"),
         ("cartpole", "pets/cartpole"),
         ("learnr.sac", "learner.sac"),
         ("tre-model", "true-model"),

@@ -315,6 +315,14 @@ def test_a_function_that_returns_no_number_on_real_steps_is_refused(role, name, 
         check(task, {role: f"environments:{name}"})
 
 
+@pytest.mark.parametrize(("name", "differs"), [("reward", False), ("constant", True)])
+def test_a_reward_that_is_not_the_environments_is_said(name, differs):
+    task = make_task(TaskSettings(env=f"{HERE}:Long", reward=f"environments:{name}"))
+    said = check(task, {"reward": f"environments:{name}"})
+    start = f"reward 'environments:{name}' differs from the rewards of '{HERE}:Long' by "
+    assert [text.startswith(start) for text in said] == [True] * differs
+
+
 def test_complex_rewards_are_refused():
     with pytest.raises(UserError, match="reward 'environments:imagined' must return real numbers, not complex64"):
         make_task(TaskSettings(env=f"{HERE}:Long", reward="environments:imagined"))

@@ -12,6 +12,7 @@ from witness import finished
 
 import foretell
 from environments import STEPS, Line
+from foretell.agents.base import Schedule
 from foretell.envs.physics import physics, put_physics
 from foretell.envs.simulators import Past, repeat_episode
 from foretell.tasks import TaskSettings, make_task
@@ -305,3 +306,13 @@ def test_skipped_updates_are_said_once_and_counted_at_the_end():
         "1 of 100 gradient steps were not finite and were skipped, see the column skipped_steps of metrics.csv",
         "gradient steps were skipped in 3 rows of metrics.csv",
     ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("steps", "said"), [(300, 1), (301, 0), (None, 0)])
+def test_a_run_that_is_over_before_it_learns_says_so(steps, said):
+    texts, task = [], make_task(TaskSettings(env=LINE))
+    notices = Notices(SimpleNamespace(task=task), lambda counters, text: texts.append(text))
+    notices.started(Counters(), Schedule.model_construct(steps=steps, random_steps=300))
+    text = "all 300 steps of the run are random (train.random_steps=300), so nothing is learned; raise train.steps"
+    assert texts == [text] * said

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from foretell.diagnostics.hints import lines, read_data
 from foretell.errors import UserError, one_line
-from foretell.output import SCREEN, STDERR
+from foretell.output import STDERR, STDOUT
 from foretell.runs.trees import value_at
 from foretell.training.clock import kind_of_episode, rounds_due
 from foretell.training.events import (
@@ -100,7 +100,7 @@ class Console(Callback):
         if schedule.steps_per_learning is not None and kind != "eval":
             return
         name = kind if kind != "train" else f"trial {event.counters.trials}/{schedule.trials}"
-        best = f"  best {max(self._returns):7.1f}" if self._returns else ""
+        best = f"  best {max(self._returns):7.1f}" if kind == "train" else ""  # of the training episodes
         self._say(
             f"{name:12} return {row['return']:8.1f}{best}  {row['length']:4d} steps"
             f"{self._success_rate(kind)}{'  ' + _speed(event) if kind != 'random' else ''}"
@@ -174,7 +174,7 @@ class Pace:
 
 def plain_console(*, stderr: bool = False) -> rich.console.Console:
     """A console that prints what it is given, square brackets and all, and whose output may fail."""
-    file = cast(IO[str], STDERR if stderr else SCREEN)
+    file = cast(IO[str], STDERR if stderr else STDOUT)
     return rich.console.Console(file=file, highlight=False, markup=False, emoji=False)
 
 

@@ -1,5 +1,6 @@
 """TensorBoard."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,9 +40,10 @@ class EventFile:
         self._attempt(lambda: self._open(steps))
 
     def add(self, values: Mapping[str, Any], step: Any) -> None:
-        """Write numbers by their names."""
+        """Write numbers by their names, but for those that are not finite: TensorBoard shows none, and warns."""
         for name, value in values.items():
-            self.write(scalar(name, float(value)), step)
+            if math.isfinite(value):
+                self.write(scalar(name, float(value)), step)
 
     def write(self, summary: Summary, step: Any) -> None:
         """Write anything that TensorBoard shows."""

@@ -23,6 +23,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         options = re.findall(r"--[a-z-]+", args.parser.format_help())
         bare_setting = "=" in unknown[0] and "--set" in options and not unknown[0].startswith("-")
         advice = f"; did you mean '--set {unknown[0]}'?" if bare_setting else nearest(unknown[0], options)
+        if unknown[0] in ("--reward", "--terminated") and "--set" in options:
+            advice = f"; say it as '--set task.{unknown[0][2:]}=...'"
         raise UserError(f"{args.parser.prog} does not take '{unknown[0]}'{advice}")
     return args
 

@@ -88,7 +88,7 @@ def as_onnx(agent: Agent, params: PolicyParams, spec: TaskSpec, *, batch: int = 
     agent, params = agent.deployed(params)
     if jax.tree.leaves(jax.eval_shape(agent.begin, params, rows, jax.random.key(0))):
         raise UserError(
-            "ONNX holds policies, but this agent plans; export it with format=stablehlo, or train a policy that "
+            "ONNX holds policies, but this agent plans; export it as stablehlo, or train a policy that "
             "imitates it (preset imitation/default)"
         )
     if find_spec("jax2onnx") is None:

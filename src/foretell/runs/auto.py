@@ -67,8 +67,8 @@ def look(task: Task, settings: TaskSettings, steps: int | None) -> Seen:
     Raises:
         UserError: if the environment fails.
     """
-    spec = task.spec
-    return Seen(spec.obs_size, spec.action_size, spec.horizon, _terminates(task, settings), steps)
+    terminates, longest = _tried(task, settings)
+    return Seen(task.spec.obs_size, task.spec.action_size, longest, terminates, steps)
 
 
 def _steps_asked(asked: Mapping[str, Any], horizon: int) -> int | None:
@@ -79,14 +79,19 @@ def _steps_asked(asked: Mapping[str, Any], horizon: int) -> int | None:
     return None
 
 
-def _terminates(task: Task, settings: TaskSettings) -> bool:
-    """Whether episodes may end early: said by the task, seen in a few random ones, or assumed if none may be played."""
-    if task.terminated is not None or not task.learns_termination:
-        return task.terminated is not None
+def _tried(task: Task, settings: TaskSettings) -> tuple[bool, int]:
+    """Whether episodes may end early, and the steps of the longest one.
+
+    The first is said by the task, seen in a few random episodes, or assumed if none may be played. Episodes that the
+    environment truncates before the horizon do not end early: that is their length.
+    """
+    known, horizon = task.terminated is not None, task.spec.horizon
     if not settings.check:
-        return True
-    began = time.monotonic()
+        return known or task.learns_termination, horizon
+    began, terminates, longest = time.monotonic(), known, 0
     for episode in random_episodes(task, _EPISODES, seed=_SEED):
-        if episode.terminated or time.monotonic() - began > _SECONDS:
-            return episode.terminated
-    return False
+        terminates |= episode.terminated and task.learns_termination
+        longest = max(longest, episode.length)
+        if terminates or time.monotonic() - began > _SECONDS:
+            break
+    return terminates, horizon if terminates else longest

@@ -195,7 +195,9 @@ def _read(head: str) -> dict[str, Any]:
         raise UserError("auto stands for a preset only in `foretell train` and `foretell show`; name a preset here")
     if isfile(Path(head) / "config.yaml"):
         raise UserError(f"'{head}' is a run directory, not a preset; did you mean '{Path(head) / 'config.yaml'}'?")
-    raise UserError(f"no preset '{head}'{nearest(head, preset_names()) or '; see `foretell presets`'}")
+    own = head.lower() if f"{head.lower()}/default" in preset_names() else ""
+    advice = f"; did you mean '{own}/default'?" if own else nearest(head, preset_names())
+    raise UserError(f"no preset '{head}'{advice or '; see `foretell presets`'}")
 
 
 def _base(head: str, base: object, within: tuple[str, ...]) -> Preset:

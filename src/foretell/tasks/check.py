@@ -49,9 +49,26 @@ def check(task: Task, names: dict[str, str]) -> list[str]:
         _play(task, env, _SEEDS[0])
         _play(task, env, _SEEDS[0], _FEW)
         used = _play(task, env, _SEEDS[1])
-    for role, name in names.items():
-        obs = used.obs.astype(np.float32)
-        check_function(task, role, name, (obs[:-1], used.action, obs[1:]))
+    obs = used.obs.astype(np.float32)
+    values = {role: check_function(task, role, name, (obs[:-1], used.action, obs[1:])) for role, name in names.items()}
+    return [*_differs(task, names, values, used.reward), *_repeats(task, used, bare)]
+
+
+def _differs(
+    task: Task, names: dict[str, str], values: dict[str, Float[np.ndarray, "t"]], rewards: Float[np.ndarray, "t"]
+) -> list[str]:
+    """Whether the user's reward function is another one than the environment's."""
+    if "reward" not in names or np.allclose(values["reward"], rewards, rtol=1e-2, atol=1e-3):
+        return []
+    apart = np.abs(values["reward"] - rewards).mean()
+    return [
+        f"reward '{names['reward']}' differs from the rewards of '{task.spec.env_id}' by {apart:.3g} on average of "
+        f"{len(rewards)} steps; imagined rewards are the former, returns and data the latter"
+    ]
+
+
+def _repeats(task: Task, used: _Episode, bare: gymnasium.Env) -> list[str]:
+    """Whether new copies of the environment, and one that has been used, do the same."""
     (fresh, first), (again, second) = (_play_anew(task) for _ in range(2))
     if bare is first or bare is second:
         return [

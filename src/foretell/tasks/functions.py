@@ -22,7 +22,7 @@ Steps = tuple[Float[np.ndarray, "t obs"], Float[np.ndarray, "t action"], Float[n
 """Observations, actions and next observations in single precision."""
 
 
-def check_function(task: Task, role: str, name: str, steps: Steps) -> None:
+def check_function(task: Task, role: str, name: str, steps: Steps) -> Float[np.ndarray, "t"]:
     """Check one of the user's functions on real steps.
 
     Args:
@@ -30,6 +30,9 @@ def check_function(task: Task, role: str, name: str, steps: Steps) -> None:
         role: `reward` or `terminated`.
         name: the function's name in the settings.
         steps: real steps.
+
+    Returns:
+        Its values for these steps.
 
     Raises:
         UserError: if it fails, returns something else than a number for a step, or a number that depends on more than
@@ -53,6 +56,7 @@ def check_function(task: Task, role: str, name: str, steps: Steps) -> None:
         )
     if beyond := _reads_beyond(function, steps):
         raise UserError(f"{role} '{name}' reads an entry that observations or actions do not have ({beyond})")
+    return values
 
 
 def where_not_finite(task: Task, steps: Steps) -> str | None:

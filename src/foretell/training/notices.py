@@ -1,11 +1,11 @@
-"""Messages to the user during a run: skipped updates, plans without a finite value, columns that never change."""
+"""Messages to the user during a run: that nothing is learned, or not all of it, and which columns never change."""
 
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
 
-from foretell.agents.base import Extras, State
+from foretell.agents.base import Extras, Schedule, State
 from foretell.models.unchanging import kept_columns
 from foretell.tasks.functions import where_not_finite
 from foretell.training.clock import Counters
@@ -25,6 +25,12 @@ class Notices:
         self._skipped = self._lost = self._plans = self._said = 0
         """Rows of metrics with skipped updates; plans without a finite imagined return, all, and of the first said."""
 
+    def started(self, counters: Counters, schedule: Schedule) -> None:
+        """Of a run that ends before it begins to learn."""
+        if schedule.steps is not None and schedule.steps <= schedule.random_steps:
+            text = f"all {schedule.steps} steps of the run are random (train.random_steps={schedule.random_steps})"
+            self._warn(counters, f"{text}, so nothing is learned; raise train.steps")
+
     def acted(self, extras: Extras) -> None:
         """Count plans."""
         finite = np.isfinite(np.asarray(extras.get("value", ())))
@@ -39,7 +45,7 @@ class Notices:
         self._skipped += skipped is not None
         if counters.logged == 1 and (kept := kept_columns(whole(agent), self._names)):
             names = f"{', '.join(kept[:_NAMED])}{f' and {len(kept) - _NAMED} more' if len(kept) > _NAMED else ''}"
-            text = f"{names} never changed within a step of the data; imagination keeps each as it is until it does"
+            text = f"{names} never changed within an episode; imagined episodes keep their values"
             self._warn(counters, text)
 
     def episode_ended(

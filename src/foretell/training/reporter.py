@@ -42,6 +42,7 @@ class Reporter:
 
     def training_started(self, state: RunState) -> None:
         self._call("on_training_start", TrainingStarted, state.counters, episodes=state.episodes)
+        self._notices.started(state.counters, self._run.schedule)
 
     def learning_started(self, counters: Counters) -> None:
         self._call("on_learn_start", LearningStarted, counters)

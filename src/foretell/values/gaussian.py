@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from foretell.nn import MLP, init_mlp
 from foretell.nn.mlp import Activation
@@ -35,7 +35,7 @@ class GaussianPolicy(Settings):
     """Widths of the hidden layers (Nagabandi et al.)."""
     activation: Activation = "tanh"
     """Activation function of the hidden layers (Nagabandi et al.)."""
-    initial_std: PositiveFloat = 1.0
+    initial_std: Annotated[float, Field(ge=1e-6)] = 1.0
     """Initial standard deviation of every dimension, in units in which the bounds are -1 and 1. Nagabandi et al.: 1.0
     in the paper; in their scripts, after imitation, 0.5 for the cheetah and the ant, 1.0 for the others."""
     learn_std: bool = True
