@@ -232,6 +232,10 @@ def reward(obs, action, next_obs):
     return -jnp.square(next_obs[..., 0])
 
 
+def other_reward(obs, action, next_obs):
+    return 5.0 - jnp.abs(next_obs[..., 0])
+
+
 def never(obs, action, next_obs):
     return jnp.zeros(obs.shape[:-1], bool)
 

@@ -315,7 +315,7 @@ def test_a_function_that_returns_no_number_on_real_steps_is_refused(role, name, 
         check(task, {role: f"environments:{name}"})
 
 
-@pytest.mark.parametrize(("name", "differs"), [("reward", False), ("constant", True)])
+@pytest.mark.parametrize(("name", "differs"), [("reward", False), ("other_reward", True)])
 def test_a_reward_that_is_not_the_environments_is_said(name, differs):
     task = make_task(TaskSettings(env=f"{HERE}:Long", reward=f"environments:{name}"))
     said = check(task, {"reward": f"environments:{name}"})
