@@ -144,7 +144,7 @@ def test_settings_build_the_agent():
         ),
         ("trpo.backtrack_ratio=1", "trpo.backtrack_ratio=1: input should be less than 1"),
         ("trpo.max_lk=1", "no setting 'trpo.max_lk'; did you mean 'trpo.max_kl'?"),
-        ("policy.initial_std=1e-12", "policy.initial_std=1e-12: input should be greater than or equal to 1e-06"),
+        ("policy.initial_std=0", "policy.initial_std=0: input should be greater than or equal to 0.000001"),
     ],
 )
 @pytest.mark.long
