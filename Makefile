@@ -17,10 +17,10 @@ demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a c
 test test-quick: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev  ## all tests (seven minutes on two idle cores, ten the first time)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-quick: $(VENV)/.dev  ## all but the long ones
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not long"
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not long"
 
 test-lowest: .venv-lowest/.dev  ## the tests of tasks and environments with the lowest versions of gymnasium and mujoco
 	.venv-lowest/bin/python -m pytest -m "not slow" tests/tasks tests/envs
