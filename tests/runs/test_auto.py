@@ -65,9 +65,16 @@ def test_ends_are_known_or_seen_or_possible(env, options, terminates):
     assert look(make_task(settings), settings, None).terminates == terminates
 
 
-@pytest.mark.parametrize(("check", "horizon"), [(True, 30), (False, 1000)])
-def test_the_length_of_episodes_is_seen_where_no_limit_is_said(check, horizon):
-    settings = TaskSettings(env="environments:Truncates", check=check)
+@pytest.mark.parametrize(
+    ("env", "options", "horizon"),
+    [
+        ("environments:Truncates", {}, 30),
+        ("environments:Truncates", {"check": False}, 1000),
+        ("InvertedPendulum-v5", {"terminated": "none"}, 1000),
+    ],
+)
+def test_the_length_of_episodes_is_seen_where_no_limit_is_said(env, options, horizon):
+    settings = TaskSettings(env=env, **options)
     assert look(make_task(settings), settings, None).horizon == horizon
 
 

@@ -86,12 +86,15 @@ def _tried(task: Task, settings: TaskSettings) -> tuple[bool, int]:
     environment truncates before the horizon do not end early: that is their length.
     """
     known, horizon = task.terminated is not None, task.spec.horizon
+    if known or not task.learns_termination:
+        return known, horizon
     if not settings.check:
-        return known or task.learns_termination, horizon
-    began, terminates, longest = time.monotonic(), known, 0
+        return True, horizon
+    began, longest = time.monotonic(), 0
     for episode in random_episodes(task, _EPISODES, seed=_SEED):
-        terminates |= episode.terminated and task.learns_termination
+        if episode.terminated:
+            return True, horizon
         longest = max(longest, episode.length)
-        if terminates or time.monotonic() - began > _SECONDS:
+        if time.monotonic() - began > _SECONDS:
             break
-    return terminates, horizon if terminates else longest
+    return False, longest

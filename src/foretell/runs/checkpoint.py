@@ -102,6 +102,7 @@ class Checkpoints:
         """What was noted with a checkpoint, by default the newest whose notes can be read; nothing if there is none."""
         for at in self._numbers() if number is None else [number]:
             try:
+                _check_files(self._directory / str(at), "notes")
                 return self._item(at, "notes", ocp.args.JsonRestore())
             except Exception:  # Orbax raises many types for damage
                 continue
@@ -158,6 +159,7 @@ class Checkpoints:
             raise UserError(
                 f"checkpoint {number} in {self._directory} is of an earlier Foretell, whose runs this one cannot read"
             )
+        _check_files(self._directory / str(number))  # before Orbax, whose threads print what they raise
         stored = self._item(number, "run", ocp.args.StandardRestore())
         there, wanted = json.loads(stored["layout"].tobytes()), _layout(_named(like))
         for name in sorted(there.keys() | wanted.keys()):
@@ -169,7 +171,6 @@ class Checkpoints:
         return _unpacked(stored, like)
 
     def _item(self, number: int, name: str, arguments: ocp.args.CheckpointArgs) -> Any:
-        _check_files(self._directory / str(number))  # before Orbax, whose threads print what they raise
         with _ORBAX:
             return self._orbax.restore(self._place / str(number), args=_Items(**{name: arguments}))[name]
 
@@ -222,16 +223,17 @@ class _Items(ocp.args.Composite):
     """What to save or to read, by name."""
 
 
-def _check_files(directory: Path) -> None:
-    """Raise `ValueError` if any file of a finished checkpoint is not as it was written."""
-    written, found = json.loads((directory / _CHECKSUMS).read_text()), _checksums(directory)
+def _check_files(directory: Path, item: str = "") -> None:
+    """Raise `ValueError` if any file of a finished checkpoint, or of one of its items, is not as it was written."""
+    written, found = json.loads((directory / _CHECKSUMS).read_text()), _checksums(directory, item or "*")
+    written = {name: checksum for name, checksum in written.items() if name.startswith(item)}
     if changed := sorted(name for name in written.keys() | found.keys() if written.get(name) != found.get(name)):
         raise ValueError(f"'{changed[0]}' is not as it was written")
 
 
-def _checksums(directory: Path) -> dict[str, int]:
-    """CRC-32 of the files of all items."""
-    files = sorted(path for path in directory.glob("*/**/*") if path.is_file())
+def _checksums(directory: Path, items: str = "*") -> dict[str, int]:
+    """CRC-32 of the files of all items, or of one."""
+    files = sorted(path for path in directory.glob(f"{items}/**/*") if path.is_file())
     return {path.relative_to(directory).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
