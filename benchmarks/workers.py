@@ -136,6 +136,7 @@ def evaluation_seconds(env, side_by_side, workers, horizon):
     state, policy = init_run(agent, task.spec, settings.train, 0)
     run = RunInfo(directory=RunDirectory(Path()), preset="", seed=0, task=task, agent=agent, schedule=settings.train)
     with closing(Evaluator(run)) as evaluator:
+        evaluator.start()
         evaluator.compile(policy, state.carry)
         evaluator.play(policy, state.carry, [0], lambda: None, lambda *_: None)
         start = time.perf_counter()

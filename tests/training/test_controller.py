@@ -142,6 +142,7 @@ def test_evaluation_needs_the_policy_alone(preset):
     run, state, _ = run_of(preset, AGENTS[preset])
     policy = jax.tree.map(np.asarray, run.agent.policy(state.agent))
     evaluator, seen, chosen = Evaluator(run), [], []
+    evaluator.start()
     evaluator.compile(policy, state.carry)
     episodes, _ = evaluator.play(
         policy,

@@ -95,6 +95,9 @@ class Schedule(Settings):
     """Environment steps between two calls of `learn`, also within episodes; each environment begins its next episode
     immediately (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
     MB-MPC)."""
+    lag: NonNegativeInt = 0
+    """Calls of `learn` that the acting policy is behind the newest one, so that environments are stepped while the
+    agent learns; only with `steps_per_learning`. With 0 the run waits for the newest policy. Evaluation uses that."""
     random_episodes: NonNegativeInt = 1
     """Episodes of uniformly random actions before the first trial. It may be 0 if `random_steps` is not, or if the
     agent can act before it has learned."""
@@ -188,6 +191,8 @@ class Schedule(Settings):
     def _check(self) -> "Schedule":
         every = self.steps_per_learning
         if every is None:
+            if self.lag:
+                raise ValueError("lag must be 0 without steps_per_learning: the agent learns between episodes")
             if self.trials % self.environments:
                 nearest = max(1, round(self.trials / self.environments)) * self.environments
                 raise ValueError(

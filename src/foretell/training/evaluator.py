@@ -1,6 +1,7 @@
 """Evaluation within a run: episodes without exploration, from a policy's parameters alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -10,6 +11,42 @@ from foretell.envs import Environments, Episodes, empty_episodes
 from foretell.training.actor import Actor
 from foretell.training.events import RunInfo
 from foretell.training.programs import whole
+from foretell.training.state import RunState
+
+
+@runtime_checkable
+class Evaluating(Protocol):
+    """Plays the evaluation episodes of a run, here or in other processes."""
+
+    width: int
+    """Episodes that can be played side by side."""
+
+    def start(self, state: RunState) -> None:
+        """Make the environments. Raises `UserError`."""
+
+    def compile(self, policy: PolicyParams, carry: Carry) -> None:
+        """Begin to compile, if there will be evaluation. `carry` may be of any number of environments."""
+
+    def play(
+        self,
+        policy: PolicyParams,
+        carry: Carry,
+        numbers: Sequence[int],
+        meanwhile: Callable[[], object],
+        after_step: Callable[[Episodes, Carry, Extras], object],
+    ) -> tuple[Episodes, Extras]:
+        """Play episodes of the run to their end. The episodes, and what acting returned last.
+
+        Args:
+            policy: what acting needs.
+            carry: of any episodes, for its structure.
+            numbers: of the episodes, at most `width`.
+            meanwhile: called while actions are computed.
+            after_step: called after every step.
+        """
+
+    def close(self) -> None:
+        """Close the environments."""
 
 
 class Evaluator:
@@ -19,8 +56,12 @@ class Evaluator:
         schedule, self._spec = run.schedule, run.task.spec
         self.width = min(schedule.eval_environments, schedule.eval_episodes)
         """Episodes that can be played side by side."""
+        self._run = run
         self._actor = Actor(run.agent, run.seed, explore=False)
-        self.envs = Environments(run.task, self.width, run.seed, schedule.workers)
+
+    def start(self, state: RunState | None = None) -> None:
+        """Make the environments. Raises `UserError`."""
+        self.envs = Environments(self._run.task, self.width, self._run.seed, self._run.schedule.workers)
 
     def compile(self, policy: PolicyParams, carry: Carry) -> None:
         """Begin to compile, if there will be evaluation. `carry` may be of any number of environments."""

@@ -2,7 +2,7 @@
 
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,35 @@ _MOST_SKIPPED = 0.1
 """Share of gradient steps that may be not finite before a run is ended."""
 
 
+@runtime_checkable
+class Learning(Protocol):
+    """Learns for a run, here or in other processes."""
+
+    def compile(self, state: RunState) -> None:
+        """Begin to compile."""
+
+    def start(self, state: RunState) -> None:
+        """Begin with this state."""
+
+    def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
+        """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
+
+    def flush(self, state: RunState) -> RunState:
+        """Move what was collected to the replay, to make room."""
+
+    def wait(self) -> float:
+        """Wait until the last call is done; the seconds that took. Raises `UserError` if it has failed."""
+
+    def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
+        """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
+
+    def settled(self, state: RunState) -> RunState:
+        """The state with all arrays in this process."""
+
+    def close(self) -> None:
+        """Nothing more is learned."""
+
+
 class Learner:
     """Calls `learn` without waiting for it: what comes next can be prepared meanwhile."""
 
@@ -36,6 +65,16 @@ class Learner:
     def compile(self, state: RunState) -> None:
         """Begin to compile."""
         self._program.compile(*self._arguments(state))
+
+    def start(self, state: RunState) -> None:
+        """Nothing is to be done."""
+
+    def close(self) -> None:
+        """Nothing is to be done."""
+
+    def settled(self, state: RunState) -> RunState:
+        """The same: it is in this process."""
+        return state
 
     def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
         """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""

@@ -6,16 +6,14 @@ from functools import partial
 
 import numpy as np
 
-from foretell.agents.base import Carry, Extras, Metrics, State
+from foretell.agents.base import Carry, Extras, Metrics, PolicyParams, State
 from foretell.compilation import traced_once
-from foretell.envs import Environments, Episodes
+from foretell.envs import Episodes
 from foretell.training import clock
-from foretell.training.actor import Actor
 from foretell.training.clock import Act, Activity, Counters, Evaluate, Kind, Learn, Save, Stop
-from foretell.training.evaluator import Evaluator
 from foretell.training.events import Callback, RunInfo
 from foretell.training.interrupt import Interrupted, Interruption, interrupt_calls, place_in
-from foretell.training.learner import Learner
+from foretell.training.places import Here, Places
 from foretell.training.programs import Part, whole
 from foretell.training.reporter import Reporter
 from foretell.training.resumption import resumed
@@ -27,12 +25,14 @@ from foretell.training.stopwatch import Stopwatch
 class Loop:
     """Drives one agent through one run. The run's whole state is `state`; everything else here can be made again."""
 
-    def __init__(self, run: RunInfo, callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(self, run: RunInfo, callbacks: Sequence[Callback] = (), places: Places | None = None) -> None:
+        """Prepare a run, whose parts work at these places: in this process unless others are given."""
+        places = places or Here()
         self.run_info, self._schedule, self._watch = run, run.schedule, Stopwatch()
-        self.state, self._policy = init_run(run.agent, run.task.spec, run.schedule, run.seed)
+        self.state, self._newest = init_run(run.agent, run.task.spec, run.schedule, run.seed)
         self._saver = Saver(run)
-        self._actor = Actor(run.agent, run.seed, explore=True)
-        self._learner = Learner(run.agent, run.seed)
+        self._interactor = places.interactor(run, self._watch)
+        self._learner, self._evaluator = places.learner(run), places.evaluator(run)
         self._report = Reporter(run, callbacks, self._watch)
         self._interruption = Interruption(lambda: self._report.interrupt_requested(self.counters))
         self._time_limit = run.task.spec.horizon if run.schedule.time_limit_terminates else None
@@ -40,6 +40,11 @@ class Loop:
     @property
     def counters(self) -> Counters:
         return self.state.counters
+
+    @property
+    def _policy(self) -> PolicyParams:
+        """The one that acts."""
+        return self.state.lagging[0] if self.state.lagging else self._newest
 
     @property
     def is_done(self) -> bool:
@@ -54,6 +59,7 @@ class Loop:
     def start_with(self, agent: State) -> None:
         """Begin with what another run has learned."""
         self._take_over(self.state._replace(agent=agent))
+        self.state = self.state.lagged(self._newest, all=True)
 
     def restore(self) -> None:
         """Continue from the newest readable checkpoint, or from the start if none was finished. Raises `UserError`."""
@@ -65,22 +71,23 @@ class Loop:
         """Run to the end of the schedule. Raises `Interrupted` after Ctrl-C, `UserError` if the run cannot go on."""
         run, state = self.run_info, self.state
         self._learner.compile(state)
-        self._actor.compile(self._policy, state.carry, state.episodes)
+        self._interactor.compile(self._policy, state.carry, state.episodes)
         with ExitStack() as stack:
             stack.callback(self._saver.close)
             stack.push(lambda failure, *_: self._report.training_ended(self.counters, failed=failure is not None))
-            count, workers = self._schedule.environments, self._schedule.workers
-            self._envs = stack.enter_context(closing(Environments(run.task, count, run.seed, workers)))
-            evaluator = stack.enter_context(closing(Evaluator(run)))
-            evaluator.compile(self._policy, state.carry)
+            for part in (self._learner, self._interactor, self._evaluator):
+                part.start(state)
+                stack.enter_context(closing(part))
+            self._evaluator.compile(self._policy, state.carry)
             stack.enter_context(interrupt_calls(self._interruption.ask))
             self._report.training_started(state)
-            self.state = resumed(run, self.state, self._envs, self._saver, partial(self._report.warned, self.counters))
+            warn = partial(self._report.warned, self.counters)
+            self.state = resumed(run, state, self._interactor, self._saver, warn)
             self._saver.prepare(self.state)
             while not isinstance(activity := self._next(), Stop):
-                self._do(activity, evaluator)
+                self._do(activity)
                 self._check_interrupt()
-        self.state = whole(self.state)
+            self.state = whole(self._learner.settled(self.state))
 
     def _next(self) -> Activity:
         return clock.next_activity(
@@ -91,12 +98,12 @@ class Loop:
             stopping=self._report.stopping is not None,
         )
 
-    def _do(self, activity: Activity, evaluator: Evaluator) -> None:
+    def _do(self, activity: Activity) -> None:
         match activity:
             case Save():
                 return self._save()
             case Evaluate():
-                self._evaluate(evaluator)
+                self._evaluate()
             case Learn():
                 self._learn()
             case Act():
@@ -106,15 +113,13 @@ class Loop:
     def _act(self, activity: Act) -> None:
         """One step in every environment, in a new episode where none has begun."""
         kind, episodes, horizon = activity.kind, self.state.episodes, self.run_info.task.spec.horizon
-        if new := np.flatnonzero(episodes.number < 0).tolist():
-            numbers = {row: self.counters.begun + i for i, row in enumerate(new)}
-            self._envs.begin(episodes, numbers, random=kind == "random")
-            self._count(begun=len(new), under_way=len(new))
-        stepped = episodes.running
-        with self._watch.phase("plan"):
-            actions, extras = self._choose(kind)
-        with self._watch.phase("step"):
-            self._envs.step(episodes, actions, min(horizon, activity.limit or horizon))
+        new = {row: self.counters.begun + i for i, row in enumerate(np.flatnonzero(episodes.number < 0).tolist())}
+        self._count(begun=len(new), under_way=len(new))
+        limit, meanwhile = min(horizon, activity.limit or horizon), self._finish_learning
+        stepped, carry, extras = self._interactor.step(
+            self._policy, self.state.carry, episodes, new, kind, limit, meanwhile
+        )
+        self.state = self.state._replace(carry=carry)
         episodes.over[:] |= activity.cut
         self._collect(stepped)
         self._report.step_taken(self.state, kind, episodes, self._policy, self.state.carry, extras)
@@ -122,16 +127,6 @@ class Loop:
         for row in [] if waits and episodes.running else np.flatnonzero(episodes.over).tolist():
             self._count(under_way=-1, under_way_steps=-int(episodes.length[row]))
             self._close(episodes, row, kind, extras)
-
-    def _choose(self, kind: Kind) -> tuple[np.ndarray, Extras]:
-        """Actions for all environments."""
-        episodes = self.state.episodes
-        if kind == "random":
-            return self._envs.random_actions(episodes), {}
-        before, finish = self.state.carry, self._finish_learning
-        actions, carry, extras = self._actor.act(self._policy, before, self._envs, episodes, finish)
-        self.state = self.state._replace(carry=carry)
-        return actions, extras
 
     def _collect(self, stepped: list[int]) -> None:
         """Count and keep the latest step of these environments."""
@@ -146,7 +141,9 @@ class Loop:
         before = self.counters
         self._report.learning_started(before)
         with self._watch.phase("fit"):
-            self.state, self._policy, metrics = self._learner.learn(self.state)
+            state, newest, metrics = self._learner.learn(self.state)
+            warming = before.learned < self.run_info.agent.pretraining
+            self.state, self._newest = state.lagged(newest if warming else self._newest, all=warming), newest
         self._count(learned=1, unlogged=1, new_steps=-before.new_steps)
         if clock.must_log(self._schedule, before, self.run_info.agent.pretraining):
             self._log(metrics)
@@ -154,7 +151,8 @@ class Loop:
             self.state = self.state._replace(metrics=metrics)
 
     def _finish_learning(self) -> None:
-        self._watch.move(self._learner.wait(), "plan", "fit")
+        if not self._schedule.lag:
+            self._watch.move(self._learner.wait(), "plan", "fit")
 
     def _log(self, metrics: Metrics | Part) -> None:
         """A row of means over the calls of `learn` since the last one. Raises `UserError` if learning diverges."""
@@ -164,15 +162,16 @@ class Loop:
         self.state = self.state.without_metrics()
         self._report.learned(self.state, means)
 
-    def _evaluate(self, evaluator: Evaluator) -> None:
+    def _evaluate(self) -> None:
         """Play the next evaluation episodes to their end. If interrupted they are played again, and go the same way."""
 
         def after_step(episodes: Episodes, carry: Carry, extras: Extras) -> None:
-            self._report.step_taken(self.state, "eval", episodes, self._policy, carry, extras)
+            self._report.step_taken(self.state, "eval", episodes, self._newest, carry, extras)
             self._check_interrupt()
 
-        numbers = clock.evaluation_numbers(self._schedule, self.counters, evaluator.width)
-        episodes, extras = evaluator.play(self._policy, self.state.carry, numbers, self._finish_learning, after_step)
+        numbers = clock.evaluation_numbers(self._schedule, self.counters, self._evaluator.width)
+        play, meanwhile = self._evaluator.play, self._finish_learning
+        episodes, extras = play(self._newest, self.state.carry, numbers, meanwhile, after_step)
         self._count(begun=len(numbers))
         for row in range(len(numbers)):
             self._close(episodes, row, "eval", extras)
@@ -185,7 +184,8 @@ class Loop:
         episodes.clear(row)
 
     def _save(self) -> None:
-        self.state = self._saver.save(self.state, self._watch.saved(), self._envs.physics(self.state.episodes))
+        state = self._learner.settled(self.state)
+        self.state = self._saver.save(state, self._watch.saved(), self._interactor.physics(state.episodes))
 
     def _check_interrupt(self) -> None:
         """If the user asked to stop, save and raise `Interrupted`."""
@@ -194,7 +194,7 @@ class Loop:
             raise Interrupted(place_in(self.state.episodes, self.counters.begun), self.run_info.directory.path)
 
     def _take_over(self, state: RunState) -> None:
-        self.state, self._policy = state, traced_once(self.run_info.agent.policy)(state.agent)
+        self.state, self._newest = state, traced_once(self.run_info.agent.policy)(state.agent)
 
     def _count(self, **increments: int) -> None:
         self.state = self.state._replace(counters=self.state.counters.plus(**increments))

@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from foretell.envs import Environments
 from foretell.training import clock
 from foretell.training.events import RunInfo
+from foretell.training.interactor import Interacting
 from foretell.training.saver import Saver
 from foretell.training.state import RunState
 
 
-def resumed(run: RunInfo, state: RunState, envs: Environments, saver: Saver, warn: Callable[[str], None]) -> RunState:
+def resumed(run: RunInfo, state: RunState, envs: Interacting, saver: Saver, warn: Callable[[str], None]) -> RunState:
     """Bring the environments to where their episodes were left, and drop episodes that cannot be continued.
 
     Args:
         run: the run.
         state: that of the checkpoint, or the first one.
-        envs: new environments.
+        envs: what acts in new environments.
         saver: holds the physical states in the checkpoint; the numbers of dropped episodes are added to it.
         warn: is given each sentence for the user.
     """

@@ -82,6 +82,12 @@ class RunState(NamedTuple):
     collected: Collected
     episodes: Episodes
     counters: Counters
+    lagging: tuple[PolicyParams, ...] = ()
+    """With `train.lag`, the policies before the newest, the oldest first, which acts."""
+
+    def lagged(self, policy: PolicyParams, *, all: bool = False) -> "RunState":
+        """With one more policy before the newest, or with nothing else than this one."""
+        return self._replace(lagging=(policy,) * len(self.lagging) if all else (*self.lagging, policy)[1:])
 
     def without_metrics(self) -> "RunState":
         """After they were logged."""
@@ -97,7 +103,8 @@ def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tup
     check_fits(arrays.trace(key_for(seed, Stream.INIT)).jaxpr)
     state, policy, carry, replay, metrics = arrays(key_for(seed, Stream.INIT))
     collected = Collected(_no_steps(spec, times, environments), np.zeros((), np.int64))
-    return RunState(state, carry, replay, metrics, collected, empty_episodes(spec, environments), Counters()), policy
+    episodes, lagging = empty_episodes(spec, environments), (policy,) * schedule.lag
+    return RunState(state, carry, replay, metrics, collected, episodes, Counters(), lagging), policy
 
 
 def _arrays(
