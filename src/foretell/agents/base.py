@@ -71,6 +71,25 @@ class Agent:
         """What imagination in `model` needs of a state."""
         return None
 
+    def halves(self) -> "Halves | None":
+        """Agents that share its learning, for several processes; None if it is not made for that."""
+        return None
+
+
+class Halves(NamedTuple):
+    """Agents with the same state and the same random keys, each of which trains a half and counts what is due.
+
+    Their state has a `model` (or None) with two fields: `online` is the model that is trained, or the parameters that
+    come from where it is; `target` is the copy of the parameters that values are learned with.
+    """
+
+    values: Agent
+    """Trains policy and values, with models that come from elsewhere."""
+    model: Agent | None
+    """Trains the world model; None if that learns nothing."""
+    counting: Agent
+    """Trains nothing, so it tells at once when policies and models are renewed (`policy_version`, `target`)."""
+
 
 class Pretrained(NamedTuple):
     """The agent of another run, from which a run starts (`train.pretrained`)."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from foretell.agents.base import Metrics, State
+from foretell.errors import UserError
 from foretell.models import ModelState, Params
 from foretell.nn import MLP
 from foretell.replay import Replay
@@ -18,6 +19,8 @@ from foretell.values.learners import Learner, LearnerState
 
 Update = Any
 """(state, key=key) -> the state after one update, and its metrics."""
+Half = Literal["values", "model"]
+"""What a half of the agent trains, where learner and model are trained in different processes."""
 Sync = tuple[int, Callable[[Any, Bool[Array, ""]], Any]]
 """A period in updates, and what is done where it ends: (state, whether it ends) -> state."""
 
@@ -47,9 +50,12 @@ class Updates(Settings):
 
 
 class ModelCopies(NamedTuple):
-    """The model that is trained, and the copy of it that targets are computed with."""
+    """The model that is trained, and the copy of it that targets are computed with.
 
-    online: ModelState
+    Where the model is trained in another process, `online` is what comes from there: the parameters of the copy.
+    """
+
+    online: ModelState | Params
     target: Params
 
 
@@ -77,6 +83,16 @@ class ValueExpansionState(NamedTuple):
     """Likewise, of an update of the model, if those are apart."""
     imagined: Replay | None
     """Imagined transitions, if they are kept."""
+
+
+def check_spread(reduction: str, samples: int) -> None:
+    """Raises `UserError` where horizons are weighed by the spread of samples, and there is one sample of each."""
+    if samples == 1 and reduction in ("inverse-variance", "inverse-covariance"):
+        raise UserError(
+            f"expansion.reduction={reduction} weighs horizons by the spread of their samples, but "
+            "single networks give one sample each; raise model.members or learner.critics, or choose last, mean or "
+            "lambda"
+        )
 
 
 def due_updates(

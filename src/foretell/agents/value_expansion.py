@@ -5,7 +5,7 @@ Expansion", NeurIPS 2018. With `expansion.horizon` 0 there is no model: the lear
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, cast
 
@@ -15,13 +15,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from pydantic import model_validator
 
 from foretell import registry
-from foretell.agents.base import Agent, Extras, Metrics, RunSettings
+from foretell.agents.base import Agent, Extras, Halves, Metrics, RunSettings
 from foretell.agents.updates import (
+    Half,
     ModelCopies,
     PolicyCopy,
     Sync,
     Updates,
     ValueExpansionState,
+    check_spread,
     due_updates,
     either,
     repeat,
@@ -95,7 +97,10 @@ class ValueExpansionSettings(ModelSections, RunSettings):
 
     def build(self, task: Task) -> "ValueExpansion":
         model = build_model(task, self) if self.imagines else None
-        self._check_samples(task, model)
+        if model is not None and self.expansion.horizon:
+            alone = task.reward is None and self.reward_model is None
+            opinions = getattr(self.model, "reward_members", 1) if alone else 1
+            check_spread(self.expansion.reduction, model.particles * opinions * self.learner.critics)
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
                 f"model.kind=true-model cannot imagine from past observations of '{task.spec.env_id}', which do not "
@@ -106,19 +111,6 @@ class ValueExpansionSettings(ModelSections, RunSettings):
             room = self.train.steps_per_learning or 1, self.train.capacity
             imagined = ImaginedReplay(self.imagined_data, task, model, self.learner, *room)
         return ValueExpansion(task, self.learner, model, self.expansion, self.updates, imagined, self._stops_early)
-
-    def _check_samples(self, task: Task, model: TrainedModel | None) -> None:
-        """Raises `UserError` where horizons are weighed by the spread of samples, and there is one sample of each."""
-        weighs = self.expansion.reduction in ("inverse-variance", "inverse-covariance")
-        if model is None or not (self.expansion.horizon and weighs):
-            return
-        opinions = getattr(self.model, "reward_members", 1) if task.reward is None and self.reward_model is None else 1
-        if model.particles * opinions * self.learner.critics == 1:
-            raise UserError(
-                f"expansion.reduction={self.expansion.reduction} weighs horizons by the spread of their samples, but "
-                "single networks give one sample each; raise model.members or learner.critics, or choose last, mean or "
-                "lambda"
-            )
 
 
 def _stepwise_kinds(*, learned: bool = False) -> list[str]:
@@ -139,6 +131,8 @@ class ValueExpansion(Agent):
     imagined: ImaginedReplay | None = None
     stops_early: bool = False
     """Whether the model is trained in epochs until the loss on held-out rows no longer falls."""
+    trains: frozenset[Half] = frozenset(("values", "model"))
+    """What `learn` trains; of the rest it counts the updates that are due."""
 
     @property
     def pretraining(self) -> int:  # type: ignore[override]
@@ -160,6 +154,12 @@ class ValueExpansion(Agent):
         acting = PolicyCopy(learner.policy, self.learner.explorer(learner), zero)
         imagined = None if self.imagined is None else self.imagined.init()
         return ValueExpansionState(learner, model, acting, zero, none, none, imagined)
+
+    def halves(self) -> Halves:
+        def half(*names: Half) -> "ValueExpansion":
+            return replace(self, trains=frozenset(names))
+
+        return Halves(half("values"), half("model"), half()) if self._model_learns else Halves(self, None, half())
 
     def policy(self, state: ValueExpansionState) -> PolicyCopy:
         return state.acting
@@ -205,7 +205,7 @@ class ValueExpansion(Agent):
         state = self._sync_model(state, first | (self.updates.sync_model_every is None))
         state, updated = self._make_updates(due, state, data, update_key)
         metrics |= {name: value + metrics.get(name, 0.0) for name, value in updated.items()}
-        if self.imagined is not None:
+        if self.imagined is not None and "values" in self.trains:
             count = jnp.floor(self.imagined.settings.ratio * due).astype(jnp.int32)
             state, imagined = self._learn_from_imagined(count, state, data, jax.random.fold_in(key, 2))
             metrics |= {f"imagined_{name}": value for name, value in imagined.items() if name.endswith("loss")}
@@ -214,7 +214,7 @@ class ValueExpansion(Agent):
             metrics["value_skipped"] = skips / jnp.maximum(due, 1)
         if updates.sync_policy_every is None:
             state = sync_policy(state, self.learner, jnp.ones((), bool))
-        skipped = metrics.pop("value_skipped") * due
+        skipped = metrics.pop("value_skipped", 0.0) * due
         if self.model is not None:
             skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, trained)
         counts = {"gradient_steps": due + trained, "skipped_steps": skipped, "policy_version": state.acting.version}
@@ -297,7 +297,7 @@ class ValueExpansion(Agent):
         """One update of the learner, and one of the model unless those are apart."""
         value_key, model_key = jax.random.split(key)
         state, metrics = self._train_values(state, replay, value_key)
-        if state.model is None or self.updates.model_per_step is not None:
+        if state.model is None or self.updates.model_per_step is not None or "model" not in self.trains:
             return state, metrics
         state, losses = self._train_model(state, replay, model_key)
         return state, {**metrics, **losses}
@@ -305,6 +305,8 @@ class ValueExpansion(Agent):
     def _train_values(
         self, state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
+        if "values" not in self.trains:
+            return state._replace(learner=state.learner._replace(updates=state.learner.updates + 1)), {}
         sample_key, imagine_key, update_key = jax.random.split(key, 3)
         batch = sample(replay, sample_key, self.learner.batch_size)
         features, action, targets, visits = self.critic_data(state, batch, imagine_key)
@@ -320,6 +322,8 @@ class ValueExpansion(Agent):
         self, count: Int[Array, ""], state: ValueExpansionState, replay: Replay, key: Key[Array, ""]
     ) -> tuple[ValueExpansionState, Metrics]:
         """So many updates of the model, or epochs of so many until the loss on held-out rows no longer falls."""
+        if "model" not in self.trains:
+            return state, {}
         if not self.stops_early:
             return repeat(count, partial(self._train_model, replay=replay), state, key)
         assert state.model is not None
@@ -335,8 +339,9 @@ class ValueExpansion(Agent):
 
     def _prepared(self, state: ValueExpansionState, replay: Replay) -> ValueExpansionState:
         """With the statistics of the data that updates of learner and model need."""
-        state = state._replace(learner=standardized(state.learner, replay, self.task.features))
-        if self.model is None or state.model is None:
+        if "values" in self.trains:
+            state = state._replace(learner=standardized(state.learner, replay, self.task.features))
+        if self.model is None or state.model is None or "model" not in self.trains:
             return state
         return state._replace(model=state.model._replace(online=self.model.prepare(state.model.online, replay)))
 
@@ -344,5 +349,5 @@ class ValueExpansion(Agent):
         """Compute targets with the newest model from now on, if there is one and that is due."""
         if self.model is None or state.model is None:
             return state
-        target = either(due, self.model.params(state.model.online), state.model.target)
-        return state._replace(model=state.model._replace(target=target))
+        newest = self.model.params(state.model.online) if "model" in self.trains else state.model.online
+        return state._replace(model=state.model._replace(target=either(due, newest, state.model.target)))

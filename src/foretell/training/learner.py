@@ -58,8 +58,8 @@ class Learner:
 
     def __init__(self, agent: Agent, seed: int) -> None:
         self._seed = np.int32(seed)
-        self._program = programs().in_background("learn", partial(_learn, agent), donate=(0, 1))
-        self._store = jax.jit(_stored, donate_argnums=0)
+        self._program = programs().in_background("learn", partial(learn, agent), donate=(0, 1))
+        self._store = jax.jit(stored, donate_argnums=0)
         self._latest: Any = ()
 
     def compile(self, state: RunState) -> None:
@@ -126,7 +126,7 @@ def check_finite(metrics: dict[str, float]) -> str | None:
     return said
 
 
-def _learn(
+def learn(
     agent: Agent,
     state: State,
     replay: Replay | None,
@@ -137,7 +137,7 @@ def _learn(
 ) -> tuple[State, PolicyParams, Replay | None, Metrics]:
     """Store new steps, then learn; the metrics are added to those before."""
     if replay is not None:
-        replay = _stored(replay, steps)
+        replay = stored(replay, steps)
     learn = traced_once(agent.learn)
     state, found = learn(state, steps if replay is None else replay, key_for(seed, Stream.LEARN, learned))
     if replay is not None:
@@ -146,7 +146,7 @@ def _learn(
     return state, agent.policy(state), replay, sums
 
 
-def _stored(replay: Replay, steps: Trajectories) -> Replay:
+def stored(replay: Replay, steps: Trajectories) -> Replay:
     """With the valid steps, in the order in which they were taken."""
     rows = jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), steps)
     data = Transitions(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated)

@@ -85,10 +85,31 @@ class Part:
         jax.block_until_ready(self.stacked.tree)
         return self
 
+    def whole(self) -> Any:
+        """A copy of the arrays."""
+        return _row(self.stacked.tree, self.row)
+
+
+class Later(Part):
+    """Arrays in another process, which are fetched when they are first needed."""
+
+    def __init__(self, fetch: Callable[[], Any]) -> None:
+        self._fetch, self._fetched = fetch, False
+
+    def block_until_ready(self) -> "Later":
+        self.whole()
+        return self
+
+    def whole(self) -> Any:
+        if not self._fetched:
+            self._tree, self._fetched = self._fetch(), True
+            self._fetch = lambda: None  # with all that it holds
+        return self._tree
+
 
 def whole(tree: Any) -> Any:
-    """The tree with a copy of the arrays in place of each `Part`."""
-    return jax.tree.map(lambda leaf: _row(leaf.stacked.tree, leaf.row) if isinstance(leaf, Part) else leaf, tree)
+    """The tree with the arrays in place of each `Part`."""
+    return jax.tree.map(lambda leaf: leaf.whole() if isinstance(leaf, Part) else leaf, tree)
 
 
 @jax.jit

@@ -1,0 +1,40 @@
+"""The connection to Ray. Nothing here waits for JAX."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from foretell.errors import UserError, brief
+
+
+@contextmanager
+def connected(address: str | None, option: str) -> Iterator[None]:
+    """Connect to Ray, or start it on this machine.
+
+    Args:
+        address: of an existing cluster, such as `auto`; by default that of this machine, which is started if there is
+            none.
+        option: what the user has asked for it with, for messages.
+
+    Raises:
+        UserError: if Ray is missing or cannot be reached.
+    """
+    if find_spec("ray") is None:
+        raise UserError(f"{option} needs Ray: pip install 'foretell[ray]'")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # says what a later Ray will do
+    import ray
+
+    was_connected = ray.is_initialized()
+    try:
+        if not was_connected:
+            options = {} if address else {"include_dashboard": False}
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise UserError(f"cannot connect to Ray at '{address or 'this machine'}' ({brief(error)})") from None
+    try:
+        yield
+    finally:
+        if not was_connected:
+            ray.shutdown()

@@ -1,0 +1,78 @@
+"""Half of an agent's learning, in a process of Ray with a replay of its own."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from foretell.agents.base import Params, State
+from foretell.compilation import BackgroundProgram
+from foretell.remote.failures import OutOfStep
+from foretell.remote.worker import Worker
+from foretell.replay import Replay, Trajectories
+from foretell.training.learner import learn, stored
+
+
+class LearnerProcess(Worker):
+    """Learns with one half of an agent, call by call."""
+
+    def __init__(self, packed: bytes, half: str) -> None:
+        """Open a run, for the half of its agent with this name."""
+        super().__init__(packed, on_cpu=False)
+        self._agent = getattr(self.run.agent.halves(), half)
+        self._program = BackgroundProgram(partial(learn, self._agent), donate=(0, 1))
+        self._store = jax.jit(stored, donate_argnums=0)
+        self._compiling = False
+
+    def begin(self, state: State, replay: Replay, number: int, steps: Trajectories) -> None:
+        """Begin with a state before call `number`; `steps` are an example of what is sent."""
+        self._state, self._replay = jax.device_put((state, replay))
+        self._number = number
+        if not self._compiling:
+            self._compiling = True
+            self._program.compile(*self._arguments(steps))
+
+    def store(self, steps: Trajectories, number: int) -> None:
+        """Add steps to the replay; `number` is that of the next call of `learn`."""
+        self._check(number)
+        self._replay = self._store(self._replay, steps)
+
+    def learn(self, steps: Trajectories, number: int, model: Params, publish: bool) -> tuple[Any, dict[str, np.ndarray]]:
+        """Call `learn` once.
+
+        Args:
+            steps: new ones.
+            number: of the call.
+            model: the parameters from the other half, if they are due.
+            publish: whether what this half passes on is due: the policy, or the parameters of the model.
+
+        Returns:
+            What is passed on, if it is due, and metrics.
+        """
+        self._check(number)
+        with self.working(1):
+            if model is not None:
+                self._state = self._state._replace(model=self._state.model._replace(online=jax.device_put(model)))
+            self._state, policy, self._replay, metrics = self._program(*self._arguments(steps))
+            self._number += 1
+            passed_on = None
+            if publish:
+                passed_on = policy if self._passes_policies else self._state.model.target
+            return jax.tree.map(np.array, (passed_on, metrics))
+
+    def state(self, number: int) -> State:
+        """What this half has learned before call `number`."""
+        self._check(number)
+        return jax.tree.map(np.array, self._state)
+
+    @property
+    def _passes_policies(self) -> bool:
+        return "values" in self._agent.trains
+
+    def _check(self, number: int) -> None:
+        if number != self._number:
+            raise OutOfStep(f"call {number} after {self._number}")
+
+    def _arguments(self, steps: Trajectories) -> tuple:
+        return self._state, self._replay, steps, {}, np.int32(self.run.seed), np.int32(self._number)

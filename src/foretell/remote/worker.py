@@ -1,0 +1,92 @@
+"""What every process of a run on Ray does: it opens what it is sent, and measures how busy it is."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import jax
+
+from foretell.compilation import prepare_jax
+from foretell.errors import UserError, brief
+from foretell.training.events import RunInfo
+
+
+def packed(run: RunInfo) -> bytes:
+    """A run, pickled with its environment's registry entry, for another process. Raises `UserError`."""
+    entry = gymnasium.registry.get(run.task.spec.env_id.rpartition(":")[2])
+    try:
+        return cloudpickle.dumps((run, entry))
+    except Exception as error:  # of any kind, raised by the user's class
+        raise UserError(f"'{run.task.spec.env_id}' cannot be sent to processes of Ray ({brief(error)})") from error
+
+
+class Worker:
+    """A process of Ray with a part of a run."""
+
+    def __init__(self, packed: bytes, *, on_cpu: bool) -> None:
+        """Open a run.
+
+        Args:
+            packed: the run.
+            on_cpu: whether to leave the accelerators to the learners.
+        """
+        if on_cpu:
+            jax.config.update("jax_platforms", "cpu")
+        prepare_jax()
+        self.run: RunInfo
+        self.run, entry = cloudpickle.loads(packed)
+        if entry is not None:
+            gymnasium.registry.setdefault(entry.id, entry)
+        self._busy, self._since, self._done = 0.0, time.monotonic(), 0
+
+    @contextmanager
+    def working(self, count: int) -> Iterator[None]:
+        """Measure the time that it takes to do so much."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._busy += time.monotonic() - start
+            self._done += count
+
+    def measured(self) -> dict[str, Any]:
+        """Where this is, how much it has done since it was last asked, and the share of time that this has taken."""
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        row = {
+            "node": platform.node(),
+            "pid": os.getpid(),
+            "device": jax.devices()[0].platform,
+            "done": self._done,
+            "per_second": round(self._done / seconds, 2),
+            "busy": round(self._busy / seconds, 3),
+        }
+        self._busy, self._since, self._done = 0.0, now, 0
+        return row
+
+
+class Member:
+    """A worker as the main process sees it: it can be started again."""
+
+    def __init__(self, name: str, make: Callable[[], Any]) -> None:
+        """Start it.
+
+        Args:
+            name: what it is called in `processes.csv`.
+            make: starts the process.
+        """
+        self.name, self._make, self.restarts = name, make, 0
+        self.handle = make()
+
+    def restart(self) -> None:
+        """Start it again, after it has died or in place of what it does."""
+        import ray
+
+        ray.kill(self.handle)
+        self.handle = self._make()
+        self.restarts += 1
