@@ -1,8 +1,8 @@
 """Foretell: model-based reinforcement learning for continuous control.
 
 `train`, `train_seeds`, `resume`, `load`, `film`, `study` and `write_report` are the Python interface, `Callback` and
-`StopTraining` what a callback needs, and `register` makes a class of one's own available by name. The environments are
-registered with Gymnasium as `foretell/...`.
+`StopTraining` what a callback needs, `Ray` spreads a run over processes, and `register` makes a class of one's own
+available by name. The environments are registered with Gymnasium as `foretell/...`.
 """
 
 from foretell.starting import end_quietly, is_the_command
@@ -20,6 +20,7 @@ from foretell.errors import UserError
 __version__ = "0.1.0"
 __all__ = [
     "Callback",
+    "Ray",
     "Run",
     "StopTraining",
     "UserError",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 _HOMES = {
     "Callback": "training.events",
+    "Ray": "remote.settings",
     "StopTraining": "training.events",
     "register": "registry",
     "Run": "run",

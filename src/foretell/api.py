@@ -1,7 +1,7 @@
 """The Python interface: `train`, `resume`, `load` and `film`. The command line calls it too."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -11,6 +11,8 @@ from foretell.callbacks import default_callbacks, load_best, load_model, model_p
 from foretell.compilation import compute_inline, prepare_jax
 from foretell.errors import UserError
 from foretell.output import say
+from foretell.remote.places import make_loop, places
+from foretell.remote.settings import Ray, check
 from foretell.report.video import film_finished
 from foretell.run import Run, within_memory
 from foretell.runs import arguments
@@ -47,6 +49,7 @@ def train(
     terminated: TerminatedFn | str | None = None,
     overrides: Overrides = (),
     callbacks: Sequence[Callback] = (),
+    runtime: Ray | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     trust: bool = False,
@@ -72,6 +75,7 @@ def train(
         overrides: settings on top of the preset, as `{"planner": {"population": 200}}`, `{"planner.population": 200}`
             or `"planner.population=200"`, or several of these in order.
         callbacks: called as the run goes on, after those that Foretell brings.
+        runtime: how to spread the run over processes of Ray; None: this process. The result is the same.
         overwrite: replace the run that is there.
         quiet: print nothing.
         trust: run code that a run of others names, if the preset is its `config.yaml` or `train.pretrained` is it.
@@ -102,8 +106,9 @@ def train(
     label = preset_label(preset)
     info = _info(RunDirectory(path), label, seed, task, agent, settings)
     watching = [*default_callbacks(info, quiet=quiet), *callbacks]
-    directory = RunDirectory.create(path, overwrite=overwrite)
-    with directory.lock():
+    if runtime is not None:
+        check(runtime, info)
+    with places(runtime) as elsewhere, (directory := RunDirectory.create(path, overwrite=overwrite)).lock():
         replaced = to_replace(before, seed, overwrite=overwrite)
         directory.clear()
         directory.write_config(settings, label, seed, asked=[*chosen["task"]])
@@ -113,7 +118,8 @@ def train(
             settings = _after_stages(before, replaced, settings, seed, functions, path, quiet=quiet)
             start = pretrained(settings, task, agent, seed, functions)
             directory.write_config(settings, label, seed)
-        loop = Loop(_info(directory, label, seed, task, agent, settings), watching)
+        info = _info(directory, label, seed, task, agent, settings)
+        loop = make_loop(info, watching, elsewhere)
         if start is not None:
             loop.start_with(start)
         return _run_to_end(loop, settings, functions)
@@ -129,6 +135,7 @@ def resume(
     terminated: TerminatedFn | None = None,
     overrides: Overrides = (),
     callbacks: Sequence[Callback] = (),
+    runtime: Ray | None = None,
     quiet: bool = False,
     trust: bool = False,
 ) -> Run:
@@ -142,7 +149,7 @@ def resume(
     check_callbacks(callbacks)
     functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
-    with directory.lock():
+    with directory.lock(), ExitStack() as stack:
         prepare_jax()
         notes = read_notes(latest_notes(directory.checkpoints))
         lacking = notes.settings if notes else {}
@@ -155,7 +162,10 @@ def resume(
             to_replace(earlier, seed, overwrite=False)
             settings = _after_stages(earlier, (), settings, seed, functions, directory.path, quiet=quiet)
         run = _info(directory, preset, seed, task, agent, settings)
-        loop = Loop(run, [*default_callbacks(run, quiet=quiet), *callbacks])
+        if runtime is not None:
+            check(runtime, run)
+        watching = [*default_callbacks(run, quiet=quiet), *callbacks]
+        loop = make_loop(run, watching, stack.enter_context(places(runtime)))
         start = None if loop.has_checkpoint else pretrained(settings, task, agent, seed, functions)
         if start is not None:
             loop.start_with(start)

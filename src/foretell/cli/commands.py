@@ -26,6 +26,7 @@ from foretell.output import say
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from foretell.remote.settings import Ray
     from foretell.run import Run
     from foretell.runs.directory import RunDirectory
     from foretell.tasks import Task
@@ -35,8 +36,10 @@ def train(args: argparse.Namespace) -> int:
     """Train a preset, or print what would be trained."""
     from foretell.runs.presets import parse_override, seed_of
 
-    overrides = [parse_override(text) for text in args.set]
+    overrides, runtime = [parse_override(text) for text in args.set], _runtime(args)
     seed = seed_of(args.preset) if args.seed is None else args.seed
+    if runtime is not None and args.seeds is not None:
+        raise UserError("--seeds trains in one process, so it cannot be given with --runtime ray")
     if args.dry_run:
         from foretell.cli.listing import dry_run
 
@@ -54,6 +57,7 @@ def train(args: argparse.Namespace) -> int:
             reward=args.reward,
             terminated=args.terminated,
             overrides=overrides,
+            runtime=runtime,
             overwrite=args.overwrite,
             quiet=args.quiet,
         )
@@ -61,12 +65,27 @@ def train(args: argparse.Namespace) -> int:
     return _conclude(run, video=args.video, quiet=args.quiet)
 
 
+def _runtime(args: argparse.Namespace) -> "Ray | None":
+    """Where to train. Raises `UserError`."""
+    if args.runtime not in ("here", "ray"):
+        raise UserError(f"--runtime must be here or ray, not '{args.runtime}'")
+    given = {
+        name: getattr(args, name) for name in ("actors", "evaluators", "address") if getattr(args, name) is not None
+    }
+    if args.runtime == "ray":
+        return load("foretell.remote.settings").Ray(**given)
+    if given:
+        raise UserError(f"--{next(iter(given))} is for processes of Ray; add --runtime ray")
+    return None
+
+
 def resume(args: argparse.Namespace) -> int:
     """Continue a run."""
     from foretell.runs.presets import parse_override
 
-    overrides, api = [parse_override(text) for text in args.set], load("foretell.api")
-    run = _interruptible(lambda: api.resume(args.run_dir, overrides=overrides, quiet=args.quiet))
+    overrides, runtime = [parse_override(text) for text in args.set], _runtime(args)
+    api = load("foretell.api")
+    run = _interruptible(lambda: api.resume(args.run_dir, overrides=overrides, runtime=runtime, quiet=args.quiet))
     return _conclude(run, video=False, quiet=args.quiet)
 
 

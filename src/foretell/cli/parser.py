@@ -73,13 +73,23 @@ def _train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--terminated", metavar="HOW", help="'learned', 'none', or module:function")
     sub.add_argument("--dry-run", action="store_true", help="print what would be trained, and write nothing")
     sub.add_argument("--video", action="store_true", help="film one episode of the trained agent")
+    _runtime(sub)
     _quiet(sub)
     _trust(sub)
+
+
+def _runtime(sub: argparse.ArgumentParser) -> None:
+    how = "here (default), or ray: acting, evaluation and learning in processes of Ray, on this machine or a cluster"
+    sub.add_argument("--runtime", metavar="HOW", default="here", help=how)
+    sub.add_argument("--actors", type=int, metavar="N", help="processes on Ray that step environments (default 1)")
+    sub.add_argument("--evaluators", type=int, metavar="N", help="processes on Ray that evaluate (default 1)")
+    sub.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: that of this machine)")
 
 
 def _resume(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
     _set(sub)
+    _runtime(sub)
     _quiet(sub)
     _trust(sub)
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from foretell.experiments.directory import Member
 from foretell.experiments.executor import Ended, Started, first_command
 from foretell.experiments.sweep_file import Stop
 from foretell.experiments.trial import Stops, execute
+from foretell.remote.connection import connected
 
 _FAILURES = 20
 """How often a trial is started again after its node or its process was killed."""
@@ -29,9 +29,8 @@ _QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Environment variables of Ray and Tune: no files of theirs, no tables, no warnings about files."""
+"""Environment variables of Tune: no files of theirs, no tables, no warnings about files."""
 
 
 class Cluster(NamedTuple):
@@ -91,27 +90,15 @@ def run_on_ray(
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[Any]:
     """Connect to Ray, or start it on this machine; yields the actor that says whether runs are to stop."""
-    if find_spec("ray") is None:
-        raise UserError("--ray needs Ray: pip install 'foretell[ray]'")
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
-    import ray
+    with connected(cluster.address, "--ray"):
+        import ray
 
-    was_connected = ray.is_initialized()
-    try:
-        if not was_connected:
-            options = {} if cluster.address else {"include_dashboard": False}
-            ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise UserError(f"cannot connect to Ray at '{cluster.address or 'this machine'}' ({brief(error)})") from None
-    try:
         _check_resources(cluster, ray.nodes())
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
         yield ray.remote(num_cpus=0, max_restarts=-1)(Stops).options(scheduling_strategy=here).remote()
-    finally:
-        if not was_connected:
-            ray.shutdown()
 
 
 def _check_resources(cluster: Cluster, nodes: Sequence[dict[str, Any]]) -> None:

@@ -2,11 +2,19 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 from foretell.errors import UserError, brief
+
+_QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
+}
+"""Environment variables of Ray: no warning of what a later Ray will do, no long text about what is mended."""
 
 
 @contextmanager
@@ -23,14 +31,16 @@ def connected(address: str | None, option: str) -> Iterator[None]:
     """
     if find_spec("ray") is None:
         raise UserError(f"{option} needs Ray: pip install 'foretell[ray]'")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # says what a later Ray will do
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     import ray
 
     was_connected = ray.is_initialized()
     try:
         if not was_connected:
             options = {} if address else {"include_dashboard": False}
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # JAX warns of processes that are forked to be replaced
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UserError(f"cannot connect to Ray at '{address or 'this machine'}' ({brief(error)})") from None
     try:

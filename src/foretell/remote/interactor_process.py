@@ -79,7 +79,8 @@ class InteractorProcess(Worker):
 
     def play(self, carry: Carry, numbers: Mapping[int, int], first: int) -> tuple[Episodes, Carry, Extras]:
         """Play whole episodes with these numbers by environment; `first` is that in the run's first environment."""
-        episodes, extras = self._episodes, {}
+        episodes = self._episodes
+        extras: Extras = {}
         with self.working(0):
             self._envs.begin(episodes, {self._rows.index(row): number for row, number in numbers.items()})
             episodes.clock[...] = 0
@@ -89,9 +90,7 @@ class InteractorProcess(Worker):
             self._done += int(episodes.length.sum())
             return episodes, carry, extras
 
-    def repeat(
-        self, episodes: Episodes, states: Mapping[int, np.ndarray], random: bool
-    ) -> dict[int, bool]:
+    def repeat(self, episodes: Episodes, states: Mapping[int, np.ndarray], random: bool) -> dict[int, bool]:
         """Go on with the run's episodes, see `Environments.repeat`."""
         for mine, theirs in zip(self._episodes, episodes, strict=True):
             mine[...] = theirs[self._rows] if theirs.ndim else theirs

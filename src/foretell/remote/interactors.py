@@ -92,10 +92,16 @@ class Group:
 class RemoteInteractor:
     """Acts in the environments of a run, step by step, in all processes at a time."""
 
-    def __init__(self, run: RunInfo, start: Callable[..., Member], processes: int) -> None:
-        self._run, self._start, self._processes = run, start, processes
-        self.staleness: list[int] = []
-        """Versions of the policy in each step."""
+    def __init__(self, run: RunInfo, start: Callable[..., Member], processes: int, version: Callable[[], int]) -> None:
+        """Prepare.
+
+        Args:
+            run: the run.
+            start: starts a process: its class, its name and its arguments.
+            processes: how many, at most.
+            version: that of the newest policy.
+        """
+        self._run, self._start, self._processes, self._version = run, start, processes, version
 
     def compile(self, policy: PolicyParams, carry: Carry, episodes: Episodes) -> None:
         """The processes compile when they have started."""
@@ -177,6 +183,8 @@ class RemoteInteractor:
             for row, entries in part.newest.items():
                 enter(episodes, row, entries)
             stepped += part.newest
+            if part.extras:
+                self.group.members[i].used(self._version() - int(part.extras["policy_version"][0]))
             carry, extras = _merged((carry, extras or part.extras), (part.carry, part.extras), self.group.rows[i])
         episodes.clock[...] += 1
         return sorted(stepped), carry, extras

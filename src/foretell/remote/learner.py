@@ -6,9 +6,11 @@ numbers. If a process dies, both begin again with what was saved last, and all c
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from foretell.agents.base import Metrics, PolicyParams, State
@@ -57,9 +59,15 @@ class RemoteLearner:
         self._counting = Learner(halves.counting, run.seed)
         self._halves = ["values", *(["model"] if halves.model is not None else [])]
         self.members: dict[str, Member] = {}
+        self._base: _Base
+        self._counts: State = None
+        self._policy: PolicyParams = None
+        self.version = 0
+        """How often the policy has been renewed."""
         self._calls: list[_Call] = []
         self._results: dict[int, dict[str, Any]] = {}
         self._failures = 0
+        self._model_call = 0
 
     def compile(self, state: RunState) -> None:
         self._counting.compile(self._counted(state, _counts(state.agent, -1)))
@@ -75,12 +83,14 @@ class RemoteLearner:
         after, policy, _ = self._counting.learn(self._counted(state, counts))
         self._counts, version = after.agent, int(policy.version)
         renews_model = self._counts.model is not None and int(self._counts.model.target) == number
-        call = _Call(steps, number, True, version != self._version, renews_model)
+        call = _Call(steps, number, True, version != self.version, renews_model)
         if call.renews_policy:
-            self._version, self._policy = version, Later(lambda: self._result(number, "policy"))
+            self.version, self._policy = version, Later(lambda: self._result(number, "policy"))
         self._calls.append(call)
         self._send(call)
-        metrics = _Summed(whole_or_base(state.metrics), [*getattr(state.metrics, "numbers", ()), number], self._metrics)
+        self._model_call = number if renews_model else self._model_call
+        self.members["values"].used(number - self._model_call)
+        metrics = _Summed(_before(state.metrics), [*getattr(state.metrics, "numbers", ()), number], self._metrics)
         return after._replace(agent=Later(self._agent), metrics=metrics), self._policy, metrics
 
     def flush(self, state: RunState) -> RunState:
@@ -118,7 +128,7 @@ class RemoteLearner:
         self._example = jax.tree.map(np.copy, state.collected.steps)
         if not self.members:
             self._policy = self._base.agent.acting
-            self._version = int(self._policy.version)
+            self.version = int(self._base.agent.acting.version)
         self._calls.clear()
         self._results.clear()
 
@@ -164,10 +174,7 @@ class RemoteLearner:
     def _agent(self) -> State:
         """What both halves have learned by now."""
         number = self._calls[-1].number + self._calls[-1].learns if self._calls else self._base.number
-        found = {
-            half: self._fetched(lambda half=half: self.members[half].handle.state.remote(number))
-            for half in self._halves
-        }
+        found = {half: self._fetched(partial(_state_of, member, number)) for half, member in self.members.items()}
         values = found["values"]
         return _with_online(values, found["model"].model.online) if "model" in found else values
 
@@ -209,11 +216,15 @@ class _Summed(Part):
         total = self.base
         for number in self.numbers:
             found = self._fetch(number)
-            total = {name: np.float32(found[name] + total[name]) for name in total}
+            total = {name: jnp.add(found[name], value) for name, value in total.items()}
         return total
 
 
-def whole_or_base(metrics: Metrics | Part) -> Metrics:
+def _state_of(member: Member, number: int) -> Any:
+    return member.handle.state.remote(number)
+
+
+def _before(metrics: Metrics | Part) -> Metrics:
     """Metrics before the calls that are summed."""
     return metrics.base if isinstance(metrics, _Summed) else whole(metrics)
 

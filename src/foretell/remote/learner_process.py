@@ -20,8 +20,9 @@ class LearnerProcess(Worker):
     def __init__(self, packed: bytes, half: str) -> None:
         """Open a run, for the half of its agent with this name."""
         super().__init__(packed, on_cpu=False)
-        self._agent = getattr(self.run.agent.halves(), half)
-        self._program = BackgroundProgram(partial(learn, self._agent), donate=(0, 1))
+        self._passes_policies = half == "values"
+        agent = getattr(self.run.agent.halves(), half)
+        self._program = BackgroundProgram(partial(learn, agent), donate=(0, 1))
         self._store = jax.jit(stored, donate_argnums=0)
         self._compiling = False
 
@@ -38,7 +39,9 @@ class LearnerProcess(Worker):
         self._check(number)
         self._replay = self._store(self._replay, steps)
 
-    def learn(self, steps: Trajectories, number: int, model: Params, publish: bool) -> tuple[Any, dict[str, np.ndarray]]:
+    def learn(
+        self, steps: Trajectories, number: int, model: Params, publish: bool
+    ) -> tuple[Any, dict[str, np.ndarray]]:
         """Call `learn` once.
 
         Args:
@@ -56,19 +59,13 @@ class LearnerProcess(Worker):
                 self._state = self._state._replace(model=self._state.model._replace(online=jax.device_put(model)))
             self._state, policy, self._replay, metrics = self._program(*self._arguments(steps))
             self._number += 1
-            passed_on = None
-            if publish:
-                passed_on = policy if self._passes_policies else self._state.model.target
-            return jax.tree.map(np.array, (passed_on, metrics))
+            news = policy if self._passes_policies else self._state.model.target
+            return jax.tree.map(np.array, (news if publish else None, metrics))
 
     def state(self, number: int) -> State:
         """What this half has learned before call `number`."""
         self._check(number)
         return jax.tree.map(np.array, self._state)
-
-    @property
-    def _passes_policies(self) -> bool:
-        return "values" in self._agent.trains
 
     def _check(self, number: int) -> None:
         if number != self._number:

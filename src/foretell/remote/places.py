@@ -1,45 +1,59 @@
 """A run whose parts work in processes of Ray."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from foretell.errors import UserError
 from foretell.remote.connection import connected
+from foretell.remote.failures import lost
 from foretell.remote.interactors import RemoteEvaluator, RemoteInteractor
 from foretell.remote.learner import RemoteLearner
 from foretell.remote.learner_process import LearnerProcess
+from foretell.remote.processes import Processes
+from foretell.remote.settings import Ray
 from foretell.remote.worker import Member, packed
-from foretell.training.events import RunInfo
+from foretell.training.events import Callback, RunInfo
+from foretell.training.loop import Loop
 from foretell.training.stopwatch import Stopwatch
-
-
-class RaySettings(NamedTuple):
-    """How the parts of a run are spread over processes."""
-
-    address: str | None = None
-    """Of a cluster, such as `auto`; by default that of this machine, which is started if there is none."""
-    actors: int = 1
-    """Processes that act in the environments and step them; at most `train.environments`."""
-    evaluators: int = 1
-    """Processes that play evaluation episodes; at most `train.eval_environments`."""
 
 
 class OnRay:
     """Makes the parts of a run as processes of Ray."""
 
-    def __init__(self, settings: RaySettings) -> None:
-        self._settings = settings
-        self.members: list[Member] = []
+    def __init__(self, runtime: Ray) -> None:
+        self._runtime = runtime
+        self._members: list[Member] = []
 
     def interactor(self, run: RunInfo, watch: Stopwatch) -> RemoteInteractor:
-        return RemoteInteractor(run, self._starter(run), self._settings.actors)
+        return RemoteInteractor(run, self._starter(run), self._runtime.actors, lambda: self._learner.version)
 
     def learner(self, run: RunInfo) -> RemoteLearner:
-        return RemoteLearner(run, self._starter(run))
+        self._learner = RemoteLearner(run, self._starter(run))
+        return self._learner
 
     def evaluator(self, run: RunInfo) -> RemoteEvaluator:
-        return RemoteEvaluator(run, self._starter(run), self._settings.evaluators)
+        return RemoteEvaluator(run, self._starter(run), self._runtime.evaluators)
+
+    def measured(self) -> list[dict[str, Any]]:
+        """A row of `processes.csv` for each process that answers."""
+        import ray
+
+        asked = [(member, member.handle.measured.remote()) for member in self._members]
+        rows = []
+        for member, answer in asked:
+            try:
+                rows.append({"process": member.name, **ray.get(answer), "restarts": member.restarts, **member.age()})
+            except Exception as error:  # it is started again when it is needed
+                if not lost(error):
+                    raise
+        return rows
+
+    def close(self) -> None:
+        """End the processes."""
+        import ray
+
+        for member in self._members:
+            ray.kill(member.handle)
 
     def _starter(self, run: RunInfo) -> Callable[..., Member]:
         """Starts a process for this run: its class, its name, and its arguments."""
@@ -47,10 +61,10 @@ class OnRay:
         def start(kind: type, name: str, *arguments: Any) -> Member:
             import ray
 
-            sent, options = ray.put(packed(run)), self._resources(run, kind)
-            remote = ray.remote(kind).options(**options)
+            sent = ray.put(packed(run))
+            remote = ray.remote(kind).options(**self._resources(run, kind))
             member = Member(name, lambda: remote.remote(sent, *arguments))
-            self.members.append(member)
+            self._members.append(member)
             return member
 
         return start
@@ -59,33 +73,30 @@ class OnRay:
         """What a process takes of the cluster: a core, or less if there are too few; learners a GPU where there is."""
         import ray
 
-        schedule, total = run.schedule, ray.cluster_resources()
-        evaluators = min(self._settings.evaluators, schedule.eval_environments) if schedule.eval_episodes else 0
-        processes = 2 + min(self._settings.actors, schedule.environments) + evaluators
+        total = ray.cluster_resources()
+        processes = 2 + self._runtime.actors + self._runtime.evaluators * bool(run.schedule.eval_episodes)
         cores = min(1.0, int(100 * total.get("CPU", 1.0) / processes) / 100)
         if kind is not LearnerProcess:
             return {"num_cpus": cores, "scheduling_strategy": "SPREAD"}
         return {"num_cpus": cores, "num_gpus": min(1.0, total.get("GPU", 0.0) / 2)}
 
 
-def check_divides(run: RunInfo) -> None:
-    """Raises `UserError` unless the agent's learning can be divided."""
-    if run.agent.halves() is None:
-        raise UserError(
-            f"--runtime ray is for agents that learn within episodes with value expansion (steve, mve, ddpg, td3, sac), "
-            f"not for '{run.preset}'; many runs at once are what `foretell study --ray` is for"
-        )
+def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | None) -> Loop:
+    """The training loop of a run, here or in processes of Ray."""
+    if elsewhere is None:
+        return Loop(run, callbacks)
+    return Loop(run, [*callbacks, Processes(elsewhere.measured)], elsewhere)
 
 
 @contextmanager
-def on_ray(settings: RaySettings) -> Iterator[OnRay]:
-    """Connect to Ray for one run; its processes end with the block. Raises `UserError`."""
-    with connected(settings.address, "--runtime ray"):
-        places = OnRay(settings)
+def places(runtime: Ray | None) -> Iterator[OnRay | None]:
+    """Connect to Ray for one run; its processes end with the block. None without Ray. Raises `UserError`."""
+    if runtime is None:
+        yield None
+        return
+    with connected(runtime.address, "--runtime ray"):
+        found = OnRay(runtime)
         try:
-            yield places
+            yield found
         finally:
-            import ray
-
-            for member in places.members:
-                ray.kill(member.handle)
+            found.close()

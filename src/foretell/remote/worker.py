@@ -13,6 +13,7 @@ import jax
 
 from foretell.compilation import prepare_jax
 from foretell.errors import UserError, brief
+from foretell.output import say
 from foretell.training.events import RunInfo
 
 
@@ -82,6 +83,7 @@ class Member:
         """
         self.name, self._make, self.restarts = name, make, 0
         self.handle = make()
+        self._ages: list[int] = []
 
     def restart(self) -> None:
         """Start it again, after it has died or in place of what it does."""
@@ -90,3 +92,13 @@ class Member:
         ray.kill(self.handle)
         self.handle = self._make()
         self.restarts += 1
+        say(f"the {self.name} has died and is started again")
+
+    def used(self, age: int) -> None:
+        """It has used something that had been renewed so often since: a policy, or a model."""
+        self._ages.append(age)
+
+    def age(self) -> dict[str, float]:
+        """Mean and maximum of these since they were last asked for."""
+        ages, self._ages = self._ages or [0], []
+        return {"age_mean": round(sum(ages) / len(ages), 3), "age_max": max(ages)}

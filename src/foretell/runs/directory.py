@@ -59,6 +59,7 @@ class RunDirectory:
         self.log = path / "log.txt"
         self.diagnostics = path / "diagnostics.csv"
         self.validation = path / "validation.csv"
+        self.processes = path / "processes.csv"
         self.diagnosis = path / "diagnostics"
 
     @classmethod
@@ -100,7 +101,8 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; its settings stay until they are written anew."""
         with writing(self.path):
-            for file in (self.episodes, self.metrics, self.greedy, self.log, self.diagnostics, self.validation):
+            tables = (self.episodes, self.metrics, self.greedy, self.diagnostics, self.validation, self.processes)
+            for file in (*tables, self.log):
                 file.unlink(missing_ok=True)
             made = (self.checkpoints, self.tensorboard, self.figures, self.videos, self.models, self.predictions)
             for folder in (self.data, *made, self.best, self.wandb, self.diagnosis):

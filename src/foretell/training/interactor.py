@@ -88,7 +88,8 @@ class Interactor:
     ) -> tuple[list[int], Carry, Extras]:
         if new:
             self._envs.begin(episodes, new, random=kind == "random")
-        stepped, extras = episodes.running, {}
+        stepped = episodes.running
+        extras: Extras = {}
         with self._watch.phase("plan"):
             if kind == "random":
                 actions = self._envs.random_actions(episodes)
