@@ -345,7 +345,7 @@ def _rounds(run):
 @pytest.mark.long
 def test_the_interface_is_what_all_says():
     names = {"Callback", "Run", "StopTraining", "UserError", "film", "load", "register", "resume", "study", "train"}
-    assert set(foretell.__all__) == names | {"train_seeds", "write_report"}
+    assert set(foretell.__all__) == names | {"train_seeds", "write_report", "Ray"}
     assert all(getattr(foretell, name) for name in foretell.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         foretell.trian  # noqa: B018

@@ -89,6 +89,8 @@ class Halves(NamedTuple):
     """Trains the world model; None if that learns nothing."""
     counting: Agent
     """Trains nothing, so it tells at once when policies and models are renewed (`policy_version`, `target`)."""
+    free: bool
+    """Whether they are not to wait for each other."""
 
 
 class Pretrained(NamedTuple):

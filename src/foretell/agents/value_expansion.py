@@ -98,8 +98,7 @@ class ValueExpansionSettings(ModelSections, RunSettings):
     def build(self, task: Task) -> "ValueExpansion":
         model = build_model(task, self) if self.imagines else None
         if model is not None and self.expansion.horizon:
-            alone = task.reward is None and self.reward_model is None
-            opinions = getattr(self.model, "reward_members", 1) if alone else 1
+            opinions = 1 if task.reward or self.reward_model else getattr(self.model, "reward_members", 1)
             check_spread(self.expansion.reduction, model.particles * opinions * self.learner.critics)
         if isinstance(model, TrueModel) and task.restore is None:
             raise UserError(
@@ -150,7 +149,7 @@ class ValueExpansion(Agent):
         if self.model is not None:
             state = self.model.init(model_key)
             model = ModelCopies(state, self.model.params(state))
-        zero, none = jnp.zeros((), jnp.int32), jnp.zeros(())
+        zero, none = jnp.int32(0), jnp.zeros(())
         acting = PolicyCopy(learner.policy, self.learner.explorer(learner), zero)
         imagined = None if self.imagined is None else self.imagined.init()
         return ValueExpansionState(learner, model, acting, zero, none, none, imagined)
@@ -159,7 +158,8 @@ class ValueExpansion(Agent):
         def half(*names: Half) -> "ValueExpansion":
             return replace(self, trains=frozenset(names))
 
-        return Halves(half("values"), half("model"), half()) if self._model_learns else Halves(self, None, half())
+        values, model = (half("values"), half("model")) if self._model_learns else (self, None)
+        return Halves(values, model, half(), self.updates.free_running)
 
     def policy(self, state: ValueExpansionState) -> PolicyCopy:
         return state.acting
@@ -197,8 +197,7 @@ class ValueExpansion(Agent):
         metrics: Metrics = {}
         trained = jnp.zeros((), jnp.int32)
         if self._model_learns:
-            before = jnp.clip(updates.pretraining - left, 0, _PRETRAINING_BLOCK)
-            trained = jnp.where(acting, model_due, before)
+            trained = jnp.where(acting, model_due, jnp.clip(updates.pretraining - left, 0, _PRETRAINING_BLOCK))
             state, metrics = self._train_model_alone(trained, state, data, pretrain_key)
         first = state.calls == self.pretraining
         state = sync_policy(state, self.learner, first)
@@ -215,8 +214,7 @@ class ValueExpansion(Agent):
         if updates.sync_policy_every is None:
             state = sync_policy(state, self.learner, jnp.ones((), bool))
         skipped = metrics.pop("value_skipped", 0.0) * due
-        if self.model is not None:
-            skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, trained)
+        skipped += metrics.pop("model_skipped", 0.0) * jnp.maximum(due, trained)
         counts = {"gradient_steps": due + trained, "skipped_steps": skipped, "policy_version": state.acting.version}
         return state, {**metrics, **{name: jnp.float32(value) for name, value in counts.items()}}
 

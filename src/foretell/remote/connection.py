@@ -11,7 +11,6 @@ from foretell.errors import UserError, brief
 
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
 }
 """Environment variables of Ray: no warning of what a later Ray will do, no long text about what is mended."""

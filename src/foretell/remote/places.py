@@ -6,6 +6,7 @@ from typing import Any
 
 from foretell.remote.connection import connected
 from foretell.remote.failures import lost
+from foretell.remote.free_loop import FreeLoop
 from foretell.remote.interactors import RemoteEvaluator, RemoteInteractor
 from foretell.remote.learner import RemoteLearner
 from foretell.remote.learner_process import LearnerProcess
@@ -21,18 +22,18 @@ class OnRay:
     """Makes the parts of a run as processes of Ray."""
 
     def __init__(self, runtime: Ray) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._members: list[Member] = []
 
     def interactor(self, run: RunInfo, watch: Stopwatch) -> RemoteInteractor:
-        return RemoteInteractor(run, self._starter(run), self._runtime.actors, lambda: self._learner.version)
+        return RemoteInteractor(run, self.starter(run), self.runtime.actors, lambda: self._learner.version)
 
     def learner(self, run: RunInfo) -> RemoteLearner:
-        self._learner = RemoteLearner(run, self._starter(run))
+        self._learner = RemoteLearner(run, self.starter(run))
         return self._learner
 
     def evaluator(self, run: RunInfo) -> RemoteEvaluator:
-        return RemoteEvaluator(run, self._starter(run), self._runtime.evaluators)
+        return RemoteEvaluator(run, self.starter(run), self.runtime.evaluators)
 
     def measured(self) -> list[dict[str, Any]]:
         """A row of `processes.csv` for each process that answers."""
@@ -55,7 +56,7 @@ class OnRay:
         for member in self._members:
             ray.kill(member.handle)
 
-    def _starter(self, run: RunInfo) -> Callable[..., Member]:
+    def starter(self, run: RunInfo) -> Callable[..., Member]:
         """Starts a process for this run: its class, its name, and its arguments."""
 
         def start(kind: type, name: str, *arguments: Any) -> Member:
@@ -74,9 +75,9 @@ class OnRay:
         import ray
 
         total = ray.cluster_resources()
-        processes = 2 + self._runtime.actors + self._runtime.evaluators * bool(run.schedule.eval_episodes)
+        processes = 2 + self.runtime.actors + self.runtime.evaluators * bool(run.schedule.eval_episodes)
         cores = min(1.0, int(100 * total.get("CPU", 1.0) / processes) / 100)
-        if kind is not LearnerProcess:
+        if not issubclass(kind, LearnerProcess):
             return {"num_cpus": cores, "scheduling_strategy": "SPREAD"}
         return {"num_cpus": cores, "num_gpus": min(1.0, total.get("GPU", 0.0) / 2)}
 
@@ -85,7 +86,9 @@ def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | No
     """The training loop of a run, here or in processes of Ray."""
     if elsewhere is None:
         return Loop(run, callbacks)
-    return Loop(run, [*callbacks, Processes(elsewhere.measured)], elsewhere)
+    halves = run.agent.halves()
+    kind = FreeLoop if halves is not None and halves.free else Loop
+    return kind(run, [*callbacks, Processes(elsewhere.measured)], elsewhere)
 
 
 @contextmanager

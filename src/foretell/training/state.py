@@ -102,7 +102,7 @@ def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tup
     arrays = programs().for_one("init", partial(_arrays, agent, spec, times, environments, schedule.capacity, stepwise))
     check_fits(arrays.trace(key_for(seed, Stream.INIT)).jaxpr)
     state, policy, carry, replay, metrics = arrays(key_for(seed, Stream.INIT))
-    collected = Collected(_no_steps(spec, times, environments), np.zeros((), np.int64))
+    collected = Collected(no_steps(spec, times, environments), np.zeros((), np.int64))
     episodes, lagging = empty_episodes(spec, environments), (policy,) * schedule.lag
     return RunState(state, carry, replay, metrics, collected, episodes, Counters(), lagging), policy
 
@@ -122,13 +122,14 @@ def _arrays(
     if agent.data == "replay":
         replay = init_replay(capacity, spec.obs_size, spec.action_size)
     policy = agent.policy(state)
-    data = replay if agent.data == "replay" else _no_steps(spec, times, environments)
+    data = replay if agent.data == "replay" else no_steps(spec, times, environments)
     # Stepwise agents learn after every few steps, which would be many lines; the others log each call as it is.
     metrics = jax.eval_shape(traced_once(agent.learn), state, data, key)[1] if stepwise else {}
     return state, policy, _zeros(jax.eval_shape(agent.begin, policy, obs, key)), replay, _zeros(metrics)
 
 
-def _no_steps(spec: TaskSpec, times: int, environments: int) -> Trajectories:
+def no_steps(spec: TaskSpec, times: int, environments: int) -> Trajectories:
+    """Room for the steps of so many times."""
     rows, zeros = (times, environments), cast(Any, np.zeros)
     return Trajectories(
         obs=zeros((*rows, spec.obs_size), np.float32),

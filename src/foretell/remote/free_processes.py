@@ -1,0 +1,165 @@
+"""Acting and learning in processes of Ray that do not wait for each other."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from foretell.agents.base import Carry, Extras, Metrics, Params
+from foretell.envs import Episodes
+from foretell.remote.interactor_process import InteractorProcess
+from foretell.remote.learner_process import LearnerProcess
+from foretell.replay import Trajectories
+from foretell.training.state import Collected, no_steps
+
+BLOCK = 16
+"""Steps of each environment that are passed on together, at most."""
+_SECONDS = 0.1
+"""Time after which fewer are passed on."""
+
+
+class Finished(NamedTuple):
+    """An episode that is over."""
+
+    episode: Episodes
+    """With one environment."""
+    random: bool
+    extras: Extras
+
+
+class Block(NamedTuple):
+    """Steps that one process has taken."""
+
+    steps: Trajectories
+    finished: list[Finished]
+    unused: list[int]
+    """Numbers of episodes that were not begun."""
+    version: int
+    """Of the policy; -1 if the actions were random."""
+    under_way: Episodes
+
+
+class FreeInteractorProcess(InteractorProcess):
+    """Acts in environments of its own, block by block."""
+
+    _carry: Carry
+    _random = True
+
+    def collect(self, numbers: Sequence[int], most: int, random: bool) -> Block:
+        """Take up to `BLOCK` steps in each environment.
+
+        Args:
+            numbers: of the next episodes, as many as environments.
+            most: steps of each environment, at most.
+            random: whether actions are random.
+        """
+        episodes, spec, unused = self._episodes, self.run.task.spec, [*numbers]
+        collected = Collected(no_steps(spec, BLOCK, len(self._rows)), np.zeros((), np.int64))
+        limit = spec.horizon if self.run.schedule.time_limit_terminates else None
+        finished, version, start = self._cut(random), -1, time.monotonic()
+        with self.working(0):
+            for _ in range(min(most, BLOCK)):
+                new = {i: unused.pop(0) for i in np.flatnonzero(episodes.number < 0).tolist() if unused}
+                if (episodes.number < 0).sum() > len(new) or time.monotonic() - start > _SECONDS:
+                    unused = [*new.values(), *unused]
+                    break
+                self._envs.begin(episodes, new, random=random)
+                stepped = episodes.running
+                extras = self._step(random)
+                version = int(extras["policy_version"][0]) if extras else -1
+                collected.take(episodes, stepped, limit)
+                finished += self._closed(random, extras)
+            self._done += int(collected.steps.valid.sum())
+        return Block(collected.steps, finished, unused, version, episodes)
+
+    def _step(self, random: bool) -> Extras:
+        """One step in every environment; what acting returned beside the actions."""
+        extras: Extras = {}
+        if random:
+            actions = self._envs.random_actions(self._episodes)
+        else:
+            now = int(self._episodes.number[0]), int(self._episodes.clock)
+            actions, self._carry, extras = self._act(self._carry, now)
+        horizon = self.run.task.spec.horizon
+        self._envs.step(self._episodes, actions, min(horizon, self.run.schedule.random_horizon or horizon))
+        return extras
+
+    def use(self, policy: Any, carry: Carry) -> None:
+        if not self._compiling:
+            self._carry = carry
+        super().use(policy, carry)
+
+    def _cut(self, random: bool) -> list[Finished]:
+        """Random episodes end where the agent begins to act."""
+        was_random, self._random = self._random, random
+        if was_random and not random:
+            self._episodes.over[self._episodes.number >= 0] = 1
+            return self._closed(True, {})
+        return []
+
+    def _closed(self, random: bool, extras: Extras) -> list[Finished]:
+        """The episodes that are over, which are cleared."""
+        over = np.flatnonzero((self._episodes.over > 0) & (self._episodes.number >= 0)).tolist()
+        found = [Finished(_one(self._episodes, i), random, {k: v[i : i + 1] for k, v in extras.items()}) for i in over]
+        for i in over:
+            self._episodes.clear(i)
+        return found
+
+
+class Result(NamedTuple):
+    """What a call of `learn` has come to."""
+
+    metrics: Metrics
+    renewed: bool
+    """Whether what is passed on is new: the policy, or the model."""
+    seconds: float
+
+
+class FreeLearnerProcess(LearnerProcess):
+    """Learns as if so many steps were new, whatever has arrived."""
+
+    def learn_freely(self, blocks: Sequence[Trajectories], model: Params, new: int) -> tuple[Any, Result]:
+        """Store steps, and call `learn` once.
+
+        Args:
+            blocks: new steps.
+            model: the parameters from the other half, if there are newer ones.
+            new: steps for which updates are due.
+
+        Returns:
+            What is passed on, if it was renewed, and the result.
+        """
+        for steps in blocks:
+            self._replay = self._store(self._replay, steps)
+        self._replay = self._replay._replace(new=jnp.int32(new))
+        before, start = self._passed_on(), time.monotonic()
+        with self.working(0):
+            if model is not None:
+                self._state = self._state._replace(model=self._state.model._replace(online=jax.device_put(model)))
+            self._state, _, self._replay, metrics = self._program(*self._arguments(self._none))
+            metrics = jax.tree.map(np.array, metrics)
+        self._number += 1
+        self._done += int(metrics["gradient_steps"])
+        news = self._passed_on()
+        renewed = any(not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, news)), strict=True))
+        return news if renewed else None, Result(metrics, renewed, time.monotonic() - start)
+
+    def begin(self, state: Any, replay: Any, number: int, steps: Trajectories) -> None:
+        self._none = steps
+        super().begin(state, replay, number, steps)
+
+    def newest(self) -> Any:
+        """What this half has learned by now."""
+        return jax.tree.map(np.array, self._state)
+
+    def _passed_on(self) -> Any:
+        """The policy, or the parameters of the model."""
+        return jax.tree.map(np.array, self._state.acting if self._passes_policies else self._state.model.target)
+
+
+def _one(episodes: Episodes, i: int) -> Episodes:
+    """One of the episodes, copied."""
+    return Episodes(*(array[i : i + 1].copy() if array.ndim else array.copy() for array in episodes))
