@@ -11,6 +11,7 @@ from foretell.errors import UserError, brief
 
 _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed",
 }
 """Environment variables of Ray: no warning of what a later Ray will do, no long text about what is mended."""
@@ -37,6 +38,7 @@ def connected(address: str | None, option: str) -> Iterator[None]:
     try:
         if not was_connected:
             options = {} if address else {"include_dashboard": False}
+            address = address or _cluster_here()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # JAX warns of processes that are forked to be replaced
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -47,3 +49,11 @@ def connected(address: str | None, option: str) -> Iterator[None]:
     finally:
         if not was_connected:
             ray.shutdown()
+
+
+def _cluster_here() -> str:
+    """The address of the cluster on this machine; `local` where there is none, or one that was killed."""
+    from ray._private import services, utils
+
+    last = utils.read_ray_address()
+    return last if last in services.find_gcs_addresses() else "local"

@@ -14,6 +14,7 @@ import numpy as np
 
 from foretell.agents.base import Extras, State
 from foretell.envs import Episodes, empty_episodes
+from foretell.output import say
 from foretell.remote.failures import MOST, given_up, lost, mistake
 from foretell.remote.free_actors import FreeActor, shares
 from foretell.remote.free_halves import FreeHalf, joined, on_host
@@ -268,6 +269,8 @@ class FreeLoop(Loop):
         self._failures += 1
         if self._failures > MOST:
             raise given_up([who.member.name], error) from error
+        after = "it begins with what was saved last" if isinstance(who, FreeHalf) else "its episodes are dropped"
+        say(f"the {who.member.name} has died and is started again; {after}")
         if isinstance(who, FreeHalf):
             who.member.restart()
             self._send_state(who)

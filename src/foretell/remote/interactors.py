@@ -84,6 +84,7 @@ class Group:
         self._failures += 1
         if self._failures > MOST:
             raise given_up([self.members[i].name], error) from error
+        say(f"the {self.members[i].name} has died; another one repeats its episodes")
         self.members[i].restart()
         if self._policy is not None:
             self.members[i].handle.use.remote(self._shared, self._carry)

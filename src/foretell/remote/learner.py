@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from foretell.agents.base import Metrics, PolicyParams, State
+from foretell.output import say
 from foretell.remote.failures import MOST, given_up, lost, mistake
 from foretell.remote.learner_process import LearnerProcess
 from foretell.remote.worker import Member
@@ -164,12 +165,12 @@ class RemoteLearner:
     def _result(self, number: int, name: str) -> Any:
         return self._fetched(lambda: self._results[number][name])
 
-    def _metrics(self, number: int) -> Metrics:
+    def _metrics(self, number: int) -> dict[str, np.ndarray]:
         """The metrics of one call of `learn`, of both halves."""
         found = {half: self._result(number, f"{half} metrics") for half in self._halves}
         both = {**found.get("model", {}), **found["values"]}
         skipped = [metrics["skipped_steps"] for metrics in found.values()]
-        return {**both, "skipped_steps": np.float32(sum(skipped))}
+        return {**both, "skipped_steps": np.asarray(sum(skipped), np.float32)}
 
     def _agent(self) -> State:
         """What both halves have learned by now."""
@@ -193,6 +194,8 @@ class RemoteLearner:
                 self._failures += 1
                 if self._failures > MOST:
                     raise given_up([member.name for member in self.members.values()], error) from error
+            calls = sum(call.learns for call in self._calls)
+            say(f"a learner has died; all learners begin again, {calls} calls of learn after what was saved last")
             for member in self.members.values():
                 member.restart()
             self._begin()
@@ -205,7 +208,7 @@ class RemoteLearner:
 class _Summed(Part):
     """Metrics of several calls of `learn`, which are summed when they are needed."""
 
-    def __init__(self, base: Metrics, numbers: list[int], fetch: Callable[[int], Metrics]) -> None:
+    def __init__(self, base: Metrics, numbers: list[int], fetch: Callable[[int], dict[str, np.ndarray]]) -> None:
         self.base, self.numbers, self._fetch = base, numbers, fetch
 
     def block_until_ready(self) -> "_Summed":

@@ -74,12 +74,18 @@ class OnRay:
         """What a process takes of the cluster: a core, or less if there are too few; learners a GPU where there is."""
         import ray
 
-        total = ray.cluster_resources()
-        processes = 2 + self.runtime.actors + self.runtime.evaluators * bool(run.schedule.eval_episodes)
-        cores = min(1.0, int(100 * total.get("CPU", 1.0) / processes) / 100)
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        evaluators = self.runtime.evaluators * bool(run.schedule.eval_episodes)
+        cores = share_of_cores(nodes, 2 + self.runtime.actors + evaluators)
         if not issubclass(kind, LearnerProcess):
             return {"num_cpus": cores, "scheduling_strategy": "SPREAD"}
-        return {"num_cpus": cores, "num_gpus": min(1.0, total.get("GPU", 0.0) / 2)}
+        return {"num_cpus": cores, "num_gpus": min(1.0, ray.cluster_resources().get("GPU", 0.0) / 2)}
+
+
+def share_of_cores(nodes: Sequence[float], processes: int) -> float:
+    """The cores that each process takes: one, or the largest hundredth of it with which all fit on these nodes."""
+    shares = (hundredths / 100 for hundredths in range(100, 0, -1))
+    return next((share for share in shares if sum(int(cores / share) for cores in nodes) >= processes), 0.0)
 
 
 def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | None) -> Loop:

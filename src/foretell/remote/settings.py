@@ -23,8 +23,8 @@ def check(runtime: object, run: RunInfo) -> None:
     """Raises `UserError` unless a run can be spread like this."""
     if not isinstance(runtime, Ray):
         raise UserError(f"runtime must be foretell.Ray(...) or None, not {runtime!r}")
-    if runtime.address is not None:
-        arguments.optional_text("address", runtime.address)
+    if arguments.optional_text("address", runtime.address) == "":
+        raise UserError("address must be that of a cluster, such as 127.0.0.1:6379 or auto, not ''")
     schedule = run.schedule
     for name, count, setting in (
         ("actors", runtime.actors, "environments"),

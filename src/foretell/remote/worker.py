@@ -13,7 +13,6 @@ import jax
 
 from foretell.compilation import prepare_jax
 from foretell.errors import UserError, brief
-from foretell.output import say
 from foretell.training.events import RunInfo
 
 
@@ -92,7 +91,6 @@ class Member:
         ray.kill(self.handle)
         self.handle = self._make()
         self.restarts += 1
-        say(f"the {self.name} has died and is started again")
 
     def used(self, age: int) -> None:
         """It has used something that had been renewed so often since: a policy, or a model."""
