@@ -16,7 +16,7 @@ from foretell.remote.places import share_of_cores
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
 
-PENDULUM = {"env": "Pendulum-v1"}
+SPEC = make_task(resolve("pets/default", [{"task": {"env": "Pendulum-v1"}}]).task).spec
 
 
 @given(st.integers(1, 20), st.integers(1, 20))
@@ -26,7 +26,7 @@ def test_every_environment_has_one_process(count, processes):
     assert len(found) == min(count, processes)
 
 
-@given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.integers(1, 40))
+@given(st.lists(st.integers(0, 8).map(float), min_size=1, max_size=4), st.integers(1, 40))
 def test_all_processes_fit_on_the_nodes(nodes, processes):
     share = share_of_cores(nodes, processes)
     assert share <= 1.0
@@ -39,8 +39,7 @@ def test_all_processes_fit_on_the_nodes(nodes, processes):
 @given(st.integers(1, 5), st.integers(0, 2), st.integers(0, 2**32 - 1))
 def test_the_newest_entries_of_an_episode_are_all_that_a_step_changes(steps, row, seed):
     rng = np.random.default_rng(seed)
-    spec = make_task(resolve("pets/default", [{"task": PENDULUM}]).task).spec
-    there, here = empty_episodes(spec, 3), empty_episodes(spec, 3)
+    there, here = empty_episodes(SPEC, 3), empty_episodes(SPEC, 3)
     for t in range(steps):
         there.obs[row, t + 1], there.actions[row, t], there.rewards[row, t] = rng.normal(size=3), 0.5, rng.normal()
         there.length[row], there.number[row] = t + 1, 7
