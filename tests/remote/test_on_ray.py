@@ -133,7 +133,7 @@ COMMAND = [sys.executable, "-m", "foretell"]
 
 def test_a_free_running_run_goes_on_after_its_processes_and_its_driver_are_killed(nodes, tmp_path):
     kills = Kills((24, "FreeInteractorProcess", 0), (34, "FreeLearnerProcess", 0), (44, "FreeLearnerProcess", 1))
-    free = {"updates": {"free_running": True, "pretraining": 10}, "train": {"checkpoint_seconds": 0.5, "steps": 150}}
+    free = {"updates": {"pretraining": 10}, "train": {"free_running": True, "checkpoint_seconds": 0.5, "steps": 150}}
     run = train(tmp_path / "run", free, runtime=Ray(nodes, actors=2), callbacks=[kills])
     assert len(kills.killed) == 3
     table = rows(run.directory / "processes.csv")

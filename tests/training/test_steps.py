@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import foretell
+from foretell import Callback
 from foretell.runs.directory import RunDirectory
 from tiny import TINY, by_hand, interrupted_at
 
@@ -57,8 +58,8 @@ def results(folder):
     return kept, lines, [(path.name, path.read_bytes()) for path in files]
 
 
-def train(out, preset="steve/default", env=RAGGED, settings=SMALL, **more):
-    return foretell.train(preset, out=out, env=env, overrides=[settings, more], quiet=True, seed=2)
+def train(out, preset="steve/default", env=RAGGED, settings=SMALL, callbacks=(), **more):
+    return foretell.train(preset, out=out, env=env, overrides=[settings, more], callbacks=callbacks, quiet=True, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,33 @@ def test_a_run_interrupted_anywhere_continues_exactly(moment, run, tmp_path):
         train(out)
     foretell.resume(out, quiet=True)
     assert results(out) == results(run.directory)
+
+
+class Versions(Callback):
+    """The versions of the policy that acts and of the newest one, in each step."""
+
+    def __init__(self):
+        self.acting, self.newest = [], []
+
+    def on_step(self, event):
+        if event.kind == "train":
+            self.acting.append(int(event.extras["policy_version"][0]))
+            self.newest.append(int(event.state.acting.version))
+
+
+@pytest.mark.long
+def test_a_policy_may_lag_behind_by_calls_of_learn(tmp_path):
+    versions = Versions()
+    whole = train(tmp_path / "whole", callbacks=[versions], train={"lag": 2})
+    acting, newest = versions.acting, versions.newest
+    assert acting[:2] == newest[:2]  # what was learned before it first acts is waited for
+    every = SMALL["train"]["steps_per_learning"] // SMALL["train"]["environments"]
+    assert acting[2 * every :] == newest[: -2 * every] and acting != newest
+    out = tmp_path / "run"
+    with interrupted_at("step", 15):
+        train(out, train={"lag": 2})
+    foretell.resume(out, quiet=True)
+    assert results(out) == results(whole.directory)
 
 
 @pytest.mark.slow

@@ -89,8 +89,6 @@ class Halves(NamedTuple):
     """Trains the world model; None if that learns nothing."""
     counting: Agent
     """Trains nothing, so it tells at once when policies and models are renewed (`policy_version`, `target`)."""
-    free: bool
-    """Whether they are not to wait for each other."""
 
 
 class Pretrained(NamedTuple):
@@ -119,6 +117,10 @@ class Schedule(Settings):
     lag: NonNegativeInt = 0
     """Calls of `learn` that the acting policy is behind the newest one, so that environments are stepped while the
     agent learns; only with `steps_per_learning`. With 0 the run waits for the newest policy. Evaluation uses that."""
+    free_running: bool = False
+    """With `--runtime ray`, learn as often as the devices allow, without waiting for steps. Environments wait only if
+    learning falls behind `updates.per_step`. The result depends on the speed of the machine. No effect in one
+    process."""
     random_episodes: NonNegativeInt = 1
     """Episodes of uniformly random actions before the first trial. It may be 0 if `random_steps` is not, or if the
     agent can act before it has learned."""

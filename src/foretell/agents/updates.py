@@ -33,9 +33,6 @@ class Updates(Settings):
     model_per_step: PositiveFloat | None = None
     """Updates of the model per environment step, all made before those of the learner (MVE). Null: one update of the
     model with each update of the learner (STEVE)."""
-    free_running: bool = False
-    """With `--runtime ray`, update as often as the devices allow, without waiting for steps. Environments wait only if
-    learning falls behind `per_step`. The result then depends on the speed of the machine. No effect in one process."""
     pretraining: NonNegativeInt = 10_000
     """Updates of the model on random data, before the agent first acts."""
     learner_after: NonNegativeInt = 0

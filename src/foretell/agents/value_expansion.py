@@ -159,7 +159,7 @@ class ValueExpansion(Agent):
             return replace(self, trains=frozenset(names))
 
         values, model = (half("values"), half("model")) if self._model_learns else (self, None)
-        return Halves(values, model, half(), self.updates.free_running)
+        return Halves(values, model, half())
 
     def policy(self, state: ValueExpansionState) -> PolicyCopy:
         return state.acting
@@ -199,8 +199,7 @@ class ValueExpansion(Agent):
         if self._model_learns:
             trained = jnp.where(acting, model_due, jnp.clip(updates.pretraining - left, 0, _PRETRAINING_BLOCK))
             state, metrics = self._train_model_alone(trained, state, data, pretrain_key)
-        first = state.calls == self.pretraining
-        state = sync_policy(state, self.learner, first)
+        state = sync_policy(state, self.learner, first := state.calls == self.pretraining)
         state = self._sync_model(state, first | (self.updates.sync_model_every is None))
         state, updated = self._make_updates(due, state, data, update_key)
         metrics |= {name: value + metrics.get(name, 0.0) for name, value in updated.items()}

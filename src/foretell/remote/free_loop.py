@@ -1,4 +1,4 @@
-"""A run in which acting, learning and evaluation do not wait for each other (`updates.free_running`).
+"""A run in which acting, learning and evaluation do not wait for each other (`train.free_running`).
 
 The main process passes on what the others have made: steps to the learners, models to the learner of values, policies
 to those who act. It takes what is ready first, so the result depends on the speed of the machine.

@@ -92,8 +92,7 @@ def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | No
     """The training loop of a run, here or in processes of Ray."""
     if elsewhere is None:
         return Loop(run, callbacks)
-    halves = run.agent.halves()
-    kind = FreeLoop if halves is not None and halves.free else Loop
+    kind = FreeLoop if run.schedule.free_running else Loop
     return kind(run, [*callbacks, Processes(elsewhere.measured)], elsewhere)
 
 

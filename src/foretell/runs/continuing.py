@@ -15,7 +15,7 @@ from foretell.runs.directory import RunDirectory
 from foretell.runs.docs import flow
 from foretell.runs.trees import leaf_paths, value_at
 
-_FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.pretrained")
+_FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.lag", "train.pretrained")
 """Settings of section `train` that affected the steps so far, and so must not change."""
 
 
