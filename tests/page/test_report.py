@@ -1,5 +1,6 @@
 """The page: what it holds, that it needs nothing else, and that it runs and shows no foreign code."""
 
+import html
 import re
 import shutil
 import sys
@@ -51,6 +52,28 @@ def test_what_the_model_believed(page):
     assert len(one["searches"][0]["values"]) == 5 and len(one["member_values"][0]) == 2
     assert one["members"] == {"all": [0, 1], "shown": [0, 1]} and one["horizons"] is None
     assert one["frames"][0].startswith("data:image/jpeg;base64,") and len(one["neighbours"][0]) == 5
+
+
+@pytest.mark.long
+def test_verdicts_on_predictions(page):
+    (one,) = data_of(page)["beliefs"]
+    assert {found["part"] for found in one["verdicts"]} >= {"model"} and "1 step ahead the squared error is" in text_of(
+        page
+    )
+    assert all(found["text"].replace("<", "&lt;") in html.unescape(page) for found in one["verdicts"])
+
+
+def test_verdicts_are_on_what_was_measured_last(tmp_path):
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+
+    def judged():
+        return text_of(foretell.write_report([run], tmp_path / "r.html").read_text())
+
+    (run / "diagnostics.csv").write_text("env_steps,plan_bias,plan_scale\n5,9,10\n10,0.1,10\n")
+    assert "good planned returns are about right: their bias is 1 %" in judged()
+    (run / "diagnostics").mkdir()
+    (run / "diagnostics" / "summary.csv").write_text("name,value\nplan_bias,-9\nplan_scale,10\nother,text\n")
+    assert "poor planned returns are too low: their bias is 90 %" in judged()
 
 
 @pytest.mark.long

@@ -118,8 +118,10 @@ def diagnose(args: argparse.Namespace) -> int:
         args.episodes, args.horizon, args.starts, tuple(args.oracle), args.tail, args.policy
     )
     found = run.diagnose(sizes, seed=args.seed, out=args.out)
-    print("\n".join(load("foretell.diagnostics.tables").text(found)))
-    print(f"\ntables and figures in {args.out or run.directory / 'diagnostics'}")
+    print("\n".join(load("foretell.diagnostics.tables").text(found, sizes.horizon)))
+    hints = [f"hint: {hint.text}" for hint in run.hints()]
+    print("\n".join(["", *hints]) if hints else "")
+    print(f"tables and figures in {args.out or run.directory / 'diagnostics'}")
     return 0
 
 

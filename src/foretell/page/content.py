@@ -55,12 +55,14 @@ def content(
     if left_out:
         notes.append(f"{left_out} videos are left out: the page would be too large.")
     figures = [picture for record in records for picture in pictures(record)]
+    found = {record.name: tables.judged(record) for record in records}
     drawn, diagnoses = {one.run for one in figures}, {record.name: tables.diagnosis(record) for record in records}
     counts = f"{_count(len(records), 'run')} in {_count(len(groups), 'group')}, {_count(len(envs), 'environment')}"
     return Content(
         title=_title(groups), counts=counts, notes=notes, window=smooth, data=data, results=tables.results(groups),
         runs=tables.runs(groups), settings=_settings(groups), times=tables.time_table(shares),
         versions=_versions(groups), hints=_hints(groups, believed), videos=chosen,
+        verdicts={name: judged for name, judged in found.items() if judged},
         diagnoses={name: found for name, found in diagnoses.items() if found or name in drawn}, pictures=figures,
         configurations=[(f"{one.label}, {one.env}", _yaml(one)) for one in groups],
     )  # fmt: skip

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import foretell
+from foretell.diagnostics.verdicts import Verdict
 from foretell.page.media import Medium
 from foretell.page.tables import Table
 from foretell.page.views import Tree
@@ -46,6 +47,8 @@ class Content(NamedTuple):
     times: Table
     versions: Table
     hints: Sequence[SharedHint]
+    verdicts: Mapping[str, Sequence[Verdict]]
+    """On what was measured, by run."""
     diagnoses: Mapping[str, Mapping[str, Table]]
     """Tables by their names, by run."""
     pictures: Sequence[Medium]

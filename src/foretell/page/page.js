@@ -346,7 +346,7 @@ setTheme(system.matches);
 document.documentElement.dataset.ready = "yes";
 
 // A page that follows runs: it is fetched again, and everything but the controls is replaced.
-const parts = ["counts", "notes", "progress", "results", "hints", "settings", "time-table"];
+const parts = ["counts", "notes", "progress", "results", "hints", "settings", "time-table", "verdicts"];
 async function follow() {
   try {
     const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");

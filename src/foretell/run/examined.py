@@ -9,6 +9,7 @@ from foretell.diagnostics.belief import Belief, believe, can_believe, horizon_of
 from foretell.diagnostics.episode import live
 from foretell.diagnostics.examination import Examiner, Findings, Sizes, check_sizes
 from foretell.diagnostics.figures import draw_findings
+from foretell.diagnostics.hints import Hint, hints, read_data
 from foretell.diagnostics.inspection import (
     Inspection,
     Recording,
@@ -103,6 +104,11 @@ class Run(TrainedAgent):
         write_tables(found, sizes.horizon, self.task.spec.obs_names, folder)
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")
         return found
+
+    def hints(self) -> list[Hint]:
+        """What in the data of the run says that something may be wrong. Raises `UserError` if they are damaged."""
+        learner = self.settings.model_dump().get("learner") or {}
+        return hints(read_data(self._files, self.task.spec.obs_names, learner))
 
     @within_memory()
     def believe(
