@@ -15,7 +15,7 @@ from foretell.diagnostics.hints import lines, read_data
 from foretell.errors import UserError, one_line
 from foretell.output import STDERR, STDOUT
 from foretell.runs.trees import value_at
-from foretell.training.clock import kind_of_episode, rounds_due
+from foretell.training.clock import is_complete, kind_of_episode, must_evaluate
 from foretell.training.events import (
     Callback,
     EpisodeEnded,
@@ -215,8 +215,8 @@ def _speed(event: Event) -> str:
 
 def _is_done(event: Event) -> bool:
     """Whether the run is at its end, evaluation included."""
-    done, end = event.progress
-    return done >= end and event.counters.rounds >= rounds_due(event.run.schedule, event.counters)
+    schedule, counters = event.run.schedule, event.counters
+    return is_complete(schedule, counters) and not must_evaluate(schedule, counters)
 
 
 def _done(event: Event) -> float | int:
