@@ -125,6 +125,17 @@ def diagnose(args: argparse.Namespace) -> int:
     return 0
 
 
+def why(args: argparse.Namespace) -> int:
+    """Explain one action."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    found = run.why(args.step, seed=args.seed, seconds=args.seconds)
+    if found is None:
+        print("the agent has no learned model: its policy alone, or a plan in the true model, chose the action")
+        return 0
+    print("\n".join(load("foretell.diagnostics.why").lines(found, run.task.spec, args.step)))
+    return 0
+
+
 def plot(args: argparse.Namespace) -> int:
     """Draw the learning curves of runs in one figure."""
     load("foretell.agents")
