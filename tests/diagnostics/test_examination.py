@@ -17,6 +17,7 @@ from foretell.diagnostics.play import Played
 from foretell.diagnostics.recorded import recorded_tracks, transitions
 from foretell.diagnostics.verdicts import verdicts
 from foretell.keys import Stream, environment_seed, numpy_generator
+from foretell.page.meanings import meaning_of
 from tiny import LINE, TINY
 
 VALUES = {
@@ -79,6 +80,10 @@ def test_the_command_writes_and_prints_what_there_is(preset, tables, figures, ru
     assert ("predicts no uncertainty" in out) == (preset == "mve/default")
     summary = {row["name"]: float(row["value"]) for row in table(tmp_path / "found" / "summary.csv")}
     assert summary and all(np.isfinite(list(summary.values())))
+    assert {name for name in summary if meaning_of(name) is None} == set()
+    for name in tables - {"summary", "q_pairs"}:
+        columns = table(tmp_path / "found" / f"{name}.csv")[0]
+        assert {column for column in columns if meaning_of(column) is None} == set()
     for one in verdicts(summary):
         assert f"{one.grade:4}  {one.text}\n" in out
     parts = {one.part for one in verdicts(summary)}

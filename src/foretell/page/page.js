@@ -128,6 +128,7 @@ function drawMeasurements() {
     type: "scatter", mode: "lines+markers", x: run.steps, y: run.columns[chosen], name: plain(run.run), line: { color: colour(run.group), width: 1.6 }, marker: { size: 4 }, opacity: 1 - 0.1 * (i % 5),
   }));
   draw(element, traces, layout("environment steps", chosen));
+  document.getElementById("meaning").textContent = data.meanings[chosen] ?? "";
 }
 
 // What the model believed
