@@ -7,6 +7,9 @@ frozen (`gc.freeze`) or off. "Full collection" is the time of one.
 With `--exported`, the file for JAX and, for a policy, that for ONNX Runtime are called in turn with `run.act`, with
 frozen garbage collection. With `--cpu-time`, the time of a call is that of the processor on this thread, which leaves
 out the time in which other processes have it.
+
+Beside each preset, a loop of Python is timed that takes about as long and touches no memory, in turn with the agent.
+What its calls differ by comes from the machine: other processes, their use of the caches, its clock rate.
 """
 
 import argparse
@@ -120,6 +123,36 @@ def latencies(acts, task, calls, clock=time.perf_counter):
     return times
 
 
+def loop(seconds):
+    """A function that counts for about so long."""
+    count = 1000
+    while (taken := counting_seconds(count)) < seconds:
+        count = int(count * max(1.1, min(2.0, seconds / taken)))
+
+    def act(obs, begins):
+        for _ in range(count):
+            pass
+
+    return act
+
+
+def counting_seconds(count, repeats=20):
+    """The least time of counting so far."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        for _ in range(count):
+            pass
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def with_loop(acts, task):
+    """These functions, and a loop that takes as long as the first one."""
+    first = next(iter(acts.values()))
+    return {**acts, "a loop": loop(float(np.median(latencies([first], task, EPISODE))))}
+
+
 def collection_seconds():
     """The time of one full garbage collection."""
     start = time.perf_counter()
@@ -156,6 +189,7 @@ def compared(presets, env, calls, clock):
             acts = {"run.act": acting(run), **files(run, Path(folder))}
             for act in acts.values():
                 act(np.zeros(run.task.spec.obs_size, np.float32), True)
+            acts = with_loop(acts, run.task)
             times, _ = measured(list(acts.values()), run.task, calls, "frozen", clock)
         for name, of_one in zip(acts, times, strict=True):
             table.add_row(preset, name, *row(of_one))
@@ -164,14 +198,17 @@ def compared(presets, env, calls, clock):
 
 def collected(presets, env, calls, clock):
     """A table of `run.act` with each kind of garbage collection."""
-    table = Table("preset", "garbage collection", *SHOWN, "full collection, ms", "compiled after warm_up")
+    table = Table("preset", "garbage collection", "called", *SHOWN, "full collection, ms", "compiled after warm_up")
     for preset in presets:
         run = untrained(preset, env)
         run.warm_up()
+        acts = with_loop({"run.act": acting(run)}, run.task)
         for collection in COLLECTIONS:
             before = compiled()[0]
-            times, seconds = measured([acting(run)], run.task, calls, collection, clock)
-            table.add_row(preset, collection, *row(times[0]), f"{1e3 * seconds:.1f}", f"{compiled()[0] - before}")
+            times, seconds = measured(list(acts.values()), run.task, calls, collection, clock)
+            ends = f"{1e3 * seconds:.1f}", f"{compiled()[0] - before}"
+            for name, of_one in zip(acts, times, strict=True):
+                table.add_row(preset, collection, name, *row(of_one), *ends)
     return table
 
 

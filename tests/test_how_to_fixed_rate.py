@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -99,6 +100,18 @@ def test_the_benchmark_calls_the_file_of_a_planner_in_turn_with_the_run(trained,
         expected, found = (act(one, i == 0) for act in acts)
         np.testing.assert_allclose(found, expected, atol=1e-6)
     assert latency.latencies(acts, agent.task, 2).shape == (2, 2)
+    named = latency.with_loop({"run.act": acts[0]}, agent.task)
+    assert [*named] == ["run.act", "a loop"] and named["a loop"](obs[0], True) is None
+
+
+def test_the_loop_of_the_benchmark_takes_as_long_as_it_should():
+    latency = benchmark("latency")
+    act, times = latency.loop(2e-3), []
+    for _ in range(20):
+        start = time.perf_counter()
+        act(None, False)
+        times.append(time.perf_counter() - start)
+    assert 5e-4 < min(times) < 8e-3
 
 
 def test_a_controller_computes_on_the_calling_thread(trained, monkeypatch):

@@ -2,13 +2,14 @@
 
 import math
 import os
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import platformdirs
@@ -134,6 +135,27 @@ def _memory() -> float:
         return math.inf
 
 
+class Waiting(NamedTuple):
+    """A call that waits for the compiler."""
+
+    names: tuple[str, ...]
+    """What the programs do that are being compiled; empty once the call goes on."""
+    seconds: float
+    """Since the first of them was begun."""
+
+
+waiting_listeners: list[Callable[[Waiting], object]] = []
+"""Called in the thread that waits: several times a second, and once when it goes on."""
+_begun: dict["BackgroundProgram", float] = {}
+"""When the programs were begun that are being compiled."""
+_TICK = 0.2
+
+
+def _tell(waiting: Waiting) -> None:
+    for listener in list(waiting_listeners):
+        listener(waiting)
+
+
 @lru_cache(maxsize=8)
 def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that JAX traces once, even where it is part of several programs: `learn` takes seconds to trace."""
@@ -143,23 +165,34 @@ def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
 class BackgroundProgram:
     """A function compiled in a thread of its own, so that programs compile in parallel and during other work."""
 
-    def __init__(self, function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> None:
+    def __init__(self, function: Callable[..., Any], *, name: str = "a program", donate: tuple[int, ...] = ()) -> None:
         """Prepare to compile.
 
         Args:
             function: the function.
+            name: what it does, for a person.
             donate: positions of arguments that the program may overwrite; they cannot be used after a call.
         """
         self._program = jax.jit(function, donate_argnums=donate, compiler_options=COMPILER_OPTIONS)
-        self._compiled: Future = Future()
+        self._name, self._compiled = name, Future[Any]()
 
     def compile(self, *example: Any) -> None:
         """Begin to compile for arguments of the same shapes and types as these."""
+        _begun[self] = time.monotonic()
         Thread(target=self._work, args=example).start()
 
     def __call__(self, *args: Any) -> Any:
         """Run it; the first call waits for the compiler."""
+        if not self._compiled.done():
+            self._wait()
         return self._compiled.result()(*args)
+
+    def _wait(self) -> None:
+        while not wait([self._compiled], _TICK).done:
+            if left := dict(_begun):  # not in the moment between the two
+                names = tuple(dict.fromkeys(one._name for one in left))
+                _tell(Waiting(names, time.monotonic() - min(left.values())))
+        _tell(Waiting((), 0.0))
 
     def _work(self, *example: Any) -> None:
         try:
@@ -168,3 +201,5 @@ class BackgroundProgram:
             self._compiled.set_result(traced.lower().compile())
         except BaseException as error:  # raised in the caller
             self._compiled.set_exception(error)
+        finally:
+            _begun.pop(self, None)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import pytest
 import rich.console
@@ -10,7 +11,9 @@ from played import Played
 import foretell
 from foretell.callbacks import Console, StopAtReturn, sparkline
 from foretell.callbacks.console import Pace
+from foretell.compilation import Waiting, waiting_listeners
 from foretell.diagnostics.hints import RunData
+from foretell.training.events import LearningStarted
 from tiny import TINY, interrupted_at, tiny_run
 
 
@@ -66,6 +69,32 @@ def test_a_run_ends_with_the_hints_of_its_data(tmp_path, monkeypatch):
         run.episode("train", value)
     run.end()
     assert run.lines[-1].startswith("hint: the model's error (new_mse in metrics.csv) does not fall: 0.105 in the")
+
+
+def test_a_long_compilation_is_said_once(tmp_path):
+    run = Printed(tmp_path / "run")
+    tell = waiting_listeners[-1]
+    for waiting in (Waiting(("learn",), 1.0), Waiting((), 0.0), Waiting(("learn", "act"), 4.2), Waiting(("act",), 9.0)):
+        tell(waiting)
+    assert run.lines == ["compiling the programs of learning and acting, 4 s so far"]
+    run.end()
+    assert tell not in waiting_listeners
+
+
+def test_in_a_terminal_the_live_line_counts_the_seconds_of_compilation(tmp_path):
+    screen = io.StringIO()
+    run = Played(tmp_path / "run", lambda: [Console(rich.console.Console(file=screen, force_terminal=True, width=140))])
+    tell = waiting_listeners[-1]
+    run.call("on_learn_start", LearningStarted)
+    for waiting in (Waiting(("learn", "mine"), 3.0), Waiting((), 0.0)):
+        tell(waiting)
+        time.sleep(0.3)  # the line is drawn ten times a second
+    run.end()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
+    drawn = [line.split() for line in lines if line]
+    compiling = next(i for i, words in enumerate(drawn) if words[0] == "compiling")
+    assert drawn[compiling][2:] == ["learning", "and", "mine", "3", "s"]
+    assert any(words[0] == "learning" for words in drawn[compiling:])
 
 
 def test_a_run_that_ends_early_prints_why(tmp_path):

@@ -9,6 +9,7 @@ from foretell.diagnostics.calibration import (
     gaussian_inside_aid,
     particles_inside_aid,
     standard_square_d,
+    tracking,
 )
 
 STARTS = 4000
@@ -80,3 +81,12 @@ def test_the_order_of_starts_and_particles_does_not_matter():
     first, second = calibration(particles, real), calibration(particles[order][:, ::-1], real[order])
     np.testing.assert_allclose(first.share_ad, second.share_ad)
     np.testing.assert_allclose(first.square_d, second.square_d)
+
+
+def test_disagreement_that_is_larger_where_errors_are_larger_is_seen():
+    """It is a rank correlation: neither scale nor outliers matter."""
+    rng = np.random.default_rng(0)
+    std = rng.uniform(0.5, 2.0, 1000)
+    assert tracking(std, std**3) == pytest.approx(1.0) and tracking(std, -std) == pytest.approx(-1.0)
+    assert tracking(std, np.abs(std * rng.normal(size=1000))) > 0.2 > abs(tracking(std, rng.normal(size=1000)))
+    assert np.isnan([tracking(np.ones(9), std[:9]), tracking(std[:9], np.ones(9)), tracking(std[:2], std[:2])]).all()

@@ -46,6 +46,8 @@ def test_what_is_kept_of_a_search():
     assert found.values.tolist() == [8, 6, 4, 2, 0] and len(RANKS) == 5
     assert found.actions[:, 0, 0].tolist() == [1, 0.5, 0, -0.5, -1]
     assert found.quantiles[1].tolist() == [4, 5, 6, 7, 8] and found.tried == 9
+    best = searched([Round(actions[:4], values[:4]), Round(actions[4:], values[4:])], np.array([2.0]), 2)
+    assert best.values.tolist() == [8, 7] and best.actions[:, 0, 0].tolist() == [1, 0.75] and best.tried == 9
     assert found.spread == pytest.approx([actions[:4, 0, 0].std() / 2, actions[4:, 0, 0].std() / 2])
 
 

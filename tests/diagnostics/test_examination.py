@@ -1,6 +1,7 @@
 """`foretell diagnose`: what it measures, prints, writes and draws."""
 
 import csv
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ from foretell.diagnostics.examination import Sizes, q_values
 from foretell.diagnostics.figures import draw_density, standardised, trimmed
 from foretell.diagnostics.play import Played
 from foretell.diagnostics.recorded import recorded_tracks, transitions
+from foretell.diagnostics.verdicts import verdicts
 from foretell.keys import Stream, environment_seed, numpy_generator
+from foretell.page.meanings import meaning_of
 from tiny import LINE, TINY
 
 VALUES = {
@@ -77,6 +80,25 @@ def test_the_command_writes_and_prints_what_there_is(preset, tables, figures, ru
     assert ("predicts no uncertainty" in out) == (preset == "mve/default")
     summary = {row["name"]: float(row["value"]) for row in table(tmp_path / "found" / "summary.csv")}
     assert summary and all(np.isfinite(list(summary.values())))
+    assert {name for name in summary if meaning_of(name) is None} == set()
+    for name in tables - {"summary", "q_pairs"}:
+        columns = table(tmp_path / "found" / f"{name}.csv")[0]
+        assert {column for column in columns if meaning_of(column) is None} == set()
+    for one in verdicts(summary):
+        assert f"{one.grade:4}  {one.text}\n" in out
+    parts = {one.part for one in verdicts(summary)}
+    assert parts >= {"pets/default": {"model", "uncertainty", "plans"}, "ddpg/default": {"values"}}.get(
+        preset, {"model"}
+    )
+
+
+@pytest.mark.long
+def test_the_hints_on_the_run_follow(run_of, tmp_path, capsys):
+    run = shutil.copytree(run_of("pets/default").directory, tmp_path / "run")
+    (run / "metrics.csv").write_text("learn,env_steps,new_mse\n" + "".join(f"{i},{i},0.1\n" for i in range(6)))
+    assert main(["diagnose", str(run), *QUICK]) == 0
+    (hint,) = foretell.load(run).hints()
+    assert hint.name == "model error" and f"\n\nhint: {hint.text}\n" in capsys.readouterr().out
 
 
 @pytest.mark.long

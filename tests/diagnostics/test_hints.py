@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foretell.diagnostics import hints as module
+from foretell.diagnostics import verdicts
 from foretell.diagnostics.candidates import Searched
 from foretell.diagnostics.hints import RunData, hints, lines, read_data
 from foretell.diagnostics.prediction import Track
@@ -103,10 +104,11 @@ def test_texts_have_the_numbers():
 @pytest.mark.parametrize(
     "setting",
     ["train.random_episodes", "task.reward", "model.hidden", "planner.initial_std", "planner.elites",
-     "planner.iterations", "learner.critic_learning_rate", "updates.per_step"],
+     "planner.iterations", "learner.critic_learning_rate", "updates.per_step", "model.members", "fit.early_stopping",
+     "fit.holdout"],
 )  # fmt: skip
-def test_settings_that_hints_name_exist(setting):
-    assert setting in Path(module.__file__).read_text()
+def test_settings_that_hints_and_verdicts_name_exist(setting):
+    assert any(setting in Path(one.__file__).read_text() for one in (module, verdicts))
     assert reference(setting)
 
 

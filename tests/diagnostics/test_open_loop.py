@@ -19,6 +19,7 @@ def drawn(seed=0, starts=7, steps=4, particles=3, size=2):
         terminated,
         np.array([0.5, 2.0]),
         True,
+        rng.normal(size=(starts, size)),
     )
 
 
@@ -55,7 +56,7 @@ def test_an_exact_model_has_no_error_and_no_bias():
     found = drawn()
     found = found._replace(real_ikd=found.planned_ikd, real_reward_ik=found.planned_reward_ik)
     assert (mse_k(found.planned_ikd, found.real_ikd, found.kept_i) == 0).all()
-    assert reward_gap(found, 0.9) == (0.0, 0.0)
+    assert reward_gap(found, 0.9)[:2] == (0.0, 0.0) and (found.error_ik == 0).all()
 
 
 def test_rewards_are_discounted_from_the_first_step_on():
@@ -64,7 +65,7 @@ def test_rewards_are_discounted_from_the_first_step_on():
     difference = [sum(0.9**k * (p - r) for k, (p, r) in enumerate(zip(*pair, strict=True)))
                   for pair in zip(found.planned_reward_ik, found.real_reward_ik, strict=True)]  # fmt: skip
     used = [d for d, kept in zip(difference, found.kept_i, strict=True) if kept]
-    assert reward_gap(found, 0.9) == pytest.approx((np.mean(used), np.mean(np.square(used))))
+    assert reward_gap(found, 0.9)[:2] == pytest.approx((np.mean(used), np.mean(np.square(used))))
 
 
 @settings(deadline=None, max_examples=25)
@@ -80,10 +81,25 @@ def test_the_order_of_starts_does_not_matter(seed, order):
     assert reward_gap(found, 0.9) == pytest.approx(reward_gap(other, 0.9), nan_ok=True)
 
 
+def test_errors_of_single_starts_and_of_no_change_are_in_units_of_standard_deviations():
+    found = drawn()
+    kept = np.flatnonzero(found.kept_i)
+    for row, i in enumerate(kept):
+        for k in range(4):
+            parts = [
+                (found.real_ikd[i, k, d] - found.particles_ikpd[i, k, :, d].mean()) / found.std_d[d] for d in (0, 1)
+            ]
+            assert found.error_ik[row, k] == pytest.approx(np.sqrt((parts[0] ** 2 + parts[1] ** 2) / 2))
+            stds = [found.particles_ikpd[i, k, :, d].std() / found.std_d[d] for d in (0, 1)]
+            assert found.spread_ik[row, k] == pytest.approx(np.sqrt((stds[0] ** 2 + stds[1] ** 2) / 2))
+    changes = (found.real_ikd[kept] - found.begin_id[kept, None]) / [0.5, 2.0]
+    assert found.still_k == pytest.approx(np.square(changes).mean((0, 2)))
+
+
 @pytest.mark.long
 def test_bias_keeps_its_sign():
     estimate, truth = np.array([3.0, 5.0, 100.0]), np.array([1.0, 2.0, 0.0])
-    assert gap(estimate, truth, np.array([True, True, False])) == (2.5, (4 + 9) / 2)
+    assert gap(estimate, truth, np.array([True, True, False])) == (2.5, (4 + 9) / 2, np.sqrt(2.5))
 
 
 @pytest.mark.long

@@ -69,9 +69,10 @@ def test_plans_are_compared_with_what_their_horizon_brought():
     reward, length, ended = np.ones((2, 6)), np.array([5, 3]), np.array([False, True])
     # Plans are made at steps 0, 2 and 4. In the first episode those at 0 and 2 have their 3 steps; the other
     # episode ends for good after 3 steps: 3 are earned from step 0 on, and 1 from step 2 on.
-    bias, error = plan_gap(planned, reward, length, ended, 3, 2)
+    bias, error, scale = plan_gap(planned, reward, length, ended, 3, 2)
     differences = [5 - 3, 7 - 3, 1 - 3, 4 - 1]
     assert bias == pytest.approx(np.mean(differences)) and error == pytest.approx(np.mean(np.square(differences)))
+    assert scale == pytest.approx(np.sqrt((9 + 9 + 9 + 1) / 4))
 
 
 @pytest.mark.long

@@ -121,6 +121,14 @@ def test_the_moments_move(opened):
     assert belief.locator(".picture").get_attribute("src").startswith("data:image/jpeg")
 
 
+def test_names_are_explained(opened):
+    legend = opened.locator("#results .legend").first
+    assert not legend.locator("dd").first.is_visible()
+    legend.locator("summary").click()
+    assert legend.locator("dd").first.is_visible() and legend.locator("dt").count() >= 4
+    assert opened.locator("#results abbr").first.get_attribute("title")
+
+
 def test_the_video_plays(opened):
     video = opened.locator("video")
     video.evaluate("(video) => video.play()")

@@ -1,5 +1,6 @@
 """The page: what it holds, that it needs nothing else, and that it runs and shows no foreign code."""
 
+import html
 import re
 import shutil
 import sys
@@ -12,7 +13,9 @@ from written import data_of, text_of, write_run
 import foretell
 from foretell.cli import main
 from foretell.errors import UserError
+from foretell.page.meanings import meaning_of
 from foretell.page.records import find_runs
+from tiny import LINE
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,64 @@ def test_what_the_model_believed(page):
     assert len(one["searches"][0]["values"]) == 5 and len(one["member_values"][0]) == 2
     assert one["members"] == {"all": [0, 1], "shown": [0, 1]} and one["horizons"] is None
     assert one["frames"][0].startswith("data:image/jpeg;base64,") and len(one["neighbours"][0]) == 5
+
+
+@pytest.mark.long
+def test_verdicts_on_predictions(page):
+    (one,) = data_of(page)["beliefs"]
+    assert {found["part"] for found in one["verdicts"]} >= {"model"} and "1 step ahead the squared error is" in text_of(
+        page
+    )
+    assert all(found["text"].replace("<", "&lt;") in html.unescape(page) for found in one["verdicts"])
+
+
+def test_verdicts_are_on_what_was_measured_last(tmp_path):
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+
+    def judged():
+        return text_of(foretell.write_report([run], tmp_path / "r.html").read_text())
+
+    (run / "diagnostics.csv").write_text("env_steps,plan_bias,plan_scale\n5,9,10\n10,0.1,10\n")
+    assert "good planned returns are about right: their bias is 1 %" in judged()
+    (run / "diagnostics").mkdir()
+    (run / "diagnostics" / "summary.csv").write_text("name,value\nplan_bias,-9\nplan_scale,10\nother,text\n")
+    assert "poor planned returns are too low: their bias is 90 %" in judged()
+
+
+def test_a_section_that_would_be_empty_says_why(tmp_path):
+    run = write_run(tmp_path / "run", [1.0, 2.0])
+
+    def said(**options):
+        return text_of(foretell.write_report([run], tmp_path / "r.html", **options).read_text())
+
+    text = said()
+    assert "What the model believed pets/default on environments:tiny/Line-v0: no checkpoint." in text
+    for sentence in ("Nothing in the data of the runs looks wrong.", "All runs have the same settings.",
+                     "No run has a video; `foretell film RUN_DIR` makes some.", "No agent was measured;",
+                     "No run has a row of metrics.csv"):  # fmt: skip
+        assert sentence in text
+    assert "Left out: --model-seconds 0." in said(model_seconds=0.0) and "Left out: --videos 0." in said(videos=0)
+    assert "No run has finished" not in text
+
+
+@pytest.mark.long
+def test_an_agent_without_a_model_says_so(tmp_path):
+    small = {"learner": {"hidden": [8], "batch_size": 8}, "updates": {"per_step": 0.5, "pretraining": 5}}
+    length = {"train": {"steps": 20, "steps_per_learning": 5, "random_steps": 10, "eval_episodes": 1, "eval_every": 5}}
+    run = foretell.train("sac/default", out=tmp_path / "run", env=LINE, overrides=[small, length], quiet=True)
+    page = text_of(foretell.write_report(run.directory, tmp_path / "r.html").read_text())
+    assert f"sac/default on {LINE}: no learned model, but a policy alone or the true model." in page
+
+
+@pytest.mark.long
+def test_names_are_explained(page):
+    meaning = "squared error so many steps ahead, in squared units of the observation"
+    assert f'<abbr title="{meaning}">mse_1</abbr>' in page and data_of(page)["meanings"] == {"mse_1": meaning}
+    assert "<dt>final return</dt><dd>mean of the last tenth of a run&#39;s points, at least of three</dd>" in page
+    assert (
+        meaning_of("q_bias_oracle_5") == "value according to oracle_5 minus true return, a mean; positive is too high"
+    )
+    assert meaning_of("share_0.9_10").endswith("should hold 0.9 of them") and meaning_of("population") is None
 
 
 @pytest.mark.long

@@ -17,6 +17,8 @@ from foretell.training.clock import (
     Stop,
     after_evaluation,
     evaluation_numbers,
+    going_on,
+    is_complete,
     kind_of_episode,
     learned_environments,
     must_log,
@@ -84,6 +86,22 @@ class World:
         counted = {"warmup": {"warmups": 1}, "train": {"trials": 1, "unsaved_trials": 1}}.get(kind, {})
         self.count(under_way=-1, under_way_steps=-self.lengths[row], episodes=1, **counted)
         self.lengths[row] = None
+
+    def advance(self, count: int) -> None:
+        """So many activities, or all there are."""
+        for _ in range(count):
+            if isinstance(activity := self.next(), Stop):
+                return
+            self.do(activity)
+
+    def resume(self, schedule: Schedule) -> int:
+        """Go on with a schedule; the number of evaluation episodes that are dropped."""
+        before, self.schedule = self.counters.episodes, schedule
+        self.counters = going_on(schedule, self.counters)
+        dropped = before - self.counters.episodes
+        for _ in range(dropped):
+            del self.log[max(i for i, entry in enumerate(self.log) if entry[0] == "Evaluate")]
+        return dropped
 
     def run(self, most: int = 5000) -> list[tuple]:
         for _ in range(most):
@@ -157,17 +175,87 @@ def test_saving_at_any_moment_changes_nothing_else(schedule, seed, data):
 
 @given(schedules, st.integers(0, 5), st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
-def test_a_run_asked_to_stop_saves_and_stops_at_once(schedule, seed, moment):
+def test_a_run_asked_to_stop_evaluates_its_agent_saves_and_stops(schedule, seed, moment):
     world = World(schedule, seed=seed)
-    for _ in range(moment):
-        activity = world.next()
-        if isinstance(activity, Stop):
-            return
+    world.advance(moment)
+    begun, before = world.counters.evaluated, len(world.log)
+    while not isinstance(activity := world.next(stopping=True), Stop):
         world.do(activity)
-    if isinstance(world.next(stopping=True), Save):
-        world.do(Save())
-    assert isinstance(world.next(stopping=True), Stop)
-    assert world.counters.unsaved == 0
+    kinds = [entry[0] for entry in world.log[before:]]
+    evaluated = kinds.count("Evaluate")
+    assert {*kinds} <= {"Evaluate", "Save"} and kinds.count("Save") <= 2
+    assert evaluated in (0, schedule.eval_episodes - begun) and world.counters.unsaved == 0
+    assert is_evaluated(world) or (not evaluated and rounds_of(world)[-1] == world.counters.env_steps)
+
+
+@given(schedules, st.integers(0, 5), st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_the_final_agent_is_evaluated_once(schedule, seed, pretraining):
+    """Beside the rounds that are due there is at most one, at the end, and only if the agent has learned meanwhile."""
+    world, added = World(schedule, seed=seed, pretraining=pretraining), []
+    while not isinstance(activity := world.next(), Stop):
+        counters = world.counters
+        if (
+            isinstance(activity, Evaluate)
+            and not counters.evaluated
+            and counters.rounds == rounds_due(schedule, counters)
+        ):
+            added.append(counters)
+            assert is_complete(schedule, counters) and not is_evaluated(world)
+        world.do(activity)
+    assert is_evaluated(world) and len(added) <= 1
+    assert len({*rounds_of(world)}) == len(rounds_of(world))  # no two at the same step
+
+
+@given(schedules, st.integers(0, 5), st.integers(1, 40), st.integers(0, 4), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_run_that_is_lengthened_or_resumed_after_a_stop_is_one_that_was_not(schedule, seed, more, left, stop):
+    """Wherever it ended, within its last round of evaluation too: only what was evaluated at that end is added."""
+    length = {"steps": schedule.steps + more} if schedule.steps else {"trials": schedule.trials + 6 * more}
+    longer, world = (World(schedule.model_copy(update=length), seed=seed) for _ in range(2))
+    if not stop:
+        world.schedule = schedule
+    world.advance(len(World(schedule, seed=seed).run()) - left)
+    for _ in range(left * stop):
+        if not isinstance(activity := world.next(stopping=True), Stop):
+            world.do(activity)
+    assert world.resume(longer.schedule) <= schedule.eval_episodes
+    world.run(), longer.run()
+    assert world.counters._replace(saved=0) == longer.counters._replace(saved=0)
+    found, expected = ([entry for entry in one.log if entry[0] != "Save"] for one in (world, longer))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "learning", "rounds"),
+    [
+        (100, 30, 1, [40, 70, 100]),
+        (90, 30, 1, [40, 70, 90]),
+        (90, 30, 50, [40, 70]),  # it learns at 10 and 60
+        (79, 30, 30, [40, 70, 79]),  # it learns at 10, 40 and 70, after the rounds there
+        (70, 30, 30, [40, 70]),
+        (5, 30, 1, []),  # all steps are random: nothing is learned
+    ],
+)
+def test_a_length_that_is_no_multiple_of_eval_every(steps, every, learning, rounds):
+    schedule = Schedule(
+        steps=steps, random_steps=10, steps_per_learning=learning, eval_every=every, eval_episodes=2, random_episodes=0
+    )
+    world = World(schedule)
+    world.run()
+    assert rounds_of(world) == rounds
+
+
+def is_evaluated(world):
+    """Whether no call of `learn` came after the last round of evaluation, or there is none."""
+    order = [entry[0] for entry in world.log if entry[0] in ("Learn", "Evaluate")]
+    return not world.schedule.eval_episodes or "Learn" not in order or order[-1] == "Evaluate"
+
+
+def rounds_of(world):
+    """Environment steps at the rounds of evaluation."""
+    steps = [entry[2] for entry in world.log if entry[0] == "Evaluate"]
+    return steps[:: world.schedule.eval_episodes or 1]
 
 
 @given(episodic(), st.integers(0, 5))

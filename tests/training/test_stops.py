@@ -1,5 +1,7 @@
 """A run that is interrupted, stopped by a callback or broken off by a failure goes on exactly where it was saved."""
 
+import json
+
 import numpy as np
 import pytest
 from witness import finished, lined
@@ -7,8 +9,9 @@ from witness import finished, lined
 from environments import STEPS
 from foretell.callbacks import Callback, StopTraining
 from foretell.errors import UserError
+from foretell.runs import checkpoint
 from foretell.training.interrupt import Interrupted
-from tiny import by_hand, presses_at
+from tiny import LINE, by_hand, presses_at
 
 EPISODIC = {"environments": 2, "trials": 6, "random_episodes": 2, "warmup_episodes": 2, "eval_episodes": 2}
 STEPWISE = {
@@ -122,6 +125,11 @@ class StopsAfter(Callback):
         self.reasons = (*self.reasons, event.reason)
 
 
+class StopsAtOnce(Callback):
+    def on_training_start(self, event):
+        raise StopTraining
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("steps", [9, *by_hand(2, 19)])
 def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole, tmp_path):
@@ -131,7 +139,18 @@ def test_a_run_that_a_callback_ends_is_saved_and_goes_on_if_resumed(steps, whole
     run = finished(tmp_path / "run", callbacks=[stops], **options)
     assert stops.reasons == ("this is enough",) and run.loop.counters.unsaved == 0
     assert run.results != expected
+    assert run.loop.counters.added in (0, options["eval_episodes"]) and not run.loop.counters.evaluated
     assert finished(tmp_path / "run", **options).results == expected
+
+
+def test_a_run_that_a_callback_ends_evaluates_what_it_has_learned(tmp_path):
+    """The end comes at step 26: the latest round was at step 20, and it has learned since."""
+    schedule = {**STEPWISE, "environments": 1, "random_steps": 0}
+    run = finished(tmp_path / "run", callbacks=[StopsAfter(26 + 2 * STEPS)], env=LINE, **schedule)
+    rows = [(row["kind"], row["env_steps"]) for row in run.episodes if row["kind"] == "eval"]
+    assert rows == [("eval", 20)] * 2 + [("eval", 26)] * 2 and run.loop.counters.unsaved == 0
+    done = run.results
+    assert finished(tmp_path / "run", callbacks=[StopsAtOnce()], env=LINE, **schedule).results == done
 
 
 @pytest.mark.long
@@ -204,3 +223,23 @@ def test_actions_are_decided_by_the_seed(tmp_path):
     )
     assert first == again != other
     assert np.isfinite(float(first[0][0][1][3]))
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    """It lacks what is known of the latest round; what it has learned since then counts."""
+    schedule = {**STEPWISE, "environments": 1, "random_steps": 0, "steps": 50, "env": LINE}
+    expected = finished(tmp_path / "whole", **schedule).results
+    pack = checkpoint._packed
+
+    def earlier(tree):
+        layout = json.loads((stored := pack(tree))["layout"].tobytes())
+        last = list(layout)[-2:]
+        assert last == ["counters.evaluated_at", "counters.added"]
+        text = json.dumps({name: kind for name, kind in layout.items() if name not in last}).encode()
+        return {**stored, "layout": np.frombuffer(text, np.uint8), "small": stored["small"][: -2 * 8]}
+
+    monkeypatch.setattr(checkpoint, "_packed", earlier)
+    with pytest.raises(Interrupted):
+        finished(tmp_path / "run", callbacks=[presses_at("step", 26 + 2 * STEPS)], **schedule)
+    monkeypatch.undo()
+    assert finished(tmp_path / "run", **schedule).results == expected

@@ -144,7 +144,8 @@ class Schedule(Settings):
     """Number of evaluation episodes after each trial, or every `eval_every` steps. They have no exploration noise, are
     logged, and are not used for learning."""
     eval_every: PositiveInt | None = None
-    """Steps between two rounds of evaluation episodes; null: a round after each trial."""
+    """Steps between two rounds of evaluation episodes; null: a round after each trial. At the end of the run a round is
+    added for the final agent, if it has learned since the latest one."""
     eval_environments: PositiveInt = 1
     """Evaluation episodes that are played in parallel; the agent chooses their actions as one batch."""
     log_every: PositiveInt = 1000

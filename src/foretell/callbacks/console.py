@@ -10,11 +10,12 @@ import numpy as np
 import rich.console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from foretell.compilation import Waiting, waiting_listeners
 from foretell.diagnostics.hints import lines, read_data
 from foretell.errors import UserError, one_line
 from foretell.output import STDERR, STDOUT
 from foretell.runs.trees import value_at
-from foretell.training.clock import kind_of_episode, rounds_due
+from foretell.training.clock import is_complete, kind_of_episode, must_evaluate
 from foretell.training.events import (
     Callback,
     EpisodeEnded,
@@ -34,6 +35,9 @@ _WIDTH = 80
 _RECENT = 20
 """Episodes of which the success rate is shown."""
 _LOSSES = {"train_loss": "model loss", "critic_loss": "critic loss"}
+_PROGRAMS = {"learn": "learning", "act": "acting", "evaluate": "evaluation"}
+_SILENT = 4.0
+"""Seconds of compilation after which an output that is no terminal says so."""
 
 
 class Console(Callback):
@@ -48,10 +52,13 @@ class Console(Callback):
         self._loss = ""
         self._pace = Pace()
         self._drawn = 0.0
+        self._shown: tuple[str, int, str] = ("starting", 0, "")
+        self._said_compiling = False
 
     def on_training_start(self, event: TrainingStarted) -> None:
         counters, episodes = event.counters, event.episodes
         self._returns = [row["return"] for row in event.run.directory.read_episodes() if row["kind"] == "train"]
+        waiting_listeners.append(self._wait)
         for note in event.run.task.notes:
             self._say(f"note: {note}")
         if counters.env_steps:
@@ -61,7 +68,7 @@ class Console(Callback):
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
             self._bar = Progress(*columns, console=self._screen, transient=True)
             self._bar.start()
-            self._bar.add_task("compiling", total=event.run.task.spec.horizon, text="")
+            self._bar.add_task(self._shown[0], total=event.run.task.spec.horizon, text="")
 
     def on_step(self, event: StepTaken) -> None:
         now = time.monotonic()
@@ -114,6 +121,8 @@ class Console(Callback):
         self._say("stopping once everything can be saved; Ctrl-C again stops at once")
 
     def on_training_end(self, event: TrainingEnded) -> None:
+        if self._wait in waiting_listeners:
+            waiting_listeners.remove(self._wait)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -122,6 +131,15 @@ class Console(Callback):
         if (_is_done(event) or event.reason is not None) and len(self._returns) > 1:
             self._screen.print(f"returns      {sparkline(self._returns)}")
             self._hint(event)
+
+    def _wait(self, waiting: Waiting) -> None:
+        """Say that the compiler is waited for: in the live line, or once if it takes long."""
+        what = " and ".join(_PROGRAMS.get(name, name) for name in waiting.names)
+        if self._bar is not None:
+            self._draw(*(("compiling", 0, f"{what}  {waiting.seconds:.0f} s") if what else self._shown))
+        elif what and waiting.seconds >= _SILENT and not self._said_compiling:
+            self._said_compiling = True
+            self._say(f"compiling the programs of {what}, {waiting.seconds:.0f} s so far")
 
     def _hint(self, event: TrainingEnded) -> None:
         """Say what the data of the run say may be wrong, unless they cannot be read."""
@@ -140,6 +158,10 @@ class Console(Callback):
         self._screen.print(text, soft_wrap=True)
 
     def _show(self, description: str, completed: int, text: str) -> None:
+        self._shown = description, completed, text
+        self._draw(*self._shown)
+
+    def _draw(self, description: str, completed: int, text: str) -> None:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=description, completed=completed, text=text)
 
@@ -193,8 +215,8 @@ def _speed(event: Event) -> str:
 
 def _is_done(event: Event) -> bool:
     """Whether the run is at its end, evaluation included."""
-    done, end = event.progress
-    return done >= end and event.counters.rounds >= rounds_due(event.run.schedule, event.counters)
+    schedule, counters = event.run.schedule, event.counters
+    return is_complete(schedule, counters) and not must_evaluate(schedule, counters)
 
 
 def _done(event: Event) -> float | int:

@@ -137,8 +137,21 @@ def diagnose(args: argparse.Namespace) -> int:
         args.episodes, args.horizon, args.starts, tuple(args.oracle), args.tail, args.policy
     )
     found = run.diagnose(sizes, seed=args.seed, out=args.out)
-    print("\n".join(load("foretell.diagnostics.tables").text(found)))
-    print(f"\ntables and figures in {args.out or run.directory / 'diagnostics'}")
+    print("\n".join(load("foretell.diagnostics.tables").text(found, sizes.horizon)))
+    hints = [f"hint: {hint.text}" for hint in run.hints()]
+    print("\n".join(["", *hints]) if hints else "")
+    print(f"tables and figures in {args.out or run.directory / 'diagnostics'}")
+    return 0
+
+
+def why(args: argparse.Namespace) -> int:
+    """Explain one action."""
+    run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
+    found = run.why(args.step, seed=args.seed, seconds=args.seconds)
+    if found is None:
+        print("the agent has no learned model: its policy alone, or a plan in the true model, chose the action")
+        return 0
+    print("\n".join(load("foretell.diagnostics.why").lines(found, run.task.spec, args.step)))
     return 0
 
 

@@ -129,6 +129,15 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     _trust(sub)
 
 
+def _why(sub: argparse.ArgumentParser) -> None:
+    _run_dir(sub)
+    sub.add_argument("--step", type=int, required=True, metavar="N", help="of a fresh episode, from 0")
+    sub.add_argument("--seconds", type=float, default=60.0, help="wall time to get there, at most (default 60)")
+    sub.add_argument("--seed", type=int, default=0, help="of the episode (default 0)")
+    _which_agent(sub)
+    _trust(sub)
+
+
 def share(text: str) -> float | None:
     """A number, or None for `bootstrap`; messages use this function's name."""
     return None if text == "bootstrap" else float(text)
@@ -313,6 +322,7 @@ _COMMANDS: dict[str, _Command] = {
         commands.diagnose,
         _diagnose,
     ),
+    "why": ("explain the action of one step of a fresh episode: plan, rejected ones, certainty", commands.why, _why),
     "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
     "report": ("write a page on what happened in runs and studies, to be opened offline", pages.report, _report),
     "watch": ("follow runs and studies in a browser as they are trained", pages.watch, _watch),

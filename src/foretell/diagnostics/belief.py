@@ -73,6 +73,8 @@ class Accuracy(NamedTuple):
 
     mse_k: Float[np.ndarray, "k"]
     """Mean squared error, in units of the episode's standard deviations."""
+    still_k: Float[np.ndarray, "k"]
+    """That of predicting that nothing changes."""
     norms: Norms
     calibrations: tuple[Calibration | None, ...]
     """After each number of steps, from 1."""
@@ -208,6 +210,7 @@ def accuracy(look: Foresight, track: Track, horizon: int) -> Accuracy:
     last = len(track.actions) - horizon
     time_i = np.unique(np.linspace(0, last, min(_STARTS, last + 1)).round().astype(int))
     real = windows(track.obs, time_i, horizon + 1)[:, 1:]
+    begin = np.broadcast_to(track.obs[time_i, None], real.shape)
     seen = look(track.obs[time_i], windows(track.actions, time_i, horizon)).obs[:, 1:]
     mean, std = np.asarray(seen).mean(2), std_of(track.obs)
     kept = kept_i(np.zeros(real.shape[:2], bool))
@@ -215,8 +218,8 @@ def accuracy(look: Foresight, track: Track, horizon: int) -> Accuracy:
     spread = np.square(np.asarray(seen).std(2) / std)
     found = [calibration(np.asarray(seen)[:, k], real[:, k]) for k in range(horizon)]
     return Accuracy(
-        mse_k(mean / std, real / std, kept), norms_k(mean, real, kept), tuple(found), time_i,
-        np.sqrt(square.mean(2)), np.sqrt(spread.mean(2)), np.sqrt(square.mean((0, 1))),
+        mse_k(mean / std, real / std, kept), mse_k(begin / std, real / std, kept), norms_k(mean, real, kept),
+        tuple(found), time_i, np.sqrt(square.mean(2)), np.sqrt(spread.mean(2)), np.sqrt(square.mean((0, 1))),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ class Searched(NamedTuple):
     """What is kept of one search."""
 
     actions: Float[np.ndarray, "ranks horizon action"]
-    """The candidates of `RANKS`, over all iterations."""
+    """The candidates of `RANKS`, or the best ones, over all iterations."""
     values: Float[np.ndarray, "ranks"]
     """Their imagined returns, as the search estimated them."""
     quantiles: Float[np.ndarray, "iterations quantiles"]
@@ -73,8 +73,9 @@ class Watched(Planner):
 class Notes:
     """The iterations of the latest search."""
 
-    def __init__(self) -> None:
-        self._rounds: list[Round] = []
+    def __init__(self, best: int = 0) -> None:
+        """`best` is the number of best candidates to keep; 0: those of `RANKS`."""
+        self._rounds, self._best = list[Round](), best
 
     def watch(self, agent: Agent) -> Agent:
         """The same agent, whose planner notes its candidates here; the agent itself if it does not plan."""
@@ -91,7 +92,7 @@ class Notes:
         """What the searches since the last call came to, which are then forgotten; None if there was none."""
         jax.effects_barrier()
         rounds, self._rounds = [one for one in self._rounds if len(one.values)], []
-        return searched(rounds, np.asarray(bounds.high) - np.asarray(bounds.low)) if rounds else None
+        return searched(rounds, np.asarray(bounds.high) - np.asarray(bounds.low), self._best) if rounds else None
 
     def _note(self, actions: Any, values: Any) -> None:
         values = np.asarray(values, np.float64)
@@ -99,16 +100,17 @@ class Notes:
         self._rounds.append(Round(np.asarray(actions)[kept], values[kept]))
 
 
-def searched(rounds: list[Round], span: Float[np.ndarray, "action"]) -> Searched:
+def searched(rounds: list[Round], span: Float[np.ndarray, "action"], best: int = 0) -> Searched:
     """What is kept of the iterations of a search.
 
     Args:
         rounds: the iterations, each with at least one candidate.
         span: highest minus lowest action.
+        best: number of best candidates to keep; 0: those of `RANKS`.
     """
     actions, values = np.concatenate([one.actions for one in rounds]), np.concatenate([one.values for one in rounds])
     order = np.argsort(-values, kind="stable")
-    ranked = order[np.linspace(0, len(order) - 1, len(RANKS)).round().astype(int)]
+    ranked = order[:best] if best else order[np.linspace(0, len(order) - 1, len(RANKS)).round().astype(int)]
     quantiles = np.stack([np.quantile(one.values, _QUANTILES) for one in rounds])
     spread = np.array([float((one.actions.std(0) / span).mean()) for one in rounds])
     return Searched(actions[ranked], values[ranked], quantiles, spread, len(values))

@@ -45,8 +45,26 @@ class Lived(NamedTuple):
     """Whether it was played to its end; it may have taken too long."""
 
 
+class Chosen(NamedTuple):
+    """The one step of an episode that is looked at."""
+
+    time: int
+    after: int
+    """Steps to be played after it."""
+    best: int
+    """Candidates to keep, the best ones."""
+
+
 def live(
-    agent: Agent, task: Task, state: State, *, seed: int, seconds: float, moments: int, render: bool = True
+    agent: Agent,
+    task: Task,
+    state: State,
+    *,
+    seed: int,
+    seconds: float,
+    moments: int,
+    render: bool = True,
+    chosen: Chosen | None = None,
 ) -> Lived:
     """Play an episode, and note what the agent thinks at evenly spaced moments.
 
@@ -58,12 +76,15 @@ def live(
         seconds: wall time after the first action at which the episode is left.
         moments: how many to keep, at most; at least half as many are kept of an episode that is as long.
         render: keep a picture of each, where the environment can be rendered.
+        chosen: keep only the moment of the plan that is carried out at this step, if the episode comes so far.
 
     Raises:
         UserError: if the environment fails.
     """
-    notes, bounds, spec = Notes(), bounds_of(task), task.spec
+    notes, bounds, spec = Notes(chosen.best if chosen else 0), bounds_of(task), task.spec
     every = stride = getattr(getattr(agent, "planner", None), "replan_every", 1)
+    last = spec.horizon if chosen is None else min(spec.horizon, chosen.time + 1 + chosen.after)
+    only = None if chosen is None else chosen.time - chosen.time % every
     act = _acting(notes.watch(agent))
     kept: list[Moment] = []
     with closing(_environment(task, render=render)) as env:
@@ -78,14 +99,14 @@ def live(
                 action = np.asarray(action)[0]
             started = min(started, time.monotonic())  # not before what acting needs is compiled
             search = notes.take(bounds) if t % every == 0 else None
-            if t % stride == 0:
+            if t % stride == 0 if only is None else t == only:
                 plan = np.asarray(extras["plan"])[0] if "plan" in extras else None
                 kept.append(Moment(t, plan, search, _frame(env)))
                 if len(kept) > moments:
                     kept, stride = kept[::2], 2 * stride
             following, reward, end, truncated, _ = env.step(action)
             steps.append((obs, action, float(reward), _value(extras)))
-            obs, over = following, end or truncated or len(steps) == spec.horizon
+            obs, over = following, end or truncated or len(steps) == last
     obs_t = np.asarray([step[0] for step in steps] + [obs], np.float32)
     action_t, reward_t = (np.asarray([step[i] for step in steps], np.float32) for i in (1, 2))
     track = Track(obs_t, action_t, reward_t, bool(end))

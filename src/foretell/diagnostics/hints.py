@@ -10,6 +10,7 @@ from jaxtyping import Float
 from foretell.diagnostics.candidates import Searched
 from foretell.diagnostics.prediction import Track
 from foretell.diagnostics.recorded import newest_tracks
+from foretell.diagnostics.verdicts import MODEL_HELP, SMALL_BIAS, VALUES_HELP
 from foretell.runs.directory import RunDirectory, read_numbers
 
 Rows = Sequence[Mapping[str, Any]]
@@ -132,7 +133,7 @@ def model_error(data: RunData) -> str | None:
         return None
     return (
         f"the model's error ({name} in metrics.csv) does not fall: {first:.3g} in the first third of the run, "
-        f"{last:.3g} in the last; larger networks (model.hidden), longer training (section fit) or more data may help"
+        f"{last:.3g} in the last; {MODEL_HELP}"
     )
 
 
@@ -175,12 +176,11 @@ def value_bias(data: RunData) -> str | None:
         return None
     first, last = _ends(bias)
     scale = np.abs(_finite([row.get("return", np.nan) for row in data.diagnostics])).max(initial=0.0)
-    if last < _GROWN * first or last < _SHARE * scale:
+    if last < _GROWN * first or last < SMALL_BIAS * scale:
         return None
     return (
         f"the bias of the critics grows: {first:.3g} in the first third of the run, {last:.3g} in the last "
-        "(q_bias_critic in diagnostics.csv); the two critics of td3, a smaller learner.critic_learning_rate, or fewer "
-        "updates per step may help"
+        f"(q_bias_critic in diagnostics.csv); {VALUES_HELP}"
     )
 
 

@@ -155,7 +155,7 @@ class Imaginer:
             return planned, jax.block_until_ready(real)
 
         planned, real = chunked(one, len(obs), self._chunk, key)
-        return OpenLoop(planned.obs, real.obs, planned.reward, real.reward, real.terminated > 0, std, True)
+        return OpenLoop(planned.obs, real.obs, planned.reward, real.reward, real.terminated > 0, std, True, obs)
 
     def _recorded(
         self, state: State, windows: list[tuple[Track, int]], steps: int, key: Key[Array, ""], std: np.ndarray
@@ -171,7 +171,7 @@ class Imaginer:
             return self._imagine(state, obs[rows, 0], action[rows], key)
 
         planned = chunked(one, len(windows), self._chunk, key)
-        return OpenLoop(planned.obs, obs[:, 1:], planned.reward, reward, terminated, std, False)
+        return OpenLoop(planned.obs, obs[:, 1:], planned.reward, reward, terminated, std, False, obs[:, 0])
 
 
 def chunked(function: Callable[..., Any], count: int, size: int, key: Key[Array, ""]) -> Any:

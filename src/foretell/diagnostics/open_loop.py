@@ -27,6 +27,8 @@ class OpenLoop(NamedTuple):
     """Standard deviations of the data, 1 for constants."""
     replayed: bool
     """Whether the actions were planned and replayed in the true simulator; else they are recorded ones."""
+    begin_id: Float[np.ndarray, "i d"]
+    """The observation at which each prediction starts."""
 
     @property
     def planned_ikd(self) -> Float[np.ndarray, "i k d"]:
@@ -37,6 +39,23 @@ class OpenLoop(NamedTuple):
     def kept_i(self) -> Bool[np.ndarray, "i"]:
         """See `kept_i`."""
         return kept_i(self.terminated_ik)
+
+    @property
+    def still_k(self) -> Float[np.ndarray, "k"]:
+        """The error of predicting that nothing changes, in squared units of standard deviations."""
+        begin = np.broadcast_to(self.begin_id[:, None], self.real_ikd.shape)
+        return mse_k(begin / self.std_d, self.real_ikd / self.std_d, self.kept_i)
+
+    @property
+    def error_ik(self) -> Float[np.ndarray, "i k"]:
+        """Root mean square error of each kept start, over dimensions, in units of standard deviations."""
+        difference = (np.float64(self.real_ikd) - self.planned_ikd)[self.kept_i] / self.std_d
+        return np.sqrt(np.square(difference).mean(2))
+
+    @property
+    def spread_ik(self) -> Float[np.ndarray, "i k"]:
+        """Root mean square standard deviation of the particles of each kept start, likewise: their disagreement."""
+        return np.sqrt(np.square(self.particles_ikpd[self.kept_i].std(2) / self.std_d).mean(2))
 
 
 class Norms(NamedTuple):
@@ -56,6 +75,8 @@ class Gap(NamedTuple):
     """Mean of estimate minus truth; positive is optimistic."""
     error: float
     """Mean square of estimate minus truth."""
+    scale: float
+    """Root mean square of the truth."""
 
 
 def std_of(obs: Float[np.ndarray, "rows d"]) -> Float[np.ndarray, "d"]:
@@ -106,10 +127,11 @@ def discounted_i(reward_ik: Float[np.ndarray, "i k"], discount: float) -> Float[
 
 def gap(estimate: Float[np.ndarray, "*n"], truth: Float[np.ndarray, "*n"], used: Bool[np.ndarray, "*n"]) -> Gap:
     """Bias `mean(estimate - truth)` and error `mean((estimate - truth)^2)` where `used`; NaN if that is nowhere."""
-    difference = np.float64(estimate[used]) - truth[used]
+    known = np.float64(truth[used])
+    difference = estimate[used] - known
     if not difference.size:
-        return Gap(np.nan, np.nan)
-    return Gap(float(difference.mean()), float(np.square(difference).mean()))
+        return Gap(np.nan, np.nan, np.nan)
+    return Gap(float(difference.mean()), float(np.square(difference).mean()), float(np.sqrt(np.square(known).mean())))
 
 
 def reward_gap(found: OpenLoop, discount: float) -> Gap:

@@ -7,11 +7,14 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from foretell.diagnostics.calibration import LEVELS
+from foretell.diagnostics.belief import Accuracy
+from foretell.diagnostics.calibration import LEVELS, Calibration, tracking
 from foretell.diagnostics.examination import Findings, Values
 from foretell.diagnostics.open_loop import OpenLoop, mse_k, norms_k, reward_gap
 from foretell.diagnostics.returns import distribution
+from foretell.diagnostics.verdicts import lines, verdicts
 from foretell.runs.directory import writing
 
 Row = Mapping[str, Any]
@@ -28,6 +31,7 @@ def open_loop_rows(found: OpenLoop) -> list[Row]:
     columns = {
         "mse": mse_k(planned, real, kept),
         "std_mse": mse_k(planned / std, real / std, kept),
+        "still_mse": found.still_k,
         "norm": norms.mean_k,
         "norm_16": norms.low_k,
         "norm_84": norms.high_k,
@@ -77,11 +81,18 @@ def one_row(found: Findings, horizon: int) -> dict[str, float]:
     if found.open_loop is not None:
         row |= _open_loop_columns(found, found.open_loop, horizon)
     if found.values is not None:
-        for one in value_rows(found.values):
-            row |= {f"q_{kind}_{one['estimator']}": one[kind] for kind in ("bias", "error")}
+        row |= _value_columns(found.values)
     if found.plan is not None:
-        row["plan_bias"], row["plan_error"] = found.plan
+        row |= {f"plan_{name}": value for name, value in found.plan._asdict().items()}
     return row | found.learner
+
+
+def _value_columns(values: Values) -> dict[str, float]:
+    truth = values.truth_et[values.used_et]
+    row = {f"q_{kind}_{one['estimator']}": one[kind] for one in value_rows(values) for kind in ("bias", "error")}
+    row["q_scale"] = float(np.sqrt(np.square(truth).mean())) if truth.size else np.nan
+    row["q_spread"] = float(truth.std()) if truth.size else np.nan
+    return row
 
 
 def _open_loop_columns(found: Findings, seen: OpenLoop, horizon: int) -> dict[str, float]:
@@ -91,14 +102,36 @@ def _open_loop_columns(found: Findings, seen: OpenLoop, horizon: int) -> dict[st
         for name in ("mse", "std_mse")
         for k in range(1, horizon + 1)
     }
+    row |= {f"still_mse_{k}": rows[k]["still_mse"] if k in rows else np.nan for k in sorted({1, horizon})}
     row["kept"] = float(seen.kept_i.mean())
-    row["reward_bias"], row["reward_error"] = reward_gap(seen, found.discount)
+    row |= {f"reward_{name}": value for name, value in reward_gap(seen, found.discount)._asdict().items()}
     if seen.particles_ikpd.shape[2] > 1:
+        error_ik, spread_ik = seen.error_ik, seen.spread_ik
         for k in sorted({1, horizon}):
             one = found.calibrations[k - 1] if k <= len(found.calibrations) else None
-            shares = [np.nan] * len(LEVELS) if one is None else one.share_a.tolist()
-            row |= {f"share_{level}_{k}": shares[LEVELS.index(level)] for level in _LOGGED}
-            row[f"standard_square_{k}"] = np.nan if one is None else one.square
+            row |= _uncertainty_columns(k, one, spread_ik[:, k - 1 : k].ravel(), error_ik[:, k - 1 : k].ravel())
+    return row
+
+
+def believed_row(found: Accuracy) -> dict[str, float]:
+    """The same of what a model believed along one episode: the columns on its errors and on its uncertainty."""
+    row: dict[str, float] = {}
+    for k in sorted({1, len(found.mse_k)}):
+        row |= {f"std_mse_{k}": float(found.mse_k[k - 1]), f"still_mse_{k}": float(found.still_k[k - 1])}
+        if (one := found.calibrations[k - 1]) is not None:
+            row |= _uncertainty_columns(k, one, found.std_ik[:, k - 1], found.error_ik[:, k - 1])
+    return row
+
+
+def _uncertainty_columns(
+    k: int, found: Calibration | None, spread_i: Float[np.ndarray, "i"], error_i: Float[np.ndarray, "i"]
+) -> dict[str, float]:
+    """The columns on the uncertainty k steps ahead; disagreement and error are in units of standard deviations."""
+    shares = [np.nan] * len(LEVELS) if found is None else found.share_a.tolist()
+    row = {f"share_{level}_{k}": shares[LEVELS.index(level)] for level in _LOGGED}
+    row[f"standard_square_{k}"] = np.nan if found is None else found.square
+    row[f"disagreement_{k}"] = float(np.square(spread_i).mean()) if len(spread_i) else np.nan
+    row[f"tracking_{k}"] = tracking(spread_i, error_i)
     return row
 
 
@@ -142,38 +175,50 @@ def _number(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def text(found: Findings) -> Iterator[str]:
-    """The same for a person, line by line."""
+def text(found: Findings, horizon: int) -> Iterator[str]:
+    """The same for a person, line by line, with verdicts.
+
+    Args:
+        found: what was measured.
+        horizon: K as it was asked for.
+    """
+    judged = verdicts(one_row(found, horizon))
     if found.returns:
         yield f"mean return {fmean(found.returns):.2f} over {len(found.returns)} fresh episodes"
     if found.open_loop is None:
         yield "it has no model whose predictions could be compared"
     else:
         yield from _open_loop_text(found, found.open_loop)
+        yield from lines(judged, "model")
         yield from _calibration_text(found)
+        yield from lines(judged, "uncertainty")
     if found.values is not None:
         yield f"\nvalues against returns of {int(found.values.used_et.sum())} steps"
         yield "  estimator         bias        error          std"
         for one in value_rows(found.values):
             yield f"  {one['estimator']:12} {one['bias']:10.4g}   {one['error']:10.4g}   {one['std']:10.4g}"
+        yield from lines(judged, "values")
     if found.plan is not None:
         yield f"\nplanned minus realised return: bias {found.plan.bias:.4g}, error {found.plan.error:.4g}"
+        yield from lines(judged, "plans")
     if found.learner:
         yield "\nlearner, on a batch of recorded steps"
         shown = {name: value for name, value in found.learner.items() if not name[-1].isdigit() or "grad" in name}
         yield from (f"  {name:18} {value:.4g}" for name, value in shown.items())
+        yield from lines(judged, "exploration")
 
 
 def _open_loop_text(found: Findings, seen: OpenLoop) -> Iterator[str]:
     how = "planned actions, replayed in the simulator" if seen.replayed else "recorded actions"
     kept = seen.kept_i
     yield f"\nopen-loop error, {how}; {int(kept.sum())} of {len(kept)} starts do not end early"
-    yield "  steps    mse   in units of std   norm   (16 % to 84 %)"
+    yield "  steps    mse   in units of std   without a change   norm   (16 % to 84 %)"
     for one in open_loop_rows(seen):
         band = f"({one['norm_16']:.3g} to {one['norm_84']:.3g})"
-        yield f"  {one['steps']:5d} {one['mse']:9.3g} {one['std_mse']:9.3g} {one['norm']:11.3g}   {band}"
-    bias, error = reward_gap(seen, found.discount)
-    yield f"planned minus true return of {seen.real_ikd.shape[1]} steps: bias {bias:.4g}, error {error:.4g}"
+        squares = f"{one['mse']:9.3g} {one['std_mse']:9.3g} {one['still_mse']:17.3g}"
+        yield f"  {one['steps']:5d} {squares} {one['norm']:12.3g}   {band}"
+    gap = reward_gap(seen, found.discount)
+    yield f"planned minus true return of {seen.real_ikd.shape[1]} steps: bias {gap.bias:.4g}, error {gap.error:.4g}"
 
 
 def _calibration_text(found: Findings) -> Iterator[str]:

@@ -12,6 +12,8 @@ from PIL import Image
 from foretell.diagnostics.belief import Accuracy, Belief, Foreseen, Horizons
 from foretell.diagnostics.calibration import LEVELS
 from foretell.diagnostics.candidates import RANKS, Searched
+from foretell.diagnostics.tables import believed_row
+from foretell.diagnostics.verdicts import verdicts
 from foretell.page.media import data_uri
 from foretell.page.views import Tree, rounded
 from foretell.tasks import TaskSpec
@@ -70,6 +72,7 @@ def belief_tree(name: str, belief: Belief, spec: TaskSpec) -> Tree:
         "horizons": _horizons(belief.horizons),
         "neighbours": [[[*one] for one in row] for row in _short(belief)],
         "accuracy": _accuracy(belief.accuracy),
+        "verdicts": [one._asdict() for one in verdicts(believed_row(belief.accuracy))],
     }
 
 

@@ -25,7 +25,12 @@ class Believed(NamedTuple):
 
 
 def beliefs(
-    groups: Sequence[RecordGroup], seconds: float, seed: int, notes: list[str], say: Callable[[str], object]
+    groups: Sequence[RecordGroup],
+    seconds: float,
+    seed: int,
+    notes: list[str],
+    without: dict[str, list[str]],
+    say: Callable[[str], object],
 ) -> Iterator[Believed]:
     """What the models of the best runs believed.
 
@@ -34,10 +39,14 @@ def beliefs(
         seconds: wall time for all of them, about.
         seed: of the episodes and all noise.
         notes: where sentences are added on what is left out.
+        without: where the groups are added whose models cannot be asked, by the reason.
         say: called with what is being done.
     """
     started = time.monotonic()
-    for record in filter(None, map(best, groups)):
+    for group in groups:
+        if (record := best(group)) is None:
+            without.setdefault("no checkpoint", []).append(f"{group.label} on {group.env}")
+            continue
         left = seconds - (time.monotonic() - started)
         if left <= 0:
             notes.append(f"No time was left for what the model of {record.name} believed; raise --model-seconds.")
@@ -49,7 +58,10 @@ def beliefs(
             why = str(error) if isinstance(error, UserError) else brief(error)
             notes.append(f"What the model of {record.name} believed is left out: {why}.")
             continue
-        if found is not None:
+        if found is None:
+            why = "no learned model, but a policy alone or the true model"
+            without.setdefault(why, []).append(f"{group.label} on {group.env}")
+        else:
             yield found
 
 

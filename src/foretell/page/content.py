@@ -12,6 +12,7 @@ from foretell.page import tables
 from foretell.page.belief import belief_tree
 from foretell.page.chosen import Believed
 from foretell.page.document import Content, SharedHint
+from foretell.page.meanings import meanings_of
 from foretell.page.media import Medium, pictures, videos
 from foretell.page.records import Record, RecordGroup, differences
 from foretell.page.references import references
@@ -26,7 +27,12 @@ _LISTED = 4
 
 
 def content(
-    groups: Sequence[RecordGroup], believed: Sequence[Believed], notes: Sequence[str], smooth: int, most_videos: int
+    groups: Sequence[RecordGroup],
+    believed: Sequence[Believed],
+    notes: Sequence[str],
+    smooth: int,
+    most_videos: int,
+    unbelieving: str = "",
 ) -> Content:
     """All of the page.
 
@@ -36,6 +42,7 @@ def content(
         notes: on what is missing.
         smooth: points to average over.
         most_videos: newest videos of each run.
+        unbelieving: why the models of other runs are not asked, as one sentence; empty if there are none.
     """
     records = [record for group in groups for record in group.records]
     envs = list(dict.fromkeys(group.env for group in groups))
@@ -48,6 +55,7 @@ def content(
             _measured(record, i) for i, g in enumerate(groups) for record in g.records if record.diagnostics
         ],
     }
+    data["meanings"] = meanings_of(dict.fromkeys(name for one in data["diagnostics"] for name in one["columns"]))
     notes, missing = list(notes), [record.name for record in records if not len(record.points.steps)]
     if missing:
         notes.append(f"Without a finished evaluation episode or trial: {', '.join(missing)}.")
@@ -55,15 +63,33 @@ def content(
     if left_out:
         notes.append(f"{left_out} videos are left out: the page would be too large.")
     figures = [picture for record in records for picture in pictures(record)]
+    found = {record.name: tables.judged(record) for record in records}
     drawn, diagnoses = {one.run for one in figures}, {record.name: tables.diagnosis(record) for record in records}
     counts = f"{_count(len(records), 'run')} in {_count(len(groups), 'group')}, {_count(len(envs), 'environment')}"
     return Content(
         title=_title(groups), counts=counts, notes=notes, window=smooth, data=data, results=tables.results(groups),
         runs=tables.runs(groups), settings=_settings(groups), times=tables.time_table(shares),
         versions=_versions(groups), hints=_hints(groups, believed), videos=chosen,
+        verdicts={name: judged for name, judged in found.items() if judged},
         diagnoses={name: found for name, found in diagnoses.items() if found or name in drawn}, pictures=figures,
         configurations=[(f"{one.label}, {one.env}", _yaml(one)) for one in groups],
+        absent=_absent(most_videos, unbelieving),
     )  # fmt: skip
+
+
+def _absent(most_videos: int, unbelieving: str) -> dict[str, str]:
+    """What is said where a section would be empty."""
+    film = "No run has a video; `foretell film RUN_DIR` makes some." if most_videos else "Left out: --videos 0."
+    found = {
+        "curves": "No run has finished an evaluation episode or a trial.",
+        "hints": "Nothing in the data of the runs looks wrong.",
+        "settings": "All runs have the same settings.",
+        "time": "No run has a row of metrics.csv, which says where its time went.",
+        "belief": unbelieving,
+        "diagnostics": "No agent was measured; `foretell diagnose RUN_DIR` does that, or train.diagnose_every.",
+        "videos": film,
+    }
+    return {name: text for name, text in found.items() if text}
 
 
 def _yaml(group: RecordGroup) -> str:

@@ -9,6 +9,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 import foretell
+from foretell.diagnostics.verdicts import Verdict
+from foretell.page.meanings import legend
 from foretell.page.media import Medium
 from foretell.page.tables import Table
 from foretell.page.views import Tree
@@ -39,17 +41,21 @@ class Content(NamedTuple):
     window: int
     """Points to smooth over."""
     data: Tree
-    """What its script draws: `panels`, `times`, `beliefs` and `diagnostics`."""
+    """What its script draws: `panels`, `times`, `beliefs`, `diagnostics` and the `meanings` of its numbers."""
     results: Table
     runs: Table
     settings: Table
     times: Table
     versions: Table
     hints: Sequence[SharedHint]
+    verdicts: Mapping[str, Sequence[Verdict]]
+    """On what was measured, by run."""
     diagnoses: Mapping[str, Mapping[str, Table]]
     """Tables by their names, by run."""
     pictures: Sequence[Medium]
     videos: Sequence[Medium]
+    absent: Mapping[str, str]
+    """Why sections are not there, or of what they say nothing, by section."""
     configurations: Sequence[tuple[str, str]]
     """Names of groups and their settings as text."""
     progress: Table | None = None
@@ -69,10 +75,12 @@ def html(content: Content, *, live: bool = False) -> str:
         "time": content.data["times"], "belief": content.data["beliefs"], "videos": content.videos, "made": True,
         "diagnostics": content.diagnoses or content.data["diagnostics"] or content.pictures,
     }  # fmt: skip
-    sections = [(name, title) for name, title in _SECTIONS.items() if there[name]]
+    sections = [(name, title) for name, title in _SECTIONS.items() if there[name] or name in content.absent]
     return _template().render(
         **content._asdict(),
         sections=sections,
+        titles=_SECTIONS,
+        legend=legend,
         version=foretell.__version__,
         css=Markup(_text("page.css")),
         script=Markup(_text("page.js")),

@@ -53,7 +53,7 @@ class Watcher:
         notes: list[str] = []
         records = [record for path in self._runs(notes) if (record := self._record(path, notes)) is not None]
         shown = content(grouped(records), (), notes, self._smooth, 0)
-        return html(shown._replace(progress=progress(records), pictures=(), diagnoses={}), live=True)
+        return html(shown._replace(progress=progress(records), pictures=(), diagnoses={}, absent={}), live=True)
 
     def _runs(self, notes: list[str]) -> list[Path]:
         found: dict[Path, None] = {}

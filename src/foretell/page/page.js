@@ -128,6 +128,7 @@ function drawMeasurements() {
     type: "scatter", mode: "lines+markers", x: run.steps, y: run.columns[chosen], name: plain(run.run), line: { color: colour(run.group), width: 1.6 }, marker: { size: 4 }, opacity: 1 - 0.1 * (i % 5),
   }));
   draw(element, traces, layout("environment steps", chosen));
+  document.getElementById("meaning").textContent = data.meanings[chosen] ?? "";
 }
 
 // What the model believed
@@ -346,7 +347,7 @@ setTheme(system.matches);
 document.documentElement.dataset.ready = "yes";
 
 // A page that follows runs: it is fetched again, and everything but the controls is replaced.
-const parts = ["counts", "notes", "progress", "results", "hints", "settings", "time-table"];
+const parts = ["counts", "notes", "progress", "results", "hints", "settings", "time-table", "verdicts"];
 async function follow() {
   try {
     const fresh = new DOMParser().parseFromString(await (await fetch("/")).text(), "text/html");

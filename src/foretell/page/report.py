@@ -1,11 +1,11 @@
 """`foretell report`: what happened in runs, as one page or as a figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foretell.errors import UserError, located
-from foretell.page.chosen import beliefs
+from foretell.page.chosen import Believed, beliefs
 from foretell.page.content import content
 from foretell.page.document import html
 from foretell.page.images import write_images
@@ -62,14 +62,23 @@ def write_report(
             raise UserError("none of the runs has finished an evaluation episode or a trial, so there is no curve")
         write_images(groups, references(), smooth, path)
         return path
-    notes: list[str] = []
-    believed = list(beliefs(groups, model_seconds, seed, notes, say)) if model_seconds > 0 else []
+    notes, without = list[str](), dict[str, list[str]]()
+    believed = list(beliefs(groups, model_seconds, seed, notes, without, say)) if model_seconds > 0 else []
     say("writing the page")
-    text = html(content(groups, believed, notes, smooth, videos))
+    text = html(content(groups, believed, notes, smooth, videos, _unbelieving(model_seconds, believed, without)))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return path
+
+
+def _unbelieving(seconds: float, believed: Sequence[Believed], without: Mapping[str, Sequence[str]]) -> str:
+    """Why the models of runs are not asked, as one sentence; empty if all are."""
+    if without:
+        return "; ".join(f"{', '.join(groups)}: {why}" for why, groups in without.items()) + "."
+    if seconds > 0:
+        return "" if believed else "No model could be asked; the notes above say why."
+    return "Left out: --model-seconds 0."
 
 
 def _path(out: str | Path | None, format: str | None) -> Path:

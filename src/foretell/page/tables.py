@@ -1,12 +1,15 @@
 """The tables of a report: results of runs, where their time went, and what `foretell diagnose` wrote."""
 
 import csv
+import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from foretell.diagnostics.verdicts import Verdict, verdicts
 from foretell.page.records import Record, RecordGroup
 from foretell.report.aggregates import Estimate, estimate, measure
 
@@ -81,6 +84,14 @@ def diagnosis(record: Record) -> dict[str, Table]:
     return {name: _read(path) for name, path in files.items() if path.is_file()}
 
 
+def judged(record: Record) -> list[Verdict]:
+    """Verdicts on what `foretell diagnose` found, or else on the latest row of `diagnostics.csv`."""
+    path = record.directory.diagnosis / "summary.csv"
+    if path.is_file():
+        return verdicts({row[0]: _number(row[1]) for row in _read(path, None).rows if len(row) == 2})
+    return verdicts(record.diagnostics[-1]) if record.diagnostics else []
+
+
 def duration(seconds: float) -> str:
     """A time as a person says it: `0.4 s`, `40 s`, `12 min`, `3.5 h`."""
     if seconds < 100:
@@ -129,7 +140,14 @@ def _spent(record: Record, phase: str) -> float:
     return sum(row.get(f"{phase}_seconds", 0.0) for row in record.metrics)
 
 
-def _read(path: Path) -> Table:
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # somebody else's file
+        return math.nan
+
+
+def _read(path: Path, most: int | None = _ROWS) -> Table:
     with path.open(newline="", errors="replace") as file:
-        lines = [line for _, line in zip(range(_ROWS + 1), csv.reader(file), strict=False)]
+        lines = [*islice(csv.reader(file), None if most is None else most + 1)]
     return Table(lines[0], lines[1:]) if lines else Table([], [])

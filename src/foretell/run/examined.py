@@ -6,9 +6,10 @@ from typing import Any, SupportsIndex
 
 from foretell.agents import ValueExpansion
 from foretell.diagnostics.belief import Belief, believe, can_believe, horizon_of
-from foretell.diagnostics.episode import live
+from foretell.diagnostics.episode import Chosen, live
 from foretell.diagnostics.examination import Examiner, Findings, Sizes, check_sizes
 from foretell.diagnostics.figures import draw_findings
+from foretell.diagnostics.hints import Hint, hints, read_data
 from foretell.diagnostics.inspection import (
     Inspection,
     Recording,
@@ -21,6 +22,8 @@ from foretell.diagnostics.prediction import draw_prediction, prediction_errors, 
 from foretell.diagnostics.recorded import learned_tracks, newest_tracks, recorded_tracks
 from foretell.diagnostics.snapshots import added_by, transitions_at
 from foretell.diagnostics.tables import TABLES, write_tables
+from foretell.diagnostics.why import BEST
+from foretell.errors import UserError
 from foretell.keys import Stream, numpy_generator
 from foretell.replay import Transitions
 from foretell.report.video import choose_renderer
@@ -104,6 +107,11 @@ class Run(TrainedAgent):
         draw_findings(found, folder, title=f"{self.task.spec.env_id}: {self.settings.agent}")
         return found
 
+    def hints(self) -> list[Hint]:
+        """What in the data of the run says that something may be wrong. Raises `UserError` if they are damaged."""
+        learner = self.settings.model_dump().get("learner") or {}
+        return hints(read_data(self._files, self.task.spec.obs_names, learner))
+
     @within_memory()
     def believe(
         self, *, seed: SupportsIndex = 0, seconds: float = 60.0, moments: SupportsIndex = 60, render: bool = True
@@ -127,6 +135,38 @@ class Run(TrainedAgent):
         if render:
             choose_renderer()
         lived = live(agent, self.task, state, seed=seed, seconds=seconds, moments=moments, render=render)
+        return believe(agent, self.task, state, lived, newest_tracks(self._files, self.episodes, _RECORDED), seed)
+
+    @within_memory()
+    def why(self, step: SupportsIndex, *, seed: SupportsIndex = 0, seconds: float = 60.0) -> Belief | None:
+        """What the agent's world model believed when it chose the action of one step of a fresh episode.
+
+        The belief has one moment: the plan that is carried out at this step, its best candidates, and the nearest
+        steps in the data. `foretell.diagnostics.why` makes text of it. None if the agent has no model that may be
+        wrong. For the agent of a trial, load the run with that trial.
+
+        Args:
+            step: of the episode, from 0.
+            seed: of the initial state and all noise.
+            seconds: wall time after which the episode is left, about.
+
+        Raises:
+            UserError: if the episode does not come so far, or the environment fails.
+        """
+        step, horizon = arguments.whole_number("step", step, 0), self.task.spec.horizon
+        seed, seconds = arguments.seed_number(seed), arguments.number("seconds", seconds, 0.0)
+        if step >= horizon:
+            raise UserError(f"step must be below {horizon}, the steps of an episode, not {step}")
+        agent, state = self._controller.agent, self._controller.state
+        if not can_believe(agent):
+            return None
+        chosen = Chosen(step, horizon_of(agent), BEST)
+        lived = live(agent, self.task, state, seed=seed, seconds=seconds, moments=1, render=False, chosen=chosen)
+        if step >= (played := len(lived.track.actions)):
+            end = "ends" if lived.complete else f"was left after {seconds:g} seconds,"
+            raise UserError(
+                f"the episode with seed {seed} {end} at step {played}; choose a step below, or another seed"
+            )
         return believe(agent, self.task, state, lived, newest_tracks(self._files, self.episodes, _RECORDED), seed)
 
     @property

@@ -25,6 +25,8 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every ste
 _PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
 _ORBAX = Lock()
 """Held while Orbax works: it numbers what it does in one place, so that two threads would wait for each other's."""
+_ADDED = {"counters.evaluated_at", "counters.added"}
+"""Arrays that checkpoints of earlier versions lack; they keep their values."""
 _SMALL = 2**16
 """Bytes up to which arrays are stored as one row of bytes, since Orbax takes up to a millisecond for each array."""
 
@@ -162,7 +164,7 @@ class Checkpoints:
         _check_files(self._directory / str(number))  # before Orbax, whose threads print what they raise
         stored = self._item(number, "run", ocp.args.StandardRestore())
         there, wanted = json.loads(stored["layout"].tobytes()), _layout(_named(like))
-        for name in sorted(there.keys() | wanted.keys()):
+        for name in sorted(there.keys() | wanted.keys() - _ADDED):
             if there.get(name) != wanted.get(name):
                 raise UserError(
                     f"checkpoint {number} in {self._directory} does not fit the run's settings: '{name}' is "
@@ -256,7 +258,7 @@ def _unpacked(stored: Mapping[str, np.ndarray], like: Any) -> Any:
             found[name], start = np.ndarray(leaf.shape, leaf.dtype, bytes(row)).copy(), start + leaf.nbytes
         else:
             found[name] = stored[f"large.{name}"]
-    tree = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
+    tree = jax.tree.unflatten(jax.tree.structure(like), [found.get(name, leaf) for name, leaf in wanted.items()])
     return jax.tree.map(lambda leaf, value: jnp.asarray(value) if isinstance(leaf, jax.Array) else value, like, tree)
 
 

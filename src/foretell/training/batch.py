@@ -200,8 +200,8 @@ class _Shared:
 
     def __init__(self, name: str, function: Callable[..., Any], donate: tuple[int, ...], count: int) -> None:
         self._on_host, self._donates, self._count = _ON_HOST.get(name, ()), bool(donate), count
-        self._one = BackgroundProgram(function, donate=donate)
-        self._all = BackgroundProgram(partial(_mapped, function), donate=donate)
+        self._one = BackgroundProgram(function, name=name, donate=donate)
+        self._all = BackgroundProgram(partial(_mapped, function), name=name, donate=donate)
         self._begun: set[BackgroundProgram] = set()
 
     def compile(self, example: tuple[Any, ...]) -> None:

@@ -50,6 +50,10 @@ class Counters(NamedTuple):
     """Trials finished since then."""
     seconds: float = 0.0
     """Wall time up to the last checkpoint."""
+    evaluated_at: int = 0
+    """Environment steps at the latest finished round of evaluation that was due."""
+    added: int = 0
+    """Episodes of the round that was added at the end, for the final agent."""
 
     def plus(self, **increments: int) -> "Counters":
         """With these counters increased."""
@@ -99,10 +103,9 @@ def next_activity(
     """
     if counters.unsaved and (overdue or _trial_is_over(schedule, counters)):
         return Save()
-    if not stopping and counters.rounds < rounds_due(schedule, counters):
+    if must_evaluate(schedule, counters, stopping=stopping):
         return Evaluate()
-    done, end = progress(schedule, counters)
-    if stopping or done >= end:
+    if stopping or is_complete(schedule, counters):
         return Save() if counters.unsaved else Stop()
     kind = kind_of_episode(schedule, counters)
     if _may_learn(schedule, counters, kind, pretraining):
@@ -125,7 +128,18 @@ def after_evaluation(schedule: Schedule, counters: Counters) -> Counters:
     """The counters after an evaluation episode: if it was the last of its round, all rounds that were due are over."""
     if counters.evaluated < schedule.eval_episodes:
         return counters
-    return counters._replace(evaluated=0, rounds=rounds_due(schedule, counters))
+    if _is_added(schedule, counters):
+        return counters._replace(evaluated=0, added=counters.evaluated)
+    return counters._replace(evaluated=0, rounds=rounds_due(schedule, counters), evaluated_at=counters.env_steps)
+
+
+def going_on(schedule: Schedule, counters: Counters) -> Counters:
+    """The counters of a resumed run: if it goes on beyond its end, it does so as if no round had been added there."""
+    if is_complete(schedule, counters):
+        return counters
+    begun = counters.evaluated if _is_added(schedule, counters) else 0
+    added = counters.added + begun
+    return counters.plus(begun=-added, episodes=-added, added=-counters.added, evaluated=-begun)
 
 
 def must_log(schedule: Schedule, counters: Counters, pretraining: int) -> bool:
@@ -141,6 +155,28 @@ def progress(schedule: Schedule, counters: Counters) -> tuple[int, int]:
     if schedule.steps is not None:
         return counters.env_steps, schedule.steps
     return counters.trials, schedule.trials
+
+
+def is_complete(schedule: Schedule, counters: Counters) -> bool:
+    """Whether all steps or trials are done; a round of evaluation may be left."""
+    done, end = progress(schedule, counters)
+    return done >= end
+
+
+def must_evaluate(schedule: Schedule, counters: Counters, *, stopping: bool = False) -> bool:
+    """Whether an evaluation episode is next: of a round that has begun or is due, or of the final agent's.
+
+    At its end, a round is added if the agent has learned since the latest one, and steps were taken: two rounds are
+    never at the same step.
+    """
+    if not schedule.eval_episodes:
+        return False
+    if counters.evaluated or (not stopping and counters.rounds < rounds_due(schedule, counters)):
+        return True
+    if counters.added or not counters.learned or not (stopping or is_complete(schedule, counters)):
+        return False
+    learned_at = counters.env_steps - counters.new_steps  # after a round at the same step
+    return counters.evaluated_at <= learned_at and counters.evaluated_at < counters.env_steps
 
 
 def kind_of_episode(schedule: Schedule, counters: Counters) -> Kind:
@@ -171,6 +207,11 @@ def rounds_due(schedule: Schedule, counters: Counters) -> int:
     if schedule.eval_every is None:
         return counters.trials // schedule.environments
     return max(0, counters.env_steps - schedule.random_steps) // schedule.eval_every
+
+
+def _is_added(schedule: Schedule, counters: Counters) -> bool:
+    """Whether a round of evaluation that is under way was not due."""
+    return counters.rounds >= rounds_due(schedule, counters)
 
 
 def _is_stepwise(schedule: Schedule) -> bool:

@@ -18,7 +18,7 @@ from foretell.training.programs import whole
 
 
 class StopTraining(Exception):
-    """Raised by a callback to end the run early, with the reason as one sentence; the run is saved as at its end."""
+    """Raised by a callback to end the run early, with the reason as one sentence. It is saved as at its normal end."""
 
 
 class _Whole:

@@ -37,8 +37,7 @@ class Programs:
             function: the function.
             donate: positions of arguments that it may overwrite.
         """
-        del name
-        return BackgroundProgram(function, donate=donate)
+        return BackgroundProgram(function, name=name, donate=donate)
 
     def for_one(self, name: str, function: Callable[..., Any]) -> Any:
         """A compiled function that runs for one seed at a time; `name` says what it does."""

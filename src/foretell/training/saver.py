@@ -8,7 +8,7 @@ import numpy as np
 from foretell.errors import UserError
 from foretell.runs.checkpoint import Checkpoints
 from foretell.runs.repair import Extent, listed, repair, table_sums
-from foretell.training.clock import Counters
+from foretell.training.clock import Counters, going_on
 from foretell.training.events import RunInfo
 from foretell.training.mirror import Mirror
 from foretell.training.programs import whole
@@ -17,6 +17,8 @@ from foretell.training.state import RunState
 
 _TABLES, _PHYSICS, _DROPPED = "tables", "physics", "dropped"
 """Names among the notes: checksums of tables, physical states of environments, numbers of dropped episodes."""
+_UNKNOWN = -1
+"""When the latest round of evaluation was, in checkpoints of earlier versions."""
 
 
 class Saver:
@@ -69,15 +71,18 @@ class Saver:
     def restore(self, like: RunState, warn: Callable[[str], None]) -> RunState:
         """The newest checkpoint that can be read, in the structure of `like`. Raises `UserError` if there is none."""
         try:
-            state: RunState = self._checkpoints.restore(jax.tree.map(np.asarray, like), warn)
+            unknown = like._replace(counters=like.counters._replace(evaluated_at=_UNKNOWN))
+            state: RunState = self._checkpoints.restore(jax.tree.map(np.asarray, unknown), warn)
         except UserError:
             self.close()
             raise
         collected, episodes = jax.tree.map(np.array, (state.collected, state.episodes))  # to be changed in place
         counters = Counters(*(np.asarray(value).item() for value in state.counters))
+        if counters.evaluated_at == _UNKNOWN:  # as if the agent had just been evaluated
+            counters = counters._replace(evaluated_at=counters.env_steps)
         state = state._replace(collected=collected, episodes=episodes, counters=counters)
         self._repair(state, warn)
-        return state
+        return state._replace(counters=going_on(self._run.schedule, counters))
 
     def _repair(self, state: RunState, warn: Callable[[str], None]) -> None:
         """Bring tables and data to what they were."""
