@@ -128,7 +128,7 @@ class FreeLoop(Loop):
             if half not in busy and self._may_learn(half):
                 self._ask_to_learn(half)
         if self._evaluation_is_due() and not self._to_evaluate and not self._busy(self._evaluators):
-            self._to_evaluate = self._schedule.eval_episodes
+            self._to_evaluate = self._schedule.eval_episodes - self.counters.evaluated
         for evaluator in self._evaluators:
             if self._to_evaluate and evaluator not in busy:
                 self._ask_to_evaluate(evaluator, self._numbers(min(evaluator.count, self._to_evaluate)))
@@ -161,11 +161,10 @@ class FreeLoop(Loop):
         """The random steps come first, and for the learner of values a first model."""
         model = self._halves.get("model")
         waits = half.name == "values" and model is not None and model.news is None
-        return (self._due > 0 and not waits) or (self.counters.env_steps >= self._schedule.random_steps and not waits)
+        return self.counters.env_steps >= self._schedule.random_steps and not waits
 
     def _evaluation_is_due(self) -> bool:
-        due = clock.rounds_due(self._schedule, self.counters) > self.counters.rounds
-        return due and self._halves["values"].news is not None
+        return clock.must_evaluate(self._schedule, self.counters) and self._halves["values"].news is not None
 
     def _numbers(self, count: int) -> list[int]:
         """Numbers for new episodes: those that were not begun, then new ones."""
@@ -212,7 +211,7 @@ class FreeLoop(Loop):
     def _learned(self, half: FreeHalf, news: Any, renewals: int, result: Any) -> None:
         half.learned(news, result)
         if half.name == "values":
-            self._count(learned=1, unsaved=1)
+            self._count(learned=1, new_steps=-self.counters.new_steps, unsaved=1)
             if "model" in self._halves:
                 half.member.used(self._halves["model"].renewals - renewals)
 
