@@ -1,10 +1,12 @@
 """Runs on Ray in which processes, nodes and the main process are killed, compared with one that nobody disturbs.
 
 `python benchmarks/kills_on_ray.py --kills 300 --out docs/results/kills-on-ray` starts a cluster of two nodes on this
-machine. On it, it trains small runs of STEVE, synchronised, with 1, 2 and 4 actors in turn. Every few seconds a process
-is killed (SIGKILL): an interactor or evaluator, a learner, the second node, or the main process, which is then resumed.
-At its end each run is compared with one on a single actor that was not killed: tables without their wall times, all
-files in `data/`, and everything that was learned. The script prints a table; `<out>.csv` has a line per run.
+machine. On it, it trains small runs of STEVE, synchronised, with 1, 2 and 4 actors in turn. Again and again something is
+killed (SIGKILL): an interactor or evaluator, a learner, the second node, or the main process, which is then resumed. Two
+of three kills come up to a second after the run has made progress, the others up to three seconds after the one before,
+which is often within a recovery. At its end each run is compared with one on a single actor that was not killed: tables
+without their wall times, all files in `data/`, and everything that was learned. The script prints a table; `<out>.csv`
+has a line per run.
 """
 
 import argparse
@@ -31,8 +33,8 @@ NAMES = {"interactor": "^ray::InteractorProcess", "learner": "^ray::LearnerProce
 SETS = (
     "learner.hidden=[16]", "learner.batch_size=16", "model.hidden=[16]", "model.aux_hidden=[8]", "fit.batch_size=16",
     "updates.per_step=0.5", "updates.pretraining=200", "updates.sync_policy_every=8", "updates.sync_model_every=16",
-    "train.steps=6000", "train.environments=4", "train.steps_per_learning=8", "train.random_steps=200",
-    "train.eval_episodes=2", "train.eval_environments=2", "train.eval_every=1000", "train.log_every=200",
+    "train.steps=3000", "train.environments=4", "train.steps_per_learning=8", "train.random_steps=200",
+    "train.eval_episodes=2", "train.eval_environments=2", "train.eval_every=1000", "train.log_every=40",
     "train.capacity=4000", "train.checkpoint_seconds=4", "train.lag=1",
 )  # fmt: skip
 
@@ -76,7 +78,7 @@ def command(run: Path, address: str, actors: int) -> list[str]:
     return [*words, "--runtime", "ray", "--address", address, "--actors", str(actors), "--evaluators", "2"]
 
 
-def train(run: Path, nodes: Nodes, actors: int, rng: random.Random | None, seconds: float, left: int) -> Counter:
+def train(run: Path, nodes: Nodes, actors: int, rng: random.Random | None = None, left: int = 0) -> Counter:
     """Train a run to its end, killing up to `left` times; what was killed.
 
     Raises:
@@ -86,14 +88,26 @@ def train(run: Path, nodes: Nodes, actors: int, rng: random.Random | None, secon
     with (run.parent / f"{run.name}.txt").open("a") as output:
         while True:
             process = subprocess.Popen(command(run, nodes.address, actors), stdout=output, stderr=output)
-            while (code := process.poll()) is None:
-                time.sleep(rng.uniform(0.1, 2 * seconds) if rng else 0.5)
-                if rng and kills.total() < left:
+            while process.poll() is None:
+                if rng is None or kills.total() >= left:
+                    process.wait()
+                elif wait(process, run / "metrics.csv", rng):
                     kills.update(kill(process, nodes, rng))
-            if code == 0:
+            if (code := process.wait()) == 0:
                 return kills
             if code != -signal.SIGKILL:
                 raise RuntimeError(f"the command ended with {code}: {Path(output.name).read_text()[-2000:]}")
+
+
+def wait(process: subprocess.Popen, table: Path, rng: random.Random) -> bool:
+    """Wait for the moment of the next kill; False if the main process has ended before."""
+    seconds, rows = rng.uniform(0.0, 3.0), _count(table)
+    if rng.random() < 2 / 3:
+        seconds = rng.uniform(0.0, 1.0)
+        while _count(table) <= rows and process.poll() is None:
+            time.sleep(0.05)
+    time.sleep(seconds)
+    return process.poll() is None
 
 
 def kill(process: subprocess.Popen, nodes: Nodes, rng: random.Random) -> list[str]:
@@ -129,6 +143,10 @@ def learned(run: Path) -> str:
     return subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True).stdout
 
 
+def _count(table: Path) -> int:
+    return len(table.read_bytes().splitlines()) if table.exists() else 0
+
+
 def _bytes(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
@@ -159,7 +177,6 @@ def show(ended: Sequence[Ended]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=300)
-    parser.add_argument("--seconds", type=float, default=2.0, help="mean time between two of them")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no further run after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="where to write the table, without .csv")
@@ -168,13 +185,13 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder, "whole")
-            train(whole, nodes, 1, None, args.seconds, 0)
+            train(whole, nodes, 1)
             while (done := sum(run.kills.total() for run in ended)) < args.kills:
                 if time.monotonic() - start > 60 * args.minutes:
                     break
                 actors, began = (1, 2, 4)[len(ended) % 3], time.monotonic()
                 run = Path(folder, str(len(ended)))
-                kills = train(run, nodes, actors, rng, args.seconds, args.kills - done)
+                kills = train(run, nodes, actors, rng, args.kills - done)
                 found = " ".join(differences(run, whole))
                 ended.append(Ended(actors, kills, found, time.monotonic() - began))
                 print(f"{len(ended)}: {actors} actors, {dict(kills)}, {found or 'no difference'}", flush=True)

@@ -108,3 +108,17 @@ def test_real_runs(tmp_path, monkeypatch):
     subprocess.run([sys.executable, kills.__file__, *words], check=True)
     with (tmp_path / "kills.csv").open() as file:
         assert [row["differences"] for row in csv.DictReader(file)] == [""]
+
+
+def test_two_runs_on_ray_are_compared_without_their_times(tmp_path):
+    on_ray = benchmark("kills_on_ray")
+    for name, value, seconds in (("a", 1, 2), ("b", 1, 3), ("c", 5, 2)):
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "0.npz").write_bytes(bytes([value]))
+        for table in ("episodes.csv", "metrics.csv"):
+            (tmp_path / name / table).write_text(f"return,wall_seconds,compile_count\n{value},{seconds},{seconds}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_ray, "learned", lambda run: run.name == "c")
+        assert on_ray.differences(tmp_path / "a", tmp_path / "b") == []
+        found = on_ray.differences(tmp_path / "a", tmp_path / "c")
+    assert found == ["data/0.npz", "episodes.csv", "metrics.csv", "agent"]

@@ -95,7 +95,7 @@ def train(
         say(decision)
     settings = resolve(preset, changes)
     path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
-    prepare_jax()
+    prepare_jax(on_cpu=runtime is not None)
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     for text in examine(task, settings.task):
@@ -150,7 +150,7 @@ def resume(
     functions = functions_again(env, reward, terminated)
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     with directory.lock(), ExitStack() as stack:
-        prepare_jax()
+        prepare_jax(on_cpu=runtime is not None)
         notes = read_notes(latest_notes(directory.checkpoints))
         lacking = notes.settings if notes else {}
         before, preset, seed = directory.read_config(unused=supplied(functions), lacking=lacking)

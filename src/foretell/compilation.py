@@ -54,8 +54,8 @@ with in the programs themselves."""
 _forked = False
 
 
-def prepare_jax() -> None:
-    """Check that JAX works here, and use the compilation cache.
+def prepare_jax(*, on_cpu: bool = False) -> None:
+    """Check that JAX works here, and use the compilation cache; with `on_cpu`, leave other devices to other processes.
 
     Raises `UserError` if there is no device, if an option has a value with which programs compute something else, or in
     a process that was forked after JAX had begun to work, whose threads it lacks.
@@ -65,6 +65,8 @@ def prepare_jax() -> None:
         value = getattr(jax.config, name, allowed[0])
         if value not in allowed:
             raise UserError(f"{name}={value} is set, but only {allowed[0]} is supported; unset {name.upper()}")
+    if on_cpu:
+        jax.config.update("jax_platforms", "cpu")
     try:
         jax.devices()
     except Exception as error:  # of several types

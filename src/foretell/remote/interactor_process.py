@@ -46,7 +46,7 @@ class InteractorProcess(Worker):
             count: how many there are in all.
             explore: whether to collect data.
         """
-        super().__init__(packed, on_cpu=True)
+        super().__init__(packed)
         self._rows, self._count, spec = list(rows), count, self.run.task.spec
         self._envs = Environments(self.run.task, len(rows), self.run.seed)
         self._episodes = empty_episodes(spec, len(rows))

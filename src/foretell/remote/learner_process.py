@@ -19,7 +19,7 @@ class LearnerProcess(Worker):
 
     def __init__(self, packed: bytes, half: str) -> None:
         """Open a run, for the half of its agent with this name."""
-        super().__init__(packed, on_cpu=False)
+        super().__init__(packed)
         self._passes_policies = half == "values"
         agent = getattr(self.run.agent.halves(), half)
         self._program = BackgroundProgram(partial(learn, agent), donate=(0, 1))

@@ -28,16 +28,14 @@ def packed(run: RunInfo) -> bytes:
 class Worker:
     """A process of Ray with a part of a run."""
 
-    def __init__(self, packed: bytes, *, on_cpu: bool) -> None:
-        """Open a run.
+    def __init__(self, packed: bytes) -> None:
+        """Open a run, on what Ray has assigned to this process."""
+        import ray
 
-        Args:
-            packed: the run.
-            on_cpu: whether to leave the accelerators to the learners.
-        """
-        if on_cpu:
-            jax.config.update("jax_platforms", "cpu")
-        prepare_jax()
+        share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
+        if 0.0 < share < 1.0:
+            os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 * share:.3f}")
+        prepare_jax(on_cpu=not share)
         self.run: RunInfo
         self.run, entry = cloudpickle.loads(packed)
         if entry is not None:
