@@ -1,12 +1,12 @@
 """Runs on Ray in which processes, nodes and the main process are killed, compared with one that nobody disturbs.
 
 `python benchmarks/kills_on_ray.py --kills 300 --out docs/results/kills-on-ray` starts a cluster of two nodes on this
-machine. On it, it trains small runs of STEVE, synchronised, with 1, 2 and 4 actors in turn. Again and again something is
-killed (SIGKILL): an interactor or evaluator, a learner, the second node, or the main process, which is then resumed. Two
-of three kills come up to a second after the run has made progress, the others up to three seconds after the one before,
-which is often within a recovery. At its end each run is compared with one on a single actor that was not killed: tables
-without their wall times, all files in `data/`, and everything that was learned. The script prints a table; `<out>.csv`
-has a line per run.
+machine. On it, it trains small runs of STEVE, synchronised, with 1, 2 and 4 actors in turn. Again and again something
+is killed (SIGKILL): an interactor or evaluator, a learner, the second node, or the main process, which is then resumed.
+Two of three kills come up to a second after the run has made progress, the others up to three seconds after the one
+before, which is often within a recovery. At its end each run is compared with one on a single actor that was not
+killed: tables without their wall times, all files in `data/`, and everything that was learned. The script prints a
+table; `<out>.csv` has a line per run.
 """
 
 import argparse
