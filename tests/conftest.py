@@ -27,7 +27,8 @@ _QUICK = "--xla_backend_optimization_level=0"
 _RELEASE = tuple(map(int, version("jaxlib").split(".")[:2]))
 if _RELEASE < (0, 11):  # later ones have no other emitters, and stop at a flag that they do not know
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+_GIVEN = os.environ.get("XLA_FLAGS", "").removeprefix(_QUICK).strip()  # workers inherit ours; equal flags share a cache
+os.environ["XLA_FLAGS"] = f"{_QUICK} {_GIVEN}".strip()
 
 
 # A shell that runs tests in the background, or nohup, ignores these; what is tested here must receive them.
@@ -61,8 +62,11 @@ def release_memory():
     Without this a worker grows to several GB, most of it free memory that the C library keeps.
     """
     yield
-    if _resident_bytes() < _ROOM:  # searching for garbage takes longer than many a module
+    gc.collect()
+    gc.freeze()  # what lives on is not searched again: that takes a second after a thousand tests, and each film asks
+    if _resident_bytes() < _ROOM:
         return
+    gc.unfreeze()
     gc.collect()
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
