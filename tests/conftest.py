@@ -59,20 +59,20 @@ def pytest_collection_finish():
 def release_memory():
     """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.
 
-    Without this a worker grows to several GB, most of it free memory that the C library keeps.
+    Without this a worker grows to several GB, most of it free memory that the C library keeps. What outlives a module
+    is not searched for garbage again before that: after a thousand tests a search takes a second, and films ask for it.
     """
     yield
+    full = _resident_bytes() > _ROOM
+    if full:
+        gc.unfreeze()
     gc.collect()
-    gc.freeze()  # what lives on is not searched again: that takes a second after a thousand tests, and each film asks
-    if _resident_bytes() < _ROOM:
-        return
-    gc.unfreeze()
-    gc.collect()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+    if full and sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
-    if "jax" in sys.modules and _resident_bytes() > _ROOM:
+    if full and "jax" in sys.modules and _resident_bytes() > _ROOM:
         _KNOWN.clear()
         sys.modules["jax"].clear_caches()
+    gc.freeze()
 
 
 def _resident_bytes() -> float:
