@@ -27,7 +27,8 @@ _QUICK = "--xla_backend_optimization_level=0"
 _RELEASE = tuple(map(int, version("jaxlib").split(".")[:2]))
 if _RELEASE < (0, 11):  # later ones have no other emitters, and stop at a flag that they do not know
     _QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+_GIVEN = os.environ.get("XLA_FLAGS", "").removeprefix(_QUICK).strip()  # workers inherit ours; equal flags share a cache
+os.environ["XLA_FLAGS"] = f"{_QUICK} {_GIVEN}".strip()
 
 
 # A shell that runs tests in the background, or nohup, ignores these; what is tested here must receive them.
@@ -58,17 +59,20 @@ def pytest_collection_finish():
 def release_memory():
     """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.
 
-    Without this a worker grows to several GB, most of it free memory that the C library keeps.
+    Without this a worker grows to several GB, most of it free memory that the C library keeps. What outlives a module
+    is not searched for garbage again before that: after a thousand tests a search takes a second, and films ask for it.
     """
     yield
-    if _resident_bytes() < _ROOM:  # searching for garbage takes longer than many a module
-        return
+    full = _resident_bytes() > _ROOM
+    if full:
+        gc.unfreeze()
     gc.collect()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+    if full and sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
-    if "jax" in sys.modules and _resident_bytes() > _ROOM:
+    if full and "jax" in sys.modules and _resident_bytes() > _ROOM:
         _KNOWN.clear()
         sys.modules["jax"].clear_caches()
+    gc.freeze()
 
 
 def _resident_bytes() -> float:

@@ -52,6 +52,7 @@ def test_its_syntax_is_right():
     subprocess.run(["bash", "-n", SCRIPT], check=True)
 
 
+@pytest.mark.long
 def test_a_second_call_goes_on_with_all_runs(script, tmp_path):
     out, calls = script()
     assert [line.split(",")[0] for line in out.splitlines()] == ["a/b", "c/d", "done"]

@@ -41,17 +41,20 @@ def killed(folder, moments, **faults):
 WRITES = [kills.Moment(2, 0.01), kills.Moment(2, 0.01)]
 
 
+@pytest.mark.long
 def test_a_run_that_continues_exactly_is_the_same(tmp_path):
     run = killed(tmp_path, WRITES)
     assert (run.kills, run.differences) == (2, "")
     assert run.in_writes >= 1 and run.before_saves == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "path"), [("skips", "run/episodes.csv"), ("leaves", "orbax-checkpoint-tmp")])
 def test_a_run_that_does_not_differs(fault, path, tmp_path):
     assert path in killed(tmp_path, WRITES, **{fault: True}).differences
 
 
+@pytest.mark.long
 def test_a_process_that_ends_before_is_not_killed(tmp_path):
     run = killed(tmp_path, [kills.Moment(0, 60.0)])
     assert (run.kills, run.differences) == (0, "")
@@ -88,6 +91,7 @@ def test_the_agent_with_the_fewest_kills_is_next():
     assert kills.following([*runs, kills.Killed("c", 0, 0, 0, 0, "", 1.0)], "cd") == ("d", 0)
 
 
+@pytest.mark.long
 def test_runs_go_on_from_those_in_the_table(tmp_path):
     (tmp_path / "kills.csv").write_text(
         "agent,number,kills,in_writes,before_saves,differences,seconds\na,0,2,1,0,,1.5\nb,0,1,0,1,run/episodes.csv,1\n"

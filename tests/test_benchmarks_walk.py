@@ -49,6 +49,7 @@ def test_every_option_and_argument_of_every_command_is_walked():
                 )
 
 
+@pytest.mark.long
 def test_a_sample_of_commands_is_refused_or_works(folder):
     cases = [case for case in walked.commands() if any(case.name.startswith(f"foretell '{name}'") for name in CHEAP)]
     found = [walk.attempt(case) for case in random.Random(0).sample(cases, 80)]
@@ -85,6 +86,7 @@ def test_every_setting_of_every_agent_is_walked():
     assert {(cls.__name__, name) for cls, name in there - walked_fields if name != "kind"} == set()
 
 
+@pytest.mark.long
 def test_a_sample_of_settings_takes_or_refuses_every_kind_of_value():
     tree = merge(read_preset("pets/default"), {"task": {"env": "Pendulum-v1"}})
     sample = random.Random(0).sample([*walked_settings.leaves(agent_class("pets"), tree)], 12)

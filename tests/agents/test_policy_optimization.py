@@ -81,6 +81,7 @@ def learned(agent, *news):
     return found
 
 
+@pytest.mark.long
 def test_updates_and_refits_are_due_by_steps():
     """8 updates for the random steps, at most 5 in a call; then one for each step. A refit every 4 steps."""
     found = learned(agent_with(first_fits=2), 8, 0, 2, 2, 2)

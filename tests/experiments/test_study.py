@@ -202,6 +202,7 @@ def fails_later(members, stop):
     raise OSError("connection lost")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("executor", "reason"),
     [

@@ -59,6 +59,7 @@ def run(folder, trains, **change):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_trials_are_ranked_and_the_same_sweep_goes_on(tmp_path):
     trains = Trains(fails=[3])
     with pytest.raises(StudyFailed, match="1 run failed"):
@@ -142,6 +143,7 @@ def test_optuna_comes_closer_than_it_began():
     assert all(experiment.vary[path].holds(value) for one in known for path, value in one.items())
 
 
+@pytest.mark.long
 def test_a_failed_trial_has_no_score_and_a_later_one_is_still_suggested(tmp_path):
     if not find_spec("optuna"):
         pytest.skip("Optuna is not installed: pip install 'foretell[ray]'")

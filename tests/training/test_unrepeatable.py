@@ -116,6 +116,7 @@ def cut_and_resumed(path, name, at, **options):
         return listens.said, list(csv.DictReader(file))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["Robot", "Curriculum", "Wears", *by_hand("Noisy", "Normalized")])
 def test_a_cut_episode_is_dropped_with_its_steps_if_nothing_was_learned_from_them(name, tmp_path):
     """The table is that of a run without it, but for its number."""

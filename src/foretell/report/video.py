@@ -191,7 +191,7 @@ def _camera(env: gymnasium.Env, folder: Path, name: str) -> Iterator[gymnasium.w
         warnings.simplefilter("ignore")  # that the folder is there
         new = str(Path(aside) / "videos")
         camera = gymnasium.wrappers.RecordVideo(
-            env, new, episode_trigger=lambda _: True, name_prefix=name, disable_logger=True
+            env, new, episode_trigger=lambda _: True, name_prefix=name, disable_logger=True, gc_trigger=None
         )
         with closing(camera):
             yield camera
