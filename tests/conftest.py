@@ -59,20 +59,17 @@ def pytest_collection_finish():
 def release_memory():
     """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.
 
-    Without this a worker grows to several GB, most of it free memory that the C library keeps. What outlives a module
-    is not searched for garbage again before that: after a thousand tests a search takes a second, and films ask for it.
+    Without this a worker grows to several GB, most of it free memory that the C library keeps.
     """
     yield
-    full = _resident_bytes() > _ROOM
-    if full:
-        gc.unfreeze()
+    if _resident_bytes() < _ROOM:  # searching for garbage takes longer than many a module
+        return
     gc.collect()
-    if full and sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
-    if full and "jax" in sys.modules and _resident_bytes() > _ROOM:
+    if "jax" in sys.modules and _resident_bytes() > _ROOM:
         _KNOWN.clear()
         sys.modules["jax"].clear_caches()
-    gc.freeze()
 
 
 def _resident_bytes() -> float:
