@@ -1,4 +1,6 @@
 import errno
+import subprocess
+import sys
 import threading
 from typing import NamedTuple
 from unittest.mock import Mock
@@ -199,3 +201,27 @@ def test_a_changed_byte_of_any_file_is_noticed_or_harms_nothing(tmp_path):
             noticed += warnings
         path.write_bytes(content)
     assert noticed and all(" is not as it was written" in warning or "JSON" in warning for warning in noticed)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from foretell.errors import UserError
+from foretell.runs.checkpoint import Checkpoints
+checkpoints = Checkpoints(Path(sys.argv[1]), keep=2)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    checkpoints.save(1, {"noise": np.random.default_rng(0).normal(size=100_000)})
+    checkpoints.wait()
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of file sizes")
+def test_a_disk_that_refuses_is_said_in_one_sentence(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.stdout == f"cannot write a checkpoint in '{tmp_path / 'run'}': File too large\n"
+    assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import zlib
@@ -21,8 +22,9 @@ import orbax.checkpoint as ocp
 
 from foretell.errors import UserError, brief
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its every step as a warning
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports its every step, and again what it raises
 _PLAIN = re.compile(r"[\w./ +=@,~^%-]+")
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _ORBAX = Lock()
 """Held while Orbax works: it numbers what it does in one place, so that two threads would wait for each other's."""
 _ADDED = {"counters.evaluated_at", "counters.added"}
@@ -144,7 +146,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # of many types
-            reason = getattr(error, "strerror", None) or brief(error)
+            code = _OS_ERROR.search(str(error))  # of tensorstore
+            reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or brief(error)
             raise UserError(f"cannot write a checkpoint in '{self._directory}': {reason}") from error
 
     def _prove(self, number: int, tree: Any) -> None:
