@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from tiny import presses_at, results
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes to kill are found in /proc"),
     pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install 'foretell[ray]'"),
 ]
 RAGGED = "environments:tiny/Ragged-v0"
@@ -73,8 +75,9 @@ class Kills(Callback):
 
 
 def processes(kind):
-    found = subprocess.run(["pgrep", "-f", f"^ray::{kind}"], capture_output=True, text=True).stdout
-    return [int(line) for line in found.split()]
+    """The process numbers of Ray's workers of this class."""
+    commands = ((path.parent, path.read_bytes()) for path in Path("/proc").glob("[0-9]*/cmdline"))
+    return [int(folder.name) for folder, command in commands if command.startswith(f"ray::{kind}".encode())]
 
 
 def rows(path):
