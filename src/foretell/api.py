@@ -108,7 +108,10 @@ def train(
     watching = [*default_callbacks(info, quiet=quiet), *callbacks]
     if runtime is not None:
         check(runtime, info)
-    with places(runtime) as elsewhere, (directory := RunDirectory.create(path, overwrite=overwrite)).lock():
+    with (
+        places(runtime, quiet=quiet) as elsewhere,
+        (directory := RunDirectory.create(path, overwrite=overwrite)).lock(),
+    ):
         replaced = to_replace(before, seed, overwrite=overwrite)
         directory.clear()
         directory.write_config(settings, label, seed, asked=[*chosen["task"]])
@@ -165,7 +168,7 @@ def resume(
         if runtime is not None:
             check(runtime, run)
         watching = [*default_callbacks(run, quiet=quiet), *callbacks]
-        loop = make_loop(run, watching, stack.enter_context(places(runtime)))
+        loop = make_loop(run, watching, stack.enter_context(places(runtime, quiet=quiet)))
         start = None if loop.has_checkpoint else pretrained(settings, task, agent, seed, functions)
         if start is not None:
             loop.start_with(start)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from foretell.output import say
 from foretell.remote.connection import connected
 from foretell.remote.failures import lost
 from foretell.remote.free_loop import FreeLoop
@@ -97,12 +98,14 @@ def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | No
 
 
 @contextmanager
-def places(runtime: Ray | None) -> Iterator[OnRay | None]:
+def places(runtime: Ray | None, *, quiet: bool = False) -> Iterator[OnRay | None]:
     """Connect to Ray for one run; its processes end with the block. None without Ray. Raises `UserError`."""
     if runtime is None:
         yield None
         return
     with connected(runtime.address, "--runtime ray"):
+        if not quiet:
+            say(f"on Ray: starting learners, {runtime.actors} to act and {runtime.evaluators} to evaluate")
         found = OnRay(runtime)
         try:
             yield found
