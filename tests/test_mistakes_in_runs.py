@@ -115,6 +115,8 @@ FORBIDDEN = [
         "a resumed run keeps its settings: 'planner.population' cannot change, only those of section train",
     ),
     ("train.capacity=90", "a resumed run keeps its settings: 'train.capacity' cannot change"),
+    ("train.environments=2", "a resumed run keeps its settings: 'train.environments' cannot change"),
+    ("train.lag=1", "a resumed run keeps its settings: 'train.lag' cannot change"),
     ("trials=3", "a resumed run keeps its settings: 'trials' cannot change; did you mean 'train.trials'?"),
     ("train=3", "a resumed run keeps its settings: 'train' cannot change"),
     ("train.trails=3", "no setting 'train.trails'; did you mean 'train.trials'?"),

@@ -13,10 +13,8 @@ from foretell.errors import UserError
 from foretell.runs.computing import computing, difference
 from foretell.runs.directory import RunDirectory
 from foretell.runs.docs import flow
+from foretell.runs.schema import FIXED_IN_TRAIN
 from foretell.runs.trees import leaf_paths, value_at
-
-_FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.lag", "train.pretrained")
-"""Settings of section `train` that affected the steps so far, and so must not change."""
 
 
 class Notes(NamedTuple):
@@ -63,7 +61,7 @@ def check_continues(settings: RunSettings, seed: int, directory: RunDirectory, n
         value, before = value_at(now, path), value_at(notes.settings, path)
         if flow(value) == flow(before) or path == "description":
             continue
-        if not path.startswith("train.") or path in _FIXED_IN_TRAIN:
+        if not path.startswith("train.") or path in FIXED_IN_TRAIN:
             raise UserError(_changed(path, value, before, config))
         warnings.append(f"continuing with {path}={flow(value)}, which was {flow(before)} at the last checkpoint")
     lacking = [path for path in leaf_paths(notes.settings) if not _has(tree, path)]

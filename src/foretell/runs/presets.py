@@ -22,7 +22,7 @@ from foretell.runs import files
 from foretell.runs.imitated import with_planner
 from foretell.runs.mistakes import validate
 from foretell.runs.parts import PARTS, Part, apply, check_needs, in_order, part_names, read_part
-from foretell.runs.schema import setting_paths
+from foretell.runs.schema import FIXED_IN_TRAIN, setting_paths
 from foretell.runs.trees import leaf_paths, merge, parse_override, value_at
 
 if TYPE_CHECKING:  # it imports JAX, for which `foretell presets` must not wait
@@ -156,10 +156,10 @@ def continued(
 ) -> "foretell.agents.RunSettings":
     """The settings of a run with what may still change in it changed. Raises `UserError`."""
     tree = settings.model_dump()
-    free = [path for path in setting_paths(type(settings)) if path.startswith("train.") and path != "train.capacity"]
+    free = [p for p in setting_paths(type(settings)) if p.startswith("train.") and p not in FIXED_IN_TRAIN]
     for override in overrides:
         for path in leaf_paths(override):
-            if not path.startswith("train.") or path == "train.capacity":
+            if not path.startswith("train.") or path in FIXED_IN_TRAIN:
                 raise UserError(
                     f"a resumed run keeps its settings: '{path}' cannot change"
                     f"{nearest(path, free) or ', only those of section train'}"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # it imports JAX, for which `foretell presets` must not wait
 Tree = Mapping[str, Any]
 """Settings as YAML has them: sections are mappings."""
 
+FIXED_IN_TRAIN = ("train.capacity", "train.environments", "train.steps_per_learning", "train.lag", "train.pretrained")
+"""Settings of section `train` that affect the steps so far, and so do not change when a run is resumed."""
+
 
 class Place(NamedTuple):
     """Where a path of keys leads in a tree of settings."""
