@@ -114,10 +114,10 @@ def test_a_run_ends_with_the_same_bytes_though_processes_of_every_kind_are_kille
     assert len(kills.killed) == 6
     assert results(run.directory) == results(undisturbed)
     table = rows(run.directory / "processes.csv")
-    names = {"values learner", "model learner", "interactor 0", "interactor 1", "evaluator 0", "evaluator 1"}
+    names = {"values learner", "model learner", "actor 0", "actor 1", "evaluator 0", "evaluator 1"}
     assert {row["process"] for row in table} == names
     assert sum(int(row["restarts"]) for row in table[-6:]) >= 6
-    acting = [row for row in table if row["process"].startswith("interactor")]
+    acting = [row for row in table if row["process"].startswith("actor")]
     assert max(int(row["age_max"]) for row in acting) >= 1
     (again,) = foretell.load(undisturbed, quiet=True).evaluate(1)
     assert foretell.load(run.directory, quiet=True).evaluate(1)[0] == again
@@ -140,7 +140,7 @@ def test_a_free_running_run_goes_on_after_its_processes_and_its_driver_are_kille
     run = train(tmp_path / "run", free, runtime=Ray(nodes, actors=2), callbacks=[kills])
     assert len(kills.killed) == 3
     table = rows(run.directory / "processes.csv")
-    assert {row["process"] for row in table} >= {"values learner", "model learner", "interactor 0", "interactor 1"}
+    assert {row["process"] for row in table} >= {"values learner", "model learner", "actor 0", "actor 1"}
     episodes = run.episodes
     assert max(row["env_steps"] for row in episodes) <= 152
     assert len({row["episode"] for row in episodes}) == len(episodes)

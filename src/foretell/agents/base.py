@@ -72,23 +72,23 @@ class Agent:
         return None
 
     def halves(self) -> "Halves | None":
-        """Agents that share its learning, for several processes; None if it is not made for that."""
+        """Agents that divide its learning between two processes; None if it cannot be divided."""
         return None
 
 
 class Halves(NamedTuple):
-    """Agents with the same state and the same random keys, each of which trains a half and counts what is due.
+    """Agents with the same state and random keys. Two train one half each; all count which updates are due.
 
-    Their state has a `model` (or None) with two fields: `online` is the model that is trained, or the parameters that
-    come from where it is; `target` is the copy of the parameters that values are learned with.
+    Their state has a `model` (or None) with two fields. `online` is the trained model, or the parameters received from
+    the process that trains it. `target` is the copy of the parameters with which values are learned.
     """
 
     values: Agent
-    """Trains policy and values, with models that come from elsewhere."""
+    """Trains policy and values, with a model that is trained by `model`."""
     model: Agent | None
-    """Trains the world model; None if that learns nothing."""
+    """Trains the world model; None if there is no learned model."""
     counting: Agent
-    """Trains nothing, so it tells at once when policies and models are renewed (`policy_version`, `target`)."""
+    """Trains nothing, and computes fast which calls publish a policy or a model (`policy_version`, `target`)."""
 
 
 class Pretrained(NamedTuple):
@@ -115,10 +115,11 @@ class Schedule(Settings):
     immediately (DDPG, STEVE). Null: learn only between episodes, which all environments begin and end together (PETS,
     MB-MPC)."""
     lag: NonNegativeInt = 0
-    """Calls of `learn` that the acting policy is behind the newest one, so that environments are stepped while the
-    agent learns; only with `steps_per_learning`. With 0 the run waits for the newest policy. Evaluation uses that."""
+    """Number of calls of `learn` by which the acting policy is behind the newest one. With 1 or more, environments are
+    stepped while the agent learns; with 0, acting waits for the newest policy. Evaluation always uses the newest one.
+    Must be 0 without `steps_per_learning`."""
     free_running: bool = False
-    """With `--runtime ray`, learn as often as the devices allow, without waiting for steps. Environments wait only if
+    """With `--runtime ray`, make as many updates as the devices allow, without waiting for steps. Acting waits only if
     learning falls behind `updates.per_step`. The result depends on the speed of the machine. No effect in one
     process."""
     random_episodes: NonNegativeInt = 1

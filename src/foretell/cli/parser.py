@@ -59,16 +59,16 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    which = "a preset with parts, see `foretell presets`, a YAML file, or 'auto' to choose one for the environment"
+    which = "a preset with +parts, see `foretell presets`; a YAML file; or 'auto' to choose one for the environment"
     sub.add_argument("preset", metavar="PRESET", help=which)
-    sub.add_argument("--seed", type=int, metavar="N", help="one seed, one result (default 0, or the seed in the file)")
-    many = "train N seeds from --seed on in one process, where their programs run as one; the same command continues"
+    sub.add_argument("--seed", type=int, metavar="N", help="random seed (default 0, or the seed in the file)")
+    many = "train N seeds, from --seed on, together in one process; after an interruption the same command continues"
     sub.add_argument("--seeds", type=int, metavar="N", help=many)
     where = "default runs/<preset-with-dashes>/<seed>, with <env> before <seed> if the preset names no environment"
     sub.add_argument("--out", metavar="DIR", help=f"the run directory ({where}); with --seeds, DIR/<seed>")
     sub.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     _set(sub)
-    sub.add_argument("--env", metavar="ID", help="SomeId-v0, module:SomeId-v0, or module:name of what makes it")
+    sub.add_argument("--env", metavar="ID", help="SomeId-v0, module:SomeId-v0, or module:name of a function or class")
     sub.add_argument("--reward", metavar="HOW", help="'learned', or module:function of (obs, action, next_obs)")
     sub.add_argument("--terminated", metavar="HOW", help="'learned', 'none', or module:function")
     sub.add_argument("--dry-run", action="store_true", help="print what would be trained, and write nothing")
@@ -81,9 +81,9 @@ def _train(sub: argparse.ArgumentParser) -> None:
 def _runtime(sub: argparse.ArgumentParser) -> None:
     how = "here (default), or ray: acting, evaluation and learning in processes of Ray, on this machine or a cluster"
     sub.add_argument("--runtime", metavar="HOW", default="here", help=how)
-    sub.add_argument("--actors", type=int, metavar="N", help="processes on Ray that step environments (default 1)")
-    sub.add_argument("--evaluators", type=int, metavar="N", help="processes on Ray that evaluate (default 1)")
-    sub.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: that of this machine)")
+    sub.add_argument("--actors", type=int, metavar="N", help="processes of Ray that step environments (default 1)")
+    sub.add_argument("--evaluators", type=int, metavar="N", help="processes of Ray that evaluate (default 1)")
+    sub.add_argument("--address", metavar="ADDRESS", help="address of the Ray cluster (default: that of this machine)")
 
 
 def _resume(sub: argparse.ArgumentParser) -> None:
@@ -118,22 +118,22 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     _which_agent(sub)
     _episodes(sub)
     sub.add_argument("--horizon", type=int, default=10, metavar="K", help="steps predicted ahead (default 10)")
-    sub.add_argument("--starts", type=int, default=512, metavar="N", help="starts of predictions (default 512)")
-    oracle = "imagined horizons replaced by real steps in estimates of values (default 1 5 10 25)"
+    sub.add_argument("--starts", type=int, default=512, metavar="N", help="number of predictions (default 512)")
+    oracle = "numbers of real rewards in the estimates oracle_H of values (default 1 5 10 25)"
     sub.add_argument("--oracle", type=int, nargs="+", default=[1, 5, 10, 25], metavar="H", help=oracle)
-    tail = "true returns at a time limit: bootstrap (default), or leave out steps that miss more than this share"
+    tail = "returns cut by a time limit: bootstrap (default), or leave out steps that lack more than this share"
     sub.add_argument("--tail", type=share, default=None, metavar="SHARE", help=tail)
-    policy = "who plays, of agents with critics: the policy of their targets (default), or the one that acts"
+    policy = "for agents with critics, who plays: the policy of targets (default), or the one that acts in evaluation"
     sub.add_argument("--policy", choices=["target", "online"], default="target", help=policy)
-    sub.add_argument("--out", metavar="DIR", help="for tables and figures (default RUN_DIR/diagnostics)")
+    sub.add_argument("--out", metavar="DIR", help="folder for tables and figures (default RUN_DIR/diagnostics)")
     _trust(sub)
 
 
 def _why(sub: argparse.ArgumentParser) -> None:
     _run_dir(sub)
-    sub.add_argument("--step", type=int, required=True, metavar="N", help="of a fresh episode, from 0")
-    sub.add_argument("--seconds", type=float, default=60.0, help="wall time to get there, at most (default 60)")
-    sub.add_argument("--seed", type=int, default=0, help="of the episode (default 0)")
+    sub.add_argument("--step", type=int, required=True, metavar="N", help="step of the episode, from 0")
+    sub.add_argument("--seconds", type=float, default=60.0, help="maximum wall time to reach the step (default 60)")
+    sub.add_argument("--seed", type=int, default=0, help="random seed of the episode (default 0)")
     _which_agent(sub)
     _trust(sub)
 
@@ -318,11 +318,11 @@ _COMMANDS: dict[str, _Command] = {
         _inspect,
     ),
     "diagnose": (
-        "play fresh episodes, and measure how good the agent's model and values are there",
+        "play fresh episodes, and measure how accurate the agent's model and values are in them",
         commands.diagnose,
         _diagnose,
     ),
-    "why": ("explain the action of one step of a fresh episode: plan, rejected ones, certainty", commands.why, _why),
+    "why": ("explain one action in a fresh episode: its plan, rejected candidates, uncertainty", commands.why, _why),
     "plot": ("draw the learning curves of runs, a mean with its spread for each preset", commands.plot, _plot),
     "report": ("write a page on what happened in runs and studies, to be opened offline", pages.report, _report),
     "watch": ("follow runs and studies in a browser as they are trained", pages.watch, _watch),

@@ -1,7 +1,7 @@
 """Verdicts: whether measured numbers are good, in one sentence each. All thresholds are here.
 
-What is judged is one row of numbers, see `tables.one_row`: the same for `foretell diagnose`, for its file
-`summary.csv`, for a row of `diagnostics.csv`, and for what a model believed in a report.
+The input is one row of numbers, see `tables.one_row`. Rows of `foretell diagnose` and its `summary.csv`, of
+`diagnostics.csv`, and of the beliefs in a report have the same names.
 """
 
 import math
@@ -19,38 +19,39 @@ VALUES_HELP = (
     "may help"
 )
 SMALL_BIAS, LARGE_BIAS = 0.1, 0.5
-"""Bias as a share of the root mean square of the true returns. A tenth is less than returns differ between seeds; with
-half of it, what is learned from estimates is mostly their error."""
+"""Bias as a share of the root mean square of the true returns. Returns of different seeds differ by more than a tenth;
+with a half, what is learned from the estimates is mostly their error."""
 _SKILL, _NO_SKILL = 0.25, 1.0
-"""Mean squared error as a share of that of a guess that needs no model: that nothing changes, or the mean of the data.
-A quarter halves the length of the error; from 1 on the model is of no use."""
+"""Mean squared error as a share of that of a baseline without a model: no change, or the mean of the data. A quarter
+means half the root mean square error; from 1 on the model is of no use."""
 _COVERED, _FAR = 0.15, 0.3
-"""Difference of actual and nominal share. Of 64 starts, as many as `diagnostics.csv` has, the share of a calibrated
-model is less than 0.13 from 0.5 with a probability of 95 %; with 0.3, intervals of 90 % hold as few as 60 %."""
+"""Difference of actual and nominal share. With 64 starts, as in `diagnostics.csv`, the share of a calibrated model
+is within 0.13 of 0.5 with a probability of 95 %; with 0.3, intervals of 90 % hold only 60 %."""
 _SIZE, _WRONG_SIZE = 2.0, 4.0
-"""Ratio of error and disagreement, either way. Few particles and heavy tails alone make it up to 2."""
+"""Ratio of error and disagreement, or its inverse. Few particles and heavy tails alone can make it 2."""
 _TELLS, _HARDLY = 0.5, 0.2
-"""Rank correlation of disagreement and error over starts. 0.2 may be chance with 64 starts; with 0.5 most of the starts
-that the particles disagree on are those that are predicted badly."""
+"""Rank correlation of disagreement and error over starts. 0.2 may be chance with 64 starts; with 0.5, most starts on
+which the particles disagree are predicted badly."""
 _KEPT = 0.5
-"""Share of starts that do not end early: with fewer, errors are of what most episodes never see."""
+"""Share of starts whose episode does not end early; below it, the errors describe only a minority of the episodes."""
 _RANDOM = 0.29
-"""Exploration noise as a share of the action range: `1 / sqrt(12)`, that of uniformly random actions around the
-middle."""
+"""Exploration noise as a share of the action range above which actions count as random: `1 / sqrt(12)`, the standard
+deviation of uniformly random actions."""
 _LITTLE = 0.01
+"""The same, below which the agent hardly explores."""
 
 
 class Verdict(NamedTuple):
-    """What is thought of a measured quantity."""
+    """The grade of a measured quantity, with an explanation."""
 
     part: Part
     grade: Grade
     text: str
-    """What was measured and with what it was compared; what may help, if it is poor."""
+    """The measured quantity, its baseline, and for a poor grade what may help."""
 
 
 def verdicts(row: Row) -> list[Verdict]:
-    """Of every quantity in a row of numbers that is there and can be judged."""
+    """The verdicts on all quantities in a row that are present and can be judged."""
     found: list[Verdict] = []
     for judge in (_kept, _model, _rewards, _uncertainty, _values, _plans, _exploration):
         found += judge(row)
@@ -98,7 +99,7 @@ def _uncertainty(row: Row) -> Iterator[Verdict]:
 
 
 def _coverage(row: Row, k: int) -> Verdict:
-    """Of the two intervals the one whose share is further from the nominal one; too much caution is never poor."""
+    """The verdict on the interval whose share is furthest from its nominal one; too wide intervals are never poor."""
     gaps = {level: row.get(f"share_{level}_{k}", math.nan) - level for level in (0.5, 0.9)}
     level, gap = max(gaps.items(), key=lambda pair: abs(pair[1]) if math.isfinite(pair[1]) else -1.0)
     grade = _low(abs(gap), _COVERED, _FAR if gap < 0 else math.inf)
@@ -147,7 +148,7 @@ def _exploration(row: Row) -> Iterator[Verdict]:
 
 
 def _bias(row: Row, part: Part, what: str, name: str, helped: str, of: str = "") -> Iterator[Verdict]:
-    """A bias against the root mean square of the true returns."""
+    """The verdict on a bias, relative to the root mean square of the true returns."""
     bias, scale = row.get(f"{name}_bias{of}", math.nan), row.get(f"{name}_scale", math.nan)
     if not (math.isfinite(bias) and scale > 0):
         return
@@ -159,14 +160,14 @@ def _bias(row: Row, part: Part, what: str, name: str, helped: str, of: str = "")
 
 
 def _ends(row: Row, name: str) -> list[int]:
-    """The smallest and the largest number of steps ahead for which there is a finite number of this name."""
+    """The smallest and the largest number of steps ahead for which the row has a finite value of this name."""
     matches = [(re.fullmatch(rf"{re.escape(name)}_(\d+)", key), value) for key, value in row.items()]
     steps = sorted(int(match[1]) for match, value in matches if match and math.isfinite(value))
     return sorted({steps[0], steps[-1]}) if steps else []
 
 
 def _low(value: float, good: float, poor: float) -> Grade:
-    """The grade of something that should be low."""
+    """The grade of a quantity for which lower is better."""
     return "good" if value <= good else "fair" if value < poor else "poor"
 
 

@@ -1,4 +1,4 @@
-"""Why an agent executed an action, for a person: its plan, what it rejected, how sure it was, and what it had seen."""
+"""Why an agent executed an action, as text: plan, rejected candidates, uncertainty, and nearest recorded steps."""
 
 from collections.abc import Iterator
 
@@ -10,24 +10,24 @@ from foretell.diagnostics.open_loop import std_of
 from foretell.tasks import TaskSpec
 
 BEST = 6
-"""Candidates that are kept, the best ones; the plan may be one of them."""
+"""Number of candidates that are kept, the best ones; the plan may be one of them."""
 _AHEAD = 6
-"""Numbers of steps ahead for which uncertainty is shown, at most."""
+"""Maximum number of rows, each for a number of steps ahead, in the table of uncertainty."""
 _FOLLOWING = 5
-"""Actions of the plan that are shown."""
+"""Number of actions of the plan that are shown."""
 _NAMED = 12
-"""Dimensions of the observation that are shown."""
+"""Number of dimensions of the observation that are shown."""
 _FAR = 1.0
-"""Distance from which on the nearest step in the data says little; see `belief.Neighbour`."""
+"""Distance above which even the nearest step in the data is not similar; see `belief.Neighbour`."""
 
 
 def lines(belief: Belief, spec: TaskSpec, step: int) -> Iterator[str]:
-    """The answer, line by line.
+    """The explanation, line by line.
 
     Args:
         belief: what the model believed at one moment.
-        spec: of the task.
-        step: of the episode.
+        spec: dimensions and names of the task.
+        step: step of the episode, from 0.
     """
     track, time = belief.lived.track, belief.lived.moments[0].time
     obs = zip(spec.obs_names, track.obs[step], strict=True)
@@ -82,7 +82,7 @@ def _horizons(belief: Belief) -> Iterator[str]:
 
 
 def _uncertainty(belief: Belief, time: int) -> Iterator[str]:
-    """Beside the error of the prediction for what was executed, as far as the episode was played."""
+    """Standard deviations of the particles, beside the error of the prediction as far as the episode was played."""
     track = belief.lived.track
     std = std_of(track.obs)
     spread = _root(np.asarray(belief.planned.obs)[0].std(1) / std)

@@ -1,1 +1,1 @@
-"""The parts of a run in processes of Ray, on one machine or on many."""
+"""One run in several processes of Ray, on one machine or on many."""

@@ -1,4 +1,4 @@
-"""The connection to Ray. Nothing here waits for JAX."""
+"""The connection to Ray. This module does not import JAX."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ _QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|has been marked dead|Raylet is terminated",
 }
-"""Environment variables of Ray: no warning of what a later Ray will do, no long text about what is mended."""
+"""Environment variables of Ray: no warnings of future changes, no long messages about failures that are recovered."""
 
 
 @contextmanager
@@ -22,9 +22,9 @@ def connected(address: str | None, option: str) -> Iterator[None]:
     """Connect to Ray, or start it on this machine.
 
     Args:
-        address: of an existing cluster, such as `auto`; by default that of this machine, which is started if there is
+        address: address of a cluster, such as `auto`; by default that of this machine, which is started if there is
             none.
-        option: what the user has asked for it with, for messages.
+        option: the option with which the user asked for Ray, for messages.
 
     Raises:
         UserError: if Ray is missing or cannot be reached.
@@ -52,7 +52,7 @@ def connected(address: str | None, option: str) -> Iterator[None]:
 
 
 def _cluster_here() -> str:
-    """The address of the cluster on this machine; `local` where there is none, or one that was killed."""
+    """The address of the cluster on this machine; `local` (start one) if there is none or it was killed."""
     from ray._private import services, utils
 
     last = utils.read_ray_address()

@@ -1,4 +1,4 @@
-"""What goes wrong in processes of Ray: what a new process mends, and what the user has to."""
+"""Failures in processes of Ray: those that a restart repairs, and those that the user has to repair."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from foretell.errors import UserError, brief
 
 MOST = 20
-"""Times in a row that a process is started again without any result between them."""
+"""Maximum number of restarts in a row without any result between them."""
 
 
 class OutOfStep(Exception):
-    """A learner was asked for something that does not follow what it has done: it has missed a call."""
+    """A learner received a call with another number than the next one: it has missed a call."""
 
 
 def lost(error: Exception) -> bool:
-    """Whether a process, or what it has made, is gone, so that it has to be made again."""
+    """Whether a process, or an object that it made, is lost, so that a restart can repair it."""
     import ray.exceptions as known
 
     gone = (known.RayActorError, known.ObjectLostError, known.WorkerCrashedError, known.RaySystemError, OutOfStep)
@@ -24,7 +24,7 @@ def lost(error: Exception) -> bool:
 
 
 def mistake(error: Exception) -> Exception:
-    """What to raise for an exception in a process of Ray that a new process does not mend."""
+    """What to raise for an exception in a process of Ray that a restart cannot repair."""
     import ray.exceptions as known
 
     cause = error.cause if isinstance(error, known.RayTaskError) and error.cause is not None else error
@@ -32,7 +32,7 @@ def mistake(error: Exception) -> Exception:
 
 
 def given_up(names: Sequence[str], error: Any) -> UserError:
-    """What to raise if processes die again and again."""
+    """What to raise if processes have died `MOST` times in a row."""
     return UserError(
         f"{' and '.join(names)} died {MOST} times in a row ({brief(error)}); if memory is short, lower --actors or "
         "train.capacity"

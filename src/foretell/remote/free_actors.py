@@ -1,4 +1,4 @@
-"""The interactors and evaluators of a free-running run, as the main process sees them."""
+"""Proxies in the main process for the actors and evaluators of a free-running run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,47 +12,47 @@ from foretell.remote.worker import Member
 
 
 class FreeActor:
-    """A process with environments of its own."""
+    """The proxy of an actor or evaluator, which is a process with its own environments."""
 
     def __init__(self, start: Callable[..., Member], name: str, count: int, carry: Carry, *, explore: bool) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
-            start: starts a process: its class, its name and its arguments.
-            name: what it is.
-            count: its environments.
-            carry: of so many environments.
-            explore: whether it collects data; else it plays episodes for evaluation.
+            start: starts a process, given its class, its name and its arguments.
+            name: name of the process in `processes.csv`.
+            count: number of its environments.
+            carry: an example of the agent's carry for these environments.
+            explore: whether it is an actor; otherwise it is an evaluator.
         """
         kind = FreeInteractorProcess if explore else InteractorProcess
         self.member, self.count = start(kind, name, range(count), count, explore), count
         self.asked = 0
-        """Steps that it was asked for last."""
+        """Number of steps in the latest request."""
         self.playing: list[int] = []
-        """Numbers of the episodes that it was asked to play."""
+        """Numbers of the episodes in the latest request to play."""
         self.renewals = 0
         self._carry = carry
         self._policy: Any = None
 
     def use(self, policy: Any, renewals: int) -> None:
-        """Act with this policy from now on, the newest one after so many renewals; it is in the object store."""
+        """Act with this policy from now on. It is in Ray's object store; `renewals` is the number of its version."""
         if policy is not None and policy is not self._policy:
             self._policy, self.renewals = policy, renewals
             self.member.handle.use.remote(policy, self._carry)
 
     def collect(self, numbers: Sequence[int], steps: int, *, random: bool) -> Any:
-        """Ask for a block of at most so many steps, with these numbers for new episodes."""
+        """Request a block of at most `steps` steps; `numbers` are for new episodes."""
         self.asked = steps
         return self.member.handle.collect.remote(numbers, -(-steps // self.count), random)
 
     def play(self, numbers: Sequence[int]) -> Any:
-        """Ask for whole episodes."""
+        """Request whole episodes with these numbers."""
         self.playing = [*numbers]
         carry = _zeros(self._carry)
         return self.member.handle.play.remote(carry, dict(enumerate(numbers)), numbers[0])
 
     def revive(self) -> None:
-        """Start it again, without the episodes that it had."""
+        """Restart the process, without its unfinished episodes."""
         self.member.restart()
         policy, self._policy = self._policy, None
         self.use(policy, self.renewals)
@@ -65,6 +65,6 @@ def _zeros(carry: Carry) -> Carry:
 
 
 def shares(count: int, processes: int) -> list[int]:
-    """How many of the environments each of the processes has, at most as many as environments."""
+    """The number of environments of each process; no process is without environments."""
     processes = min(count, processes)
     return [len(range(first, count, processes)) for first in range(processes)]

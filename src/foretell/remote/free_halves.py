@@ -1,4 +1,4 @@
-"""The learners of a free-running run, as the main process sees them."""
+"""Proxies in the main process for the learners of a free-running run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ from foretell.replay import Trajectories
 from foretell.training.learner import check_finite
 
 _SECONDS = 0.3
-"""Time that a call of `learn` is to take: short, so that news are passed on, and long enough to be worth a call."""
+"""Target duration of a call of `learn`: short, so that results are published often, but longer than its overhead."""
 _MOST = 4096
-"""Steps for which one call makes updates, at most."""
+"""Maximum number of steps for which one call makes updates."""
 
 
 class FreeHalf:
-    """One learner: what waits for it, and how far it is."""
+    """The proxy of one learner, with the steps that it has not received yet and its progress."""
 
     def __init__(self, name: str, start: Callable[..., Member], pretraining: int) -> None:
         """Start its process.
 
         Args:
             name: `values` or `model`.
-            start: starts a process: its class, its name and its arguments.
+            start: starts a process, given its class, its name and its arguments.
             pretraining: see `Agent.pretraining`.
         """
         self.name, self._pretraining = name, pretraining
@@ -34,18 +34,18 @@ class FreeHalf:
         self.inbox: list[Trajectories] = []
         """Blocks of steps that it has not received yet."""
         self.steps = 0
-        """Steps for which it has made the updates that are due."""
+        """Number of steps for which it has made its updates."""
         self.calls = 0
         self.news: Any = None
-        """What it has passed on last, where it is in the object store."""
+        """What it has published last, the policy or the model, in Ray's object store."""
         self.renewals = 0
-        """How often it has passed something on."""
+        """How often it has published."""
         self.metrics: list[dict[str, float]] = []
         self._new = self._asked = 1
         self._given: Any = None
 
     def begin(self, state: State, replay: Any, example: Trajectories) -> None:
-        """Begin with a state of the whole agent; `replay` is in the object store."""
+        """Begin with a state of the whole agent; `replay` is in Ray's object store."""
         self.inbox.clear()
         self._given = None
         if state.model is not None and self.name == "values":
@@ -54,10 +54,13 @@ class FreeHalf:
         self.member.handle.begin.remote(state, replay, self.calls, example)
 
     def learn(self, model: Any) -> tuple[Any, Any]:
-        """Ask for a call of `learn` with what waits: the news and the result, once they are there.
+        """Request a call of `learn` with all steps that it has not received yet.
 
         Args:
-            model: the newest parameters from the other half, where they are in the object store, if there are any.
+            model: for the values learner, the newest parameters of the model in Ray's object store, if there are any.
+
+        Returns:
+            References to what the call publishes and to its result.
         """
         blocks, self.inbox = self.inbox, []
         given, self._given = None if model is self._given else model, model
@@ -65,7 +68,7 @@ class FreeHalf:
         return self.member.handle.learn_freely.options(num_returns=2).remote(blocks, given, self._asked)
 
     def learned(self, news: Any, result: Result) -> None:
-        """A call has ended. Raises `UserError` if learning diverges."""
+        """Record the result of a call that has ended."""
         self.calls += 1
         self.steps += self._asked
         self.metrics.append({name: float(value) for name, value in result.metrics.items()})
@@ -76,7 +79,7 @@ class FreeHalf:
             self._new = int(np.clip(round(self._new * share), 1, _MOST))
 
     def means(self) -> dict[str, float]:
-        """The means of metrics since they were last asked for. Raises `UserError` if learning diverges."""
+        """The means of metrics since the last call of this. Raises `UserError` if learning diverges."""
         rows, self.metrics = self.metrics, []
         found = {name: sum(row[name] for row in rows) / len(rows) for name in (rows[0] if rows else {})}
         check_finite(found)
@@ -84,7 +87,7 @@ class FreeHalf:
 
 
 def joined(states: dict[str, State]) -> State:
-    """What both halves have learned, as the state of the whole agent."""
+    """The state of the whole agent, from those of both learners."""
     values = states["values"]
     if "model" not in states:
         return values

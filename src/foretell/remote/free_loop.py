@@ -1,7 +1,8 @@
 """A run in which acting, learning and evaluation do not wait for each other (`train.free_running`).
 
-The main process passes on what the others have made: steps to the learners, models to the learner of values, policies
-to those who act. It takes what is ready first, so the result depends on the speed of the machine.
+The main process distributes results: steps to the learners, the model to the values learner, the policy to actors and
+evaluators. It handles results in the order in which they arrive, so the result of the run depends on the speed of the
+machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,13 +31,13 @@ from foretell.training.resumption import carried_on
 from foretell.training.state import RunState, no_steps
 
 _AHEAD = 4
-"""Blocks of all environments that acting may be ahead of learning."""
+"""Number of blocks, of all environments, by which acting may be ahead of learning."""
 _TICK = 0.5
-"""Seconds between two looks at whether the user wants to stop, if nothing is ready."""
+"""Seconds after which it is checked whether the user wants to stop, if no result arrives."""
 
 
 class FreeLoop(Loop):
-    """Drives one agent through one run. `Loop` can go on from its checkpoints, and the other way round."""
+    """Drives one agent through one run. `Loop` can resume from its checkpoints, and the other way round."""
 
     def __init__(self, run: RunInfo, callbacks: Sequence[Callback], places: Any) -> None:
         """Prepare; `places` starts processes."""
@@ -44,9 +45,9 @@ class FreeLoop(Loop):
         self._start, self._runtime = places.starter(run), places.runtime
         self._store = jax.jit(stored, donate_argnums=0)
         self._waiting: dict[Any, tuple[Any, Callable[[Any], object]]] = {}
-        """By answer: whose it is, and what is done once it is there."""
+        """By requested result: the process that computes it, and the function that handles it."""
         self._spare: list[int] = []
-        """Numbers of episodes that were not begun."""
+        """Episode numbers that were assigned but not used."""
         self._finished: set[int] = set()
         self._failures = 0
 
@@ -67,7 +68,7 @@ class FreeLoop(Loop):
             self.state = whole(self.state)
 
     def _begin(self) -> None:
-        """Start the processes, with what was learned before; episodes under way are dropped."""
+        """Start the processes from the state of the run; unfinished episodes are dropped."""
         run, schedule = self.run_info, self._schedule
         rows = np.flatnonzero(self.state.episodes.number >= 0).tolist()
         lost_rows = dict.fromkeys(rows, False)
@@ -86,7 +87,7 @@ class FreeLoop(Loop):
             self._send_state(half)
         carry = on_host(whole(self.state.carry))
         self._actors = [
-            FreeActor(start, f"interactor {i}", n, _rows(carry, n), explore=True)
+            FreeActor(start, f"actor {i}", n, _rows(carry, n), explore=True)
             for i, n in enumerate(shares(schedule.environments, self._runtime.actors))
         ]
         widths = shares(self._evaluator.width, self._runtime.evaluators) if self._evaluator.width else []
@@ -98,27 +99,27 @@ class FreeLoop(Loop):
 
     @property
     def _due(self) -> int:
-        """Steps that the agent has acted in, for which updates are due."""
+        """Number of steps for which updates are due: all but the random ones."""
         return max(0, self.counters.env_steps - self._schedule.random_steps)
 
     def _is_over(self) -> bool:
-        """Whether all steps are taken, the updates for them are made, and everything is evaluated."""
+        """Whether a callback has stopped the run, or all steps, updates and evaluations are done."""
         done, end = clock.progress(self._schedule, self.counters)
         if self._report.stopping is not None or done < end or self._busy(self._evaluators):
             return self._report.stopping is not None
         return not self._due or (self._behind() <= 0 and not self._evaluation_is_due())
 
     def _behind(self) -> int:
-        """Steps for which a learner has not made its updates yet."""
+        """Number of steps for which the slower learner has not made its updates yet."""
         return self._due - self._due_before - min(half.steps for half in self._halves.values())
 
     def _busy(self, those: Sequence[Any]) -> list[Any]:
-        """Who of them has been asked for something."""
+        """Those of them that are computing a result."""
         busy = {id(who) for who, _ in self._waiting.values()}
         return [one for one in those if id(one) in busy]
 
     def _ask(self) -> None:
-        """Give everybody who waits something to do, if there is anything."""
+        """Request something from every idle process, if there is anything to do."""
         learners = list(self._halves.values())
         busy = self._busy([*self._actors, *learners, *self._evaluators])
         for actor in self._actors:
@@ -134,7 +135,7 @@ class FreeLoop(Loop):
                 self._ask_to_evaluate(evaluator, self._numbers(min(evaluator.count, self._to_evaluate)))
 
     def _ask_to_act(self, actor: FreeActor) -> None:
-        """One more block, unless all steps are taken, or acting is too far ahead of learning."""
+        """Request one more block, unless all steps are taken, or acting is too far ahead of learning."""
         schedule, steps = self._schedule, BLOCK * actor.count
         coming = self.counters.env_steps + sum(one.asked for one in self._busy(self._actors))
         random, policy = coming < schedule.random_steps, self._halves["values"].news
@@ -158,7 +159,7 @@ class FreeLoop(Loop):
         self._waiting[evaluator.play(numbers)] = evaluator, partial(self._evaluated, numbers)
 
     def _may_learn(self, half: FreeHalf) -> bool:
-        """The random steps come first, and for the learner of values a first model."""
+        """Whether the random steps are taken and, for the values learner, a first model has been published."""
         model = self._halves.get("model")
         waits = half.name == "values" and model is not None and model.news is None
         return self.counters.env_steps >= self._schedule.random_steps and not waits
@@ -167,14 +168,14 @@ class FreeLoop(Loop):
         return clock.must_evaluate(self._schedule, self.counters) and self._halves["values"].news is not None
 
     def _numbers(self, count: int) -> list[int]:
-        """Numbers for new episodes: those that were not begun, then new ones."""
+        """Numbers for new episodes: first those that were not used, then new ones."""
         found, self._spare = self._spare[:count], self._spare[count:]
         more = [self.counters.begun + i for i in range(count - len(found))]
         self._count(begun=len(more))
         return found + more
 
     def _take(self) -> None:
-        """Wait until an answer is there, and do what follows from it."""
+        """Wait for a result and handle it; after half a second, return without one."""
         import ray
 
         ready, _ = ray.wait(list(self._waiting), timeout=_TICK)
@@ -189,7 +190,7 @@ class FreeLoop(Loop):
             then(found)
 
     def _acted(self, actor: FreeActor, kind: Kind, block: Block) -> None:
-        """Pass a block on to the learners, and report episodes that are over."""
+        """Send a block to the learners, and report episodes that are over."""
         self._spare = sorted({*self._spare, *block.unused})
         count = int(block.steps.valid.sum())
         self.state = self.state._replace(replay=self._store(self.state.replay, block.steps))
@@ -235,11 +236,11 @@ class FreeLoop(Loop):
             self._report.learned(self._events_state(), means)
 
     def _events_state(self) -> RunState:
-        """The state for callbacks, which fetch what was learned if they need it."""
+        """The state for callbacks; the agent's state is fetched only if one of them needs it."""
         return self.state._replace(agent=Later(self._learned_so_far))
 
     def _learned_so_far(self) -> State:
-        """What all learners have learned; of one that has died, what was saved last."""
+        """The current state of the agent; for a learner that has died, its state in the last checkpoint."""
         import ray
 
         found = {}
@@ -253,7 +254,7 @@ class FreeLoop(Loop):
         return joined(found)
 
     def _save(self) -> None:
-        """Write a checkpoint. Episodes under way are not in it: they are dropped where it is read."""
+        """Write a checkpoint. It does not contain unfinished episodes: a resumed run drops them."""
         agent = self._learned_so_far()
         self._saver.dropped = {*range(self.counters.begun)} - self._finished
         state = self._none._replace(agent=agent, replay=self.state.replay, counters=self.counters)
@@ -262,14 +263,14 @@ class FreeLoop(Loop):
         self.state, self._saved = self.state._replace(agent=agent, counters=saved.counters), agent
 
     def _revive(self, who: FreeActor | FreeHalf, error: Exception) -> None:
-        """Start a process again that has died. Raises `UserError` if that does not help."""
+        """Restart a process that has died. Raises `UserError` after `MOST` failures in a row."""
         if not lost(error):
             raise mistake(error) from error
         self._failures += 1
         if self._failures > MOST:
             raise given_up([who.member.name], error) from error
-        after = "it begins with what was saved last" if isinstance(who, FreeHalf) else "its episodes are dropped"
-        say(f"the {who.member.name} has died and is started again; {after}")
+        after = "continues from the last checkpoint" if isinstance(who, FreeHalf) else "drops its unfinished episodes"
+        say(f"{who.member.name} has died; it is restarted and {after}")
         if isinstance(who, FreeHalf):
             who.member.restart()
             self._send_state(who)
@@ -280,12 +281,12 @@ class FreeLoop(Loop):
             self._spare += who.playing
 
     def _send_state(self, half: FreeHalf) -> None:
-        """Let a learner begin with what was saved last, and with all steps."""
+        """Let a learner begin with its state in the last checkpoint, and with all steps so far."""
         import ray
 
         half.begin(self._saved, ray.put(on_host(self.state.replay)), no_steps(self.run_info.task.spec, 1, 1))
 
 
 def _rows(carry: Any, count: int) -> Any:
-    """The carry of so many environments."""
+    """Zeros in the structure of the carry, for `count` environments."""
     return jax.tree.map(lambda a: np.zeros((count, *a.shape[1:]), a.dtype), carry)

@@ -16,16 +16,16 @@ from foretell.replay import Trajectories
 from foretell.training.state import Collected, no_steps
 
 BLOCK = 16
-"""Steps of each environment that are passed on together, at most."""
+"""Maximum number of steps of each environment in one block."""
 _SECONDS = 0.1
-"""Time after which fewer are passed on."""
+"""Time after which a block ends with fewer steps."""
 
 
 class Finished(NamedTuple):
     """An episode that is over."""
 
     episode: Episodes
-    """With one environment."""
+    """Arrays of one environment."""
     random: bool
     extras: Extras
 
@@ -36,14 +36,14 @@ class Block(NamedTuple):
     steps: Trajectories
     finished: list[Finished]
     unused: list[int]
-    """Numbers of episodes that were not begun."""
+    """Episode numbers that were not used."""
     version: int
-    """Of the policy; -1 if the actions were random."""
+    """Version of the policy; -1 if the actions were random."""
     under_way: Episodes
 
 
 class FreeInteractorProcess(InteractorProcess):
-    """Acts in environments of its own, block by block."""
+    """An actor of a free-running run: acts in its own environments, block by block."""
 
     _carry: Carry
     _random = True
@@ -52,8 +52,8 @@ class FreeInteractorProcess(InteractorProcess):
         """Take up to `BLOCK` steps in each environment.
 
         Args:
-            numbers: of the next episodes, as many as environments.
-            most: steps of each environment, at most.
+            numbers: numbers for the next episodes, one for each environment.
+            most: maximum number of steps of each environment.
             random: whether actions are random.
         """
         episodes, spec, unused = self._episodes, self.run.task.spec, [*numbers]
@@ -76,7 +76,7 @@ class FreeInteractorProcess(InteractorProcess):
         return Block(collected.steps, finished, unused, version, episodes)
 
     def _step(self, random: bool) -> Extras:
-        """One step in every environment; what acting returned beside the actions."""
+        """Take one step in every environment. Returns what acting returned besides the actions."""
         extras: Extras = {}
         if random:
             actions = self._envs.random_actions(self._episodes)
@@ -93,7 +93,7 @@ class FreeInteractorProcess(InteractorProcess):
         super().use(policy, carry)
 
     def _cut(self, random: bool) -> list[Finished]:
-        """Random episodes end where the agent begins to act."""
+        """End the random episodes when the agent begins to act."""
         was_random, self._random = self._random, random
         if was_random and not random:
             self._episodes.over[self._episodes.number >= 0] = 1
@@ -101,7 +101,7 @@ class FreeInteractorProcess(InteractorProcess):
         return []
 
     def _closed(self, random: bool, extras: Extras) -> list[Finished]:
-        """The episodes that are over, which are cleared."""
+        """Remove the episodes that are over and return them."""
         over = np.flatnonzero((self._episodes.over > 0) & (self._episodes.number >= 0)).tolist()
         found = [Finished(_one(self._episodes, i), random, {k: v[i : i + 1] for k, v in extras.items()}) for i in over]
         for i in over:
@@ -110,27 +110,27 @@ class FreeInteractorProcess(InteractorProcess):
 
 
 class Result(NamedTuple):
-    """What a call of `learn` has come to."""
+    """The result of a call of `learn`."""
 
     metrics: Metrics
     renewed: bool
-    """Whether what is passed on is new: the policy, or the model."""
+    """Whether the published policy or model has changed."""
     seconds: float
 
 
 class FreeLearnerProcess(LearnerProcess):
-    """Learns as if so many steps were new, whatever has arrived."""
+    """A learner of a free-running run: the number of updates does not depend on how many steps have arrived."""
 
     def learn_freely(self, blocks: Sequence[Trajectories], model: Params, new: int) -> tuple[Any, Result]:
         """Store steps, and call `learn` once.
 
         Args:
             blocks: new steps.
-            model: the parameters from the other half, if there are newer ones.
-            new: steps for which updates are due.
+            model: newer parameters from the model learner, or None.
+            new: number of steps for which updates are due.
 
         Returns:
-            What is passed on, if it was renewed, and the result.
+            The policy or the parameters of the model, if they have changed, and the result.
         """
         for steps in blocks:
             self._replay = self._store(self._replay, steps)
@@ -152,7 +152,7 @@ class FreeLearnerProcess(LearnerProcess):
         super().begin(state, replay, number, steps)
 
     def newest(self) -> Any:
-        """What this half has learned by now."""
+        """The current state of this learner."""
         return jax.tree.map(np.array, self._state)
 
     def _passed_on(self) -> Any:

@@ -1,4 +1,4 @@
-"""Some of a run's environments, in a process of Ray that also chooses their actions."""
+"""A process of Ray that acts in some of a run's environments: an actor or an evaluator."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,16 +15,16 @@ from foretell.remote.worker import Worker
 from foretell.training.actor import begin_and_act
 
 Numbers = tuple[int, int]
-"""Of the episode in the run's first environment, and steps since it began: these are never the same twice."""
+"""Number of the episode in the run's first environment, and steps since its start: no pair occurs twice in a run."""
 
 
 class Stepped(NamedTuple):
-    """What one step has brought in the environments of this process."""
+    """The result of one step in the environments of this process."""
 
     first: dict[int, np.ndarray]
     """First observations of new episodes."""
     newest: dict[int, Episodes]
-    """By environment, one entry of each array."""
+    """By environment, the entries that the step has added."""
     carry: Carry
     """Of all environments of the run."""
     extras: Extras
@@ -33,18 +33,18 @@ class Stepped(NamedTuple):
 class InteractorProcess(Worker):
     """Acts in some environments of a run.
 
-    The program that acts is the one of a run in a single process, over all environments of the run. Those that are
-    elsewhere are zeros. So it does not matter for the actions which process has which environment.
+    The program that acts is the same as in a run in a single process: its batch holds all environments of the run. Rows
+    of environments in other processes are zeros. So the actions do not depend on which process has which environment.
     """
 
     def __init__(self, packed: bytes, rows: Sequence[int], count: int, explore: bool) -> None:
         """Make the environments.
 
         Args:
-            packed: the run.
-            rows: which of its environments.
-            count: how many there are in all.
-            explore: whether to collect data.
+            packed: the run, see `worker.packed`.
+            rows: indices of its environments within those of the run.
+            count: number of environments of the run.
+            explore: whether to add exploration, to collect data.
         """
         super().__init__(packed)
         self._rows, self._count, spec = list(rows), count, self.run.task.spec
@@ -55,14 +55,14 @@ class InteractorProcess(Worker):
         self._program, self._compiling = BackgroundProgram(act), False
 
     def use(self, policy: PolicyParams, carry: Carry) -> None:
-        """Act with this policy from now on; `carry` is an example."""
+        """Act with this policy from now on; `carry` is an example of its shapes."""
         self._policy = jax.device_put(policy)
         if not self._compiling:
             self._compiling = True
             self._program.compile(self._policy, carry, *self._arguments((0, 0)))
 
     def step(self, carry: Carry, numbers: Numbers, new: Mapping[int, int], random: bool, limit: int) -> Stepped:
-        """See `Interacting.step`; rows are those of the run."""
+        """See `Interacting.step`; environments have their indices in the run."""
         episodes = self._episodes
         with self.working(len(episodes.running) + len(new)):
             if new:
@@ -78,7 +78,7 @@ class InteractorProcess(Worker):
             return Stepped(first, {self._rows[i]: newest(episodes, i) for i in running}, carry, extras)
 
     def play(self, carry: Carry, numbers: Mapping[int, int], first: int) -> tuple[Episodes, Carry, Extras]:
-        """Play whole episodes with these numbers by environment; `first` is that in the run's first environment."""
+        """Play whole episodes. `numbers` are by environment; `first` is the number in the run's first environment."""
         episodes = self._episodes
         extras: Extras = {}
         with self.working(0):
@@ -91,7 +91,7 @@ class InteractorProcess(Worker):
             return episodes, carry, extras
 
     def repeat(self, episodes: Episodes, states: Mapping[int, np.ndarray], random: bool) -> dict[int, bool]:
-        """Go on with the run's episodes, see `Environments.repeat`."""
+        """Continue the run's unfinished episodes, see `Environments.repeat`."""
         for mine, theirs in zip(self._episodes, episodes, strict=True):
             mine[...] = theirs[self._rows] if theirs.ndim else theirs
         own = {self._rows.index(row): state for row, state in states.items() if row in self._rows}
@@ -114,7 +114,7 @@ class InteractorProcess(Worker):
 
 
 def newest(episodes: Episodes, i: int) -> Episodes:
-    """The newest entries of one environment."""
+    """The entries of one environment that the latest step has added."""
     t = int(episodes.length[i])
     return Episodes(
         obs=episodes.obs[i, t],
@@ -126,7 +126,7 @@ def newest(episodes: Episodes, i: int) -> Episodes:
 
 
 def enter(episodes: Episodes, row: int, entries: Episodes) -> None:
-    """The inverse of `newest`, where the entries before are there already."""
+    """The inverse of `newest`; all earlier entries must be there already."""
     t = int(entries.length)
     episodes.obs[row, t], episodes.actions[row, t - 1], episodes.rewards[row, t - 1] = entries[:3]
     for name in ("number", "length", "terminated", "success", "over"):

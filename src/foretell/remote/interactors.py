@@ -1,7 +1,7 @@
 """Acting and evaluation in processes of Ray, each of which has some of the environments.
 
-Which process has which environment does not matter for the results. If a process dies, another one repeats the episodes
-under way from their seeds and actions.
+The results do not depend on which process has which environment. If a process dies, a new one repeats the unfinished
+episodes from their seeds and actions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +24,17 @@ from foretell.training.state import RunState
 
 
 class Group:
-    """Processes that share environments."""
+    """Processes that divide the environments among them: all actors, or all evaluators."""
 
     def __init__(self, start: Callable[..., Member], name: str, count: int, processes: int, *, explore: bool) -> None:
-        """Start them.
+        """Start the processes.
 
         Args:
-            start: starts a process: its class, its name and its arguments.
-            name: what they are.
-            count: environments.
-            processes: at most as many as environments.
-            explore: whether they collect data.
+            start: starts a process, given its class, its name and its arguments.
+            name: `actor` or `evaluator`.
+            count: number of environments.
+            processes: number of processes; without effect above `count`.
+            explore: whether to add exploration, to collect data.
         """
         numbers = range(min(processes, count))
         self.rows = [list(range(first, count, len(numbers))) for first in numbers]
@@ -46,7 +46,7 @@ class Group:
         self._failures = 0
 
     def use(self, policy: PolicyParams, carry: Carry) -> None:
-        """Act with this policy, unless they do already."""
+        """Send this policy to all processes, unless they have it already."""
         if policy is not self._policy:
             import ray
 
@@ -56,11 +56,11 @@ class Group:
                 member.handle.use.remote(self._shared, self._carry)
 
     def ask(self, calls: Mapping[int, Callable[[Any], Any]], again: Callable[[int], object]) -> dict[int, Any]:
-        """What processes answer. Raises `UserError`.
+        """The results of calls, by process. Raises `UserError`.
 
         Args:
-            calls: for each process that is asked, by its number, a call of its handle.
-            again: called with the number of a process that was started again, before it is asked again.
+            calls: by index of the process, a function that makes the call with its handle.
+            again: called with the index of a process that was restarted, before the call is repeated.
         """
         import ray
 
@@ -78,29 +78,29 @@ class Group:
         return found
 
     def _revive(self, i: int, error: Exception) -> None:
-        """Start a process again that has died. Raises `UserError` if that does not help."""
+        """Restart a process that has died. Raises `UserError` after `MOST` failures in a row."""
         if not lost(error):
             raise mistake(error) from error
         self._failures += 1
         if self._failures > MOST:
             raise given_up([self.members[i].name], error) from error
-        say(f"the {self.members[i].name} has died; another one repeats its episodes")
+        say(f"{self.members[i].name} has died; a new process repeats its episodes")
         self.members[i].restart()
         if self._policy is not None:
             self.members[i].handle.use.remote(self._shared, self._carry)
 
 
 class RemoteInteractor:
-    """Acts in the environments of a run, step by step, in all processes at a time."""
+    """Acts in the environments of a run, step by step, in all actors at the same time."""
 
     def __init__(self, run: RunInfo, start: Callable[..., Member], processes: int, version: Callable[[], int]) -> None:
         """Prepare.
 
         Args:
             run: the run.
-            start: starts a process: its class, its name and its arguments.
-            processes: how many, at most.
-            version: that of the newest policy.
+            start: starts a process, given its class, its name and its arguments.
+            processes: maximum number of actors.
+            version: returns the version of the newest policy.
         """
         self._run, self._start, self._processes, self._version = run, start, processes, version
 
@@ -109,7 +109,7 @@ class RemoteInteractor:
 
     def start(self, state: RunState) -> None:
         count = self._run.schedule.environments
-        self.group = Group(self._start, "interactor", count, self._processes, explore=True)
+        self.group = Group(self._start, "actor", count, self._processes, explore=True)
 
     def step(
         self,
@@ -151,26 +151,26 @@ class RemoteInteractor:
         return {row: state for part in parts.values() for row, state in part.items()}
 
     def close(self) -> None:
-        """The processes end with the connection."""
+        """Nothing is to be done: the processes end with the connection."""
 
     @property
     def _all(self) -> range:
         return range(len(self.group.rows))
 
     def _repeated(self, i: int, episodes: Episodes, random: bool) -> None:
-        """Bring a new process to where the episodes of the old one were; those that cannot be repeated are over."""
+        """Repeat the unfinished episodes of a process in a new one. Those that cannot be repeated are truncated."""
         calls = {i: lambda handle: handle.repeat.remote(episodes, {}, random)}
         for row in [row for row, there in self.group.ask(calls, lambda i: None)[i].items() if not there]:
             episodes.over[row] = 1
             number, name = int(episodes.number[row]), self.group.members[i].name
-            say(f"episode {number} is cut: the {name} has died, and the environment does not repeat itself")
+            say(f"episode {number} is truncated: {name} has died, and the environment is not reproducible")
         if episodes.over[self.group.rows[i]].any():
             self.group.ask(calls, lambda i: None)
 
     def _entered(
         self, episodes: Episodes, new: Mapping[int, int], found: Mapping[int, Stepped], carry: Carry
     ) -> tuple[list[int], Carry, Extras]:
-        """Write what the processes have answered into the run's episodes."""
+        """Write the results of the processes into the run's episodes."""
         if 0 in new:
             episodes.clock[...] = 0
         for row, number in new.items():
@@ -233,16 +233,16 @@ class RemoteEvaluator:
         return episodes, extras
 
     def close(self) -> None:
-        """The processes end with the connection."""
+        """Nothing is to be done: the processes end with the connection."""
 
 
 def _numbers(episodes: Episodes, new: Mapping[int, int]) -> Numbers:
-    """Those that decide the random key of the next step."""
+    """The numbers that determine the random key of the next step."""
     return new.get(0, int(episodes.number[0])), 0 if 0 in new else int(episodes.clock)
 
 
 def _merged(all: Any, part: Any, rows: Sequence[int]) -> Any:
-    """Arrays over all environments, with these rows from another one."""
+    """The arrays `all`, over all environments, with `rows` replaced by those of `part`."""
 
     def merge(before: Any, new: Any) -> Any:
         merged = np.array(before)

@@ -1,7 +1,7 @@
-"""Learning in processes of Ray: one for policy and values, one for the world model.
+"""Learning in processes of Ray: the values learner trains policy and values, the model learner the world model.
 
-They get the same calls in the same order as one process would, with the same random keys, so they compute the same
-numbers. If a process dies, both begin again with what was saved last, and all calls since then are made again.
+They get the same calls in the same order as in one process, with the same random keys, so they compute the same
+numbers. If a learner dies, both restart from the last checkpoint, and all calls since then are repeated.
 """
 
 import time
@@ -26,18 +26,18 @@ from foretell.training.state import RunState
 
 
 class _Call(NamedTuple):
-    """What was asked of the learners."""
+    """A call that was sent to the learners."""
 
     steps: Trajectories
     number: int
-    """Of the call of `learn`, or of the next one."""
+    """Number of this call of `learn`; if it only stores steps, that of the next call of `learn`."""
     learns: bool
     renews_policy: bool = False
     renews_model: bool = False
 
 
 class _Base(NamedTuple):
-    """A state of the run from which calls can be made again."""
+    """The state of the run at the last checkpoint, from which calls can be repeated."""
 
     agent: State
     replay: Replay
@@ -45,14 +45,14 @@ class _Base(NamedTuple):
 
 
 class RemoteLearner:
-    """Passes calls of `learn` on to its processes, and counts here what they renew."""
+    """Sends calls of `learn` to the learners, and computes here which calls publish a policy or a model."""
 
     def __init__(self, run: RunInfo, start: Callable[[type, str, str], Member]) -> None:
         """Prepare.
 
         Args:
             run: the run.
-            start: starts a process: its class, its name and its half.
+            start: starts a process, given its class, its name and the half of the agent that it trains.
         """
         halves = run.agent.halves()
         assert halves is not None
@@ -64,7 +64,7 @@ class RemoteLearner:
         self._counts: State = None
         self._policy: PolicyParams = None
         self.version = 0
-        """How often the policy has been renewed."""
+        """Version of the newest policy: how often one has been published."""
         self._calls: list[_Call] = []
         self._results: dict[int, dict[str, Any]] = {}
         self._failures = 0
@@ -119,10 +119,10 @@ class RemoteLearner:
         return state
 
     def close(self) -> None:
-        """The processes end with the connection."""
+        """Nothing is to be done: the processes end with the connection."""
 
     def _settle(self, state: RunState) -> None:
-        """From now on calls are made again from here."""
+        """Use this state as the one from which calls are repeated."""
         replay = jax.tree.map(np.array, state.replay)
         self._base = _Base(jax.tree.map(np.array, state.agent), replay, state.counters.learned)
         self._counts = _counts(self._base.agent, -1)
@@ -134,7 +134,7 @@ class RemoteLearner:
         self._results.clear()
 
     def _begin(self) -> None:
-        """Send the state to the processes, and all calls since then."""
+        """Send the saved state to the learners, and all calls since then."""
         agent, replay, number = self._base
         import ray
 
@@ -147,7 +147,7 @@ class RemoteLearner:
             self._send(call)
 
     def _send(self, call: _Call) -> None:
-        """Ask the processes, without waiting for them."""
+        """Send a call to the learners, without waiting for its result."""
         values, model = self.members["values"].handle, self.members.get("model")
         if not call.learns:
             for member in self.members.values():
@@ -166,21 +166,21 @@ class RemoteLearner:
         return self._fetched(lambda: self._results[number][name])
 
     def _metrics(self, number: int) -> dict[str, np.ndarray]:
-        """The metrics of one call of `learn`, of both halves."""
+        """The metrics of one call of `learn`, from both learners."""
         found = {half: self._result(number, f"{half} metrics") for half in self._halves}
         both = {**found.get("model", {}), **found["values"]}
         skipped = [metrics["skipped_steps"] for metrics in found.values()]
         return {**both, "skipped_steps": np.asarray(sum(skipped), np.float32)}
 
     def _agent(self) -> State:
-        """What both halves have learned by now."""
+        """The current state of the whole agent."""
         number = self._calls[-1].number + self._calls[-1].learns if self._calls else self._base.number
         found = {half: self._fetched(partial(_state_of, member, number)) for half, member in self.members.items()}
         values = found["values"]
         return _with_online(values, found["model"].model.online) if "model" in found else values
 
     def _fetched(self, ask: Callable[[], Any]) -> Any:
-        """What a process answers; if one has died, all begin again before it is asked again."""
+        """The result of a request; if a learner has died, all restart before the request is repeated."""
         import ray
 
         while True:
@@ -195,18 +195,18 @@ class RemoteLearner:
                 if self._failures > MOST:
                     raise given_up([member.name for member in self.members.values()], error) from error
             calls = sum(call.learns for call in self._calls)
-            say(f"a learner has died; all learners begin again, {calls} calls of learn after what was saved last")
+            say(f"a learner has died; the learners restart from the last checkpoint and repeat {calls} calls of learn")
             for member in self.members.values():
                 member.restart()
             self._begin()
 
     def _counted(self, state: RunState, counts: State) -> RunState:
-        """The state in which updates are counted."""
+        """The state of the run for the agent that trains nothing, see `Halves.counting`."""
         return state._replace(agent=counts, metrics={})
 
 
 class _Summed(Part):
-    """Metrics of several calls of `learn`, which are summed when they are needed."""
+    """The summed metrics of several calls of `learn`, fetched when they are needed."""
 
     def __init__(self, base: Metrics, numbers: list[int], fetch: Callable[[int], dict[str, np.ndarray]]) -> None:
         self.base, self.numbers, self._fetch = base, numbers, fetch
@@ -228,7 +228,7 @@ def _state_of(member: Member, number: int) -> Any:
 
 
 def _before(metrics: Metrics | Part) -> Metrics:
-    """Metrics before the calls that are summed."""
+    """The metrics from before the calls that are summed."""
     return metrics.base if isinstance(metrics, _Summed) else whole(metrics)
 
 
@@ -237,7 +237,7 @@ def _with_online(agent: State, online: Any) -> State:
 
 
 def _counts(agent: State, none: int) -> State:
-    """The state of an agent that counts: numbers of calls in place of models."""
+    """The state for `Halves.counting`: in place of each model, the number of the call that made it."""
     if agent.model is None:
         return agent
     return agent._replace(model=agent.model._replace(online=np.int32(none), target=np.int32(none)))

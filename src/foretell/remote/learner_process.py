@@ -1,4 +1,4 @@
-"""Half of an agent's learning, in a process of Ray with a replay of its own."""
+"""A learner: a process of Ray that trains one half of an agent, with its own replay."""
 
 from functools import partial
 from typing import Any
@@ -15,10 +15,10 @@ from foretell.training.learner import learn, stored
 
 
 class LearnerProcess(Worker):
-    """Learns with one half of an agent, call by call."""
+    """Trains one half of an agent, call by call."""
 
     def __init__(self, packed: bytes, half: str) -> None:
-        """Open a run, for the half of its agent with this name."""
+        """Open a run; `half` is `values` or `model`."""
         super().__init__(packed)
         self._passes_policies = half == "values"
         agent = getattr(self.run.agent.halves(), half)
@@ -27,7 +27,7 @@ class LearnerProcess(Worker):
         self._compiling = False
 
     def begin(self, state: State, replay: Replay, number: int, steps: Trajectories) -> None:
-        """Begin with a state before call `number`; `steps` are an example of what is sent."""
+        """Begin with the state before call `number`; `steps` are an example of the shapes to come."""
         self._state, self._replay = jax.device_put((state, replay))
         self._number = number
         if not self._compiling:
@@ -45,13 +45,13 @@ class LearnerProcess(Worker):
         """Call `learn` once.
 
         Args:
-            steps: new ones.
-            number: of the call.
-            model: the parameters from the other half, if they are due.
-            publish: whether what this half passes on is due: the policy, or the parameters of the model.
+            steps: new steps.
+            number: number of the call.
+            model: new parameters from the model learner, or None.
+            publish: whether this call publishes the policy (values learner) or the parameters (model learner).
 
         Returns:
-            What is passed on, if it is due, and metrics.
+            What is published, or None, and the metrics.
         """
         self._check(number)
         with self.working(1):
@@ -63,7 +63,7 @@ class LearnerProcess(Worker):
             return jax.tree.map(np.array, (news if publish else None, metrics))
 
     def state(self, number: int) -> State:
-        """What this half has learned before call `number`."""
+        """The state of this learner before call `number`."""
         self._check(number)
         return jax.tree.map(np.array, self._state)
 

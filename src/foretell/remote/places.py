@@ -1,4 +1,4 @@
-"""A run whose parts work in processes of Ray."""
+"""Acting, evaluation and learning of a run in processes of Ray."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from foretell.training.stopwatch import Stopwatch
 
 
 class OnRay:
-    """Makes the parts of a run as processes of Ray."""
+    """Makes the interactor, learner and evaluator of a run as proxies of Ray processes, see `Places`."""
 
     def __init__(self, runtime: Ray) -> None:
         self.runtime = runtime
@@ -37,7 +37,7 @@ class OnRay:
         return RemoteEvaluator(run, self.starter(run), self.runtime.evaluators)
 
     def measured(self) -> list[dict[str, Any]]:
-        """A row of `processes.csv` for each process that answers."""
+        """A row of `processes.csv` for each process that is alive."""
         import ray
 
         asked = [(member, member.handle.measured.remote()) for member in self._members]
@@ -45,7 +45,7 @@ class OnRay:
         for member, answer in asked:
             try:
                 rows.append({"process": member.name, **ray.get(answer), "restarts": member.restarts, **member.age()})
-            except Exception as error:  # it is started again when it is needed
+            except Exception as error:  # it is restarted when it is needed
                 if not lost(error):
                     raise
         return rows
@@ -58,7 +58,7 @@ class OnRay:
             ray.kill(member.handle)
 
     def starter(self, run: RunInfo) -> Callable[..., Member]:
-        """Starts a process for this run: its class, its name, and its arguments."""
+        """A function that starts a process for this run, given its class, its name and its arguments."""
 
         def start(kind: type, name: str, *arguments: Any) -> Member:
             import ray
@@ -72,7 +72,7 @@ class OnRay:
         return start
 
     def _resources(self, run: RunInfo, kind: type) -> dict[str, Any]:
-        """What a process takes of the cluster: a core, or less if there are too few; learners a GPU where there is."""
+        """What a process reserves: a core or less, see `share_of_cores`; a learner also a GPU, or half of one."""
         import ray
 
         nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
@@ -84,7 +84,7 @@ class OnRay:
 
 
 def share_of_cores(nodes: Sequence[float], processes: int) -> float:
-    """The cores that each process takes: one, or the largest hundredth of it with which all fit on these nodes."""
+    """The cores that each process reserves: 1, or the largest multiple of 0.01 with which all fit on these nodes."""
     shares = (hundredths / 100 for hundredths in range(100, 0, -1))
     return next((share for share in shares if sum(int(cores / share) for cores in nodes) >= processes), 0.0)
 
@@ -99,13 +99,13 @@ def make_loop(run: RunInfo, callbacks: Sequence[Callback], elsewhere: OnRay | No
 
 @contextmanager
 def places(runtime: Ray | None, *, quiet: bool = False) -> Iterator[OnRay | None]:
-    """Connect to Ray for one run; its processes end with the block. None without Ray. Raises `UserError`."""
+    """Connect to Ray for one run; its processes end with the block. Yields None without Ray. Raises `UserError`."""
     if runtime is None:
         yield None
         return
     with connected(runtime.address, "--runtime ray"):
         if not quiet:
-            say(f"on Ray: starting learners, {runtime.actors} to act and {runtime.evaluators} to evaluate")
+            say(f"on Ray: starting learners, actors ({runtime.actors}) and evaluators ({runtime.evaluators})")
         found = OnRay(runtime)
         try:
             yield found

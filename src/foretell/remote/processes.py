@@ -1,4 +1,4 @@
-"""`processes.csv`: what each process of a run on Ray has done, how busy it was, and how old was what it used."""
+"""`processes.csv`: work, load and staleness of each process of a run on Ray."""
 
 import csv
 from collections.abc import Callable
@@ -12,11 +12,11 @@ class Processes(Callback):
     """Writes a row for each process with every row of metrics."""
 
     def __init__(self, rows: Callable[[], list[dict[str, Any]]]) -> None:
-        """`rows` measures the processes since it was last called."""
+        """`rows` returns the measurements of all processes since it was last called."""
         self._rows = rows
 
     def on_training_start(self, event: TrainingStarted) -> None:
-        """Remove what was written after the checkpoint from which the run continues."""
+        """Remove rows from after the checkpoint from which the run continues."""
         path = event.run.directory.processes
         if path.is_file():
             with path.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""How a run is spread over processes of Ray, and which runs can be. Nothing here waits for JAX or Ray."""
+"""How a run is spread over processes of Ray, and which runs can be. This module does not import Ray."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from foretell.training.events import RunInfo
 
 @dataclass(frozen=True)
 class Ray:
-    """Train with processes of Ray: some that act, some that evaluate, one for the values, one for the world model."""
+    """Train with processes of Ray: actors, evaluators, a values learner and a model learner."""
 
     address: str | None = None
-    """Of a cluster, such as `auto`; by default that of this machine, which is started if there is none."""
+    """Address of a cluster, such as `auto`; by default that of this machine, which is started if there is none."""
     actors: int = 1
     """Processes that choose actions and step environments; at most `train.environments`."""
     evaluators: int = 1
@@ -34,7 +34,7 @@ def check(runtime: object, run: RunInfo) -> None:
             raise UserError(f"{name} must be at most {most}, the number of train.{setting}, not {count}")
     if run.agent.halves() is None:
         raise UserError(
-            f"Ray's processes share the learning of steve, mve, ddpg, td3 and sac, not that of '{run.preset}'; "
+            f"Ray's processes can divide the learning of steve, mve, ddpg, td3 and sac, not that of '{run.preset}'; "
             "to train many runs at a time, see `foretell study --ray`"
         )
     if schedule.workers > 1:

@@ -1,4 +1,4 @@
-"""What every process of a run on Ray does: it opens what it is sent, and measures how busy it is."""
+"""What every process of a run on Ray does: it unpacks the run, and measures how busy it is."""
 
 import os
 import platform
@@ -26,10 +26,10 @@ def packed(run: RunInfo) -> bytes:
 
 
 class Worker:
-    """A process of Ray with a part of a run."""
+    """A process of a run on Ray: an actor, an evaluator or a learner."""
 
     def __init__(self, packed: bytes) -> None:
-        """Open a run, on what Ray has assigned to this process."""
+        """Unpack the run, and use the device that Ray has assigned to this process."""
         import ray
 
         share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
@@ -44,7 +44,7 @@ class Worker:
 
     @contextmanager
     def working(self, count: int) -> Iterator[None]:
-        """Measure the time that it takes to do so much."""
+        """Count the time within the block as busy, and `count` units as done."""
         start = time.monotonic()
         try:
             yield
@@ -53,7 +53,7 @@ class Worker:
             self._done += count
 
     def measured(self) -> dict[str, Any]:
-        """Where this is, how much it has done since it was last asked, and the share of time that this has taken."""
+        """Where this process is, and its work and busy share since the last call of this."""
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         row = {
@@ -69,13 +69,13 @@ class Worker:
 
 
 class Member:
-    """A worker as the main process sees it: it can be started again."""
+    """The handle of a `Worker` in the main process; it can restart the worker."""
 
     def __init__(self, name: str, make: Callable[[], Any]) -> None:
-        """Start it.
+        """Start the process.
 
         Args:
-            name: what it is called in `processes.csv`.
+            name: name of the process in `processes.csv`.
             make: starts the process.
         """
         self.name, self._make, self.restarts = name, make, 0
@@ -83,7 +83,7 @@ class Member:
         self._ages: list[int] = []
 
     def restart(self) -> None:
-        """Start it again, after it has died or in place of what it does."""
+        """Restart the process; if it is alive, it is killed first."""
         import ray
 
         ray.kill(self.handle)
@@ -91,10 +91,10 @@ class Member:
         self.restarts += 1
 
     def used(self, age: int) -> None:
-        """It has used something that had been renewed so often since: a policy, or a model."""
+        """Record the staleness of a policy or model that the process has used."""
         self._ages.append(age)
 
     def age(self) -> dict[str, float]:
-        """Mean and maximum of these since they were last asked for."""
+        """Mean and maximum of the staleness since the last call of this."""
         ages, self._ages = self._ages or [0], []
         return {"age_mean": round(sum(ages) / len(ages), 3), "age_max": max(ages)}

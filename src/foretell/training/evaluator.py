@@ -1,4 +1,4 @@
-"""Evaluation within a run: episodes without exploration, from a policy's parameters alone."""
+"""Evaluation within a run: episodes without exploration, with only the parameters of the policy."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -19,13 +19,13 @@ class Evaluating(Protocol):
     """Plays the evaluation episodes of a run, here or in other processes."""
 
     width: int
-    """Episodes that can be played side by side."""
+    """Maximum number of episodes that are played in parallel."""
 
     def start(self, state: RunState) -> None:
         """Make the environments. Raises `UserError`."""
 
     def compile(self, policy: PolicyParams, carry: Carry) -> None:
-        """Begin to compile, if there will be evaluation. `carry` may be of any number of environments."""
+        """Begin to compile, if there will be evaluation. `carry` may be for any number of environments."""
 
     def play(
         self,
@@ -35,14 +35,17 @@ class Evaluating(Protocol):
         meanwhile: Callable[[], object],
         after_step: Callable[[Episodes, Carry, Extras], object],
     ) -> tuple[Episodes, Extras]:
-        """Play episodes of the run to their end. The episodes, and what acting returned last.
+        """Play episodes of the run to their end.
 
         Args:
-            policy: what acting needs.
-            carry: of any episodes, for its structure.
-            numbers: of the episodes, at most `width`.
+            policy: parameters of the policy.
+            carry: an example, for its structure.
+            numbers: numbers of the episodes, at most `width`.
             meanwhile: called while actions are computed.
             after_step: called after every step.
+
+        Returns:
+            The episodes, and what acting returned besides the actions in the last step.
         """
 
     def close(self) -> None:
@@ -50,12 +53,12 @@ class Evaluating(Protocol):
 
 
 class Evaluator:
-    """Plays whole episodes side by side, in environments of its own."""
+    """Plays whole episodes in parallel, in its own environments."""
 
     def __init__(self, run: RunInfo) -> None:
         schedule, self._spec = run.schedule, run.task.spec
         self.width = min(schedule.eval_environments, schedule.eval_episodes)
-        """Episodes that can be played side by side."""
+        """Maximum number of episodes that are played in parallel."""
         self._run = run
         self._actor = Actor(run.agent, run.seed, explore=False)
 
@@ -64,7 +67,7 @@ class Evaluator:
         self.envs = Environments(self._run.task, self.width, self._run.seed, self._run.schedule.workers)
 
     def compile(self, policy: PolicyParams, carry: Carry) -> None:
-        """Begin to compile, if there will be evaluation. `carry` may be of any number of environments."""
+        """Begin to compile, if there will be evaluation. `carry` may be for any number of environments."""
         if self.width:
             self._actor.compile(policy, self._no_carry(carry), empty_episodes(self._spec, self.width))
 
@@ -76,14 +79,17 @@ class Evaluator:
         meanwhile: Callable[[], object],
         after_step: Callable[[Episodes, Carry, Extras], object],
     ) -> tuple[Episodes, Extras]:
-        """Play episodes of the run to their end. The episodes, and what acting returned last.
+        """Play episodes of the run to their end.
 
         Args:
-            policy: what acting needs.
-            carry: of any episodes, for its structure.
-            numbers: of the episodes, at most `width`.
+            policy: parameters of the policy.
+            carry: an example, for its structure.
+            numbers: numbers of the episodes, at most `width`.
             meanwhile: called while actions are computed.
             after_step: called after every step.
+
+        Returns:
+            The episodes, and what acting returned besides the actions in the last step.
         """
         episodes, carry = empty_episodes(self._spec, self.width), self._no_carry(carry)
         extras: Extras = {}

@@ -1,4 +1,4 @@
-"""Acting in the environments of a run: one step in all of them, in a new episode where that is due."""
+"""Acting in the environments of a run: one step in all of them, after the start of new episodes where they are due."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -35,19 +35,19 @@ class Interacting(Protocol):
         limit: int,
         meanwhile: Callable[[], object],
     ) -> tuple[list[int], Carry, Extras]:
-        """One step in every environment whose episode goes on. Raises `UserError`.
+        """Take one step in every environment with an unfinished episode. Raises `UserError`.
 
         Args:
-            policy: what acting needs.
-            carry: of the episodes under way.
-            episodes: those under way, which change in place.
-            new: the numbers of the episodes to begin first, by environment.
-            kind: what the episodes are for.
-            limit: steps after which they are over.
+            policy: parameters of the policy.
+            carry: the agent's carry in the unfinished episodes.
+            episodes: the unfinished episodes; changed in place.
+            new: numbers of the episodes to begin first, by environment.
+            kind: purpose of the episodes, such as `train`.
+            limit: steps after which an episode is over.
             meanwhile: called while the actions are computed.
 
         Returns:
-            The environments that were stepped, the new carry, and what acting returned beside the actions.
+            The environments that were stepped, the new carry, and what acting returned besides the actions.
         """
 
     def repeat(
@@ -63,7 +63,7 @@ class Interacting(Protocol):
 
 
 class Interactor:
-    """Acts in this process; with `train.workers`, others step the environments."""
+    """Chooses actions in this process. With `train.workers`, worker processes step the environments."""
 
     def __init__(self, run: RunInfo, watch: Stopwatch) -> None:
         self._run, self._watch = run, watch

@@ -21,7 +21,7 @@ from foretell.training.state import RunState
 
 _SKIPPED = "skipped_steps"
 _MOST_SKIPPED = 0.1
-"""Share of gradient steps that may be not finite before a run is ended."""
+"""Share of gradient steps that are not finite above which the run ends."""
 
 
 @runtime_checkable
@@ -35,26 +35,26 @@ class Learning(Protocol):
         """Begin with this state."""
 
     def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
-        """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
+        """The state after one call of `learn`, the policy, and the summed metrics since they were last logged."""
 
     def flush(self, state: RunState) -> RunState:
-        """Move what was collected to the replay, to make room."""
+        """Move the collected steps to the replay, to make room."""
 
     def wait(self) -> float:
-        """Wait until the last call is done; the seconds that took. Raises `UserError` if it has failed."""
+        """Wait until the last call is done. Returns the seconds waited. Raises `UserError` if it has failed."""
 
     def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
-        """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
+        """The means of metrics that are summed over `calls`. Raises `UserError` if the last call has failed."""
 
     def settled(self, state: RunState) -> RunState:
         """The state with all arrays in this process."""
 
     def close(self) -> None:
-        """Nothing more is learned."""
+        """Called when nothing more is to be learned."""
 
 
 class Learner:
-    """Calls `learn` without waiting for it: what comes next can be prepared meanwhile."""
+    """Calls `learn` without waiting for it, so that the next steps can be prepared meanwhile."""
 
     def __init__(self, agent: Agent, seed: int) -> None:
         self._seed = np.int32(seed)
@@ -73,18 +73,18 @@ class Learner:
         """Nothing is to be done."""
 
     def settled(self, state: RunState) -> RunState:
-        """The same: it is in this process."""
+        """The same state: all its arrays are in this process."""
         return state
 
     def learn(self, state: RunState) -> tuple[RunState, PolicyParams, Metrics | Part]:
-        """The state after one call of `learn`, what acting needs of it, and the metrics since they were last logged."""
+        """The state after one call of `learn`, the policy, and the summed metrics since they were last logged."""
         agent, policy, replay, metrics = self._program(*self._arguments(state))
         self._latest = metrics
         state.collected.clear()  # `_arguments` has copied it
         return state._replace(agent=agent, replay=replay), policy, metrics
 
     def flush(self, state: RunState) -> RunState:
-        """Move what was collected to the replay, to make room. For trajectories there is room enough."""
+        """Move the collected steps to the replay, to make room. Trajectories always have enough room."""
         self.wait()
         replay = whole(state.replay)
         if replay is not None:
@@ -93,14 +93,14 @@ class Learner:
         return state._replace(replay=replay)
 
     def wait(self) -> float:
-        """Wait until the last call is done; the seconds that took. Raises `UserError` if it has failed."""
+        """Wait until the last call is done. Returns the seconds waited. Raises `UserError` if it has failed."""
         start = time.perf_counter()
         jax.block_until_ready(self._latest)
         raise_reported()
         return time.perf_counter() - start
 
     def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
-        """The means of metrics that were summed over so many calls. Raises `UserError` if the last one failed."""
+        """The means of metrics that are summed over `calls`. Raises `UserError` if the last call has failed."""
         self.wait()
         return {name: float(value) / calls for name, value in whole(metrics).items()}
 
@@ -110,7 +110,7 @@ class Learner:
 
 
 def check_finite(metrics: dict[str, float]) -> str | None:
-    """What to say of gradient steps that were skipped; None if none was. Raises `UserError` if learning diverges."""
+    """A sentence on gradient steps that were skipped; None if none was. Raises `UserError` if learning diverges."""
     said = None
     for name, skipped in metrics.items():
         if not name.endswith(_SKIPPED) or not skipped > 0.0:
@@ -135,7 +135,7 @@ def learn(
     seed: Int[Array, ""],
     learned: Int[Array, ""],
 ) -> tuple[State, PolicyParams, Replay | None, Metrics]:
-    """Store new steps, then learn; the metrics are added to those before."""
+    """Store new steps, then learn; the metrics are added to the previous ones."""
     if replay is not None:
         replay = stored(replay, steps)
     learn = traced_once(agent.learn)
@@ -147,7 +147,7 @@ def learn(
 
 
 def stored(replay: Replay, steps: Trajectories) -> Replay:
-    """With the valid steps, in the order in which they were taken."""
+    """The replay with the valid steps added, in the order in which they were taken."""
     rows = jax.tree.map(lambda a: jnp.reshape(a, (-1, *a.shape[2:])), steps)
     data = Transitions(rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated)
     return add(replay, data, rows.valid)

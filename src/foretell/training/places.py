@@ -1,4 +1,4 @@
-"""Where the parts of a run work: in this process, or in others."""
+"""Where a run acts, learns and evaluates: in this process, or in others."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,20 +11,20 @@ from foretell.training.stopwatch import Stopwatch
 
 @runtime_checkable
 class Places(Protocol):
-    """Makes the parts of a run."""
+    """Makes the interactor, the learner and the evaluator of a run."""
 
     def interactor(self, run: RunInfo, watch: Stopwatch) -> Interacting:
-        """What acts in its environments."""
+        """The object that acts in the run's environments."""
 
     def learner(self, run: RunInfo) -> Learning:
-        """What learns."""
+        """The object that learns."""
 
     def evaluator(self, run: RunInfo) -> Evaluating:
-        """What plays its evaluation episodes."""
+        """The object that plays the evaluation episodes."""
 
 
 class Here:
-    """In this process."""
+    """Makes all three in this process."""
 
     def interactor(self, run: RunInfo, watch: Stopwatch) -> Interacting:
         return Interactor(run, watch)

@@ -1,7 +1,7 @@
 """The programs of a run, and arrays that the runs of several seeds share.
 
-A run by itself compiles its own programs. If several seeds are trained together, a program runs for all of them at
-once, on arrays with a leading axis of seeds; each run then holds a `Part` of these arrays.
+A single run compiles its own programs. If several seeds are trained together, a program runs for all of them at once,
+on arrays with a leading axis of seeds; each run then holds a `Part` of these arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +21,13 @@ class Program(Protocol):
     """A function that is compiled before it is called."""
 
     def compile(self, *example: Any) -> None:
-        """Begin to compile for arguments of the same shapes and types as these."""
+        """Begin to compile for arguments with the shapes and types of these."""
 
     def __call__(self, *args: Any) -> Any: ...
 
 
 class Programs:
-    """Makes the programs of a run by itself."""
+    """Makes the programs of a single run."""
 
     def in_background(self, name: str, function: Callable[..., Any], *, donate: tuple[int, ...] = ()) -> Program:
         """A program that can run for several seeds at once, see `foretell.training.batch`.
@@ -49,13 +49,13 @@ _programs: ContextVar[Programs] = ContextVar("programs", default=Programs())  # 
 
 
 def programs() -> Programs:
-    """What makes the programs of the run that begins here."""
+    """The object that makes the programs of runs, in the current context."""
     return _programs.get()
 
 
 @contextmanager
 def making(made_by: Programs) -> Iterator[None]:
-    """Let runs that begin within the block get their programs from there."""
+    """Runs that begin within the block get their programs from `made_by`."""
     token = _programs.set(made_by)
     try:
         yield

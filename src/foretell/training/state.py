@@ -1,8 +1,8 @@
-"""The state of a run: one tree of arrays that holds everything needed to continue it to the last bit.
+"""The state of a run: one tree of arrays that holds everything needed to continue it bit for bit.
 
-There are no generator states in it. Every random key is derived from the seed and the counters here, and the
-simulator's state is the episode's seed and the actions taken since: a Gymnasium environment that is reset with a seed
-and given the same actions goes to the same state.
+It contains no states of random generators: every random key is derived from the seed and the counters. It contains no
+state of the simulator, but the seed and the actions of each episode: a deterministic Gymnasium environment that is
+reset with the same seed and given the same actions reaches the same state.
 """
 
 from functools import partial
@@ -25,19 +25,19 @@ from foretell.training.programs import Part, programs, whole
 
 
 class Collected(NamedTuple):
-    """Steps on their way to the replay or to the agent. Its arrays change in place."""
+    """Steps that are not yet in the replay, or not yet learned from. Its arrays change in place."""
 
     steps: Trajectories
-    """On the host, with room for so many times."""
+    """Arrays on the host, with room for a fixed number of times."""
     times: np.ndarray
-    """How many there are."""
+    """Number of times that are filled."""
 
     @property
     def is_full(self) -> bool:
         return int(self.times) == len(self.steps.time)
 
     def take(self, episodes: Episodes, stepped: list[int], time_limit: int | None = None) -> None:
-        """Append the latest step of each environment in `stepped`; one at the time limit counts as a termination."""
+        """Append the latest step of each environment in `stepped`; a step at `time_limit` counts as a termination."""
         at = int(self.times)
         for row in stepped:
             t = int(episodes.length[row]) - 1
@@ -59,12 +59,12 @@ class Collected(NamedTuple):
         self.shorten(0)
 
     def shorten(self, times: int) -> None:
-        """Keep the first steps alone, of so many times."""
+        """Keep only the steps of the first `times` times."""
         self.times[...] = times
         self.steps.valid[times:] = False
 
     def end(self, row: int) -> None:
-        """The episode in this environment is over after the latest step that is here."""
+        """Mark the latest step of this environment as the last one of its episode."""
         if (found := np.flatnonzero(self.steps.valid[: int(self.times), row])).size:
             self.steps.over[found[-1], row] = True
 
@@ -74,7 +74,7 @@ class RunState(NamedTuple):
 
     agent: State
     carry: Carry
-    """What the agent carries within the episodes under way."""
+    """The agent's carry in the unfinished episodes."""
     replay: Replay | Part | None
     """None for an agent that learns from trajectories."""
     metrics: Metrics | Part
@@ -83,19 +83,19 @@ class RunState(NamedTuple):
     episodes: Episodes
     counters: Counters
     lagging: tuple[PolicyParams, ...] = ()
-    """With `train.lag`, the policies before the newest, the oldest first, which acts."""
+    """With `train.lag`, the policies before the newest one, oldest first. The oldest one acts."""
 
     def lagged(self, policy: PolicyParams, *, all: bool = False) -> "RunState":
-        """With one more policy before the newest, or with nothing else than this one."""
+        """The state with this policy appended and the oldest removed; with `all`, every policy becomes this one."""
         return self._replace(lagging=(policy,) * len(self.lagging) if all else (*self.lagging, policy)[1:])
 
     def without_metrics(self) -> "RunState":
-        """After they were logged."""
+        """The state with all metrics zero, for after they were logged."""
         return self._replace(metrics=jax.tree.map(jnp.zeros_like, whole(self.metrics)))
 
 
 def init_run(agent: Agent, spec: TaskSpec, schedule: Schedule, seed: int) -> tuple[RunState, PolicyParams]:
-    """The state before anything has happened, and what acting needs of it."""
+    """The initial state, and the parameters of its policy."""
     times, environments = schedule.room(spec.horizon, agent.data), schedule.environments
     # The seed is an argument, not a constant, so that one compiled program serves all seeds.
     stepwise = schedule.steps_per_learning is not None
@@ -116,7 +116,7 @@ def _arrays(
     stepwise: bool,
     key: Key[Array, ""],
 ) -> tuple[State, PolicyParams, Carry, Replay | None, Metrics]:
-    """What of the initial state is on the device."""
+    """The arrays of the initial state that are on the device."""
     obs = jax.ShapeDtypeStruct((environments, spec.obs_size), np.float32)
     state, replay = agent.init(key), None
     if agent.data == "replay":
@@ -129,7 +129,7 @@ def _arrays(
 
 
 def no_steps(spec: TaskSpec, times: int, environments: int) -> Trajectories:
-    """Room for the steps of so many times."""
+    """Empty arrays for the steps of `times` times in each environment."""
     rows, zeros = (times, environments), cast(Any, np.zeros)
     return Trajectories(
         obs=zeros((*rows, spec.obs_size), np.float32),
