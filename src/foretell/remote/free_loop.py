@@ -269,7 +269,8 @@ class FreeLoop(Loop):
         self._failures += 1
         if self._failures > MOST:
             raise given_up([who.member.name], error) from error
-        after = "continues from the last checkpoint" if isinstance(who, FreeHalf) else "drops its unfinished episodes"
+        ways = "continues from the last checkpoint", "plays its episodes again", "drops its unfinished episodes"
+        after = ways[0 if isinstance(who, FreeHalf) else 1 if who in self._evaluators else 2]
         say(f"{who.member.name} has died; it is restarted and {after}")
         if isinstance(who, FreeHalf):
             who.member.restart()
