@@ -59,7 +59,7 @@ def shorten() -> None:
     from foretell.run import examined, trained
 
     for place, name, instead in (
-        (api, "Loop", _beginning(api.Loop)),
+        (api, "make_loop", _beginning(api.make_loop)),
         (api, "load", _loading(api.load)),
         (trained, "content", _exporting(trained.content)),
         (examined, "Examiner", _reach),
@@ -75,10 +75,10 @@ def _reach(*args: Any, **options: Any) -> Any:
     raise Reached
 
 
-def _beginning(loop: Any) -> Any:
-    def begin(info: Any, callbacks: Any) -> Any:
+def _beginning(make_loop: Any) -> Any:
+    def begin(info: Any, callbacks: Any, elsewhere: Any) -> Any:
         if any(getattr(each, "walks", False) for each in callbacks):
-            return loop(info, callbacks)
+            return make_loop(info, callbacks, elsewhere)
         raise Reached
 
     return begin
