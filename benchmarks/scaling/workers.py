@@ -1,14 +1,11 @@
-"""Speed of worker processes: `python benchmarks/workers.py [ENVIRONMENT ...]`.
+"""Speed of environment workers, beside as many threads and Gymnasium's `AsyncVectorEnv`; and of evaluation episodes.
 
-Steps per second of 8 environments with 1, 2 and 4 workers, beside as many threads and Gymnasium's `AsyncVectorEnv`; and
-the time of 16 evaluation episodes. `Sleeps` waits 5 ms in every step. `Holds` waits with Python's lock held: as code in
+`Sleeps` waits 5 ms in every step. `Holds` waits with Python's lock held: as code in
 Python would, but without a core. Both can therefore show the ideal rate on any machine. `Burns` computes in Python,
 `Returns` does nothing.
 """
 
-import argparse
 import ctypes
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,8 +16,6 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv
-from rich.console import Console
-from rich.table import Table
 
 from foretell.envs.simulators import Simulators, begin_episode, take_step
 from foretell.envs.workers import make_simulators
@@ -146,39 +141,29 @@ def evaluation_seconds(env, side_by_side, workers, horizon):
         return time.perf_counter() - start
 
 
-def share(rate, ideal):
-    return f"{rate:,.0f} ({100 * rate / ideal:.0f} %)"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("environments", nargs="*", default=STEPPED, help=f"by default {' '.join(STEPPED)}")
-    parser.add_argument("--steps", type=int, default=25, help="of every environment in a round")
-    parser.add_argument("--rounds", type=int, default=6, help="of which the best counts")
-    arguments = parser.parse_args()
-    measured = {"steps": arguments.steps, "rounds": arguments.rounds}
-    table = Table("environment", "steps/s", *(f"{n} workers" for n in WORKERS[1:]),
-                  *(f"{n} threads" for n in WORKERS[1:]), "AsyncVectorEnv")  # fmt: skip
-    for env in arguments.environments:
+def measure(environments, steps, rounds):
+    """A row for each environment and way to step it; `call s` is what a call takes for each worker, without steps."""
+    rows, sizes = [], {"steps": steps, "rounds": rounds}
+    for env in environments:
         task = make_task(TaskSettings(env=env))
-        one = rate(Simulators, task, **measured)
-        many = [rate(partial(make_simulators, workers=n), task, **measured) for n in WORKERS[1:]]
-        threads = [rate(partial(Threads, workers=n), task, **measured) for n in WORKERS[1:]]
-        cells = [share(found, n * one) for found, n in zip(many + threads, 2 * WORKERS[1:], strict=True)]
-        table.add_row(env, f"{one:,.0f}", *cells, share(vector_rate(task, **measured), ENVIRONMENTS * one))
-    rounds = Table(f"{EPISODES} evaluation episodes", "steps each", "one by one, s",
-                   *(f"{EPISODES} side by side, {n} worker{'s' * (n > 1)}, s" for n in WORKERS))  # fmt: skip
-    for env in [env for env in EVALUATED if env in arguments.environments]:
-        horizon = EVALUATED[env]
-        times = [
-            evaluation_seconds(env, 1, 1, horizon),
-            *(evaluation_seconds(env, EPISODES, n, horizon) for n in WORKERS),
-        ]
-        rounds.add_row(env, f"{horizon}", *(f"{seconds:.2f}" for seconds in times))
-    console = Console(width=160)
-    console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; in brackets the share of the ideal rate")
-    console.print(table, *([rounds] if rounds.row_count else []))
+        made = {("workers", 1): rate(Simulators, task, **sizes)}
+        for way, make in (("workers", make_simulators), ("threads", Threads)):
+            made |= {(way, n): rate(partial(make, workers=n), task, **sizes) for n in WORKERS[1:]}
+        made["AsyncVectorEnv", ENVIRONMENTS] = vector_rate(task, **sizes)
+        one = made["workers", 1]
+        for (way, n), found in made.items():
+            call = ENVIRONMENTS / found / n if env == "Returns-v0" and way == "workers" and n > 1 else None
+            row = {"environment": env, "way": way, "processes or threads": n, "steps/s": found}
+            rows.append({**row, "share of ideal": found / (n * one), "call s": call})
+    return rows
 
 
-if __name__ == "__main__":
-    main()
+def evaluation(environments):
+    """A row for each environment and way to play a round of evaluation episodes."""
+    rows = []
+    for env in [env for env in EVALUATED if env in environments]:
+        for side_by_side, workers in ((1, 1), *((EPISODES, n) for n in WORKERS)):
+            seconds = evaluation_seconds(env, side_by_side, workers, EVALUATED[env])
+            row = {"environment": env, "episodes": EPISODES, "steps each": EVALUATED[env], "side by side": side_by_side}
+            rows.append({**row, "workers": workers, "seconds": seconds})
+    return rows
