@@ -12,12 +12,14 @@ each kind of row, and stores all that was measured in `<out>.json`, the tables i
 | model | no measurement: the measured constants of the other rows, extrapolated to 100 nodes |
 
 Rates are measured from the time when all runs had their second row of `metrics.csv`, so that everything is compiled, to
-the last row of the first run to end. The time until then is `start s`. Processor time is that of all processes.
+the last row of the first run to end. The time until then is `start s`. Processor time is that of all processes. Ray is
+started anew for each row, whatever clusters run on this machine.
 """
 
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -125,7 +127,9 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        os.environ["RAY_TMPDIR"] = folder  # where Ray looks for a cluster
+        try:
+            main(sys.argv[1:])
+        except UserError as error:
+            sys.exit(str(error))
