@@ -57,17 +57,18 @@ def kinds(args: argparse.Namespace) -> dict[str, Callable[[], Tables]]:
 def modelled(path: Path) -> Tables:
     """The tables of the model. Raises `UserError` if its constants are not measured yet."""
     records = read(path)
-    if missing := [kind for kind in ("overhead", "async", "workers") if kind not in records]:
+    if missing := [kind for kind in ("seeds", "overhead", "async", "workers") if kind not in records]:
         raise UserError(f"the model needs measured rows: --rows {' '.join(missing)} model")
-    known = growth.constants({name: rows for each in records.values() for name, rows in each["tables"].items()})
+    tables = {name: rows for each in records.values() for name, rows in each["tables"].items()}
+    known = growth.constants(tables)
     constants = [{"constant of the model": name, "value": value} for name, value in known._asdict().items()]
-    return {"constants": constants, **growth.tables(known)}
+    return {"constants": constants, **growth.tables(known, tables["seeds"])}
 
 
 def text(value: object) -> str:
     """A cell: three digits of a fraction, and a dash for what could not be measured."""
     if value is None:
-        return "–"
+        return "-"
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -143,7 +143,9 @@ def stored(kind):
     on_ray = {"way": "Ray", "cores": 2, "start s": 9.0, "process s": 5.0, "overhead s": 1.5, "apart s": None}
     free = {"case": "free", "steps/s": 1.0, "actor s/step": 0.01, "learner s/update": 0.02}
     sent = {"policy": 100, "16 steps": 50, "block with them": 60}
+    seeds = [{"seeds": 8, "way": way, "steps/s": rate, "updates/s": 20.0} for way, rate in (("Ray", 10.0), ("x", None))]
     return {
+        "seeds": {"seeds": [{**seeds[0], "seeds": 1}, *seeds]},
         "overhead": {"overhead": [{**on_ray, "at a time": 1}, {**on_ray, "at a time": 4, "apart s": 0.2}]},
         "async": {"async": [{"case": "one", "steps/s": 1234.5}, free], "sent": [
             {"what": name, "bytes": value} for name, value in sent.items()]},
@@ -156,25 +158,27 @@ def scale(monkeypatch):
     scale, machine = benchmark("scale"), {"cores": 2, "matmul": 1e11, "memory": 1e10, "jax": "jax"}
     modelled = scale.kinds
     monkeypatch.setattr(scale, "measured", lambda: machine)
-    kinds = {kind: partial(stored, kind) for kind in ("overhead", "async", "workers")}
+    kinds = {kind: partial(stored, kind) for kind in ("seeds", "overhead", "async", "workers")}
     monkeypatch.setattr(scale, "kinds", lambda args: {**kinds, "model": modelled(args)["model"]})
     return scale
 
 
 def test_rows_are_stored_and_the_model_takes_its_constants_from_them(scale, tmp_path, capsys):
     out = ["--out", str(tmp_path / "scale")]
-    with pytest.raises(UserError, match="--rows overhead async workers model"):
+    with pytest.raises(UserError, match="--rows seeds overhead async workers model"):
         scale.main(["--rows", "model", *out])
-    scale.main(["--rows", "overhead", "async", *out])
+    scale.main(["--rows", "seeds", "overhead", "async", *out])
     scale.main(["--rows", "workers", "model", *out])
     records = json.loads((tmp_path / "scale.json").read_text())["rows"]
-    assert list(records) == ["overhead", "async", "workers", "model"]
+    assert list(records) == ["seeds", "overhead", "async", "workers", "model"]
     constants = {row["constant of the model"]: row["value"] for row in records["model"]["tables"]["constants"]}
     assert constants["apart"] == 0.2 and constants["overhead"] == 1.5 and constants["policy_bytes"] == 100
     largest = records["model"]["tables"]["many runs on Ray"][-1]
     assert (largest["nodes"], largest["runs"]) == (100, 1000)
+    seeds = records["model"]["tables"]["seeds on nodes"]
+    assert len(seeds) == 6 and seeds[2] == {"nodes": 10, "way": "Ray", "seeds": 80, "steps/s": 100, "updates/s": 200}
     text = (tmp_path / "scale.table.md").read_text()
-    assert "2 cores, matrix multiply 100 GFLOP/s" in text and "| one | 1,234 | – | – |" in text
+    assert "2 cores, matrix multiply 100 GFLOP/s" in text and "| one | 1,234 | - | - |" in text
     assert "many runs on Ray" in capsys.readouterr().out
 
 

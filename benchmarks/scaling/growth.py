@@ -3,6 +3,10 @@
 import heapq
 from typing import NamedTuple
 
+NODES = (1, 10, 100)
+RENEWALS = 3.3
+"""Policies that a free-running learner passes on per second, at most: one after each call, of about 0.3 seconds."""
+
 
 class Constants(NamedTuple):
     """What was measured on one node. Times are in seconds."""
@@ -68,13 +72,20 @@ def with_workers(known: Constants, workers: int, step: float, environments: int)
     return {"workers": workers, "step s": step, "share of ideal": part / (part + known.worker_call * workers)}
 
 
-def tables(known: Constants) -> dict[str, list[dict]]:
-    """The model for 1, 10 and 100 nodes."""
-    nodes = (1, 10, 100)
-    sizes = [(n, runs) for n in nodes for runs in (10, 100, 1000)]
+def of_nodes(row: dict, nodes: int) -> dict[str, object]:
+    """Rates of as many seeds on each node as a measured row has: nodes share nothing but the file system."""
+    rates = {name: row[name] and nodes * row[name] for name in ("steps/s", "updates/s")}
+    return {"nodes": nodes, "way": row["way"], "seeds": nodes * row["seeds"], **rates}
+
+
+def tables(known: Constants, seeds: list[dict]) -> dict[str, list[dict]]:
+    """The model for 1, 10 and 100 nodes, with the measured rows of seeds."""
+    sizes = [(n, runs) for n in NODES for runs in (10, 100, 1000)]
+    most = max(row["seeds"] for row in seeds)
     return {
+        "seeds on nodes": [of_nodes(row, n) for n in NODES for row in seeds if row["seeds"] == most],
         "many runs on Ray": [many_runs(known, *size, run) for run in (known.run, 600.0) for size in sizes],
-        "one free-running run": [one_run(known, n, per_step, 1.0) for per_step in (1.0, 0.01) for n in nodes],
+        "one free-running run": [one_run(known, n, per_step, RENEWALS) for per_step in (1.0, 0.01) for n in NODES],
         "environment workers of one node": [
             with_workers(known, workers, step, 16) for step in (5e-3, 0.1) for workers in (1, 2, 4, 8, 16)
         ],

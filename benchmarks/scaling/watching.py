@@ -1,4 +1,4 @@
-"""Runs that are watched while they are trained: when each row of `metrics.csv` came, and what processor time it took."""
+"""Runs that are watched while they are trained: when each row of `metrics.csv` came, and the processor time."""
 
 import csv
 import os
