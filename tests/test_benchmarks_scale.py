@@ -198,8 +198,10 @@ def test_threads_and_processes_return_the_same_as_one_after_the_other():
 @pytest.mark.long
 def test_a_rate_is_that_of_all_environments_together():
     workers = importlib.import_module("scaling.workers")
-    task = make_task(TaskSettings(env="Sleeps-v0"))
-    assert 0 < workers.rate(Simulators, task, steps=1, rounds=1) < 1 / workers.STEP_SECONDS
+    rows = workers.measure(["Sleeps-v0"], steps=1, rounds=1)
+    assert [row["processes or threads"] for row in rows] == [1, 2, 4, 2, 4, 8]
+    assert all(0 < row["steps/s"] < row["processes or threads"] / workers.STEP_SECONDS for row in rows)
+    assert rows[0]["share of ideal"] == 1.0 and rows[1]["call s"] is None
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """A model of how runs grow with nodes: measured constants of one machine, and arithmetic. Nothing here is measured."""
 
 import heapq
+from statistics import fmean
 from typing import NamedTuple
 
 NODES = (1, 10, 100)
@@ -110,5 +111,5 @@ def constants(tables: dict[str, list[dict]]) -> Constants:
         policy_bytes=sent["policy"],
         block_bytes=sent["block with them"],
         block_steps=steps,
-        worker_call=next(row["call s"] for row in tables["workers"] if row["call s"]),
+        worker_call=fmean(row["call s"] for row in tables["workers"] if row["call s"]),
     )

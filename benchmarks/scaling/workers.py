@@ -8,7 +8,7 @@ Python would, but without a core. Both can therefore show the ideal rate on any 
 import ctypes
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -93,33 +93,42 @@ class Threads(Simulators):
         return [answers[row] for row in arguments]
 
 
-def rate(make, task, steps, rounds):
-    """Steps per second of all environments together: the best of some rounds."""
-    actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
-    with closing(make(task, ENVIRONMENTS)) as simulators:
-        simulators.call(begin_episode, {row: (row, None) for row in range(ENVIRONMENTS)})
-        chosen = {row: (actions[row],) for row in range(ENVIRONMENTS)}
-        return _best_rate(lambda: simulators.call(take_step, chosen), steps, rounds)
+def stepping(make, task, stack):
+    """A function that steps all environments once; `stack` closes them."""
+    simulators = stack.enter_context(closing(make(task, ENVIRONMENTS)))
+    simulators.call(begin_episode, {row: (row, None) for row in range(ENVIRONMENTS)})
+    chosen = {row: (np.zeros(task.spec.action_size, np.float32),) for row in range(ENVIRONMENTS)}
+    return lambda: simulators.call(take_step, chosen)
 
 
-def vector_rate(task, steps, rounds):
+def stepping_vector(task, stack):
     """The same with `AsyncVectorEnv`, which has a process for each environment."""
-    with closing(AsyncVectorEnv([task.make] * ENVIRONMENTS, shared_memory=True, context="forkserver")) as envs:
-        envs.reset(seed=0)
-        actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
-        return _best_rate(lambda: envs.step(actions), steps, rounds)
+    envs = AsyncVectorEnv([task.make] * ENVIRONMENTS, shared_memory=True, context="forkserver")
+    stack.enter_context(closing(envs)).reset(seed=0)
+    actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
+    return lambda: envs.step(actions)
 
 
-def _best_rate(step, steps, rounds):
-    for _ in range(3):
+def rates(task, steps, rounds):
+    """Steps per second of all environments together, by way and number; the best of some rounds of turns."""
+    makes = {("workers", 1): Simulators}
+    for way, make in (("workers", make_simulators), ("threads", Threads)):
+        makes |= {(way, n): partial(make, workers=n) for n in WORKERS[1:]}
+    with ExitStack() as stack:
+        all_steps = {key: stepping(make, task, stack) for key, make in makes.items()}
+        all_steps["AsyncVectorEnv", ENVIRONMENTS] = stepping_vector(task, stack)
+        times = {key: [] for key in all_steps}
+        for _ in range(1 + rounds):  # the first one warms up
+            for key, step in all_steps.items():
+                times[key].append(_seconds(step, steps))
+    return {key: ENVIRONMENTS * steps / min(found[1:]) for key, found in times.items()}
+
+
+def _seconds(step, steps):
+    start = time.perf_counter()
+    for _ in range(steps):
         step()
-    rates = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        rates.append(ENVIRONMENTS * steps / (time.perf_counter() - start))
-    return max(rates)
+    return time.perf_counter() - start
 
 
 def evaluation_seconds(env, side_by_side, workers, horizon):
@@ -143,13 +152,9 @@ def evaluation_seconds(env, side_by_side, workers, horizon):
 
 def measure(environments, steps, rounds):
     """A row for each environment and way to step it; `call s` is what a call takes for each worker, without steps."""
-    rows, sizes = [], {"steps": steps, "rounds": rounds}
+    rows = []
     for env in environments:
-        task = make_task(TaskSettings(env=env))
-        made = {("workers", 1): rate(Simulators, task, **sizes)}
-        for way, make in (("workers", make_simulators), ("threads", Threads)):
-            made |= {(way, n): rate(partial(make, workers=n), task, **sizes) for n in WORKERS[1:]}
-        made["AsyncVectorEnv", ENVIRONMENTS] = vector_rate(task, **sizes)
+        made = rates(make_task(TaskSettings(env=env)), steps, rounds)
         one = made["workers", 1]
         for (way, n), found in made.items():
             call = ENVIRONMENTS / found / n if env == "Returns-v0" and way == "workers" and n > 1 else None
