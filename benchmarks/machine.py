@@ -1,8 +1,10 @@
 """What this machine can do: the rate of a batched matrix multiply, measured in the process that asks."""
 
+import os
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,3 +66,14 @@ def describe() -> str:
     """One line that says where a table was made."""
     device = jax.devices()[0]
     return f"jax {jax.__version__} on {device.device_kind} ({device.platform})"
+
+
+def measured() -> dict[str, Any]:
+    """What is stored of the machine with a table."""
+    return {"cores": os.cpu_count(), "matmul": machine_rate(), "memory": memory_rate(), "jax": describe()}
+
+
+def sentence(machine: dict[str, Any]) -> str:
+    """The same in words."""
+    rates = f"{machine['matmul'] / 1e9:.0f} GFLOP/s, memory {machine['memory'] / 1e9:.1f} GB/s"
+    return f"Machine: {machine['cores']} cores, matrix multiply {rates}; {machine['jax']}."

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from foretell.errors import UserError
-from machine import describe, machine_rate, memory_rate
+from machine import measured
 from peers.install import default_folder, installed
 from racing import guard, table
 from racing.rows import Row, chosen
@@ -41,15 +41,10 @@ def settings_of(row: Row) -> table.Record:
     return {"workload": row.workload, "ours": row.settings, "theirs": row.theirs, "peers": list(row.peers)}
 
 
-def machine() -> table.Record:
-    """The machine, as measured."""
-    return {"cores": os.cpu_count(), "matmul": machine_rate(), "memory": memory_rate(), "jax": describe()}
-
-
 def run(rows: list[Row], args: argparse.Namespace, console: Console) -> None:
     """Measure the rows that are missing, and store each as it comes."""
     path, known = args.out.with_suffix(".json"), table.read(args.out.with_suffix(".json"))
-    described = machine()
+    described = measured()
     for row in rows:
         if not args.again and table.is_done(known.get(row.name), settings_of(row), args.pairs):
             continue

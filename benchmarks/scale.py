@@ -1,80 +1,137 @@
-"""How long many runs take together: as processes of this machine, and on Ray.
+"""How training grows: with seeds, runs, processes, environment workers, and by a model with nodes.
 
-`python benchmarks/scale.py --runs 4 --out docs/results/scale.csv` trains tiny runs, prints a table and writes it. The
-start is the time until the first run has started. The overhead of a run is what it takes besides its own process: the
-time from the first start to the end of all runs, times the simultaneous runs, over the number of runs, less the mean
-wall time of a process. Programs are compiled before anything is measured.
+`python benchmarks/scale.py [--rows seeds overhead async workers model] [--out docs/results/scale]` prints a table for
+each kind of row, and stores all that was measured in `<out>.json`, the tables in `<out>.table.md`.
+
+| row | what |
+|---|---|
+| seeds | environment steps and updates per second of 1, 2, 4 and 8 seeds: vectorised, as processes, on Ray |
+| overhead | seconds that a run takes beside its own process, as a process of this machine and on Ray |
+| async | one run in one process, and with its parts in processes of Ray, synchronised and free-running |
+| workers | environments stepped by 1, 2 and 4 workers |
+| model | no measurement: the measured constants of the other rows, extrapolated to 100 nodes |
+
+Rates are measured from the time when all runs had their second row of `metrics.csv`, so that everything is compiled, to
+the last row of the first run to end. The time until then is `start s`. Processor time is that of all processes. Ray is
+started anew for each row, whatever clusters run on this machine.
 """
 
 import argparse
-import csv
 import os
+import sys
 import tempfile
-import time
+from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from statistics import fmean
-from threading import Event
 
 from rich.console import Console
 from rich.table import Table
 
-from foretell.experiments.cluster import Cluster, run_on_ray
-from foretell.experiments.directory import StudyDirectory
-from foretell.experiments.executor import Ended, Executor, Started, available_cores, divide, run_locally
-from foretell.experiments.plan import make_plan
+from foretell.errors import UserError
+from machine import measured, sentence
+from racing.table import read, write
+from scaling import growth, overhead, seeds, spread, workers
 
-SETS = ("task.horizon=20", "train.trials=2", "model.members=2", "model.hidden=[16]", "fit.epochs=1")
-SETS += ("planner.horizon=5", "planner.population=20", "planner.iterations=1", "imagination.particles=2")
+OUT = Path(__file__).parents[1] / "docs" / "results" / "scale"
+SMALL = ["train.random_steps=100", "updates.pretraining=20", "updates.per_step=1", "train.environments=2"]
+SMALL += ["learner.batch_size=64", "fit.batch_size=64", "train.eval_episodes=0"]
+"""Settings of `steve/default` in the rows of seeds and of one run: an update takes a few milliseconds of one core."""
 
-
-def executors(jobs: list[int]) -> dict[tuple[str, int], Executor]:
-    """What is measured, by its name and the number of simultaneous runs."""
-    cores = available_cores()
-    found = {("processes", n): partial(run_locally, slots=divide(cores, n), tick=0.02) for n in jobs}
-    if find_spec("ray"):
-        found |= {("Ray", n): partial(run_on_ray, cluster=Cluster(cpus=len(cores) / n), tick=0.02) for n in jobs}
-    return found
+Tables = dict[str, list[dict]]
 
 
-def measured(execute: Executor, runs: int, folder: Path, jobs: int) -> dict[str, float]:
-    """Times (seconds) of tiny runs with an executor."""
-    plan = make_plan(["pets/default"], env="Pendulum-v1", seeds=runs, overrides=SETS)
-    began, started, ends = time.perf_counter(), None, []
-    for event in execute(StudyDirectory(folder).members(plan), Event()):
-        if isinstance(event, Started) and started is None:
-            started = time.perf_counter()
-        if isinstance(event, Ended):
-            assert event.code == 0, event.error
-            ends.append((time.perf_counter(), event.seconds))
-    last, process = max(at for at, _ in ends), fmean(seconds for _, seconds in ends)
-    overhead = (last - started) * jobs / runs - process
-    return {"start": started - began, "total": last - began, "process": process, "overhead": overhead}
+def kinds(args: argparse.Namespace) -> dict[str, Callable[[], Tables]]:
+    """What makes the tables of each kind of row, in the order in which they are measured."""
+    length = [f"train.steps={args.steps}", f"train.log_every={max(1, args.steps // 20)}"]
+    run = {"preset": args.preset, "env": args.env, "settings": [*SMALL, *length, *args.set]}
+    stepped = {"environments": args.environments, "steps": 25, "rounds": args.rounds}
+    return {
+        "seeds": lambda: {"seeds": seeds.measure(**run, counts=args.seeds)},
+        "overhead": lambda: {"overhead": overhead.measure(args.runs)},
+        "async": lambda: {"async": spread.measure(**run), "sent": spread.sent(**run)},
+        "workers": lambda: {"workers": workers.measure(**stepped), "evaluation": workers.evaluation(args.environments)},
+        "model": partial(modelled, args.out.with_suffix(".json")),
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=4, help="of each row")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="simultaneous runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/scale.csv"), help="where to write the table")
-    arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        measured(executors([1])["processes", 1], 1, Path(folder, "first"), 1)
-        for (name, jobs), execute in executors(arguments.jobs).items():
-            row = measured(execute, arguments.runs, Path(folder, f"{name}-{jobs}"), jobs)
-            rows.append({"executor": name, "at a time": jobs, "runs": arguments.runs, **row})
-    table = Table(*(f"{name}, s" if isinstance(value, float) else name for name, value in rows[0].items()))
+def modelled(path: Path) -> Tables:
+    """The tables of the model. Raises `UserError` if its constants are not measured yet."""
+    records = read(path)
+    if missing := [kind for kind in ("seeds", "overhead", "async", "workers") if kind not in records]:
+        raise UserError(f"the model needs measured rows: --rows {' '.join(missing)} model")
+    tables = {name: rows for each in records.values() for name, rows in each["tables"].items()}
+    known = growth.constants(tables)
+    constants = [{"constant of the model": name, "value": value} for name, value in known._asdict().items()]
+    return {"constants": constants, **growth.tables(known, tables["seeds"])}
+
+
+def text(value: object) -> str:
+    """A cell: three digits of a fraction, and a dash for what could not be measured."""
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def columns(rows: list[dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def shown(title: str, rows: list[dict]) -> Table:
+    """A table for a terminal."""
+    table = Table(*columns(rows), title=title)
     for row in rows:
-        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console(width=100).print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", table)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+        table.add_row(*(text(row.get(name)) for name in columns(rows)))
+    return table
+
+
+def markdown(records: dict[str, dict], machine: dict) -> str:
+    """All stored tables."""
+    lines = ["# Scale: the tables", "", sentence(machine), ""]
+    for kind, record in records.items():
+        load = " to ".join(f"{value:.1f}" for value in record["load"])
+        lines += [f"## {kind}", "", f"`python benchmarks/scale.py {record['words']}`, load {load}", ""]
+        for title, rows in record["tables"].items():
+            lines += [f"{title}:", "", "| " + " | ".join(columns(rows)) + " |", "|" + "---|" * len(columns(rows))]
+            lines += ["| " + " | ".join(text(row.get(name)) for name in columns(rows)) + " |" for row in rows] + [""]
+    return "\n".join(lines)
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ["seeds", "overhead", "async", "workers", "model"]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="kinds of rows (default: all)")
+    parser.add_argument("--out", type=Path, default=OUT, help="the files, without their endings")
+    parser.add_argument("--preset", default="steve/default", help="of the rows seeds and async")
+    parser.add_argument("--env", default="Pendulum-v1", help="of the rows seeds and async")
+    parser.add_argument("--steps", type=int, default=1000, help="environment steps of the rows seeds and async")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the rows seeds and async")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 4, 8], help="how many at a time")
+    parser.add_argument("--runs", type=int, default=4, help="of each row of overhead")
+    parser.add_argument("--environments", nargs="+", default=workers.STEPPED, help="of the row workers")
+    parser.add_argument("--rounds", type=int, default=6, help="of the row workers, of which the best counts")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    args, console = parsed(words), Console(width=160)
+    path, made, machine = args.out.with_suffix(".json"), kinds(args), measured()
+    records = read(path)
+    for kind in [kind for kind in made if kind in args.rows]:
+        before = os.getloadavg()[0]
+        tables = made[kind]()
+        records[kind] = {"words": " ".join(words), "load": [before, os.getloadavg()[0]], "tables": tables}
+        write(path, records, machine)
+        args.out.with_suffix(".table.md").write_text(markdown(records, machine))
+        console.print(*(shown(title, rows) for title, rows in tables.items()))
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        # A cluster that is there is not to be found, and other work on the machine is to slow all ways alike.
+        os.environ |= {"RAY_TMPDIR": folder, "RAY_worker_niceness": "0"}
+        try:
+            main(sys.argv[1:])
+        except UserError as error:
+            sys.exit(str(error))

@@ -108,7 +108,7 @@ def test_results_are_stored_and_kept_while_settings_agree(racing, record, tmp_pa
 def test_a_second_call_measures_what_is_missing(racing, record, tmp_path, monkeypatch):
     race, measured = benchmark("race"), []
     sound = {**record, "sides": {"ours": record["sides"]["ours"]}}
-    monkeypatch.setattr(race, "machine", lambda: {"cores": 2, "matmul": 1e11, "memory": 1e10, "jax": "jax"})
+    monkeypatch.setattr(race, "measured", lambda: {"cores": 2, "matmul": 1e11, "memory": 1e10, "jax": "jax"})
 
     def measure(row, pairs, venvs):
         measured.append(row.name)

@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from machine import sentence
+
 OURS = "ours"
 COLUMNS = (
     "workload", "ours", "peer", "its time", "ratio", "least to most", "share of the multiply", "of the machine",
@@ -98,13 +100,7 @@ def _megabytes(value: float | None) -> str:
 
 def markdown(records: dict[str, Record], machine: Record) -> str:
     """The machine, the versions and the table."""
-    rates = f"{machine['matmul'] / 1e9:.0f} GFLOP/s, memory {machine['memory'] / 1e9:.1f} GB/s"
-    head = [
-        "# The race: the table",
-        "",
-        f"Machine: {machine['cores']} cores, matrix multiply {rates}; {machine['jax']}.",
-        "",
-    ]
+    head = ["# The race: the table", "", sentence(machine), ""]
     versions: dict[str, None] = {}
     for record in records.values():
         versions |= {f"{name} {value}": None for found in record["versions"].values() for name, value in found.items()}

@@ -1,17 +1,14 @@
-"""Speed of worker processes: `python benchmarks/workers.py [ENVIRONMENT ...]`.
+"""Speed of environment workers, beside as many threads and Gymnasium's `AsyncVectorEnv`; and of evaluation episodes.
 
-Steps per second of 8 environments with 1, 2 and 4 workers, beside as many threads and Gymnasium's `AsyncVectorEnv`; and
-the time of 16 evaluation episodes. `Sleeps` waits 5 ms in every step. `Holds` waits with Python's lock held: as code in
+`Sleeps` waits 5 ms in every step. `Holds` waits with Python's lock held: as code in
 Python would, but without a core. Both can therefore show the ideal rate on any machine. `Burns` computes in Python,
 `Returns` does nothing.
 """
 
-import argparse
 import ctypes
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +16,6 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv
-from rich.console import Console
-from rich.table import Table
 
 from foretell.envs.simulators import Simulators, begin_episode, take_step
 from foretell.envs.workers import make_simulators
@@ -98,33 +93,42 @@ class Threads(Simulators):
         return [answers[row] for row in arguments]
 
 
-def rate(make, task, steps, rounds):
-    """Steps per second of all environments together: the best of some rounds."""
-    actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
-    with closing(make(task, ENVIRONMENTS)) as simulators:
-        simulators.call(begin_episode, {row: (row, None) for row in range(ENVIRONMENTS)})
-        chosen = {row: (actions[row],) for row in range(ENVIRONMENTS)}
-        return _best_rate(lambda: simulators.call(take_step, chosen), steps, rounds)
+def stepping(make, task, stack):
+    """A function that steps all environments once; `stack` closes them."""
+    simulators = stack.enter_context(closing(make(task, ENVIRONMENTS)))
+    simulators.call(begin_episode, {row: (row, None) for row in range(ENVIRONMENTS)})
+    chosen = {row: (np.zeros(task.spec.action_size, np.float32),) for row in range(ENVIRONMENTS)}
+    return lambda: simulators.call(take_step, chosen)
 
 
-def vector_rate(task, steps, rounds):
+def stepping_vector(task, stack):
     """The same with `AsyncVectorEnv`, which has a process for each environment."""
-    with closing(AsyncVectorEnv([task.make] * ENVIRONMENTS, shared_memory=True, context="forkserver")) as envs:
-        envs.reset(seed=0)
-        actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
-        return _best_rate(lambda: envs.step(actions), steps, rounds)
+    envs = AsyncVectorEnv([task.make] * ENVIRONMENTS, shared_memory=True, context="forkserver")
+    stack.enter_context(closing(envs)).reset(seed=0)
+    actions = np.zeros((ENVIRONMENTS, task.spec.action_size), np.float32)
+    return lambda: envs.step(actions)
 
 
-def _best_rate(step, steps, rounds):
-    for _ in range(3):
+def rates(task, steps, rounds):
+    """Steps per second of all environments together, by way and number; the best of some rounds of turns."""
+    makes = {("workers", 1): Simulators}
+    for way, make in (("workers", make_simulators), ("threads", Threads)):
+        makes |= {(way, n): partial(make, workers=n) for n in WORKERS[1:]}
+    with ExitStack() as stack:
+        all_steps = {key: stepping(make, task, stack) for key, make in makes.items()}
+        all_steps["AsyncVectorEnv", ENVIRONMENTS] = stepping_vector(task, stack)
+        times = {key: [] for key in all_steps}
+        for _ in range(1 + rounds):  # the first one warms up
+            for key, step in all_steps.items():
+                times[key].append(_seconds(step, steps))
+    return {key: ENVIRONMENTS * steps / min(found[1:]) for key, found in times.items()}
+
+
+def _seconds(step, steps):
+    start = time.perf_counter()
+    for _ in range(steps):
         step()
-    rates = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        rates.append(ENVIRONMENTS * steps / (time.perf_counter() - start))
-    return max(rates)
+    return time.perf_counter() - start
 
 
 def evaluation_seconds(env, side_by_side, workers, horizon):
@@ -146,39 +150,25 @@ def evaluation_seconds(env, side_by_side, workers, horizon):
         return time.perf_counter() - start
 
 
-def share(rate, ideal):
-    return f"{rate:,.0f} ({100 * rate / ideal:.0f} %)"
+def measure(environments, steps, rounds):
+    """A row for each environment and way to step it; `call s` is what a call takes for each worker, without steps."""
+    rows = []
+    for env in environments:
+        made = rates(make_task(TaskSettings(env=env)), steps, rounds)
+        one = made["workers", 1]
+        for (way, n), found in made.items():
+            call = ENVIRONMENTS / found / n if env == "Returns-v0" and way == "workers" and n > 1 else None
+            row = {"environment": env, "way": way, "processes or threads": n, "steps/s": found}
+            rows.append({**row, "share of ideal": found / (n * one), "call s": call})
+    return rows
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("environments", nargs="*", default=STEPPED, help=f"by default {' '.join(STEPPED)}")
-    parser.add_argument("--steps", type=int, default=25, help="of every environment in a round")
-    parser.add_argument("--rounds", type=int, default=6, help="of which the best counts")
-    arguments = parser.parse_args()
-    measured = {"steps": arguments.steps, "rounds": arguments.rounds}
-    table = Table("environment", "steps/s", *(f"{n} workers" for n in WORKERS[1:]),
-                  *(f"{n} threads" for n in WORKERS[1:]), "AsyncVectorEnv")  # fmt: skip
-    for env in arguments.environments:
-        task = make_task(TaskSettings(env=env))
-        one = rate(Simulators, task, **measured)
-        many = [rate(partial(make_simulators, workers=n), task, **measured) for n in WORKERS[1:]]
-        threads = [rate(partial(Threads, workers=n), task, **measured) for n in WORKERS[1:]]
-        cells = [share(found, n * one) for found, n in zip(many + threads, 2 * WORKERS[1:], strict=True)]
-        table.add_row(env, f"{one:,.0f}", *cells, share(vector_rate(task, **measured), ENVIRONMENTS * one))
-    rounds = Table(f"{EPISODES} evaluation episodes", "steps each", "one by one, s",
-                   *(f"{EPISODES} side by side, {n} worker{'s' * (n > 1)}, s" for n in WORKERS))  # fmt: skip
-    for env in [env for env in EVALUATED if env in arguments.environments]:
-        horizon = EVALUATED[env]
-        times = [
-            evaluation_seconds(env, 1, 1, horizon),
-            *(evaluation_seconds(env, EPISODES, n, horizon) for n in WORKERS),
-        ]
-        rounds.add_row(env, f"{horizon}", *(f"{seconds:.2f}" for seconds in times))
-    console = Console(width=160)
-    console.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; in brackets the share of the ideal rate")
-    console.print(table, *([rounds] if rounds.row_count else []))
-
-
-if __name__ == "__main__":
-    main()
+def evaluation(environments):
+    """A row for each environment and way to play a round of evaluation episodes."""
+    rows = []
+    for env in [env for env in EVALUATED if env in environments]:
+        for side_by_side, workers in ((1, 1), *((EPISODES, n) for n in WORKERS)):
+            seconds = evaluation_seconds(env, side_by_side, workers, EVALUATED[env])
+            row = {"environment": env, "episodes": EPISODES, "steps each": EVALUATED[env], "side by side": side_by_side}
+            rows.append({**row, "workers": workers, "seconds": seconds})
+    return rows
