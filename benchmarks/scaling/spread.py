@@ -18,7 +18,7 @@ from foretell.tasks import make_task
 from foretell.training.state import init_run, no_steps
 from scaling.watching import FIRST, Watch, read, steps_and_updates
 
-FREE = "updates.free_running=true"
+FREE = "train.free_running=true"
 
 
 def cases() -> dict[str, tuple[list[str], list[str]]]:

@@ -15,7 +15,8 @@ _QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "A worker died or was killed|has been marked dead|Raylet is terminated",
 }
-"""Environment variables of Ray: no warnings of future changes, no long messages about failures that are recovered."""
+"""Environment variables of Ray: no warnings of future changes, the usual priority of processes, no long messages about
+failures that are recovered."""
 
 
 @contextmanager
