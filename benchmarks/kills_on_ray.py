@@ -2,7 +2,7 @@
 
 `python benchmarks/kills_on_ray.py --kills 300 --out docs/results/kills-on-ray` starts a cluster of two nodes on this
 machine. On it, it trains small runs of STEVE, synchronised, with 1, 2 and 4 actors in turn. Again and again something
-is killed (SIGKILL): an interactor or evaluator, a learner, the second node, or the main process, which is then resumed.
+is killed (SIGKILL): an actor or evaluator, a learner, the second node, or the main process, which is then resumed.
 Two of three kills come up to a second after the run has made progress, the others up to three seconds after the one
 before, which is often within a recovery. At its end each run is compared with one on a single actor that was not
 killed: tables without their wall times, all files in `data/`, and everything that was learned. The script prints a
@@ -27,9 +27,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-KINDS = {"interactor": 5, "learner": 3, "main process": 2, "node": 1}
+KINDS = {"actor": 5, "learner": 3, "main process": 2, "node": 1}
 """What is killed, and how often in relation to the others."""
-NAMES = {"interactor": "^ray::InteractorProcess", "learner": "^ray::LearnerProcess"}
+NAMES = {"actor": "^ray::InteractorProcess", "learner": "^ray::LearnerProcess"}
 SETS = (
     "learner.hidden=[16]", "learner.batch_size=16", "model.hidden=[16]", "model.aux_hidden=[8]", "fit.batch_size=16",
     "updates.per_step=0.5", "updates.pretraining=200", "updates.sync_policy_every=8", "updates.sync_model_every=16",
