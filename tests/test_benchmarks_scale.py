@@ -210,6 +210,6 @@ def test_a_rate_is_that_of_all_environments_together(monkeypatch):
 def test_a_single_seed_is_measured_in_each_way(monkeypatch):
     seeds, ways = benchmark("scaling.seeds"), importlib.import_module("scaling.ways")
     monkeypatch.setattr(seeds, "ways", lambda jobs: {"processes": ways.ways(jobs)["processes"]})
-    settings = ["learner.hidden=[4]", "learner.batch_size=8", "train.random_steps=20", "train.steps=80"]
+    settings = ["learner.hidden=[4]", "learner.batch_size=8", "train.random_steps=20", "train.steps=1500"]
     rows = seeds.measure("ddpg/default", "Pendulum-v1", [*settings, "train.log_every=20"], [1])
     assert rows[0]["steps/s"] > 0 and rows[0]["updates/s"] > 0 and rows[0]["start s"] < rows[0]["total s"]

@@ -116,7 +116,8 @@ def test_a_run_ends_with_the_same_bytes_though_processes_of_every_kind_are_kille
     table = rows(run.directory / "processes.csv")
     names = {"values learner", "model learner", "actor 0", "actor 1", "evaluator 0", "evaluator 1"}
     assert {row["process"] for row in table} == names
-    assert sum(int(row["restarts"]) for row in table[-6:]) >= 6
+    learners = [row for row in table[-6:] if row["process"].endswith("learner")]
+    assert [int(row["restarts"]) for row in learners] == [2, 2]  # of two kills, whichever of them was hit
     acting = [row for row in table if row["process"].startswith("actor")]
     assert max(int(row["age_max"]) for row in acting) >= 1
     (again,) = foretell.load(undisturbed, quiet=True).evaluate(1)
