@@ -18,6 +18,7 @@ from tiny import presses_at, results
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:os.fork"),  # of Ray's, which replaces what it has forked
     pytest.mark.skipif(sys.platform != "linux", reason="processes to kill are found in /proc"),
     pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install 'foretell[ray]'"),
 ]
