@@ -107,6 +107,12 @@ def test_a_run_equals_that_in_one_process_but_for_rounding(undisturbed, tmp_path
                     assert value == other[key], (name, key)
 
 
+def test_the_time_of_a_run_is_that_of_steps_and_of_learning(undisturbed):
+    table = rows(undisturbed / "metrics.csv")
+    assert all(sum(float(row[name]) for row in table) > 0 for name in ("step_seconds", "fit_seconds"))
+    assert all(float(row["plan_seconds"]) == 0 for row in table)  # actors choose and execute in one call
+
+
 def test_a_run_ends_with_the_same_bytes_though_processes_of_every_kind_are_killed(nodes, undisturbed, tmp_path):
     kills = Kills((21, "InteractorProcess", 0), (30, "LearnerProcess", 0), (42, "InteractorProcess", 1),
                   (48, "LearnerProcess", 1), (54, "InteractorProcess", 2), (60, "InteractorProcess", 3))  # fmt: skip

@@ -21,6 +21,7 @@ from foretell.training.clock import Kind
 from foretell.training.events import RunInfo
 from foretell.training.programs import whole
 from foretell.training.state import RunState
+from foretell.training.stopwatch import Stopwatch
 
 
 class Group:
@@ -93,16 +94,24 @@ class Group:
 class RemoteInteractor:
     """Acts in the environments of a run, step by step, in all actors at the same time."""
 
-    def __init__(self, run: RunInfo, start: Callable[..., Member], processes: int, version: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        run: RunInfo,
+        watch: Stopwatch,
+        start: Callable[..., Member],
+        processes: int,
+        version: Callable[[], int],
+    ) -> None:
         """Prepare.
 
         Args:
             run: the run.
+            watch: counts waiting for a policy as learning, and the rest as steps.
             start: starts a process, given its class, its name and its arguments.
             processes: maximum number of actors.
             version: returns the version of the newest policy.
         """
-        self._run, self._start, self._processes, self._version = run, start, processes, version
+        self._run, self._watch, self._start, self._processes, self._version = run, watch, start, processes, version
 
     def compile(self, policy: PolicyParams, carry: Carry, episodes: Episodes) -> None:
         """The processes compile when they have started."""
@@ -123,7 +132,8 @@ class RemoteInteractor:
     ) -> tuple[list[int], Carry, Extras]:
         random = kind == "random"
         if not random:
-            self.group.use(policy, carry)
+            with self._watch.phase("fit"):
+                self.group.use(policy, carry)
         numbers = _numbers(episodes, new)
         carry = jax.tree.map(np.asarray, whole(carry))
 
@@ -134,9 +144,8 @@ class RemoteInteractor:
             own = {row: new[row] for row in self.group.rows[i] if row in new}
             return lambda handle: call(own, handle)
 
-        found = self.group.ask(
-            {i: of(i) for i in range(len(self.group.rows))}, lambda i: self._repeated(i, episodes, random)
-        )
+        with self._watch.phase("step"):
+            found = self.group.ask({i: of(i) for i in self._all}, lambda i: self._repeated(i, episodes, random))
         return self._entered(episodes, new, found, carry)
 
     def repeat(

@@ -27,7 +27,7 @@ class OnRay:
         self._members: list[Member] = []
 
     def interactor(self, run: RunInfo, watch: Stopwatch) -> RemoteInteractor:
-        return RemoteInteractor(run, self.starter(run), self.runtime.actors, lambda: self._learner.version)
+        return RemoteInteractor(run, watch, self.starter(run), self.runtime.actors, lambda: self._learner.version)
 
     def learner(self, run: RunInfo) -> RemoteLearner:
         self._learner = RemoteLearner(run, self.starter(run))
