@@ -16,7 +16,7 @@ demo: $(VENV)/.runtime  ## PETS learns the cartpole swing-up: live progress, a c
 # Python keeps what it compiles, whatever the shell says: that saves each worker and each process some seconds.
 test test-quick: export PYTHONDONTWRITEBYTECODE =
 
-test: $(VENV)/.dev  ## all tests (seven to eight minutes on two idle cores, ten the first time)
+test: $(VENV)/.dev  ## all tests (five to seven minutes on two idle cores, eight to ten the first time)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-quick: $(VENV)/.dev  ## all but the long ones
