@@ -40,7 +40,7 @@ def members(folder, trials, seeds=2):
 
 
 @needs_ray
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_node_is_killed_and_every_run_ends_as_if_nothing_had_happened(nodes, tmp_path):
     cluster, second = nodes
     runs = members(tmp_path / "study", TRIALS)

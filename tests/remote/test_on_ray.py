@@ -50,8 +50,11 @@ def nodes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-        cluster.add_node(num_cpus=2)
+        try:
+            cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+            cluster.add_node(num_cpus=2)
+        except Exception as error:  # of many types: no shared memory, no ports
+            pytest.skip(f"Ray cannot start here: {error}")
         yield cluster.address
         cluster.shutdown()
 

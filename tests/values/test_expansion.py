@@ -322,7 +322,7 @@ def test_weights_are_accurate_in_32_bits_for_large_values(name, common):
     target, weights = compiled_reduce(Expansion(reduction=name), np.float32(row))
     for b in range(8):
         expected = weights_by_hand(Expansion(reduction=name), row[..., b], 0)
-        np.testing.assert_allclose(weights[:, b], expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(weights[:, b], expected, rtol=3e-3, atol=1e-4)
         np.testing.assert_allclose(target[b], expected @ row[..., b].mean(1), rtol=1e-5)
 
 
