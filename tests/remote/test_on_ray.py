@@ -140,6 +140,10 @@ def test_a_run_is_stopped_and_goes_on_with_the_same_result(nodes, undisturbed, t
         train(tmp_path / "run", "train.lag=1", runtime=Ray(nodes), callbacks=[presses_at("step", 13)])
     run = foretell.resume(tmp_path / "run", runtime=Ray(nodes, actors=3), quiet=True)
     assert results(run.directory) == results(undisturbed)
+    with pytest.raises(Interrupted, match="foretell resume"):
+        train(tmp_path / "other", "train.lag=1", runtime=Ray(nodes), callbacks=[presses_at("step", 13)])
+    rest = foretell.resume(tmp_path / "other", quiet=True)  # in this process
+    assert [row["length"] for row in rest.episodes] == [row["length"] for row in run.episodes]
 
 
 COMMAND = [sys.executable, "-m", "foretell"]

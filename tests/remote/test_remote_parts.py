@@ -66,6 +66,7 @@ def test_a_missed_call_is_mended_and_a_mistake_is_not():
         ("steve/default", Ray(evaluators=2), {}, "evaluators must be at most 1, the number of train.eval_environments"),
         ("steve/default", Ray(address=""), {}, "address must be"),
         ("steve/default", Ray(), {"train.environments": 2, "train.workers": 2}, "train.workers must be 1 on Ray"),
+        ("pets/default", None, {"train.free_running": True}, "free_running must be false without steps_per_learning"),
         ("pets/default", None, {"train.lag": 1}, "lag must be 0 without steps_per_learning"),
     ],
 )

@@ -218,6 +218,8 @@ class Schedule(Settings):
         if every is None:
             if self.lag:
                 raise ValueError("lag must be 0 without steps_per_learning: the agent learns between episodes")
+            if self.free_running:
+                raise ValueError("free_running must be false without steps_per_learning")
             if self.trials % self.environments:
                 nearest = max(1, round(self.trials / self.environments)) * self.environments
                 raise ValueError(

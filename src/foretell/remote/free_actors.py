@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from foretell.agents.base import Carry
 from foretell.remote.free_processes import FreeInteractorProcess
 from foretell.remote.interactor_process import InteractorProcess
@@ -21,7 +19,7 @@ class FreeActor:
             start: starts a process, given its class, its name and its arguments.
             name: name of the process in `processes.csv`.
             count: number of its environments.
-            carry: an example of the agent's carry for these environments.
+            carry: zeros in the structure of the agent's carry for these environments.
             explore: whether it is an actor; otherwise it is an evaluator.
         """
         kind = FreeInteractorProcess if explore else InteractorProcess
@@ -48,20 +46,13 @@ class FreeActor:
     def play(self, numbers: Sequence[int]) -> Any:
         """Request whole episodes with these numbers."""
         self.playing = [*numbers]
-        carry = _zeros(self._carry)
-        return self.member.handle.play.remote(carry, dict(enumerate(numbers)), numbers[0])
+        return self.member.handle.play.remote(self._carry, dict(enumerate(numbers)), numbers[0])
 
     def revive(self) -> None:
         """Restart the process, without its unfinished episodes."""
         self.member.restart()
         policy, self._policy = self._policy, None
         self.use(policy, self.renewals)
-
-
-def _zeros(carry: Carry) -> Carry:
-    import jax
-
-    return jax.tree.map(np.zeros_like, carry)
 
 
 def shares(count: int, processes: int) -> list[int]:

@@ -165,7 +165,9 @@ class FreeLoop(Loop):
         return self.counters.env_steps >= self._schedule.random_steps and not waits
 
     def _evaluation_is_due(self) -> bool:
-        return clock.must_evaluate(self._schedule, self.counters) and self._halves["values"].news is not None
+        # No round is added at the end: it would be dropped by its place among the numbers, which are not in order here.
+        due = clock.rounds_due(self._schedule, self.counters) > self.counters.rounds
+        return due and self._halves["values"].news is not None
 
     def _numbers(self, count: int) -> list[int]:
         """Numbers for new episodes: first those that were not used, then new ones."""

@@ -37,8 +37,6 @@ class Block(NamedTuple):
     finished: list[Finished]
     unused: list[int]
     """Episode numbers that were not used."""
-    version: int
-    """Version of the policy; -1 if the actions were random."""
     under_way: Episodes
 
 
@@ -59,7 +57,7 @@ class FreeInteractorProcess(InteractorProcess):
         episodes, spec, unused = self._episodes, self.run.task.spec, [*numbers]
         collected = Collected(no_steps(spec, BLOCK, len(self._rows)), np.zeros((), np.int64))
         limit = spec.horizon if self.run.schedule.time_limit_terminates else None
-        finished, version, start = self._cut(random), -1, time.monotonic()
+        finished, start = self._cut(random), time.monotonic()
         with self.working(0):
             for _ in range(min(most, BLOCK)):
                 new = {i: unused.pop(0) for i in np.flatnonzero(episodes.number < 0).tolist() if unused}
@@ -69,11 +67,10 @@ class FreeInteractorProcess(InteractorProcess):
                 self._envs.begin(episodes, new, random=random)
                 stepped = episodes.running
                 extras = self._step(random)
-                version = int(extras["policy_version"][0]) if extras else -1
                 collected.take(episodes, stepped, limit)
                 finished += self._closed(random, extras)
             self._done += int(collected.steps.valid.sum())
-        return Block(collected.steps, finished, unused, version, episodes)
+        return Block(collected.steps, finished, unused, episodes)
 
     def _step(self, random: bool) -> Extras:
         """Take one step in every environment. Returns what acting returned besides the actions."""

@@ -79,18 +79,7 @@ class Evaluator:
         meanwhile: Callable[[], object],
         after_step: Callable[[Episodes, Carry, Extras], object],
     ) -> tuple[Episodes, Extras]:
-        """Play episodes of the run to their end.
-
-        Args:
-            policy: parameters of the policy.
-            carry: an example, for its structure.
-            numbers: numbers of the episodes, at most `width`.
-            meanwhile: called while actions are computed.
-            after_step: called after every step.
-
-        Returns:
-            The episodes, and what acting returned besides the actions in the last step.
-        """
+        """See `Evaluating.play`."""
         episodes, carry = empty_episodes(self._spec, self.width), self._no_carry(carry)
         extras: Extras = {}
         self.envs.begin(episodes, dict(enumerate(numbers)))
