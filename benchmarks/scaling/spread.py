@@ -78,7 +78,7 @@ def sent(preset: str, env: str, settings: list[str]) -> list[dict]:
     task = make_task(run.task)
     agent, spec = run.build(task), task.spec
     state, policy = init_run(agent, spec, run.train, 0)
-    block = Block(no_steps(spec, BLOCK, 1), [], [], 0, empty_episodes(spec, 1))
+    block = Block(no_steps(spec, BLOCK, 1), finished=[], unused=[], under_way=empty_episodes(spec, 1))
     things = {
         "policy": policy,
         "model": agent.model_params(state.agent),
