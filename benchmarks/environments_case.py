@@ -218,6 +218,7 @@ def main() -> None:
     parser.add_argument("cases", help="JSON: a list of {env, preset, options}")
     args = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # some packages print when they are imported
     prepare()
     for case in json.loads(args.cases):
         wrong = import_package(case["env"].split(":")[0]) if ":" in case["env"] else ""

@@ -36,6 +36,7 @@ from foretell.training.controller import Controller
 from machine import describe
 
 PRESETS, EPISODE = ("pets/default", "mbmpc/default", "sac/default"), 200
+WARM_CALLS = 10
 COLLECTIONS = ("as usual", "frozen", "off")
 SHOWN = ("median, ms", "p99", "p99.9", "maximum", "p99.9 / median", "maximum / median")
 
@@ -112,8 +113,11 @@ def files(run, folder):
 
 
 def latencies(acts, task, calls, clock=time.perf_counter):
-    """Seconds of so many calls of each of these functions, which are called in turn."""
+    """Seconds of so many calls of each of these functions, which are called in turn, after some that do not count."""
     seen, times = observations(task, EPISODE), np.empty((len(acts), calls))
+    for _ in range(WARM_CALLS):  # what was done before has emptied the processor's caches
+        for act in acts:
+            act(seen[0], True)
     for i in range(calls):
         obs, begins = seen[i % EPISODE], i % EPISODE == 0
         for k, act in enumerate(acts):

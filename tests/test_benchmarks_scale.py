@@ -90,8 +90,8 @@ def test_overhead_is_what_slots_are_busy_with_beside_processes():
 
 
 def test_costs_of_processes_are_busy_time_for_what_was_done():
-    head = {"process": "interactor 0", "seconds": "1", "done": "50", "per_second": "10", "busy": "1"}
-    rows = [{**head, "process": name, "seconds": at} for at in "123" for name in ("interactor 0", "values learner")]
+    head = {"process": "actor 0", "seconds": "1", "done": "50", "per_second": "10", "busy": "1"}
+    rows = [{**head, "process": name, "seconds": at} for at in "123" for name in ("actor 0", "values learner")]
     rows[-2] |= {"done": "20", "per_second": "10", "busy": "0.5"}  # 1 of 2 seconds for 20 steps
     rows[-1] |= {"done": "0"}
     rows.append({**head, "process": "values learner", "seconds": "4", "done": "10", "per_second": "5", "busy": "1"})

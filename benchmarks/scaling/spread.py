@@ -63,7 +63,7 @@ def _done(processes: list[dict[str, str]], name: str) -> np.ndarray:
 def costs(processes: list[dict[str, str]]) -> dict[str, float]:
     """Seconds that an actor works for a step, and the learner of values for an update, after everything is compiled."""
     found = {}
-    for name, kind in (("actor s/step", "interactor"), ("learner s/update", "values learner")):
+    for name, kind in (("actor s/step", "actor"), ("learner s/update", "values learner")):
         times = sorted({float(row["seconds"]) for row in processes})[FIRST:]
         rows = [row for row in processes if row["process"].startswith(kind) and float(row["seconds"]) > times[0]]
         rows = [row for row in rows if float(row["done"])]

@@ -1,14 +1,18 @@
 """Runs on Ray: a sweep on two nodes goes on when one is killed, and results are those of a single run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
+from filelock import FileLock, Timeout
 from stubs import SETS, plan
 
 from foretell import UserError
@@ -41,25 +45,56 @@ def members(folder, trials, seeds=2):
 
 @needs_ray
 @pytest.mark.slow
-def test_a_node_is_killed_and_every_run_ends_as_if_nothing_had_happened(nodes, tmp_path):
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_node_is_killed_and_every_run_ends_as_if_nothing_had_happened(nodes, tmp_path, stored):
     cluster, second = nodes
     runs = members(tmp_path / "study", TRIALS)
 
     def kill():
-        while not all(len(list(points(one.path / "episodes.csv"))) >= 2 for one in runs):
+        while not all(len(list(points(one.path / "episodes.csv"))) >= 3 for one in runs):
             time.sleep(0.1)
         cluster.remove_node(second, allow_graceful=False)
+        for one in runs if stored else []:  # what the node had on its disk is gone
+            with suppress(Timeout), FileLock(one.path / ".lock", timeout=1):
+                shutil.rmtree(one.path)
 
     Thread(target=kill, daemon=True).start()
     words = ["study", "pets/default", "--env", LINE, "--seeds", "2", "--ray", cluster.address]
+    words += ["--store", f"{tmp_path}/store"] if stored else []
     words += ["--out", str(tmp_path / "study"), "--set", *SETS, f"train.trials={TRIALS}", "train.capacity=300"]
     done = subprocess.run([sys.executable, "-m", "foretell", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "started again" in done.stdout and "(2 of 2 runs)" in done.stdout
+    assert done.stdout.count("started") == 3 and "(2 of 2 runs)" in done.stdout
+    assert any("continuing at" in one.log.read_text() for one in runs)
     for one in runs:
         alone = tmp_path / "alone" / str(one.seed)
         tiny_run(alone, seed=one.seed, trials=TRIALS, capacity=300)
         assert results(one.path) == results(alone)
+
+
+@needs_ray
+@pytest.mark.long
+def test_a_sweep_on_two_nodes_is_kept_in_a_store_and_continued_elsewhere(nodes, tmp_path):
+    cluster, _ = nodes
+    settings = {key: yaml.safe_load(value) for key, value in (text.split("=", 1) for text in SETS)}
+    settings |= {"task.env": LINE, "train.trials": 2, "train.capacity": 300}
+
+    def run(out, horizons):
+        experiment = {"preset": "pets/default", "vary": {"planner.horizon": horizons}}
+        sweep = {"seeds": 1, "set": settings, "experiments": {"pets": experiment}}
+        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+        words = ["sweep", str(tmp_path / "sweep.yaml"), "--ray", cluster.address, "--store", f"{tmp_path}/store"]
+        command = [sys.executable, "-m", "foretell", *words, "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return {path.parent.name: path for path in out.glob("*/0")}
+
+    here = run(tmp_path / "here", [2, 3])
+    there = run(tmp_path / "there", [2, 3, 4])
+    assert len(there) == 3 > len(here) == 2
+    for name, run in here.items():  # the times are equal too, so none was trained again
+        assert (there[name] / "episodes.csv").read_bytes() == (run / "episodes.csv").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "store").iterdir())
 
 
 def test_points_are_those_of_evaluations_or_of_trials(tmp_path):

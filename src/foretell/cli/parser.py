@@ -265,6 +265,8 @@ def _ray(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=where)
     sub.add_argument("--cpus", type=float, metavar="N", help="processor cores of each run on Ray (default 1)")
     sub.add_argument("--gpus", type=float, metavar="F", help="GPUs of each run on Ray, such as 0.25 (default 0)")
+    store = "where runs on Ray are kept if the nodes share no files: a folder of an object store, s3://bucket/folder"
+    sub.add_argument("--store", metavar="URI", help=store)
 
 
 def jobs(text: str) -> int | None:

@@ -3,7 +3,8 @@
 import argparse
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ def study(args: argparse.Namespace) -> int:
     if args.run is not None:
         return _one_run(args, out)
     try:
-        executor = _executor(args)
-        running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, executor=executor, **_asked(args))
+        with kept(args, out, partial(_check, args)) as store:
+            executor = _executor(args, store)
+            running.study(args.names, out=out, jobs=args.jobs, quiet=args.quiet, executor=executor, **_asked(args))
     except running.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
         return 130
@@ -74,11 +76,11 @@ def studies(args: argparse.Namespace) -> int:
     return 0
 
 
-def _executor(args: argparse.Namespace) -> Any:
+def _executor(args: argparse.Namespace, store: Any) -> Any:
     """What executes the runs if not processes. Raises `UserError`."""
     if not args.vectorise:
-        return on_ray(args)
-    for name in ("jobs", "ray", "cpus", "gpus"):
+        return on_ray(args, store=store)
+    for name in ("jobs", "ray", "cpus", "gpus", "store"):
         if getattr(args, name) is not None:
             raise UserError(f"--vectorise trains in a single process, so leave out --{name}")
     return load("foretell.seeds").vectorised
@@ -87,7 +89,7 @@ def _executor(args: argparse.Namespace) -> Any:
 def on_ray(args: argparse.Namespace, **more: Any) -> Any:
     """The executor that `--ray` asks for; None without it. Raises `UserError`."""
     if args.ray is None:
-        for name in ("cpus", "gpus"):
+        for name in ("cpus", "gpus", "store"):
             if getattr(args, name) is not None:
                 raise UserError(f"--{name} is for runs on Ray; add --ray")
         return None
@@ -100,6 +102,36 @@ def on_ray(args: argparse.Namespace, **more: Any) -> Any:
     module = load("foretell.experiments.cluster")
     cluster = module.Cluster(args.ray or None, 1.0 if args.cpus is None else args.cpus, args.gpus or 0.0)
     return partial(module.run_on_ray, cluster=cluster, **more)
+
+
+@contextmanager
+def kept(args: argparse.Namespace, out: Path, check: Callable[[Path], None]) -> Iterator[Any]:
+    """The store that `--store` asks for, with which the files of a study are copied before and after; None without it.
+
+    Args:
+        args: those of the command.
+        out: the directory of the study.
+        check: raises `UserError` unless this command may continue the study in a directory.
+
+    Raises:
+        UserError: if the store refuses, or holds another study.
+    """
+    if args.store is None or args.ray is None:
+        yield None
+        return
+    store = load("foretell.experiments.store").Store(args.store)
+    check(out)
+    store.pull_study(out, check)
+    try:
+        yield store
+    finally:
+        if out.is_dir():
+            store.push_study(out)
+
+
+def _check(args: argparse.Namespace, out: Path) -> None:
+    plan = load("foretell.experiments.plan").make_plan(args.names, **_asked(args))
+    load("foretell.experiments.directory").StudyDirectory(out).check(plan)
 
 
 def _asked(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foretell.cli.commands import load
-from foretell.cli.studies import on_ray
+from foretell.cli.studies import kept, on_ray
 from foretell.errors import UserError
 
 
@@ -17,14 +17,16 @@ def sweep(args: argparse.Namespace) -> int:
     found = running.open_sweep(args.file)
     out = Path("runs", "sweeps", found.name) if args.out is None else Path(args.out)
     directory = load("foretell.experiments.directory").StudyDirectory(out)
-    executor = on_ray(args, rule=found.file.stop, past=partial(running.past, found, directory))
-    if found.file.stop is not None and executor is None:
+    if found.file.stop is not None and args.ray is None:
         raise UserError(f"stop.rule {found.file.stop.rule} needs Ray: add --ray, or leave out stop")
     if args.dry_run:
+        on_ray(args)
         return _dry_run(running, found, directory)
     commit = load("foretell.experiments.pinning").pushed_commit() if args.pinned else None
     try:
-        running.run_sweep(found, out, jobs=args.jobs, quiet=args.quiet, executor=executor)
+        with kept(args, out, partial(_check, running, found)) as store:
+            executor = on_ray(args, rule=found.file.stop, past=partial(running.past, found, directory), store=store)
+            running.run_sweep(found, out, jobs=args.jobs, quiet=args.quiet, executor=executor)
     except studies.StudyStopped as stop:
         print(f"\n{stop}; continue with `foretell {shlex.join(args.words)}`")
         return 130
@@ -53,3 +55,10 @@ def _dry_run(running: Any, sweep: Any, directory: Any) -> int:
     each = f"{plan.seeds} seed{'s' * (plan.seeds > 1)} each"
     print(f"{len(trials)} trials, {each}, in {directory.path}: {left} of {len(members)} runs to do")
     return 0
+
+
+def _check(running: Any, sweep: Any, out: Path) -> None:
+    """Raises `UserError` if a directory holds anything but this sweep."""
+    directory = load("foretell.experiments.directory").StudyDirectory(out)
+    recorded = running.read_trials(sweep, directory)
+    directory.check(running.plan_of(sweep, running.trials_of(sweep, recorded)))

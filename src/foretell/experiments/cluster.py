@@ -1,7 +1,8 @@
 """Executes runs on a Ray cluster, or on this machine with Ray: one trial of Ray Tune for each run.
 
 Ray keeps nothing of a run. A run resumes from its own directory, so a trial that is lost with its node is started again
-on another one and goes on from the newest checkpoint. All nodes must see the directory of the study under one path.
+on another one and goes on from the newest checkpoint. All nodes must see the directory of the study under one path, or
+have a store to which runs are copied.
 """
 
 import logging
@@ -18,9 +19,11 @@ from typing import Any, NamedTuple
 from foretell.errors import UserError, brief
 from foretell.experiments.directory import Member
 from foretell.experiments.executor import Ended, Started, first_command
+from foretell.experiments.store import Store
 from foretell.experiments.sweep_file import Stop
 from foretell.experiments.trial import Stops, execute
 from foretell.remote.connection import connected
+from foretell.runs.trust import code_names
 
 _FAILURES = 20
 """How often a trial is started again after its node or its process was killed."""
@@ -51,6 +54,7 @@ def run_on_ray(
     cluster: Cluster,
     rule: Stop | None = None,
     past: Callable[[], Sequence[Member]] = list,
+    store: Store | None = None,
     tick: float = 0.5,
 ) -> Iterator[Started | Ended | None]:
     """Execute all runs on a Ray cluster, an executor as `run_locally`.
@@ -61,6 +65,7 @@ def run_on_ray(
         cluster: where, and what each run takes.
         rule: stops runs early.
         past: the finished runs with which the rule compares them.
+        store: where runs are copied; by default all nodes see their directories.
         tick: seconds after which None is yielded if nothing has happened.
 
     Raises:
@@ -68,11 +73,13 @@ def run_on_ray(
     """
     if not members:
         return
+    if store is not None:
+        store.push_study(members[0].log.parent.parent)
     with _connected(cluster) as stops:
         events: Queue[Started | Ended | Exception] = Queue()
-        jobs = [_job(member, done=True) for member in (past() if rule is not None else ())]
-        jobs += [_job(member, done=False) for member in members]
-        work = Thread(target=_tune, args=(jobs, members, events, cluster, rule, stops), daemon=True)
+        jobs = [_job(member, store, done=True) for member in (past() if rule is not None else ())]
+        jobs += [_job(member, store, done=False) for member in members]
+        work = Thread(target=_tune, args=(jobs, members, events, cluster, rule, stops, store), daemon=True)
         work.start()
         while work.is_alive() or not events.empty():
             if stop.is_set():
@@ -84,7 +91,16 @@ def run_on_ray(
                 continue
             if isinstance(event, Exception):
                 raise UserError(f"Ray Tune failed ({brief(event)})")
+            if store is not None and isinstance(event, Ended):
+                _take(store, event.member)
             yield event
+
+
+def _take(store: Store, member: Member) -> None:
+    """Copy a run that has ended, and its output, from the store."""
+    store.pull(_name(member), member.path)
+    if store.has(f"logs/{member.log.name}"):
+        store.download("logs", member.log.parent, [member.log.name])
 
 
 @contextmanager
@@ -109,12 +125,25 @@ def _check_resources(cluster: Cluster, nodes: Sequence[dict[str, Any]]) -> None:
             raise UserError(f"--{name.lower()}s {asked:g} is more than any node of the cluster has, {most:g}")
 
 
-def _job(member: Member, *, done: bool) -> dict[str, Any]:
+def _job(member: Member, store: Store | None, *, done: bool) -> dict[str, Any]:
     """What a worker must know of a run."""
-    run, log = member.path.resolve(), member.log.resolve()
-    words = first_command(member._replace(path=run, log=log))
-    group = str(member.arm.settings.task.env)
-    return {"words": words, "run": str(run), "log": str(log), "group": group, "done": done, "cwd": os.getcwd()}
+    run, log, settings = member.path.resolve(), member.log.resolve(), member.arm.settings
+    return {
+        "words": first_command(member._replace(path=run, log=log)),
+        "run": str(run),
+        "log": str(log),
+        "group": str(settings.task.env),
+        "done": done,
+        "cwd": os.getcwd(),
+        "trust": any(code_names(settings.model_dump(mode="json"))),
+        "store": store.uri if store else None,
+        "name": _name(member),
+    }
+
+
+def _name(member: Member) -> str:
+    """Of a run in the store: that in the directory of the study."""
+    return f"{member.arm.folder}/{member.seed}"
 
 
 def _tune(
@@ -124,12 +153,12 @@ def _tune(
     cluster: Cluster,
     rule: Stop | None,
     stops: Any,
+    store: Store | None,
 ) -> None:
     """Run Ray Tune to its end."""
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    storage = members[0].log.resolve().parent / ".tune"  # where Tune needs a folder that all nodes share
     of_run = {str(member.path.resolve()): member for member in members}
     numbers = list(range(len(jobs)))
 
@@ -142,19 +171,32 @@ def _tune(
         execute, jobs=jobs, cpus=cluster.cpus, gpus=cluster.gpus, stops=stops, rule=rule is not None
     )
     try:
-        tune.Tuner(
-            tune.with_resources(trainable, {"cpu": cluster.cpus, "gpu": cluster.gpus}),
-            param_space={"number": tune.grid_search(numbers)},
-            tune_config=tune.TuneConfig(scheduler=scheduler_of(rule, jobs), reuse_actors=rule is None),
-            run_config=tune.RunConfig(
-                name="study", storage_path=str(storage), verbose=0, callbacks=[_listener(put)],
-                failure_config=tune.FailureConfig(max_failures=_FAILURES),
-            ),
-        ).fit()  # fmt: skip
+        with _storage(members[0], store) as storage:
+            tune.Tuner(
+                tune.with_resources(trainable, {"cpu": cluster.cpus, "gpu": cluster.gpus}),
+                param_space={"number": tune.grid_search(numbers)},
+                tune_config=tune.TuneConfig(scheduler=scheduler_of(rule, jobs), reuse_actors=rule is None),
+                run_config=tune.RunConfig(
+                    name="study", verbose=0, callbacks=[_listener(put)], **storage,
+                    failure_config=tune.FailureConfig(max_failures=_FAILURES),
+                ),
+            ).fit()  # fmt: skip
     except Exception as error:  # to be raised where the events are read
         events.put(error)
+
+
+@contextmanager
+def _storage(member: Member, store: Store | None) -> Iterator[dict[str, Any]]:
+    """A folder that all nodes share, which Tune needs while it runs."""
+    if store is not None:
+        with store.folder(".tune") as path:
+            yield {"storage_path": path, "storage_filesystem": store.files}
+        return
+    folder = member.log.resolve().parent / ".tune"
+    try:
+        yield {"storage_path": str(folder)}
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listener(put: Callable[[Any, Callable[[Member], Started | Ended]], None]) -> Any:

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +10,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from foretell.errors import UserError
 from foretell.experiments.process import STOPPED, again, run_process
+from foretell.experiments.store import Copy
 
 _LOCKED_SECONDS = 60.0
 """Time (seconds) that the process of a lost trial may need to end."""
@@ -39,7 +41,8 @@ def execute(
     Args:
         config: the `number` of its job.
         jobs: of each run, the `words` that start it, its `run` directory and `log`, the working directory `cwd`, the
-            `group` of runs that it is compared with, and whether it is `done`.
+            `group` of runs that it is compared with, whether it is `done`, whether its settings name code, which is
+            to be trusted (`trust`), the `store` to which it is copied, if any, and its `name` there.
         cpus: its processor cores.
         gpus: its GPUs.
         stops: the actor that says whether it is to stop.
@@ -52,7 +55,7 @@ def execute(
     from ray import tune
 
     job = jobs[config["number"]]
-    run, log = Path(job["run"]), Path(job["log"])
+    run = Path(job["run"])
     reported: list[tuple[int, float]] = []
 
     def report_points() -> None:
@@ -68,21 +71,47 @@ def execute(
         except ray.exceptions.RayActorError:  # until it is started again on another node
             return False
 
-    code, error, seconds = 0, "", 0.0
-    if not job["done"] and is_to_stop():
-        code = STOPPED
-    elif not job["done"]:
-        _wait_until_free(run)
-        cwd = job["cwd"] if os.path.isdir(job["cwd"]) else None
-        words, threads = again(run) or job["words"], max(1, round(cpus))
-        share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"} if 0 < gpus < 1 else {}
-        code, error, seconds = run_process(words, log, (), is_to_stop, threads=threads, env=share, cwd=cwd)
-        if code < 0:
-            raise ChildProcessError(error)
+    ended = _executed(job, is_to_stop, cpus, gpus)
     if rule:
         report_points()
     last = dict(zip(("steps", "return"), reported[-1], strict=True)) if reported else {}
-    tune.report({**last, "code": code, "error": error, "seconds": seconds})
+    tune.report({**last, **ended})
+
+
+def _executed(job: Mapping[str, Any], is_to_stop: Callable[[], bool], cpus: float, gpus: float) -> dict[str, Any]:
+    """Execute a run, unless it is done, with its copies in the store. Returns how it has ended."""
+    copy = Copy(job["store"], job["name"], Path(job["run"]), Path(job["log"]))
+    code, error, seconds = 0, "", 0.0
+
+    def stops() -> bool:
+        copy.update()
+        return is_to_stop()
+
+    try:
+        copy.pull()
+        if not job["done"] and is_to_stop():
+            code = STOPPED
+        elif not job["done"]:
+            code, error, seconds = _trained(job, stops, cpus, gpus)
+            copy.finish()
+    except UserError as refused:
+        code, error = 1, str(refused)
+    if code < 0:
+        raise ChildProcessError(error)
+    return {"code": code, "error": error, "seconds": seconds}
+
+
+def _trained(
+    job: Mapping[str, Any], is_to_stop: Callable[[], bool], cpus: float, gpus: float
+) -> tuple[int, str, float]:
+    """Start or resume a run. Returns what `run_process` returns."""
+    run = Path(job["run"])
+    _wait_until_free(run)
+    cwd = job["cwd"] if os.path.isdir(job["cwd"]) else None
+    resume = again(run)
+    words = [*resume, *(["--trust"] if job["trust"] else [])] if resume else job["words"]
+    share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"} if 0 < gpus < 1 else {}
+    return run_process(words, Path(job["log"]), (), is_to_stop, threads=max(1, round(cpus)), env=share, cwd=cwd)
 
 
 def points(table: Path) -> Iterator[tuple[int, float]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 from foretell.output import say
@@ -17,6 +18,9 @@ from foretell.remote.worker import Member, packed
 from foretell.training.events import Callback, RunInfo
 from foretell.training.loop import Loop
 from foretell.training.stopwatch import Stopwatch
+
+_PATIENCE = 20.0
+"""Seconds after which it is said that processes have not started."""
 
 
 class OnRay:
@@ -49,6 +53,19 @@ class OnRay:
                 if not lost(error):
                     raise
         return rows
+
+    def report_waiting(self, stop: Event) -> None:
+        """Until `stop` is set, say how many processes have not started yet, when it takes long."""
+        import ray
+
+        said = 0
+        while not stop.wait(_PATIENCE):
+            starts = [member.started for member in self._members]
+            waiting = len(ray.wait(starts, num_returns=len(starts), timeout=0)[1]) if starts else 0
+            if waiting not in (0, said):
+                free = ray.available_resources().get("CPU", 0.0)
+                say(f"waiting: {waiting} of {len(starts)} processes have not started; Ray has {free:g} free cores")
+            said = waiting
 
     def close(self) -> None:
         """End the processes."""
@@ -106,8 +123,11 @@ def places(runtime: Ray | None, *, quiet: bool = False) -> Iterator[OnRay | None
     with connected(runtime.address, "--runtime ray"):
         if not quiet:
             say(f"on Ray: starting learners, actors ({runtime.actors}) and evaluators ({runtime.evaluators})")
-        found = OnRay(runtime)
+        found, stop = OnRay(runtime), Event()
+        if not quiet:
+            Thread(target=found.report_waiting, args=(stop,), daemon=True).start()
         try:
             yield found
         finally:
+            stop.set()
             found.close()

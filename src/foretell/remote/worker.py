@@ -79,7 +79,7 @@ class Member:
             make: starts the process.
         """
         self.name, self._make, self.restarts = name, make, 0
-        self.handle = make()
+        self._start()
         self._ages: list[int] = []
 
     def restart(self) -> None:
@@ -87,8 +87,13 @@ class Member:
         import ray
 
         ray.kill(self.handle)
-        self.handle = self._make()
+        self._start()
         self.restarts += 1
+
+    def _start(self) -> None:
+        self.handle = self._make()
+        self.started = self.handle.__ray_ready__.remote()
+        """A future that is done when the process has started."""
 
     def used(self, age: int) -> None:
         """Record the staleness of a policy or model that the process has used."""

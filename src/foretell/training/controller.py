@@ -21,6 +21,9 @@ from foretell.tasks import TaskSpec
 from foretell.tasks.spaces import real_array
 from foretell.training.actor import begin_and_act
 
+_WARM_CALLS = 10
+"""Calls after which Python, too, runs the code at its full speed."""
+
 
 class EvaluationResult(NamedTuple):
     """One evaluation episode."""
@@ -95,15 +98,13 @@ class Controller:
         return Controller(self.agent, self.state, self._spec, seed=seed, programs=self._programs)
 
     def warm_up(self, batch: int = 1, *, explore: bool = False) -> None:
-        """Compile what acting needs for so many observations, and run it twice; the episode is not affected.
+        """Compile what acting needs for so many observations, and act a few times; the episode is not affected.
 
         Raises `UserError` if acting fails.
         """
-        check_not_forked()
-        rows, fresh = np.zeros((batch, self._spec.obs_size), np.float32), np.ones(batch, bool)
-        carry = self._programs.no_carry(rows)
-        for _ in range(2):
-            _, carry = self._programs(carry, rows, fresh, np.int32(self._seed), np.int32(0), explore=explore)
+        spare, rows = self.with_seed(self._seed), np.zeros((batch, self._spec.obs_size), np.float32)
+        for _ in range(_WARM_CALLS):
+            spare.act(rows, explore=explore)
 
     def reset(self, where: ArrayLike | None = None) -> None:
         """New episodes begin: everywhere, or in the rows of the batch that `where` marks. Raises `UserError`."""
