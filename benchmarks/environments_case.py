@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 HORIZON = 12
 SETTINGS: dict[str, dict[str, Any]] = {
     "pets/default": {
@@ -47,8 +49,6 @@ TIME_UP = -9999
 COMMANDS = ("train", "resume", "eval", "film")
 _SENTENCE = re.compile(r"^foretell: (.*)$", re.MULTILINE)
 _FOLDER = re.compile(r"\S*/site-packages/")
-_SIZES = re.compile(r"observations \[(\d+)\], actions \[(\d+)\]")
-"""How `train` names the sizes of the vectors that an agent sees and chooses."""
 _RESUMED = {"continues from the physical state": "physical state", "continues with a new episode": "new episode"}
 """How a run says that it could not repeat its episode, and what the table says."""
 
@@ -80,16 +80,18 @@ def run_case(env: str, preset: str, options: list[str], folder: Path) -> dict[st
         resume = ["resume", str(run), "--set", "train.checkpoint_seconds=30"]
         commands = {"resume": resume, "eval": ["eval", str(run), "--episodes", "1"], "film": film}
         ends |= forked(commands, folder)
-    row = sizes(folder) | {name: ends[name].what if name in ends else "" for name in COMMANDS}
+    row = sizes(run) | {name: ends[name].what if name in ends else "" for name in COMMANDS}
     note = next((end.note for end in ends.values() if end.note), "")
     return row | {"outcome": outcome(row), "note": note, "cpu_seconds": f"{_cpu_seconds() - before:.0f}"}
 
 
-def sizes(folder: Path) -> dict[str, str]:
-    """Of observations and actions, as the command `train` printed them."""
-    printed = _files(folder, "train")[0]
-    found = _SIZES.search(printed.read_text(errors="replace")) if printed.exists() else None
-    return dict(zip(("observations", "actions"), found.groups(), strict=True)) if found else {}
+def sizes(run: Path) -> dict[str, str]:
+    """Of observations and actions, in the first episode of a run."""
+    episode = run / "data" / "episode_0000.npz"
+    if not episode.is_file():
+        return {}
+    with np.load(episode) as data:
+        return {name: str(data[name].shape[-1]) for name in ("observations", "actions")}
 
 
 def _cpu_seconds() -> float:

@@ -63,7 +63,7 @@ PACKAGES = (
             "cardiosim",
             "cardiosim/PacingControl-v0",
             "cardiosim/AntiarrhythmicDosing-v0",
-            "cardiosim/DefibrillationTiming-v0",
+            ("cardiosim/DefibrillationTiming-v0", _SHORT),
         ),
     ),
     Package("antibiosim==0.1.0", "newest", _in("antibiosim", ("antibiosim/DoseOptimization-v0", _SHORT))),

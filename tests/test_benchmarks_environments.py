@@ -8,6 +8,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foretell.cli.parser import parse
@@ -115,19 +116,11 @@ def test_a_table_is_written_between_the_marks_of_a_page_and_nowhere_else(script)
     assert script.into_page(written, rows) == written
 
 
-@pytest.mark.parametrize(
-    ("printed", "found"),
-    [
-        ("environment    Pendulum-v1, observations [3], actions [1], 200 steps", {"observations": "3", "actions": "1"}),
-        ("a\nenvironment    a:B-v0, observations [288], actions [28]\n", {"observations": "288", "actions": "28"}),
-        ("foretell: 'a' has discrete actions", {}),
-        (None, {}),
-    ],
-)
-def test_sizes_are_those_that_the_command_printed(case, printed, found, tmp_path):
-    if printed is not None:
-        (tmp_path / "train.txt").write_text(printed)
-    assert case.sizes(tmp_path) == found
+def test_sizes_are_those_of_the_first_episode(case, tmp_path):
+    assert case.sizes(tmp_path) == {}
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "episode_0000.npz", observations=np.zeros((6, 28)), actions=np.zeros((5, 3)))
+    assert case.sizes(tmp_path) == {"observations": "28", "actions": "3"}
 
 
 @pytest.mark.slow
