@@ -152,14 +152,26 @@ def test_imagination_lets_numbers_pass_that_are_not_finite():
 class Gambles(Line):
     """Draws from the global generators; in steps from NumPy's, since type checks in tests draw from Python's too."""
 
+    count = 2
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=None)
         self.state = np.array([random.random(), np.random.rand()])
         return self.state.copy(), {}
 
     def step(self, action):
-        self.state = np.random.standard_normal(2)
+        self.state[: self.count] = np.random.standard_normal(self.count)
         return self.state.copy(), 0.0, False, False, {}
+
+
+class Holds(Gambles):
+    """NumPy draws normal numbers in pairs, and holds the second one back."""
+
+    count = 1
+
+
+class Abstains(Gambles):
+    count = 0
 
 
 def draws(env, seed, steps=3):
@@ -171,14 +183,32 @@ def test_the_global_generators_follow_from_the_seed_of_an_episode():
     assert draws(env, 1) == draws(env, 1) == draws(behind(Gambles()), 1) != draws(env, 2)
 
 
-def test_environments_that_are_stepped_in_turn_draw_as_they_would_alone():
-    alone = [draws(behind(Gambles()), seed) for seed in (1, 2)]
-    envs = [behind(Gambles()) for _ in range(2)]
-    together = [[env.reset(seed=seed)[0].tolist()] for env, seed in zip(envs, (1, 2), strict=True)]
+@pytest.fixture(params=[None, np.random.PCG64])
+def generator(request):
+    """The generator behind NumPy's global functions, which a program may replace."""
+    gc.collect()  # environments of other tests
+    before = np.random.get_bit_generator()
+    if request.param:
+        np.random.set_bit_generator(request.param(1))
+    yield
+    np.random.set_bit_generator(before)
+
+
+@pytest.mark.usefixtures("generator")
+@pytest.mark.parametrize("kinds", [(Gambles, Gambles), (Holds, Holds), (Holds, Abstains), (Abstains, Gambles, Holds)])
+def test_environments_that_are_stepped_in_turn_draw_as_they_would_alone(kinds):
+    alone = [draws(behind(kind()), seed) for seed, kind in enumerate(kinds)]
+    np.random.standard_normal()  # the program holds a number back, too
+    expected = str(np.random.get_state(legacy=False))
+    envs = [behind(kind()) for kind in kinds]
+    together = [[env.reset(seed=seed)[0].tolist()] for seed, env in enumerate(envs)]
     for _ in range(3):
         for env, row in zip(envs, together, strict=True):
             row.append(env.step(np.zeros(1))[0].tolist())
+    for env in envs:
+        env.close()
     assert together == alone
+    assert str(np.random.get_state(legacy=False)) == expected
 
 
 def test_the_programs_own_generators_are_left_as_they_were():
