@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from foretell.report.aggregates import estimate, interquartile_band, interquartile_mean, interval, measure
-from foretell.report.comparison import Curve
+from foretell.report.aggregates import (
+    draw_finals,
+    estimate,
+    interquartile_band,
+    interquartile_mean,
+    interval,
+    measure,
+)
+from foretell.report.comparison import Curve, Group, Line
 
 RETURNS = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12)
 
@@ -54,3 +62,14 @@ def test_a_band_goes_as_far_as_all_runs_and_has_few_points():
     assert len(band.steps) <= 100 and band.steps[0] == 10 and band.steps[-1] == 3000
     assert np.allclose(band.middle, 2.0) and (band.low < 2).all() and (band.high > 2).all()
     assert interquartile_band(curves[:1]).low.tolist() == interquartile_band(curves[:1]).high.tolist()
+
+
+def test_final_returns_are_drawn_in_a_row_for_each_group():
+    groups = [Group("good", [curve([8.0]), curve([10.0])]), Group("bad $", [curve([1.0])])]
+    axes = Figure().subplots()
+    draw_finals(axes, groups, [Line("goal 9", 9.0)])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["good", r"bad \$"]
+    intervals, runs, middles = ([line.get_xydata().tolist() for line in axes.lines[:-1][i::3]] for i in range(3))
+    assert intervals == [[[8.0, 0], [10.0, 0]], [[1.0, 1], [1.0, 1]]]
+    assert runs == [[[8.0, 0], [10.0, 0]], [[1.0, 1]]] and middles == [[[9.0, 0]], [[1.0, 1]]]
+    assert axes.lines[-1].get_xdata() == [9.0, 9.0]

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from foretell.errors import UserError
 from foretell.experiments.directory import Member, StudyDirectory, episodes_of
 from foretell.experiments.plan import Arm, Plan
-from foretell.report.aggregates import Estimate, Measures, estimate, interquartile_band, measure
-from foretell.report.comparison import Curve, Group, Line, common_steps, draw_panels, read_curve
+from foretell.report.aggregates import Estimate, Measures, draw_finals, estimate, interquartile_band, measure
+from foretell.report.comparison import Curve, Group, Line, common_steps, draw_curves, draw_panels, read_curve
 from foretell.runs.directory import RunDirectory, writing
 
 Row = dict[str, Any]
 _DRAWN = 8
-"""Trials of a sweep in the figure, at most."""
+"""Curves in a panel of the figure, at most."""
 
 
 class Result(NamedTuple):
@@ -58,7 +59,8 @@ def summarise(directory: StudyDirectory, plan: Plan) -> Summary:
 def write_summary(summary: Summary, directory: StudyDirectory) -> None:
     """Write `runs.csv`, `summary.csv`, `summary.md` and the figure. Raises `UserError` if that fails.
 
-    The figure of a sweep has those alone whose final returns are the best in their environment.
+    The figure of a sweep has those alone whose final returns are the best in their environment. That of a study with
+    many variants has their final returns instead of their curves.
     """
     runs, aggregates = run_rows(summary), aggregate_rows(summary)
     with writing(directory.path):
@@ -72,7 +74,9 @@ def write_summary(summary: Summary, directory: StudyDirectory) -> None:
     if panels:
         goal = summary.plan.goal
         lines = [] if goal is None else [Line(f"goal {goal:g}", goal)]
-        draw_panels(panels, lines, directory.figure, interquartile_band)
+        crowded = any(len(groups) > _DRAWN for groups in panels.values())
+        draw = draw_finals if crowded else partial(draw_curves, band=interquartile_band)
+        draw_panels(panels, lines, directory.figure, draw)
 
 
 def run_rows(summary: Summary) -> list[Row]:

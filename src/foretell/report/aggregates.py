@@ -4,13 +4,22 @@ Agarwal et al. 2021 (Deep RL at the Edge of the Statistical Precipice) recommend
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats  # type: ignore[import-untyped]
 
-from foretell.report.comparison import Band, Curve, common_steps, interpolated
+from foretell.report.comparison import (
+    COLOURS,
+    Band,
+    Curve,
+    Group,
+    Line,
+    common_steps,
+    interpolated,
+    literal,
+)
 
 _LAST, _LEAST = 0.1, 3
 """The final return is a mean over this share of the points, and over at least so many."""
@@ -85,3 +94,21 @@ def interquartile_band(curves: Sequence[Curve]) -> Band:
     values = interpolated(curves, steps)
     low, high = interval(values) if len(steps) else (values[:, 0], values[:, 0])
     return Band(steps, interquartile_mean(values), low, high)
+
+
+def draw_finals(axes: Any, groups: Sequence[Group], lines: Sequence[Line]) -> None:
+    """Draw final returns, a row for each group: every run, their interquartile mean and its interval."""
+    for row, group in enumerate(groups):
+        finals = np.array([measure(curve).final for curve in group.curves])
+        found = estimate(finals)
+        axes.plot([found.low, found.high], [row, row], color=COLOURS[0], lw=4, alpha=0.4, solid_capstyle="butt")
+        axes.plot(finals, np.full(len(finals), row), "|", color=COLOURS[-1], ms=8)
+        axes.plot(found.value, row, "o", color=COLOURS[0], ms=5)
+    for line in lines:
+        axes.axvline(line.value, ls="--", color=COLOURS[-1], lw=1.2, label=literal(line.label))
+    axes.set_yticks(range(len(groups)), [literal(group.label) for group in groups])
+    axes.invert_yaxis()
+    axes.set(xlabel="final return: each run, their interquartile mean, its 95 % interval")
+    axes.grid(axis="x", alpha=0.25)
+    if lines:
+        axes.legend(frameon=False, fontsize=9)

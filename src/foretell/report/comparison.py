@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from os.path import isdir, isfile
 from pathlib import Path
@@ -20,6 +21,8 @@ COLOURS = ("#1f6fb4", "#d9822b", "#2a8f5c", "#8a4fbf", "#c0392b", "#5f6b76")
 _STYLES = ("-", "--", ":", "-.")
 _COLUMNS = 3
 """Panels side by side."""
+_ROW = 0.28
+"""Height (inches) of a row of text."""
 _FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -204,14 +207,14 @@ def draw_comparison(groups: Sequence[Group], lines: Sequence[Line], path: Path, 
         path: of the PNG, or a PDF or SVG by its suffix.
         title: of the figure.
     """
-    draw_panels({title: groups}, lines, path, standard_band)
+    draw_panels({title: groups}, lines, path, partial(draw_curves, band=standard_band))
 
 
 def draw_panels(
     panels: Mapping[str, Sequence[Group]],
     lines: Sequence[Line],
     path: Path,
-    band: Callable[[Sequence[Curve]], Band],
+    draw: Callable[[Any, Sequence[Group], Sequence[Line]], None],
 ) -> None:
     """Draw comparisons side by side. Raises `UserError` if that is not possible.
 
@@ -219,7 +222,7 @@ def draw_panels(
         panels: the runs of each panel, by its title.
         lines: horizontal lines, the same in every panel.
         path: of the PNG, or a PDF or SVG by its suffix.
-        band: what is drawn of the curves of a group.
+        draw: draws the runs of a panel into its axes, with the lines.
     """
     from matplotlib.figure import Figure  # slow to import, and only needed at the end
 
@@ -227,34 +230,38 @@ def draw_panels(
         raise UserError(f"a figure must end in {' or '.join(_FORMATS)}, not '{path.name}'")
     columns = min(len(panels), _COLUMNS)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(7 if columns == 1 else 5 * columns, 4.4 * rows), dpi=130, layout="constrained")
+    height = max(4.4, *(_ROW * len(groups) for groups in panels.values()))
+    figure = Figure(figsize=(7 if columns == 1 else 5 * columns, height * rows), dpi=130, layout="constrained")
     for i, (title, groups) in enumerate(panels.items()):
-        _draw_panel(figure.add_subplot(rows, columns, i + 1), groups, lines, title, band)
+        axes = figure.add_subplot(rows, columns, i + 1)
+        draw(axes, groups, lines)
+        axes.set(title=title)
+        axes.spines[["top", "right"]].set_visible(False)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 
 
-def _draw_panel(
-    axes: Any, groups: Sequence[Group], lines: Sequence[Line], title: str, band: Callable[[Sequence[Curve]], Band]
+def draw_curves(
+    axes: Any, groups: Sequence[Group], lines: Sequence[Line], band: Callable[[Sequence[Curve]], Band]
 ) -> None:
+    """Draw learning curves over environment steps; `band` is what is drawn of the curves of a group."""
     for i, group in enumerate(groups):
         drawn, colour = band(group.curves), COLOURS[i % len(COLOURS)]
         count = f", {len(group.curves)} runs" if len(group.curves) > 1 else ""
         style: Any = {"marker": "o", "ms": 3.5} if len(drawn.steps) <= 30 else {}
         style |= {"color": colour, "lw": 1.8, "ls": _STYLES[i // len(COLOURS) % len(_STYLES)]}
-        axes.plot(drawn.steps, drawn.middle, label=_literal(group.label + count), **style)
+        axes.plot(drawn.steps, drawn.middle, label=literal(group.label + count), **style)
         axes.fill_between(drawn.steps, drawn.low, drawn.high, color=colour, alpha=0.18, lw=0)
     for i, line in enumerate(lines):
-        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=_literal(line.label))
-    axes.set(title=title, xlabel="environment steps", ylabel="return")
+        axes.axhline(line.value, ls=("--", ":", "-.")[i % 3], color="#5f6b76", lw=1.2, label=literal(line.label))
+    axes.set(xlabel="environment steps", ylabel="return")
     axes.ticklabel_format(axis="x", scilimits=(0, 5))
     axes.margins(x=0.02)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9 if len(groups) <= 8 else 6)
 
 
-def _literal(label: str) -> str:
+def literal(label: str) -> str:
     """A label that Matplotlib shows as it is, where it would hide one that begins with _ and reads $ as mathematics."""
     return f"{' ' if label.startswith('_') else ''}{label}".replace("$", r"\$")
