@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from environments import Line
-from foretell import __version__
+from foretell import __version__, api
 from foretell.cli import main
 from foretell.report import video
 from foretell.runs.parts import AXES, part_names
@@ -437,6 +437,17 @@ def test_a_renderer_that_is_set_is_kept(monkeypatch):
     monkeypatch.setattr(video.subprocess, "run", lambda *_, **__: pytest.fail("probed"))
     video.choose_renderer()
     assert video.os.environ == {"MUJOCO_GL": "glfw"}
+
+
+@pytest.mark.parametrize("words", [["film"], ["eval", "--video"], ["inspect", "--video"]])
+def test_a_renderer_is_chosen_before_the_environment_is_made(words, run_copy, monkeypatch):
+    done = []
+    for module in (api, video):
+        monkeypatch.setattr(module, "choose_renderer", lambda: done.append("renderer"))
+    make = api.make_task
+    monkeypatch.setattr(api, "make_task", lambda *args: done.append("task") or make(*args))
+    assert main([words[0], str(run_copy), *words[1:]]) == 0
+    assert done[:2] == ["renderer", "task"]
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from foretell.errors import UserError
 from foretell.output import say
 from foretell.remote.places import make_loop, places
 from foretell.remote.settings import Ray, check
-from foretell.report.video import film_finished
+from foretell.report.video import choose_renderer, film_finished
 from foretell.run import Run, within_memory
 from foretell.runs import arguments
 from foretell.runs.arguments import Overrides
@@ -96,6 +96,8 @@ def train(
     settings = resolve(preset, changes)
     path = arguments.path("out", out) if out is not None else default_directory(preset, settings, seed)
     prepare_jax(on_cpu=runtime is not None)
+    if settings.train.record:
+        choose_renderer()
     task = make_task(settings.task, functions)
     agent = _build(settings, task)
     for text in examine(task, settings.task):
@@ -159,6 +161,8 @@ def resume(
         before, preset, seed = directory.read_config(unused=supplied(functions), lacking=lacking)
         settings = continued(before, arguments.overrides(overrides))
         warnings = check_continues(before, seed, directory, notes)
+        if settings.train.record:
+            choose_renderer()
         task = make_task(settings.task, functions)
         agent = _build(settings, task)
         if earlier := stages_of(settings, {"task": directory.asked(settings)}, directory.path):
@@ -247,6 +251,7 @@ def film(
     directory = RunDirectory.open(arguments.path("run_dir", run_dir))
     settings, _, seed = directory.read_config(unused=("task.reward", "task.terminated", *supplied(functions)))
     where = TaskSettings(**settings.task.model_dump(exclude={"reward", "terminated"}))  # they are not needed to act
+    choose_renderer()  # some environments read it when they are imported
     return film_finished(make_task(where, functions), directory, seed, episodes, warn, overlay=overlay)
 
 

@@ -22,6 +22,7 @@ from foretell.experiments.sweep_file import Stop
 from foretell.experiments.trial import points
 from tiny import LINE, results, tiny_run
 
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")  # of JAX; the fork is replaced by another program
 needs_ray = pytest.mark.skipif(not find_spec("ray"), reason="Ray is not installed: pip install 'foretell[ray]'")
 TRIALS = 6
 

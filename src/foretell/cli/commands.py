@@ -47,6 +47,7 @@ def train(args: argparse.Namespace) -> int:
         return dry_run(args, overrides, seed)
     if args.seeds is not None:
         return import_module("foretell.cli.studies").train_seeds(args, overrides, seed)
+    _prepare_filming(args)
     api = load("foretell.api")
     run = _interruptible(
         lambda: api.train(
@@ -91,6 +92,7 @@ def resume(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Play fresh episodes with a trained agent."""
+    _prepare_filming(args)
     run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
     results = run.evaluate(args.episodes, seed=args.seed, video=args.video)
     videos = run.videos / f"seed-{args.seed}" if args.video else None
@@ -109,6 +111,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def inspect(args: argparse.Namespace) -> int:
     """Play fresh episodes, and print how good the agent's model is there."""
+    _prepare_filming(args)
     run = load("foretell.api").load(args.run_dir, trial=args.trial, best=args.best)
     if args.replay and (args.video or args.best):
         raise UserError(
@@ -254,6 +257,12 @@ def load(module: str) -> Any:
         if "MUJOCO_GL" not in os.environ:
             raise
         raise UserError(f"MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({brief(error)}); unset it") from error
+
+
+def _prepare_filming(args: argparse.Namespace) -> None:
+    """Choose a renderer before any environment is imported: that of DeepMind's suite is chosen when it is imported."""
+    if args.video:
+        load("foretell.report.video").choose_renderer()
 
 
 def _progress() -> "Progress":

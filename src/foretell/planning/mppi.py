@@ -28,10 +28,10 @@ class MPPI(Refiner):
     temperature: PositiveFloat = 0.1
     """Temperature as a share of the gap between the best and the median return. A candidate has the weight `exp((return
     - best) / (temperature * gap))`; near 0 only the best candidate has weight."""
-    control_cost: NonNegativeFloat = 1.0
+    control_cost: NonNegativeFloat = 0.1
     """Factor on the control cost `u' S^-1 e`, where `u` is the mean, `e` the difference of a candidate from it and `S`
     the variance of the samples. The weight of a candidate is multiplied by `exp(-control_cost * u' S^-1 e)`, which
-    favours actions near 0. 1: the paper; 0: only returns count."""
+    favours actions near 0. It is `1 - alpha` of the paper; 1: all of the cost; 0: only returns count."""
 
     @model_validator(mode="after")
     def _check(self) -> "MPPI":

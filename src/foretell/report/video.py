@@ -210,9 +210,15 @@ def _drawable(task: Task) -> gymnasium.Env:
         if np.ndim(frame) != 3 or not np.size(frame):
             raise NotImplementedError("it renders nothing as 'rgb_array'")
     except (Exception, SystemExit) as error:  # whatever a renderer or the user's environment raises
-        mujoco = isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv)
-        advice = "; without a screen MuJoCo needs EGL or OSMesa (`apt-get install libegl1` or `libosmesa6`)"
-        raise UserError(
-            f"cannot film '{task.spec.env_id}' ({brief(error.__cause__ or error)}){advice if mujoco else ''}"
-        ) from error
+        reason = f"({brief(error.__cause__ or error)}){_advice(env)}"
+        raise UserError(f"cannot film '{task.spec.env_id}' {reason}") from error
     return env
+
+
+def _advice(env: gymnasium.Env) -> str:
+    """What may help if MuJoCo cannot draw an environment; '' for others."""
+    if isinstance(env.unwrapped, gymnasium.envs.mujoco.MujocoEnv):
+        return "; without a screen MuJoCo needs EGL or OSMesa (`apt-get install libegl1` or `libosmesa6`)"
+    if "dm_control" in sys.modules:
+        return "; without a screen, start Python with MUJOCO_GL=egl, since dm_control reads it when it is imported"
+    return ""
