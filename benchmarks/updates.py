@@ -136,7 +136,8 @@ def program_of(update: Any) -> Any:
 def largest_shape(given: Subject) -> tuple[int, int, int, int]:
     """Members, rows and widths of the multiply of the largest layer, for `matmul_rate`."""
     state = given.state
-    model = state.model.target.transition if isinstance(given.agent.model, SteveModel) else state.learner.critics
+    steve = isinstance(given.agent.model, SteveModel)
+    model = state.model.target.networks.transition if steve else state.learner.critics
     members, *widths = max((weight.shape for weight in model.weights), key=np.prod)
     return (members, given.agent.learner.batch_size, *widths)
 

@@ -98,3 +98,16 @@ def test_parts_of_an_update_are_timed(updates):
     assert [name for name, _, _ in parts] == ["values and model", "values", "model"]
     for _, flop, update in parts[1:]:
         assert flop > 0 and updates.update_seconds(given, update, 1, repeats=1) > 0
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "shape"),
+    [
+        ("steve/halfcheetah", {}, (4, 512, 512, 512)),
+        ("mve/hc-5", {"learner": {"hidden": [8, 16], "batch_size": 3}}, (1, 3, 8, 16)),
+        ("sac/default", SBX, (2, 256, 256, 256)),
+    ],
+)
+def test_the_largest_layer_is_that_of_the_model_of_steve_or_of_a_critic(updates, preset, overrides, shape):
+    agent, state, replay = abstract(preset, overrides)
+    assert updates.largest_shape(updates.Subject(agent, state, replay)) == shape

@@ -17,7 +17,7 @@ import numpy as np
 import latency
 import updates
 from foretell.callbacks import CSVLog
-from foretell.compilation import COMPILER_OPTIONS, use_compilation_cache
+from foretell.compilation import COMPILER_OPTIONS, compute_inline, use_compilation_cache
 from foretell.runs.directory import RunDirectory
 from foretell.runs.presets import resolve
 from foretell.tasks import make_task
@@ -111,6 +111,7 @@ def step(preset, env, block, overrides=None, **_):
 
 def act(preset, env, calls, **_):
     """Latency of `run.act`."""
+    compute_inline()  # as `foretell.load` does
     run = latency.untrained(preset, env)
     run.warm_up()
     seen = latency.observations(run.task, calls)

@@ -123,7 +123,7 @@ def test_a_run_that_is_not_stored_stays(store, tmp_path):
     assert content(local) == before
 
 
-def test_a_copy_is_made_for_each_checkpoint_and_at_the_end(tmp_path):
+def test_a_copy_is_made_for_each_checkpoint_and_new_point_and_at_the_end(tmp_path):
     from foretell.experiments.store import Copy
 
     run, log = write(tmp_path / "run", checkpoints=[1]), tmp_path / "log.txt"
@@ -139,6 +139,9 @@ def test_a_copy_is_made_for_each_checkpoint_and_at_the_end(tmp_path):
     write(run, checkpoints=[], rows=9)
     copy.update()
     assert content(stored)["episodes.csv"] == "row\n" * 3
+    copy.update(points=1)
+    assert content(stored)["episodes.csv"] == "row\n" * 9
+    write(run, checkpoints=[], rows=10)
     copy.finish()
     assert content(stored) == content(run) and (tmp_path / "store/logs/log.txt").read_text() == "output"
 

@@ -156,6 +156,10 @@ def _one_run(args: argparse.Namespace, out: Path) -> int:
     """Train or resume the run that `--run` names, in this process."""
     from foretell.cli.parser import parse
 
+    for name in ("vectorise", "ray", "store"):
+        if getattr(args, name) not in (None, False):
+            raise UserError(f"--run executes a single run in this process, so leave out --{name}")
+
     def train(words: list[str]) -> int:
         print(f"foretell {shlex.join(words)}", flush=True)
         chosen = parse([*words, "--quiet"] if args.quiet else words)

@@ -184,21 +184,24 @@ class Copy:
         self._store: Store | None = None
         self._name, self._run, self._log = name, run, log
         self._seen = _NOTHING
-        self._copied = -1
+        self._copied = -1, 0
 
     def pull(self) -> None:
         """Take the run from the store if it is newer there. Raises `UserError`."""
         if self._uri:
             self._store = Store(self._uri)
             self._store.pull(self._name, self._run)
-            self._copied = _newest(_seen_in(self._run))
+            self._copied = _newest(_seen_in(self._run)), 0
 
-    def update(self) -> None:
-        """Copy the run to the store if it has a new checkpoint; if the store refuses, it is left for the next call."""
-        if self._store and self._copied < (newest := _newest(_seen_in(self._run))):
+    def update(self, points: int = 0) -> None:
+        """Copy the run to the store if it has a new checkpoint, or another number of points.
+
+        If the store refuses, this is left for the next call.
+        """
+        if self._store and self._copied != (state := (_newest(_seen_in(self._run)), points)):
             with suppress(UserError):
                 seen = self._store.push(self._run, self._name, self._seen)
-                self._copied = newest if seen is not self._seen else self._copied
+                self._copied = self._copied if seen is self._seen else state
                 self._seen = seen
 
     def finish(self) -> None:

@@ -71,23 +71,26 @@ def execute(
         except ray.exceptions.RayActorError:  # until it is started again on another node
             return False
 
-    ended = _executed(job, is_to_stop, cpus, gpus)
+    ended = _executed(job, is_to_stop, cpus, gpus, rule)
     if rule:
         report_points()
     last = dict(zip(("steps", "return"), reported[-1], strict=True)) if reported else {}
     tune.report({**last, **ended})
 
 
-def _executed(job: Mapping[str, Any], is_to_stop: Callable[[], bool], cpus: float, gpus: float) -> dict[str, Any]:
+def _executed(
+    job: Mapping[str, Any], is_to_stop: Callable[[], bool], cpus: float, gpus: float, rule: bool
+) -> dict[str, Any]:
     """Execute a run, unless it is done, with its copies in the store. Returns how it has ended."""
-    copy = Copy(job["store"], job["name"], Path(job["run"]), Path(job["log"]))
-    code, error, seconds = 0, "", 0.0
+    run, code, error, seconds = Path(job["run"]), 0, "", 0.0
+    copy = Copy(job["store"], job["name"], run, Path(job["log"]))
 
     def stops() -> bool:
-        copy.update()
+        copy.update(sum(1 for _ in points(run / "episodes.csv")) if rule else 0)  # before the rule sees them
         return is_to_stop()
 
     try:
+        _wait_until_free(run)
         copy.pull()
         if not job["done"] and is_to_stop():
             code = STOPPED
@@ -105,10 +108,8 @@ def _trained(
     job: Mapping[str, Any], is_to_stop: Callable[[], bool], cpus: float, gpus: float
 ) -> tuple[int, str, float]:
     """Start or resume a run. Returns what `run_process` returns."""
-    run = Path(job["run"])
-    _wait_until_free(run)
     cwd = job["cwd"] if os.path.isdir(job["cwd"]) else None
-    resume = again(run)
+    resume = again(Path(job["run"]))
     words = [*resume, *(["--trust"] if job["trust"] else [])] if resume else job["words"]
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * gpus:.3f}"} if 0 < gpus < 1 else {}
     return run_process(words, Path(job["log"]), (), is_to_stop, threads=max(1, round(cpus)), env=share, cwd=cwd)
