@@ -104,7 +104,7 @@ def test_parts_of_an_update_are_timed(updates):
     ("preset", "overrides", "shape"),
     [
         ("steve/halfcheetah", {}, (4, 512, 512, 512)),
-        ("mve/hc-5", {"learner": {"hidden": [8, 16], "batch_size": 3}}, (1, 3, 8, 16)),
+        ("mve/hc-5", {"learner": {"hidden": [8, 32], "batch_size": 3}}, (1, 3, 8, 32)),
         ("sac/default", SBX, (2, 256, 256, 256)),
     ],
 )
