@@ -22,7 +22,7 @@ OWN = {
     *(f"{preset}-lite" for preset in ("mve/hc", "mve/swimmer", "steve/halfcheetah")),
 }
 """Presets that are called neither published nor released nor the paper's."""
-OWN_PARTS = {"no-aggregation", "precise", "sac", "single", "td3", "true-model"}
+OWN_PARTS = {"fine", "no-aggregation", "precise", "sac", "single", "td3", "true-model"}
 TABLES = table_names()
 leaves = cache(leaves_of)
 
