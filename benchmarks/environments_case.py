@@ -201,6 +201,7 @@ def prepare() -> None:
     """Import what the commands need; the figure of the learning curve, which takes longer than a run, is left out."""
     for name in ("foretell.cli.commands", "foretell.report.video", "foretell.envs.workers"):
         import_module(name)
+    import_module("foretell.report.video").choose_renderer()  # as `film` does before it imports the environment
     curve = import_module("foretell.callbacks.curve")
     curve.draw_learning_curve = lambda *args, **options: None  # type: ignore[attr-defined]
 
