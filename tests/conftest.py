@@ -55,6 +55,14 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 50)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_word_of_compilers():
+    """Runs do not say that a compilation takes long, which depends on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foretell.callbacks.console._SILENT", float("inf"))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def release_memory():
     """Drop compiled programs once they take much memory, and give what compilers have freed back to the system.

@@ -71,7 +71,8 @@ def test_a_run_ends_with_the_hints_of_its_data(tmp_path, monkeypatch):
     assert run.lines[-1].startswith("hint: the model's error (new_mse in metrics.csv) does not fall: 0.105 in the")
 
 
-def test_a_long_compilation_is_said_once(tmp_path):
+def test_a_long_compilation_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("foretell.callbacks.console._SILENT", 4.0)
     run = Printed(tmp_path / "run")
     tell = waiting_listeners[-1]
     for waiting in (Waiting(("learn",), 1.0), Waiting((), 0.0), Waiting(("learn", "act"), 4.2), Waiting(("act",), 9.0)):
