@@ -1,4 +1,4 @@
-"""Programs that are compiled in the background: who waits for one is told so."""
+"""Programs that are compiled in the background: a call that waits for one reports it."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from foretell.compilation import BackgroundProgram, Waiting
 
 
 @pytest.fixture
-def told(monkeypatch):
+def reported(monkeypatch):
     found: list[Waiting] = []
     monkeypatch.setattr(compilation, "waiting_listeners", [found.append])
     monkeypatch.setattr(compilation, "_TICK", 0.01)
@@ -27,22 +27,22 @@ def slow(go):
     return function
 
 
-def test_a_call_that_waits_names_all_that_is_compiled_and_the_seconds(told):
+def test_a_call_that_waits_names_all_that_is_compiled_and_the_seconds(reported):
     go = threading.Event()
     programs = [BackgroundProgram(slow(go), name=name) for name in ("learn", "act", "act")]
     for program in programs:
         program.compile(jnp.zeros(2))
-    compilation.waiting_listeners.append(lambda waiting: go.set() if len(told) > 3 else None)
+    compilation.waiting_listeners.append(lambda waiting: go.set() if len(reported) > 3 else None)
     assert programs[0](jnp.zeros(2)).tolist() == [1, 1]
-    assert told[0].names == ("learn", "act") and told[-1] == Waiting((), 0.0)
-    seconds = [waiting.seconds for waiting in told[:-1]]
+    assert reported[0].names == ("learn", "act") and reported[-1] == Waiting((), 0.0)
+    seconds = [waiting.seconds for waiting in reported[:-1]]
     assert seconds == sorted(seconds) and 0 < seconds[0] < seconds[-1] < 30
-    count = len(told)
+    count = len(reported)
     programs[0](jnp.zeros(2))  # it is compiled
-    assert len(told) == count
+    assert len(reported) == count
 
 
-def test_a_program_that_cannot_be_compiled_is_waited_for_no_longer(told):
+def test_a_program_that_cannot_be_compiled_is_waited_for_no_longer(reported):
     program = BackgroundProgram(lambda x: x.no_such_thing, name="learn")
     program.compile(jnp.zeros(2))
     for _ in range(2):

@@ -153,7 +153,7 @@ _begun: dict["BackgroundProgram", float] = {}
 _TICK = 0.2
 
 
-def _tell(waiting: Waiting) -> None:
+def _notify(waiting: Waiting) -> None:
     for listener in list(waiting_listeners):
         listener(waiting)
 
@@ -193,8 +193,8 @@ class BackgroundProgram:
         while not wait([self._compiled], _TICK).done:
             if left := dict(_begun):  # not in the moment between the two
                 names = tuple(dict.fromkeys(one._name for one in left))
-                _tell(Waiting(names, time.monotonic() - min(left.values())))
-        _tell(Waiting((), 0.0))
+                _notify(Waiting(names, time.monotonic() - min(left.values())))
+        _notify(Waiting((), 0.0))
 
     def _work(self, *example: Any) -> None:
         try:

@@ -90,3 +90,8 @@ def test_disagreement_that_is_larger_where_errors_are_larger_is_seen():
     assert tracking(std, std**3) == pytest.approx(1.0) and tracking(std, -std) == pytest.approx(-1.0)
     assert tracking(std, np.abs(std * rng.normal(size=1000))) > 0.2 > abs(tracking(std, rng.normal(size=1000)))
     assert np.isnan([tracking(np.ones(9), std[:9]), tracking(std[:9], np.ones(9)), tracking(std[:2], std[:2])]).all()
+
+
+def test_the_order_of_starts_with_equal_disagreement_does_not_matter():
+    tied = np.array([0.0, 0.0, 0.0, 1.0])
+    assert tracking(tied, np.array([1.0, 2.0, 3.0, 4.0])) == tracking(tied, np.array([3.0, 2.0, 1.0, 4.0])) < 1.0

@@ -98,7 +98,7 @@ def test_a_number_must_be_whole(tmp_path, refused):
     assert "--run" in refused(*WORDS, "--out", tmp_path / "study", "--run", "one")
 
 
-@pytest.mark.parametrize("option", [["--ray"], ["--store", "s3://bucket"], ["--vectorise"]])
+@pytest.mark.parametrize("option", [["--jobs", "2"], ["--ray"], ["--store", "s3://bucket"], ["--vectorise"]])
 def test_what_executes_many_runs_is_refused(option, tmp_path, refused):
     words = [*WORDS, "--out", tmp_path / "study", *option, "--run", "0"]
     assert refused(*words) == f"--run executes a single run in this process, so leave out {option[0]}"

@@ -170,12 +170,13 @@ def test_a_store_that_cannot_be_used_is_named(uri):
         Store(uri)
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 @pytest.mark.parametrize("command", ["study", "sweep"])
-def test_a_store_is_for_ray(command, tmp_path, capsys):
+def test_a_store_is_for_ray(command, more, tmp_path, capsys):
     (tmp_path / "sweep.yaml").write_text(
         yaml.safe_dump({"experiments": {"pets": {"preset": "pets/default", "vary": {"planner.horizon": [2]}}}})
     )
     name = "pets/default" if command == "study" else str(tmp_path / "sweep.yaml")
-    assert main([command, name, "--out", str(tmp_path / "out"), "--store", "s3://bucket"]) == 2
+    assert main([command, name, "--out", str(tmp_path / "out"), "--store", "s3://bucket", *more]) == 2
     assert "--store is for runs on Ray; add --ray" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ def study(args: argparse.Namespace) -> int:
     running = load("foretell.experiments.study")
     out = _directory(args)
     if args.dry_run:
+        _executor(args, None)
         return _dry_run(args, out)
     if args.run is not None:
         return _one_run(args, out)
@@ -156,9 +157,10 @@ def _one_run(args: argparse.Namespace, out: Path) -> int:
     """Train or resume the run that `--run` names, in this process."""
     from foretell.cli.parser import parse
 
-    for name in ("vectorise", "ray", "store"):
+    for name in ("jobs", "vectorise", "ray", "store"):
         if getattr(args, name) not in (None, False):
             raise UserError(f"--run executes a single run in this process, so leave out --{name}")
+    on_ray(args)
 
     def train(words: list[str]) -> int:
         print(f"foretell {shlex.join(words)}", flush=True)

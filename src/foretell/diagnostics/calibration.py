@@ -89,11 +89,12 @@ def standard_square_d(
 
 
 def tracking(spread_i: Float[np.ndarray, "i"], error_i: Float[np.ndarray, "i"]) -> float:
-    """Whether a model knows where it is wrong: the rank correlation of disagreement and error over starts.
+    """Whether a model knows where it is wrong: Spearman's rank correlation of disagreement and error over starts.
 
     NaN with fewer than three starts, or if one of the two does not vary.
     """
+    from scipy import stats  # type: ignore[import-untyped]  # slow to import, and needed here alone
+
     if len(spread_i) < 3 or not (spread_i != spread_i[0]).any() or not (error_i != error_i[0]).any():
         return float("nan")
-    rank_i, other_i = (np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (spread_i, error_i))
-    return float(np.corrcoef(rank_i, other_i)[0, 1])
+    return float(stats.spearmanr(spread_i, error_i).statistic)

@@ -191,18 +191,21 @@ class Copy:
         if self._uri:
             self._store = Store(self._uri)
             self._store.pull(self._name, self._run)
-            self._copied = _newest(_seen_in(self._run)), 0
+            self._copied = self._checkpoint(), 0
 
     def update(self, points: int = 0) -> None:
         """Copy the run to the store if it has a new checkpoint, or another number of points.
 
         If the store refuses, this is left for the next call.
         """
-        if self._store and self._copied != (state := (_newest(_seen_in(self._run)), points)):
+        if self._store and self._copied != (state := (self._checkpoint(), points)):
             with suppress(UserError):
                 seen = self._store.push(self._run, self._name, self._seen)
                 self._copied = self._copied if seen is self._seen else state
                 self._seen = seen
+
+    def _checkpoint(self) -> int:
+        return _newest([f"checkpoints/{path.name}" for path in self._run.glob("checkpoints/*")])
 
     def finish(self) -> None:
         """Copy the run, which no process is changing, and its output. Raises `UserError`."""

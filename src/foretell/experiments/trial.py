@@ -86,7 +86,8 @@ def _executed(
     copy = Copy(job["store"], job["name"], run, Path(job["log"]))
 
     def stops() -> bool:
-        copy.update(sum(1 for _ in points(run / "episodes.csv")) if rule else 0)  # before the rule sees them
+        if job["store"]:  # before the rule sees the points
+            copy.update(sum(1 for _ in points(run / "episodes.csv")) if rule else 0)
         return is_to_stop()
 
     try:

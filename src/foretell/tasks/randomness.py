@@ -79,7 +79,7 @@ def _go_to(states: _States | None) -> None:
 
 
 class _NumPy:
-    """NumPy's global generator. Its own functions take 30 microseconds to return or to set its state.
+    """NumPy's global generator. Its own functions take 25 microseconds to return or to set its state.
 
     Copying the memory of its Mersenne Twister takes less than one. The rest of the state is a normal number that it may
     hold back for the next call. Only the slow function returns that one, so it is called only if numbers were drawn
