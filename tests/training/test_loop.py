@@ -1,6 +1,8 @@
 """Runs between whose episodes the agent learns: what happens when, and what is written of it."""
 
 import csv
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from witness import finished
 from environments import STEPS
 from foretell.keys import Stream, numpy_generator
 from foretell.runs.directory import EPISODE_COLUMNS
+from foretell.training import learner, stopwatch
 from tiny import LINE
 
 SCHEDULE = {"env": LINE, "seed": 1, "trials": 2, "random_episodes": 2}
@@ -49,9 +52,20 @@ def test_learning_precedes_each_trial_and_sees_all_steps_so_far(run):
     assert all(np.isfinite(float(value)) for row in learned for value in row.values())
 
 
-def test_every_phase_is_timed(run):
-    _, second = rows(run.directory.metrics)
-    assert float(second["plan_seconds"]) > 0 and float(second["step_seconds"]) > 0 and float(second["fit_seconds"]) > 0
+def test_every_phase_is_timed(monkeypatch, tmp_path):
+    """A clock that goes on by one second whenever it is asked; nothing waits for learning."""
+    seconds = itertools.count()
+    monkeypatch.setattr(stopwatch, "now", lambda: float(next(seconds)))
+    monkeypatch.setattr(learner, "now", float)
+    second = rows(finished(tmp_path / "run", **SCHEDULE).directory.metrics)[1]
+    assert [float(second[f"{phase}_seconds"]) for phase in ("plan", "step", "fit")] == [STEPS, STEPS, 2]
+
+
+def test_the_clock_never_goes_back(monkeypatch):
+    read = iter([1e9, 1e9 - 6e-5, 1e9 + 1])
+    monkeypatch.setattr(stopwatch, "time", SimpleNamespace(perf_counter=lambda: next(read)))
+    monkeypatch.setattr(stopwatch, "_latest", 0.0)
+    assert [stopwatch.now() for _ in range(3)] == [1e9, 1e9, 1e9 + 1]
 
 
 def test_the_data_of_every_episode_are_on_disk(run):

@@ -1,6 +1,5 @@
 """Learning in a run: one compiled program that stores new steps and calls the agent's `learn`."""
 
-import time
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +17,7 @@ from foretell.keys import Stream, key_for
 from foretell.replay import Replay, Trajectories, Transitions, add
 from foretell.training.programs import Part, programs, whole
 from foretell.training.state import RunState
+from foretell.training.stopwatch import now
 
 _SKIPPED = "skipped_steps"
 _MOST_SKIPPED = 0.1
@@ -94,10 +94,10 @@ class Learner:
 
     def wait(self) -> float:
         """Wait until the last call is done. Returns the seconds waited. Raises `UserError` if it has failed."""
-        start = time.perf_counter()
+        start = now()
         jax.block_until_ready(self._latest)
         raise_reported()
-        return time.perf_counter() - start
+        return now() - start
 
     def means(self, metrics: Metrics | Part, calls: int) -> dict[str, float]:
         """The means of metrics that are summed over `calls`. Raises `UserError` if the last call has failed."""
