@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from foretell.nn import Normalizer, fit_normalizer, identity_normalizer
+from foretell.nn import Normalizer, fit_normalizer, identity_normalizer, normalizer
 
 fit = jax.jit(fit_normalizer, static_argnames="min_std")
 
@@ -39,6 +39,17 @@ def test_a_constant_column_gets_standard_deviation_one_at_any_offset(offset, com
     assert found.std == 1
     assert found.mean == np.asarray(x)[0]
     assert not found.normalize(x).any()
+
+
+@pytest.mark.parametrize("span", [(0, 23), (0, 5), (7, 11), (9, 22), (22, 23)])
+def test_rows_are_summed_in_chunks_from_the_first_valid_one_to_the_last(monkeypatch, span):
+    monkeypatch.setattr(normalizer, "_CHUNK", 5)
+    x = np.random.default_rng(0).normal(size=(23, 2)).astype(np.float32)
+    valid = jnp.asarray([span[0] <= i < span[1] for i in range(23)])
+    found = fit_normalizer(jnp.asarray(x), valid, min_std=1e-12)
+    mean, std = x[slice(*span)].astype(np.float64).mean(0), x[slice(*span)].astype(np.float64).std(0)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.std, np.where(std < 1e-12, 1, std), rtol=1e-6)
 
 
 def test_min_std_is_the_least_standard_deviation_that_counts():

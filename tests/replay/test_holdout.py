@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.replay import Transitions, add, held_out, held_out_first, init_replay, training_slots
+from foretell.replay import Transitions, add, held_out, held_out_first, holdout, init_replay, training_slots
 from tiny import quick_jit
 
 CAPACITY, SHARE = 50, 0.3
@@ -77,6 +77,18 @@ def test_held_out_transitions_come_first_and_empty_slots_last(added):
     assert count == min(mask[:size].sum(), size - 1)
     assert mask[order[:count]].all()
     assert not mask[order[count:size]].any() or count == size - 1
+
+
+@pytest.mark.long
+def test_the_order_is_the_same_however_many_slots_are_sorted(monkeypatch):
+    monkeypatch.setattr(holdout, "_FEW", 3)
+    assert holdout._counts(CAPACITY) == [1, 4, 13, 50]
+    in_parts = quick_jit(lambda *given: held_out_first(*given), 1)
+    for added in (1, 2, 4, 5, 13, 14, 50, 120):
+        replay = replay_of(added)
+        for found, expected in zip(in_parts(replay, SHARE), first(replay, SHARE), strict=True):
+            used = ... if found.ndim == 0 else slice(min(added, CAPACITY))  # which empty slot comes first is no matter
+            np.testing.assert_array_equal(found[used], expected[used])
 
 
 @settings(deadline=None, derandomize=True, max_examples=25)

@@ -13,7 +13,7 @@ from foretell.replay import bootstrap, shuffle
 
 LIMIT = 1024
 compiled_shuffle = jax.jit(shuffle)
-compiled_bootstrap = jax.jit(bootstrap, static_argnames=("members", "capacity"))
+compiled_bootstrap = jax.jit(jax.vmap(bootstrap, (0, None, None)))
 
 
 def images(seed, length):
@@ -75,16 +75,22 @@ def test_every_order_of_few_rows_occurs():
     assert set(map(tuple, np.asarray(found).tolist())) == set(itertools.permutations(range(3)))
 
 
+def samples(seed, size, count):
+    """The first entries of three members' bootstrap samples."""
+    keys = jax.random.split(jax.random.key(seed), 3)
+    return np.asarray(compiled_bootstrap(keys, jnp.arange(count), jnp.array(size)))
+
+
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 300))
 def test_bootstrap_draws_from_the_valid_rows(seed, size):
-    draws = np.asarray(compiled_bootstrap(jax.random.key(seed), jnp.array(size), members=3, capacity=300))
+    draws = samples(seed, size, 300)
     assert draws.shape == (3, 300)
     assert 0 <= draws.min() <= draws.max() < size
 
 
 def test_bootstrap_draws_uniformly_with_replacement():
-    draws = np.asarray(compiled_bootstrap(jax.random.key(0), jnp.array(1000), members=3, capacity=1000))
+    draws = samples(0, 1000, 1000)
     for row in draws:
         assert len(set(row)) / 1000 == pytest.approx(1 - np.exp(-1), abs=0.04)  # a draw without would give 1
     assert draws.mean() == pytest.approx(499.5, rel=0.03)
@@ -92,12 +98,16 @@ def test_bootstrap_draws_uniformly_with_replacement():
 
 
 def test_each_member_has_its_own_bootstrap():
-    draws = np.asarray(compiled_bootstrap(jax.random.key(0), jnp.array(1000), members=3, capacity=1000))
-    for first, second in itertools.combinations(draws, 2):
+    for first, second in itertools.combinations(samples(0, 1000, 1000), 2):
         assert (first == second).mean() < 0.02
 
 
-@pytest.mark.long
-def test_bootstrap_does_not_depend_on_the_capacity():
-    small, large = (compiled_bootstrap(jax.random.key(0), jnp.array(33), members=3, capacity=c) for c in (300, 1000))
-    np.testing.assert_array_equal(small, large[:, :300])
+def test_entries_of_a_bootstrap_are_drawn_as_jax_draws_arrays():
+    for key, row in zip(jax.random.split(jax.random.key(5), 3), samples(5, 77, 300), strict=True):
+        np.testing.assert_array_equal(row, jax.random.bits(key, (300,)) % 77)
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_bootstrap_takes_keys_of_other_generators(kind):
+    first, second = (bootstrap(jax.random.key(seed, impl=kind), jnp.arange(300), jnp.array(77)) for seed in (0, 1))
+    assert len(set(np.asarray(first).tolist())) > 60 and (first != second).any()

@@ -8,21 +8,20 @@ from foretell.replay import shuffle
 
 
 def minibatch(
-    i: Int[Array, ""],
-    keys: Key[Array, "members"],
-    sample: Int[Array, "members capacity"],
-    size: Int[Array, ""],
-    batch_size: int,
+    i: Int[Array, ""], keys: Key[Array, "members"], size: Int[Array, ""], batch_size: int
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
-    """Rows of gradient step `i`, and their weights, which sum to 1: equal, but 0 beyond the end of the epoch."""
+    """Which rows of each member's sample gradient step `i` takes, and their weights.
+
+    Weights sum to 1. They are equal, but 0 beyond the end of the epoch.
+    """
     epoch, batch = jnp.divmod(i, -(-size // batch_size))
     position = batch * batch_size + jnp.arange(batch_size)
     inside = position < size
 
-    def pick(key: Key[Array, ""], row: Int[Array, "capacity"]) -> Int[Array, "batch"]:
-        return row[shuffle(jax.random.fold_in(key, epoch), jnp.where(inside, position, 0), size)]
+    def pick(key: Key[Array, ""]) -> Int[Array, "batch"]:
+        return shuffle(jax.random.fold_in(key, epoch), jnp.where(inside, position, 0), size)
 
-    return jax.vmap(pick)(keys, sample), inside / inside.sum()
+    return jax.vmap(pick)(keys), inside / inside.sum()
 
 
 def mixed_minibatch(

@@ -91,7 +91,7 @@ def _watched(
     score: Callable[..., Float[Array, "*errors"]]
     more: dict[str, Any]
     if rule.significance is not None:
-        judge = judged_by_rows(split.out(rule.log_rows)[1], rule.significance)
+        judge = judged_by_rows(split.weight_out(rule.log_rows), rule.significance)
         score, more = row_losses, {"judge": judge, "from_start": True}
     elif rule.snapshots == "member":
         score, more = member_errors, {"keep": _better_members}

@@ -14,7 +14,7 @@ from foretell.regression.batches import minibatch, mixed_minibatch
 from foretell.regression.early import Progress, Rule, stopping_early
 from foretell.regression.ensemble import Ensemble, EnsembleState
 from foretell.regression.prediction import Rows
-from foretell.regression.split import Split, errors, hold_out
+from foretell.regression.split import Sample, Split, errors, hold_out
 from foretell.regression.statistics import noisy, restandardized
 from foretell.regression.updates import update
 from foretell.settings import Settings
@@ -247,8 +247,10 @@ def fit(
 
     state = settings.standardized(ensemble, state, carried, rows, split.trained)
     steps = settings.steps(split.kept, first)
-    sample = split.samples(boot_key, ensemble.members, settings.bootstrap)
-    body = _gradient_step(order_key, _drop_key(key), ensemble, settings, state, split, sample, steps)
+    sample = split.sample(boot_key, ensemble.members, settings.bootstrap)
+    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
+    standardized = split._replace(rows=standard)
+    body = _gradient_step(order_key, _drop_key(key), ensemble, settings, standardized, sample, steps)
     zero = jnp.zeros(())
     opt_state = settings.optimizer.init(state.params) if settings.reset_moments else carried.opt_state
     now = Progress(state, opt_state, zero, zero, jnp.zeros((), jnp.int32))
@@ -276,19 +278,16 @@ def _gradient_step(
     drop_key: Key[Array, ""],
     ensemble: Ensemble,
     settings: Fit,
-    state: EnsembleState,
     split: Split,
-    sample: Int[Array, "members capacity"],
+    sample: Sample,
     steps: Int[Array, ""],
 ) -> Callable[[Int[Array, ""], Progress], Progress]:
-    """Gradient step number `i` of `steps`."""
+    """Gradient step number `i` of `steps`, on standardised rows."""
     keys = jax.random.split(order_key, ensemble.members)
-    rows = split.rows
-    standard = Rows(state.inputs.normalize(rows.x), state.targets.normalize(rows.y), rows.flags)
 
     def step(i: Int[Array, ""], now: Progress) -> Progress:
         index, weight = _batch(i, keys, settings, sample, split.kept, split.first)
-        batch = jax.tree.map(lambda a: a[index], standard)
+        batch = split.at(index)
         pace = 0.5 * (1.0 + jnp.cos(jnp.pi * i / steps)) if settings.anneal else 1.0
         key = jax.random.fold_in(drop_key, i) if ensemble.dropout else None
         state, opt_state, loss, ok = update(
@@ -304,13 +303,14 @@ def _batch(
     i: Int[Array, ""],
     keys: Key[Array, "members"],
     settings: Fit,
-    sample: Int[Array, "members capacity"],
+    sample: Sample,
     size: Int[Array, ""],
     first: Int[Array, ""],
 ) -> tuple[Int[Array, "members batch"], Float[Array, "batch"]]:
     """Rows of gradient step `i`, and their weights."""
     if settings.new_share is None:
-        return minibatch(i, keys, sample, size, settings.batch_size)
+        place, weight = minibatch(i, keys, size, settings.batch_size)
+        return sample(place), weight
     new, batches = settings.new_rows(size, first), settings.batches(size, first)
     return mixed_minibatch(i, keys, new, batches, size, first, settings.batch_size)
 

@@ -16,7 +16,7 @@ from foretell.errors import UserError
 from foretell.nn import fit_normalizer
 from foretell.regression import sgpr
 from foretell.regression.fit import Fitted
-from foretell.regression.prediction import Prediction, Predictor, Rows, mean_square_error
+from foretell.regression.prediction import Prediction, Predictor, Rows, mean_over, mean_square_error
 from foretell.replay import shuffle
 from foretell.settings import Settings
 
@@ -203,6 +203,10 @@ class GPFit(Settings):
 
     def _error(self, predictor: Predictor, rows: Rows, size: Int[Array, ""]) -> Float[Array, ""]:
         """Squared error on rows that are evenly spaced among the first `size`."""
-        count = min(self.log_rows, rows.x.shape[0])
-        logged = (jnp.arange(count) * (size / count)).astype(jnp.int32)
-        return mean_square_error(predictor, 1, jax.tree.map(lambda a: a[logged], rows), jnp.ones(count))
+        count = jnp.minimum(size, self.log_rows)
+
+        def error(place: Int[Array, "chunk"], weight: Float[Array, "chunk"]) -> Float[Array, ""]:
+            logged = (place * (size / count)).astype(jnp.int32)
+            return mean_square_error(predictor, 1, jax.tree.map(lambda a: a[logged], rows), weight)
+
+        return mean_over(error, count)

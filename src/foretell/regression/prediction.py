@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+CHUNK = 1024
+"""Rows that are predicted together where the number of rows is traced."""
 
 
 class Prediction(NamedTuple):
@@ -26,6 +30,29 @@ class Rows(NamedTuple):
     x: Float[Array, "*rows in"]
     y: Float[Array, "*rows out"]
     flags: Bool[Array, "*rows flags"]
+
+
+def mean_over(
+    mean: Callable[[Int[Array, "chunk"], Float[Array, "chunk"]], Float[Array, "*values"]], count: Int[Array, ""]
+) -> Float[Array, "*values"]:
+    """A mean over places `0..count-1`, computed chunk by chunk: as much work as there are places.
+
+    Args:
+        mean: of places, weighted; those of weight 0 repeat the last place.
+        count: the number of places, traced.
+
+    Returns:
+        The mean; NaN without places.
+    """
+
+    def add(i: Int[Array, ""], total: Float[Array, "*values"]) -> Float[Array, "*values"]:
+        place = i * CHUNK + jnp.arange(CHUNK)
+        weight = 1.0 * (place < count)
+        return total + weight.sum() * mean(jnp.minimum(place, count - 1), weight)
+
+    chunk = jnp.zeros(CHUNK, jnp.int32), jnp.ones(CHUNK)
+    none = jnp.zeros(jax.eval_shape(mean, *chunk).shape)
+    return jax.lax.fori_loop(0, -(-count // CHUNK), add, none) / count
 
 
 def mean_square_error(predictor: Predictor, members: int, rows: Rows, weight: Float[Array, "rows"]) -> Float[Array, ""]:

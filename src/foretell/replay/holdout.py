@@ -3,6 +3,8 @@
 Whether a transition is kept out follows from how many were added before it alone, by a hash.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, UInt32
@@ -10,6 +12,8 @@ from jaxtyping import Array, Bool, Int, Key, UInt32
 from foretell.replay.buffer import Replay
 
 _MOST_TRIES = 100
+_FEW = 8192
+"""Slots that are quickly sorted."""
 
 
 def held_out(replay: Replay, slot: Int[Array, "*rows"], share: float) -> Bool[Array, "*rows"]:
@@ -20,7 +24,7 @@ def held_out(replay: Replay, slot: Int[Array, "*rows"], share: float) -> Bool[Ar
         slot: places that have been written.
         share: of all transitions that is kept out, at least 0 and below 1.
     """
-    return _hash(_number(replay, slot)) < jnp.uint32(int(share * 2**32))
+    return _hash(_number(replay, slot)) < _below(share)
 
 
 def held_out_first(replay: Replay, share: float) -> tuple[Int[Array, "capacity"], Int[Array, ""]]:
@@ -28,10 +32,18 @@ def held_out_first(replay: Replay, share: float) -> tuple[Int[Array, "capacity"]
 
     At least one transition is not kept out. Otherwise the order is random, and fixed.
     """
-    slot = jnp.arange(replay.capacity)
-    held = held_out(replay, slot, share) & replay.valid
-    order = jnp.lexsort((_hash(_number(replay, slot)), ~replay.valid))
-    return order, jnp.minimum(held.sum(dtype=jnp.int32), replay.size - 1)
+
+    def order_of(count: int) -> tuple[Int[Array, "capacity"], Int[Array, ""]]:
+        """Of a replay whose transitions are all in the first `count` slots."""
+        slot = jnp.arange(count)
+        valid, number = slot < replay.size, _hash(_number(replay, slot))
+        held = (number < _below(share)) & valid
+        order = jnp.concatenate([jnp.lexsort((number, ~valid)), jnp.arange(count, replay.capacity)])
+        return order, jnp.minimum(held.sum(dtype=jnp.int32), replay.size - 1)
+
+    counts = _counts(replay.capacity)
+    place = (replay.size > jnp.array(counts)).sum()
+    return jax.lax.switch(place, [partial(order_of, count) for count in counts])
 
 
 def training_slots(
@@ -58,6 +70,19 @@ def training_slots(
     nothing = jnp.zeros((), jnp.int32), jnp.zeros(shape, jnp.int32), jnp.ones(shape, bool)
     _, slot, held = jax.lax.while_loop(fails, again, nothing)
     return slot, ~held
+
+
+def _counts(capacity: int) -> list[int]:
+    """Numbers of slots to sort, so that little is sorted where there is little: the capacity, a quarter of it, ..."""
+    counts = [capacity]
+    while counts[0] > _FEW:
+        counts.insert(0, -(-counts[0] // 4))
+    return counts
+
+
+def _below(share: float) -> UInt32[Array, ""]:
+    """Hashes below this belong to transitions that are kept out."""
+    return jnp.uint32(int(share * 2**32))
 
 
 def _number(replay: Replay, slot: Int[Array, "*rows"]) -> Int[Array, "*rows"]:

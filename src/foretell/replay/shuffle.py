@@ -6,21 +6,26 @@ batches at any capacity.
 
 import jax
 import jax.numpy as jnp
+from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Int, Key, UInt32
 
 _ROUNDS = 4
 
 
 def bootstrap(
-    key: Key[Array, ""], size: Int[Array, ""], *, members: int, capacity: int
-) -> Int[Array, "members capacity"]:
-    """Draws with replacement from `0..size-1`, independent for each member.
-
-    A member's draw at a position depends only on the key and the position.
-    """
+    key: Key[Array, ""], position: Int[Array, "*positions"], size: Int[Array, ""]
+) -> Int[Array, "*positions"]:
+    """Entries of a bootstrap sample: draws with replacement from `0..size-1`, which follow from key and position."""
     # The remainder of 32 random bits favours small numbers by at most size / 2^32, which is negligible.
-    bits = jax.vmap(lambda k: jax.random.bits(k, (capacity,)))(jax.random.split(key, members))
-    return (bits % size.astype(jnp.uint32)).astype(jnp.int32)
+    return (_bits(key, position) % size.astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _bits(key: Key[Array, ""], position: Int[Array, "*positions"]) -> UInt32[Array, "*positions"]:
+    """What `jax.random.bits` has at these positions of an array that is long enough, without that array."""
+    place = position.astype(jnp.uint32)
+    words = (jnp.broadcast_to(word, place.shape) for word in jax.random.key_data(key)[:2])
+    high, low = threefry2x32_p.bind(*words, jnp.zeros_like(place), place)
+    return high ^ low
 
 
 def shuffle(
