@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from foretell.replay import shuffle
+from foretell.threefry import fold_in
 
 
 def minibatch(
@@ -19,7 +20,7 @@ def minibatch(
     inside = position < size
 
     def pick(key: Key[Array, ""]) -> Int[Array, "batch"]:
-        return shuffle(jax.random.fold_in(key, epoch), jnp.where(inside, position, 0), size)
+        return shuffle(fold_in(key, epoch), jnp.where(inside, position, 0), size)
 
     return jax.vmap(pick)(keys), inside / inside.sum()
 

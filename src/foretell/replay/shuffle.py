@@ -6,8 +6,9 @@ batches at any capacity.
 
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry2x32_p
 from jaxtyping import Array, Int, Key, UInt32
+
+from foretell.threefry import bits_at
 
 _ROUNDS = 4
 
@@ -17,15 +18,7 @@ def bootstrap(
 ) -> Int[Array, "*positions"]:
     """Entries of a bootstrap sample: draws with replacement from `0..size-1`, which follow from key and position."""
     # The remainder of 32 random bits favours small numbers by at most size / 2^32, which is negligible.
-    return (_bits(key, position) % size.astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _bits(key: Key[Array, ""], position: Int[Array, "*positions"]) -> UInt32[Array, "*positions"]:
-    """What `jax.random.bits` has at these positions of an array that is long enough, without that array."""
-    place = position.astype(jnp.uint32)
-    words = (jnp.broadcast_to(word, place.shape) for word in jax.random.key_data(key)[:2])
-    high, low = threefry2x32_p.bind(*words, jnp.zeros_like(place), place)
-    return high ^ low
+    return (bits_at(key, position) % size.astype(jnp.uint32)).astype(jnp.int32)
 
 
 def shuffle(
@@ -38,7 +31,7 @@ def shuffle(
     """
     bits = 32 - jax.lax.clz(jnp.maximum(length.astype(jnp.uint32) - 1, 1))
     mask = (jnp.uint32(1) << bits) - 1
-    words = jax.random.bits(key, (_ROUNDS, 2))
+    words = bits_at(key, jnp.arange(2 * _ROUNDS)).reshape(_ROUNDS, 2)
     limit = length.astype(jnp.uint32)
     start = position.astype(jnp.uint32)
 
