@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import platformdirs
 
+ROOT = Path(__file__).parents[2]
 TORCH = "torch==2.13.0+cpu"
 
 
@@ -49,8 +50,14 @@ PEERS = {
     "sbx": Peer(
         ((TORCH, "sbx-rl", "gymnasium[mujoco]"),), "sbx", ("sbx-rl", "jax", "stable-baselines3", "torch", "gymnasium")
     ),
+    "sbx-learning": Peer(
+        ((TORCH, "sbx-rl", "gymnasium[mujoco]"), (str(ROOT), "shimmy[dm-control]", "mujoco<3.7")),
+        "sbx, shimmy, foretell.tasks",
+        ("sbx-rl", "jax", "stable-baselines3", "gymnasium", "mujoco", "dm-control"),
+    ),
 }  # fmt: skip
-"""Every peer, by the name that the rows of the race have for it."""
+"""Every peer, by the name that the rows of the race have for it. `sbx-learning` learns in our environments, and in
+those of the DeepMind Control Suite, which needs an earlier MuJoCo."""
 
 
 def default_folder() -> Path:

@@ -4,7 +4,6 @@ from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 from foretell.errors import UserError, nearest
-from peers.install import PEERS
 
 SCRIPTS = {
     "mbrl-lib": "mbrl_lib_side.py",
@@ -166,8 +165,8 @@ def _starts() -> list[Row]:
     """Processes that import a package."""
     first_use = "import foretell; foretell.train"
     return [
-        Row("start/import", "start", {"code": "import foretell"}, tuple(PEERS)),
-        Row("start/first-use", "start", {"code": first_use}, tuple(PEERS)),
+        Row("start/import", "start", {"code": "import foretell"}, tuple(LIBRARIES)),
+        Row("start/first-use", "start", {"code": first_use}, tuple(LIBRARIES)),
         Row("start/help", "start", {"code": HELP}),
     ]
 
