@@ -4,8 +4,8 @@
 writes `docs/results/learning.csv` (all returns), `.table.md` and `.png`. Rows are stored as runs end; a second call
 goes on with those that are missing. Peers are installed by `python benchmarks/peers/install.py`.
 
-Agents that explore are judged by rounds of five episodes without exploration, planners by their trials. Seconds are
-wall time of training, start-up, compilation and evaluation included.
+Agents that explore are judged by rounds of five episodes without exploration, planners by their trials. Planners stop
+earlier. Seconds are wall time of training, start-up, compilation and evaluation included.
 """
 
 import argparse
@@ -40,6 +40,8 @@ class Task(NamedTuple):
 
     env: str
     steps: int
+    planned: int
+    """Environment steps of planners, which need few and take long for each."""
     every: int
     """Environment steps between two rounds of evaluation."""
     goal: float
@@ -51,11 +53,11 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "swing-up": Task("cartpole", 3_000, 200, 165.0, {"pets": "pets/cartpole"}, "foretell/Cartpole-v0"),
-    "pendulum": Task("Pendulum-v1", 4_000, 400, -200.0),
-    "inverted-pendulum": Task("InvertedPendulum-v5", 6_000, 500, 950.0),
-    "reacher": Task("Reacher-v5", 10_000, 1_000, -6.0),
-    "dm-swing-up": Task("shimmy:dm_control/cartpole-swingup-v0", 10_000, 1_000, 700.0),
+    "swing-up": Task("cartpole", 3_000, 2_000, 200, 165.0, {"pets": "pets/cartpole"}, "foretell/Cartpole-v0"),
+    "pendulum": Task("Pendulum-v1", 4_000, 2_000, 400, -200.0),
+    "inverted-pendulum": Task("InvertedPendulum-v5", 6_000, 3_000, 500, 950.0),
+    "reacher": Task("Reacher-v5", 10_000, 5_000, 1_000, -6.0),
+    "dm-swing-up": Task("shimmy:dm_control/cartpole-swingup-v0", 10_000, 10_000, 1_000, 700.0),
 }
 PLANNERS = ("pets",)
 OURS = ("pets", "mve", "steve", "sac", "td3", "ddpg")
@@ -80,6 +82,11 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.task}/{self.agent}"
+
+    @property
+    def steps(self) -> int:
+        task = TASKS[self.task]
+        return task.planned if self.agent.endswith("pets") else task.steps
 
 
 class Point(NamedTuple):
@@ -118,7 +125,7 @@ def learned(run: Run, venvs: Path) -> list[Point]:
 def command(run: Run, out: Path) -> list[str]:
     """How one of our agents is trained."""
     task = TASKS[run.task]
-    settings = [f"train.steps={task.steps}"]
+    settings = [f"train.steps={run.steps}"]
     if run.agent not in PLANNERS:
         settings += [f"train.eval_every={task.every}", f"train.eval_episodes={EPISODES}"]
         settings += [f"train.eval_environments={EPISODES}"]
@@ -154,7 +161,7 @@ def _peers(run: Run, venvs: Path) -> list[Point]:
     task, program = TASKS[run.task], Path(__file__).parent / "peers" / script
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "points.csv"
-        settings = (run.agent, task.peer_env or task.env, run.seed, task.steps, task.every, EPISODES, out)
+        settings = (run.agent, task.peer_env or task.env, run.seed, run.steps, task.every, EPISODES, out)
         _call([str(python_of(venvs / peer)), str(program), *map(str, settings)], {"JAX_PLATFORMS": "cpu"}, folder)
         with out.open(newline="") as file:
             return [Point(int(steps), float(value), float(seconds)) for steps, value, seconds in csv.reader(file)]

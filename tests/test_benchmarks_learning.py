@@ -45,8 +45,12 @@ def test_every_run_of_ours_has_settings_that_exist(learning, tmp_path):
             words = learning.command(run, tmp_path)
             sets = words[words.index("--set") + 1 : words.index("--env")]
             settings = resolve(words[4], overrides([*sets, f"task.env={words[-1]}"]))
-            assert settings.train.steps == learning.TASKS[run.task].steps
+            assert settings.train.steps == run.steps
             assert run.agent in learning.PLANNERS or settings.train.eval_every == learning.TASKS[run.task].every
+
+
+def test_planners_stop_earlier(learning):
+    assert [run.steps for run in learning.runs(["pendulum/sac", "pendulum/*pets"], 1)] == [2_000, 4_000, 2_000, 2_000]
 
 
 def test_a_point_is_a_round_of_evaluation_or_a_trial(learning):

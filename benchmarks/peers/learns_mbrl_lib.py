@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 BEGUN = time.perf_counter()
 TRIAL = 200
 NETWORK = {
-    "_target_": "mbrl.models.GaussianMLP", "device": "cpu", "num_layers": 3, "ensemble_size": 5, "hid_size": 200,
-    "in_size": 4, "out_size": 3, "deterministic": False, "propagation_method": "fixed_model",
+    "_target_": "mbrl.models.GaussianMLP", "_recursive_": False, "device": "cpu", "num_layers": 3, "ensemble_size": 5,
+    "hid_size": 200, "in_size": 4, "out_size": 3, "deterministic": False, "propagation_method": "fixed_model",
     "learn_logvar_bounds": False, "activation_fn_cfg": {"_target_": "torch.nn.SiLU"},
 }  # fmt: skip
 SEARCH = {
@@ -25,8 +25,8 @@ SEARCH = {
     "alpha": 0.1, "device": "cpu", "return_mean_elites": True, "lower_bound": "???", "upper_bound": "???",
 }  # fmt: skip
 AGENT = {
-    "_target_": "mbrl.planning.TrajectoryOptimizerAgent", "action_lb": "???", "action_ub": "???", "verbose": False,
-    "planning_horizon": 15, "optimizer_cfg": SEARCH, "replan_freq": 1,
+    "_target_": "mbrl.planning.TrajectoryOptimizerAgent", "_recursive_": False, "action_lb": "???", "action_ub": "???",
+    "verbose": False, "planning_horizon": 15, "optimizer_cfg": SEARCH, "replan_freq": 1,
 }  # fmt: skip
 
 

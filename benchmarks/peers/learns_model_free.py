@@ -15,13 +15,18 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 BEGUN = time.perf_counter()
+TRIAL = 200
+"""Steps of an episode of our swing-up."""
 
 
 def make(env):
-    """The environment with flat observations; our own come with the project, where it is installed."""
+    """The environment with flat observations. Our own come with the project, and without a time limit."""
+    limits = {}
     if env.startswith("foretell/"):
         import foretell.tasks  # noqa: F401
-    made = gymnasium.make(env)
+
+        limits["max_episode_steps"] = TRIAL
+    made = gymnasium.make(env, **limits)
     if isinstance(made.observation_space, gymnasium.spaces.Dict):
         made = gymnasium.wrappers.FlattenObservation(made)
     return Monitor(made)
