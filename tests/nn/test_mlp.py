@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.nn import MLP, Normalizer, init_mlp
+from foretell.nn import MLP, Normalizer, init_mlp, with_short_operands
 from foretell.nn.mlp import fold_normalizer, standardize
 from tiny import quick_jit
 
@@ -134,6 +134,23 @@ def test_a_folded_normalizer_equals_explicit_normalising(layer_norm):
     x = np.float32(np.random.default_rng(1).normal([2, -30, 0.5], [0.1, 20, 3], (2, 7, 3)))
     folded = quick_jit(lambda network, normalizer, x: fold_normalizer(network, normalizer)(x))(network, normalizer, x)
     np.testing.assert_allclose(folded, forward(network, (x - normalizer.mean) / normalizer.std), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_operands_of_16_bits_change_outputs_by_a_percent_and_have_gradients(layer_norm):
+    network = random_mlp(1, (3, 32, 32, 2), 2, "silu", layer_norm=layer_norm)
+    short = with_short_operands(network)
+    assert [weight.dtype for weight in short.weights] == [jnp.float32, jnp.bfloat16, jnp.bfloat16]
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 50, 3)))
+
+    def with_slope(network):
+        return quick_jit(jax.value_and_grad(lambda x: jnp.square(network(x)).sum()))(x)
+
+    exact, near = outputs(network, x), outputs(short, x)
+    assert near.dtype == jnp.float32 and 1e-6 < np.abs(near - exact).max() < 0.02 * np.abs(exact).max()
+    (value, slope), (near_value, near_slope) = with_slope(network), with_slope(short)
+    assert float(near_value) == pytest.approx(float(value), rel=0.01) and near_slope.dtype == jnp.float32
+    assert np.abs(near_slope - slope).max() < 0.03 * np.abs(slope).max()
 
 
 @pytest.mark.parametrize(("initializer", "scale"), [("glorot", 1.0), ("glorot-joint", 0.5)])

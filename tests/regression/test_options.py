@@ -18,6 +18,7 @@ OPTIONS = {
     "batch": {"hidden_norm": "batch"},
     "dropout": {"dropout": 0.1},
     "raw": {"standardize": False},
+    "operands of 16 bits": {"operands": "bfloat16"},
     "batch and dropout": {"hidden_norm": "batch", "dropout": 0.1},
 }
 TYPES = {

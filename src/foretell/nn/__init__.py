@@ -1,6 +1,6 @@
 """Networks with a leading ensemble axis, input normalisation, and optimiser steps."""
 
-from foretell.nn.mlp import MLP, init_mlp, with_inputs
+from foretell.nn.mlp import MLP, init_mlp, with_inputs, with_short_operands
 from foretell.nn.normalizer import Normalizer, fit_normalizer, identity_normalizer
 from foretell.nn.optimization import all_finite, step_if
 
@@ -13,4 +13,5 @@ __all__ = [
     "init_mlp",
     "step_if",
     "with_inputs",
+    "with_short_operands",
 ]

@@ -77,7 +77,7 @@ class MLP(eqx.Module):
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if self.norms_inputs and layer:
                 x = standardize(x, _INPUT_EPSILON * 0.1 ** (layer - 1))
-            x = jnp.matmul(x, weight) + bias
+            x = jnp.matmul(x.astype(weight.dtype), weight, preferred_element_type=x.dtype) + bias
             if layer < len(self.weights) - 1:
                 x = activate(before(layer, x))
         return x
@@ -158,6 +158,15 @@ def standardize(x: Float[Array, "*rows width"], epsilon: float = _NORM_EPSILON) 
     """Every row with mean 0 and variance 1, or nearly so: `epsilon` is added to the variance before."""
     centred = x - x.mean(-1, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+
+
+def with_short_operands(network: MLP) -> MLP:
+    """The network whose layers beyond the first multiply numbers of 16 bits (bfloat16) and sum them in 32.
+
+    The first layer stays as it is: inputs may differ by little from each other.
+    """
+    first, *others = network.weights
+    return replace(network, weights=(first, *(weight.astype(jnp.bfloat16) for weight in others)))
 
 
 def fold_normalizer(network: MLP, normalizer: Normalizer) -> MLP:
