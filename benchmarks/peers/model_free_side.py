@@ -1,7 +1,7 @@
 """The side of SBX or Stable-Baselines3 in the race: updates and environment steps of DDPG, TD3 and SAC.
 
-Networks and batch have SBX's defaults, 2 x 256 units and 256 rows. Replay and sampling are the library's own. The
-setting `library` is `sbx` or `stable_baselines3`.
+Networks and batch have SBX's defaults, 2 x 256 units and 256 rows, where a row of the race does not say otherwise.
+Replay and sampling are the library's own. The setting `library` is `sbx` or `stable_baselines3`.
 """
 
 import importlib
@@ -18,12 +18,13 @@ from turns import latencies, repeated, serve, start
 CAPACITY = 5000
 
 
-def make(library, algorithm, env, per_call, **settings):
-    """The algorithm with as many updates as environment steps."""
+def make(library, algorithm, env, per_call, updates=1, hidden=(256, 256), batch_size=256, **settings):
+    """The algorithm with so many updates for each environment step."""
     kind = getattr(importlib.import_module(library), algorithm.upper())
-    kwargs = {"train_freq": per_call, "gradient_steps": per_call, "batch_size": 256, "buffer_size": CAPACITY}
+    kwargs = {"train_freq": per_call, "gradient_steps": updates * per_call, "batch_size": batch_size}
+    kwargs |= {"buffer_size": CAPACITY, "policy_kwargs": {"net_arch": list(hidden)}}
     if library == "stable_baselines3":
-        kwargs |= {"policy_kwargs": {"net_arch": [256, 256]}, "device": "cpu"}
+        kwargs["device"] = "cpu"
     return kind("MlpPolicy", env, seed=0, **{**kwargs, **settings})
 
 
@@ -52,9 +53,9 @@ class Until(BaseCallback):
         return self.left > 0
 
 
-def step(library, algorithm, env, per_call, block, **_):
-    """Seconds of one environment step of `learn`, with as many updates as steps, in blocks of steps."""
-    model = make(library, algorithm, gymnasium.make(env), per_call, learning_starts=100)
+def step(library, algorithm, env, per_call, block, **sizes):
+    """Seconds of one environment step of `learn`, with its updates, in blocks of steps."""
+    model = make(library, algorithm, gymnasium.make(env), per_call, learning_starts=100, **sizes)
     model.learn(10**9, callback=Until(300))
 
     def measure():

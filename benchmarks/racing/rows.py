@@ -131,6 +131,10 @@ def _updates() -> list[Row]:
                     ours, theirs = ({**side, "env": env, "block": 500} for side in (ours, theirs))
                 peers = MODEL_FREE
                 found.append(Row(f"{workload}/{name}/{count}", workload, ours, peers, theirs))
+    settings = {"updates": {"pretraining": 0}, "train": {"random_steps": 100, "eval_episodes": 0, "capacity": 5000}}
+    expanded = {"preset": "mve/hc-5", "overrides": settings, "env": "mve-cheetah", "block": 500}
+    plain = {"algorithm": "ddpg", "env": env, "per_call": 100, "updates": 4, "hidden": [64, 64], "batch_size": 64}
+    found.append(Row("step/mve/100", "step", expanded, ("sbx",), {**plain, "block": 500}))
     model_based = (("steve", "steve/halfcheetah"), ("mve", "mve/hc-5"))
     return found + [
         Row(f"update/{name}/{count}", "update", {"preset": preset, "per_call": count})
