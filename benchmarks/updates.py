@@ -96,8 +96,11 @@ class Subject(NamedTuple):
 
 
 def subject(preset: str, overrides: dict[str, Any]) -> Subject:
-    """The agent of a preset, which makes one update for each new step, and random transitions."""
-    settings = resolve(preset, [overrides, {"updates": {"per_step": 1.0, "pretraining": 0}}])
+    """The agent of a preset, which makes one update of values and model for each new step, and random transitions."""
+    one = {"per_step": 1.0, "pretraining": 0}
+    if resolve(preset, [overrides]).updates.model_per_step is not None:  # null: one of the model with each of values
+        one["model_per_step"] = 1.0
+    settings = resolve(preset, [overrides, {"updates": one}])
     task = make_task(settings.task)
     agent = settings.build(task)
     state = jax.jit(agent.init)(key_for(0, Stream.INIT))
@@ -135,11 +138,14 @@ def program_of(update: Any) -> Any:
 
 def largest_shape(given: Subject) -> tuple[int, int, int, int]:
     """Members, rows and widths of the multiply of the largest layer, for `matmul_rate`."""
-    state = given.state
-    steve = isinstance(given.agent.model, SteveModel)
-    model = state.model.target.networks.transition if steve else state.learner.critics
-    members, *widths = max((weight.shape for weight in model.weights), key=np.prod)
-    return (members, given.agent.learner.batch_size, *widths)
+    state, model, rows = given.state, given.agent.model, given.agent.learner.batch_size
+    networks = state.learner.critics
+    if isinstance(model, SteveModel):
+        networks = state.model.target.networks.transition
+    if isinstance(model, LearnedModel):
+        networks, rows = state.model.online.regressor.params.network, model.training.batch_size
+    members, *widths = max((weight.shape for weight in networks.weights), key=np.prod)
+    return (members, rows, *widths)
 
 
 def steve_table(preset: str, assignments: list[str], count: int, repeats: int) -> Table:

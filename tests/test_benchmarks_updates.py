@@ -78,6 +78,12 @@ def test_a_policy_trained_less_often_costs_less(updates):
     assert updates.update_flop(*delayed).values < updates.update_flop(*always).values
 
 
+@pytest.mark.parametrize(("preset", "of_the_model"), [("mve/hc-5", 1.0), ("steve/halfcheetah", None)])
+def test_an_update_is_one_of_values_and_one_of_the_model(updates, preset, of_the_model):
+    settings = updates.subject(preset, {"learner": {"hidden": [8]}}).agent.updates
+    assert (settings.per_step, settings.model_per_step) == (1.0, of_the_model)
+
+
 @pytest.mark.long
 def test_seconds_are_those_of_one_update(updates):
     """Three updates in each program, and one step of the state for each program."""
@@ -104,10 +110,10 @@ def test_parts_of_an_update_are_timed(updates):
     ("preset", "overrides", "shape"),
     [
         ("steve/halfcheetah", {}, (4, 512, 512, 512)),
-        ("mve/hc-5", {"learner": {"hidden": [8, 32], "batch_size": 3}}, (1, 3, 8, 32)),
+        ("mve/hc-5", {"model": {"hidden": [8, 32]}, "fit": {"batch_size": 3}}, (1, 3, 32, 18)),
         ("sac/default", SBX, (2, 256, 256, 256)),
     ],
 )
-def test_the_largest_layer_is_that_of_the_model_of_steve_or_of_a_critic(updates, preset, overrides, shape):
+def test_the_largest_layer_is_that_of_the_model_or_of_a_critic(updates, preset, overrides, shape):
     agent, state, replay = abstract(preset, overrides)
     assert updates.largest_shape(updates.Subject(agent, state, replay)) == shape

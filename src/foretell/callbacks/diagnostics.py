@@ -13,7 +13,7 @@ from foretell.keys import Stream, numpy_generator
 from foretell.runs.directory import RunDirectory, append_row, truncate_rows
 from foretell.training.events import Callback, RunInfo, StepTaken, TrainingEnded, TrainingStarted
 
-SIZES = Sizes(episodes=8, horizon=10, starts=64, oracle=(5,))
+SIZES = Sizes(episodes=4, horizon=10, starts=64, oracle=(5,))
 _EPISODES = 16
 """Recorded episodes from which starts and the learner's batch are drawn."""
 
