@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from foretell.replay import shuffle
-from foretell.threefry import fold_in
+from foretell.replay.threefry import fold_in
 
 
 def minibatch(

@@ -127,9 +127,8 @@ class Ensemble(Settings):
     stays_constant: bool = False
     """An input or target that has counted as constant once continues to do so (MVE, with a `min_std` of 1e-4)."""
     operands: Literal["float32", "bfloat16"] = "float32"
-    """Numbers that predictions multiply in all layers but the first; sums are in float32. With `bfloat16` they have 8
-    significant bits, and wide layers take half the time on processors that multiply them (AVX-512 BF16, AMX, GPUs).
-    Training is in float32."""
+    """Numbers that predictions multiply beyond the first layer; sums and training are in float32. `bfloat16` has 8 bits
+    of precision, and wide layers take less time on processors that multiply it (AVX-512 BF16, AMX, GPUs)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ensemble":
@@ -258,15 +257,13 @@ class Ensemble(Settings):
 
     def ready(self, state: EnsembleState) -> "ReadyEnsemble":
         """What prediction needs: the network with the input normaliser as part of its first layer."""
-        network = state.params.network
-        network = network if state.moments is None else fold_moments(network, state.moments)
+        network = state.params.network if state.moments is None else fold_moments(state.params.network, state.moments)
         params = replace(state.params, network=fold_normalizer(network, state.inputs))
         if state.elites is not None:
             chosen = jax.tree.map(lambda a: a[state.elites], (params.network, params.logvar))
             params = replace(params, network=chosen[0], logvar=chosen[1])
-        if self.operands == "bfloat16":
-            params = replace(params, network=with_short_operands(params.network))
-        return ReadyEnsemble(params, state.targets)
+        network = with_short_operands(params.network) if self.operands == "bfloat16" else params.network
+        return ReadyEnsemble(replace(params, network=network), state.targets)
 
     def with_elites(self, state: EnsembleState, error: Float[Array, "..."]) -> EnsembleState:
         """The ensemble that predicts with the members of the least errors, one for each member, if not with all."""

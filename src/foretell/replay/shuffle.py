@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, UInt32
 
-from foretell.threefry import bits_at
+from foretell.replay.threefry import bits_at
 
 _ROUNDS = 4
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foretell.threefry import bits_at, fold_in
+from foretell.replay.threefry import bits_at, fold_in
 
 bits = jax.jit(bits_at)
 folded = jax.jit(fold_in)
