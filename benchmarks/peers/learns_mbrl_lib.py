@@ -4,17 +4,13 @@ Rows are trials. The settings are those of its notebook, without Hydra: 5 member
 steps with 20 particles, 5 rounds of the search, 50 epochs of training every 200 steps with early stopping.
 """
 
-import csv
 import sys
-import time
 
-import gymnasium as gym
 import torch
 from mbrl.algorithms import pets
 from omegaconf import OmegaConf
+from trials import TRIAL, Trials
 
-BEGUN = time.perf_counter()
-TRIAL = 200
 NETWORK = {
     "_target_": "mbrl.models.GaussianMLP", "_recursive_": False, "device": "cpu", "num_layers": 3, "ensemble_size": 5,
     "hid_size": 200, "in_size": 4, "out_size": 3, "deterministic": False, "propagation_method": "fixed_model",
@@ -28,25 +24,6 @@ AGENT = {
     "_target_": "mbrl.planning.TrajectoryOptimizerAgent", "_recursive_": False, "action_lb": "???", "action_ub": "???",
     "verbose": False, "planning_horizon": 15, "optimizer_cfg": SEARCH, "replan_freq": 1,
 }  # fmt: skip
-
-
-class Trials(gym.Wrapper):
-    """Writes a row at the end of every episode after the random one."""
-
-    def __init__(self, env, writer):
-        super().__init__(env)
-        self.writer, self.steps, self.total = writer, 0, 0.0
-
-    def reset(self, **kwargs):
-        self.total = 0.0
-        return self.env.reset(**kwargs)
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self.steps, self.total = self.steps + 1, self.total + float(reward)
-        if (terminated or truncated) and self.steps > TRIAL:
-            self.writer.writerow((self.steps, self.total, time.perf_counter() - BEGUN))
-        return obs, reward, terminated, truncated, info
 
 
 def reward(action, next_obs):
@@ -76,7 +53,7 @@ def main(agent, env, seed, steps, every, episodes, out):
     })  # fmt: skip
     torch.manual_seed(int(seed))
     with open(out, "w", newline="") as file:
-        made = Trials(gym.make(env), csv.writer(file))
+        made = Trials(env, file)
         made.reset(seed=int(seed))
         pets.train(made, never, reward, settings, silent=True, work_dir=".")
 

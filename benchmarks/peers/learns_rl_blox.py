@@ -4,38 +4,14 @@ Rows are trials. The sizes are those of mbrl-lib's notebook: 5 members of 3 x 20
 20 particles, and 5 rounds of the search. The reward is the environment's, which observation and action tell.
 """
 
-import csv
 import sys
-import time
 
-import gymnasium as gym
 import jax.numpy as jnp
 import optax
 from flax import nnx
 from rl_blox.algorithm.pets import train_pets
 from rl_blox.blox.probabilistic_ensemble import EnsembleTrainState, GaussianMLPEnsemble
-
-BEGUN = time.perf_counter()
-TRIAL = 200
-
-
-class Trials(gym.Wrapper):
-    """Writes a row at the end of every episode."""
-
-    def __init__(self, env, writer):
-        super().__init__(env)
-        self.writer, self.steps, self.total = writer, 0, 0.0
-
-    def reset(self, **kwargs):
-        self.total = 0.0
-        return self.env.reset(**kwargs)
-
-    def step(self, action):
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self.steps, self.total = self.steps + 1, self.total + float(reward)
-        if (terminated or truncated) and self.steps > TRIAL:  # the first episode is random
-            self.writer.writerow((self.steps, self.total, time.perf_counter() - BEGUN))
-        return obs, reward, terminated, truncated, info
+from trials import TRIAL, Trials
 
 
 def reward(action, obs):
@@ -51,7 +27,7 @@ def main(agent, env, seed, steps, every, episodes, out):
     optimizer = nnx.Optimizer(model, optax.adamw(1e-3, weight_decay=1e-4), wrt=nnx.Param)
     with open(out, "w", newline="") as file:
         train_pets(
-            Trials(gym.make(env), csv.writer(file)), reward, EnsembleTrainState(model, optimizer, 1.0, 32),
+            Trials(env, file), reward, EnsembleTrainState(model, optimizer, 1.0, 32),
             plan_horizon=15, n_particles=20, n_samples=350, seed=int(seed), total_timesteps=int(steps),
             learning_starts=TRIAL, learning_starts_gradient_steps=50, n_steps_per_iteration=TRIAL, gradient_steps=50,
             progress_bar=False,
