@@ -5,7 +5,7 @@ writes `docs/results/learning.csv` (all returns), `.table.md` and `.png`. Rows a
 goes on with those that are missing. Peers are installed by `python benchmarks/peers/install.py`.
 
 Agents that explore are judged by rounds of five episodes without exploration, planners by their trials. Planners stop
-earlier. Seconds are wall time of training, start-up, compilation and evaluation included.
+earlier. Seconds are wall time since everything was imported, compilation and evaluation included.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """One training run of SBX: `learns_model_free.py AGENT ENV SEED STEPS EVERY EPISODES OUT`, see `learning.py`.
 
 All settings are the library's own. Rows of the file OUT: environment steps, mean return of a round of episodes without
-exploration, and seconds since the start of the process.
+exploration, and seconds since everything was imported.
 """
 
 import csv

@@ -128,7 +128,7 @@ class Ensemble(Settings):
     """An input or target that has counted as constant once continues to do so (MVE, with a `min_std` of 1e-4)."""
     operands: Literal["float32", "bfloat16"] = "float32"
     """Numbers that predictions multiply beyond the first layer; sums and training are in float32. `bfloat16` has 8 bits
-    of precision, and wide layers take less time on processors that multiply it (AVX-512 BF16, AMX, GPUs)."""
+    of precision, and layers of 200 units or more take less time on processors that multiply it (AVX-512 BF16)."""
 
     @model_validator(mode="after")
     def _check(self) -> "Ensemble":
